@@ -1,0 +1,1 @@
+"""JSON Schemas bundled with the package."""

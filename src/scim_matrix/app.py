@@ -1,0 +1,174 @@
+"""The service put together: database, homeserver, reconciler and the aiohttp application."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+
+from scim_matrix.config import Settings
+from scim_matrix.groupmap import GroupMapError
+from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.ops.health import Probes
+from scim_matrix.scim.people import Identity
+from scim_matrix.scim.protocol import make_provider
+from scim_matrix.scim.routes import PREFIX, ScimEndpoint
+from scim_matrix.store import grants
+from scim_matrix.store.database import Database
+from scim_matrix.sync.accounts import AccountPolicy
+from scim_matrix.sync.plan import Policy
+from scim_matrix.sync.reconciler import Reconciler
+
+log = structlog.get_logger(__name__)
+
+MAP_POLL_SECONDS = 2.0
+SHUTDOWN_SECONDS = 5.0
+
+DATABASE = web.AppKey("DATABASE", Database)
+RECONCILER = web.AppKey("RECONCILER", Reconciler)
+MAP_KEEPER = web.AppKey("MAP_KEEPER", "MapKeeper")
+
+
+class MapKeeper:
+    """Keeps the group map in force: loads it, and loads it again when its file changes."""
+
+    def __init__(self, settings: Settings, database: Database, reconciler: Reconciler) -> None:
+        self._settings = settings
+        self._database = database
+        self._reconciler = reconciler
+        self._seen = self._stamp()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        if self._settings.group_map_file is None:
+            return None
+        try:
+            status = self._settings.group_map_file.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    async def reload(self) -> None:
+        """Put the map in force; a broken one is reported and the old one stays."""
+        self._seen = self._stamp()
+        try:
+            mappings = await asyncio.to_thread(self._settings.group_map)
+        except GroupMapError as error:
+            log.error("group_map_refused", error=str(error), in_force="the former map")  # noqa: TRY400
+            return
+        async with self._database.write() as connection:
+            await grants.put_map(connection, mappings)
+        log.info("group_map_loaded", mappings=len(mappings))
+        self._reconciler.rooms_changed()
+
+    async def watch(self) -> None:
+        """Reload whenever the file has changed."""
+        while True:
+            await asyncio.sleep(MAP_POLL_SECONDS)
+            if self._stamp() != self._seen:
+                await self.reload()
+
+
+def make_app(settings: Settings) -> web.Application:
+    """Return the application; database and homeserver are opened when it starts."""
+    app = web.Application(client_max_size=settings.max_body_bytes)
+    app.cleanup_ctx.append(lambda app: _run(app, settings))
+    return app
+
+
+async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        database = await Database.open(settings.data_dir)
+        stack.push_async_callback(database.close)
+        homeserver = Homeserver.connect(
+            settings.matrix_url,
+            settings.matrix_admin_user_id,
+            settings.matrix_admin_token.get_secret_value(),
+        )
+        stack.push_async_callback(homeserver.close)
+        reconciler = Reconciler(
+            database,
+            homeserver,
+            AccountPolicy(
+                settings.idp_name,
+                settings.adopt_existing_accounts,
+                settings.on_disable,
+                settings.on_delete,
+                Policy(settings.matrix_admin_user_id, settings.protected_users),
+            ),
+            concurrency=settings.matrix_concurrency,
+            lift_rate_limit=settings.lift_rate_limit,
+        )
+        keeper = MapKeeper(settings, database, reconciler)
+        await keeper.reload()
+        app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
+        _add_routes(app, settings, database, reconciler)
+        loop = asyncio.create_task(reconciler.run(), name="reconciler")
+        loop.add_done_callback(_reconciler_ended)
+        watch = asyncio.create_task(keeper.watch(), name="group map")
+        yield
+        watch.cancel()
+        reconciler.stop()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        await loop
+
+
+def _reconciler_ended(task: asyncio.Task[None]) -> None:
+    """A service without its reconciler must not look alive: end, and be started again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("reconciler_failed", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _add_routes(
+    app: web.Application, settings: Settings, database: Database, reconciler: Reconciler
+) -> None:
+    identity = Identity(
+        settings.matrix_server_name,
+        settings.localpart_template,
+        settings.sso_subject_attribute,
+        settings.delete_grace,
+    )
+    endpoint = ScimEndpoint(
+        database,
+        make_provider(settings.max_body_bytes),
+        identity,
+        settings.webhook_secrets,
+        settings.public_url,
+        reconciler.wake,
+    )
+    probes = Probes(database, reconciler)
+    app.router.add_get("/healthz", probes.healthz)
+    app.router.add_get("/readyz", probes.readyz)
+    app.router.add_route("*", PREFIX, endpoint.handle)
+    app.router.add_route("*", PREFIX + "/{path:.*}", endpoint.handle)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish."""
+    app = make_app(settings)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await runner.setup()
+    try:
+        keeper = app[MAP_KEEPER]
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            reloads.add(task := asyncio.create_task(keeper.reload()))
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        site = web.TCPSite(runner, settings.listen_host, settings.listen_port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        log.info("listening", host=host, port=port)
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,1 @@
+"""A throwaway Synapse, the service and a played identity provider on loopback."""

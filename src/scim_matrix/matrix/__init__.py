@@ -1,0 +1,1 @@
+"""The homeserver behind one small class with typed errors."""

@@ -1,0 +1,243 @@
+"""The homeserver: matrix-nio as the admin user, Synapse admin calls over the same session."""
+
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import nio
+import orjson
+
+from scim_matrix.matrix.errors import (
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    TokenError,
+    UnavailableError,
+)
+
+REQUEST_TIMEOUT = 60.0
+PROBE_TIMEOUT = 5.0
+
+
+class Homeserver:
+    """Requests to one Synapse homeserver as its admin user.
+
+    Every method raises UnavailableError (RateLimitedError with the wait that was asked for)
+    where nothing is known about the outcome, and RefusedError (NotFoundError, TokenError) where
+    the homeserver said no. Nothing is retried here.
+    """
+
+    def __init__(self, client: nio.AsyncClient) -> None:
+        self._client = client
+
+    @classmethod
+    def connect(cls, url: str, user_id: str, token: str) -> Self:
+        """Return a homeserver at `url`; no request is sent yet. Needs a running event loop."""
+        config = nio.AsyncClientConfig(
+            max_timeouts=0, max_limit_exceeded=0, request_timeout=REQUEST_TIMEOUT
+        )
+        client = nio.AsyncClient(url.rstrip("/"), user_id, config=config)
+        client.access_token = token
+        client.user_id = user_id
+        client.client_session = aiohttp.ClientSession()
+        return cls(client)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    @property
+    def user_id(self) -> str:
+        """The Matrix user ID of the service's own account."""
+        return str(self._client.user_id)
+
+    # -- Transport --------------------------------------------------------
+
+    async def _request(
+        self, method: str, path: str, body: Any = None, within: float | None = None
+    ) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._client.access_token}"}
+        data = None
+        if body is not None:
+            data = orjson.dumps(body)
+            headers["Content-Type"] = "application/json"
+        try:
+            async with await self._client.send(
+                method, path, data=data, headers=headers, timeout=within
+            ) as response:
+                return _checked(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"{type(error).__name__}: {error}") from error
+
+    async def _nio(self, call: Any, expected: type) -> Any:
+        """Await a nio call; trust the transport's status and body, then nio's class.
+
+        nio reports some failures as success (a proxy's HTML page), so its word is not enough.
+        """
+        try:
+            reply = await call
+            response = reply.transport_response
+            if response is None:
+                raise UnavailableError(f"no answer: {reply}")
+            _checked(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(reply, expected):
+            raise UnavailableError(f"an answer that cannot be read: {type(reply).__name__}")
+        return reply
+
+    # -- Server -----------------------------------------------------------
+
+    async def server_version(self) -> str:
+        """Return Synapse's version (admin API, Server version)."""
+        answer = await self._request(
+            "GET", "/_synapse/admin/v1/server_version", within=PROBE_TIMEOUT
+        )
+        return str(answer["server_version"])
+
+    async def whoami(self) -> str:
+        """Return whose token this is (client-server API, whoami)."""
+        reply = await self._nio(self._client.whoami(), nio.WhoamiResponse)
+        return str(reply.user_id)
+
+    async def accounts_are_delegated(self) -> bool:
+        """Tell whether accounts are managed elsewhere (Matrix Authentication Service).
+
+        Synapse then refuses to list guests. Also proves that the token is an admin's.
+        """
+        try:
+            await self._request("GET", "/_synapse/admin/v2/users?limit=1", within=PROBE_TIMEOUT)
+        except RefusedError as error:
+            if error.status == 400:
+                return True
+            raise
+        return False
+
+    async def lift_own_rate_limit(self) -> None:
+        """Lift the message rate limit of the service's account (admin API, override_ratelimit)."""
+        await self._request(
+            "POST",
+            f"/_synapse/admin/v1/users/{quote(self.user_id)}/override_ratelimit",
+            {"messages_per_second": 0, "burst_count": 0},
+        )
+
+    # -- Rooms ------------------------------------------------------------
+
+    async def resolve_alias(self, alias: str) -> str:
+        """Return the room ID behind an alias."""
+        reply = await self._nio(
+            self._client.room_resolve_alias(alias), nio.RoomResolveAliasResponse
+        )
+        return str(reply.room_id)
+
+    async def members(self, room_id: str) -> list[str]:
+        """Return the user IDs joined to a room (admin API, Room members)."""
+        answer = await self._request(
+            "GET", f"/_synapse/admin/v1/rooms/{quote(room_id, safe='')}/members"
+        )
+        return list(answer["members"])
+
+    async def force_join(self, room_id: str, user_id: str) -> None:
+        """Bring a local user into a room (admin API, Edit room membership).
+
+        Already being in the room is success.
+        """
+        try:
+            await self._request(
+                "POST",
+                f"/_synapse/admin/v1/join/{quote(room_id, safe='')}",
+                {"user_id": user_id},
+            )
+        except RefusedError as error:
+            if not (error.status == 403 and "already in the room" in error.message):
+                raise
+
+    async def kick(self, room_id: str, user_id: str, reason: str) -> None:
+        """Take a user out of a room. Not being in the room is success."""
+        try:
+            await self._nio(self._client.room_kick(room_id, user_id, reason), nio.RoomKickResponse)
+        except RefusedError as error:
+            if not (error.status == 403 and "not in the room" in error.message):
+                raise
+
+    async def become_room_admin(self, room_id: str) -> None:
+        """Give the service's account power in a room and put it there.
+
+        Admin API, Make Room Admin (needs a local user with power in the room), then join.
+        """
+        await self._request(
+            "POST",
+            f"/_synapse/admin/v1/rooms/{quote(room_id, safe='')}/make_room_admin",
+            {"user_id": self.user_id},
+        )
+        await self._nio(self._client.join(room_id), nio.JoinResponse)
+
+    # -- Accounts ---------------------------------------------------------
+
+    async def account_by_link(self, idp: str, external_id: str) -> str | None:
+        """Return the account linked to an SSO identity, if any (admin API)."""
+        try:
+            answer = await self._request(
+                "GET",
+                f"/_synapse/admin/v1/auth_providers/{quote(idp, safe='')}"
+                f"/users/{quote(external_id, safe='')}",
+            )
+        except NotFoundError:
+            return None
+        return str(answer["user_id"])
+
+    async def account(self, user_id: str) -> dict[str, Any] | None:
+        """Return an account as the admin API shows it, None if there is none."""
+        try:
+            return await self._request("GET", f"/_synapse/admin/v2/users/{quote(user_id)}")
+        except NotFoundError:
+            return None
+
+    async def put_account(self, user_id: str, body: dict[str, Any]) -> None:
+        """Create or change an account (admin API v2). `external_ids` and `threepids` replace."""
+        await self._request("PUT", f"/_synapse/admin/v2/users/{quote(user_id)}", body)
+
+    async def suspend(self, user_id: str, *, suspend: bool) -> None:
+        """Suspend an account or lift that (admin API)."""
+        await self._request(
+            "PUT", f"/_synapse/admin/v1/suspend/{quote(user_id)}", {"suspend": suspend}
+        )
+
+    async def deactivate(self, user_id: str, *, erase: bool) -> None:
+        """Deactivate an account: devices, keys and e-mail bindings are lost (admin API)."""
+        await self._request(
+            "POST", f"/_synapse/admin/v1/deactivate/{quote(user_id)}", {"erase": erase}
+        )
+
+
+def _checked(status: int, headers: Any, body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a 2xx answer, or raise what the answer means."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UnavailableError(
+            f"status {status} without JSON: is MATRIX_URL a Synapse homeserver?",
+            _retry_after(headers, {}),
+        ) from error
+    if not isinstance(answer, dict):
+        raise UnavailableError(f"status {status} with JSON that is no object")
+    if 200 <= status < 300:
+        return answer
+    errcode, message = str(answer.get("errcode", "")), str(answer.get("error", ""))
+    if status == 429:
+        raise RateLimitedError("429: rate limited", _retry_after(headers, answer))
+    if status >= 500:
+        raise UnavailableError(f"{status} {errcode}: {message}", _retry_after(headers, answer))
+    if status == 401 or (status == 403 and "server admin" in message):
+        raise TokenError(status, errcode, message)
+    if status == 404:
+        raise NotFoundError(status, errcode, message)
+    raise RefusedError(status, errcode, message)
+
+
+def _retry_after(headers: Any, answer: dict[str, Any]) -> float | None:
+    milliseconds = answer.get("retry_after_ms")
+    if isinstance(milliseconds, int | float):
+        return milliseconds / 1000
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else None

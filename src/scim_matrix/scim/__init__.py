@@ -1,0 +1,1 @@
+"""The SCIM protocol edge: routes, bearer auth, payload validation, storage adapter."""

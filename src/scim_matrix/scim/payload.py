@@ -1,0 +1,165 @@
+"""Client payloads: parsed strictly, brought into canonical form, checked against the schemas.
+
+Identity providers differ in letter case, text booleans, single values where lists belong and
+nulls for absent attributes; all of that is folded here, so that one form reaches the rest.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from scim2_models import InvalidSyntaxException, InvalidValueException, Schema
+
+from scim_matrix.validation import first_problem
+
+_MAX_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of a SCIM schema: its canonical name, and its sub-attributes by lower case."""
+
+    name: str
+    kind: str
+    multi_valued: bool
+    children: Mapping[str, "Attribute"]
+
+
+def attributes_of(schemas: Iterable[Schema], core: str) -> Mapping[str, Attribute]:
+    """Return the attributes a resource of schema `core` may have, keyed by lower-case name.
+
+    Extension schemas appear under their URN as complex attributes (RFC 7643 section 3.3).
+    """
+    found = {
+        name.lower(): Attribute(name, kind, multi_valued, {})
+        for name, kind, multi_valued in (
+            ("schemas", "reference", True),
+            ("id", "string", False),
+            ("externalId", "string", False),
+            ("meta", "complex", False),
+        )
+    }
+    for schema in schemas:
+        own = _tree(schema.attributes or [])
+        if schema.id == core:
+            found |= own
+        else:
+            found[str(schema.id).lower()] = Attribute(str(schema.id), "complex", False, own)
+    return found
+
+
+def _tree(attributes: Iterable[Any]) -> dict[str, Attribute]:
+    return {
+        a.name.lower(): Attribute(
+            a.name, a.type.value, bool(a.multi_valued), _tree(a.sub_attributes or [])
+        )
+        for a in attributes
+    }
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a request body.
+
+    Raises InvalidSyntaxException for anything else: NaN, lone surrogates, invalid UTF-8, NUL
+    characters, numbers beyond 64 bits' range, nesting beyond what any SCIM payload has.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidSyntaxException(detail=f"the body is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidSyntaxException(detail="the body is not a JSON object")
+    if b"\\u0000" in body and _holds_nul(document):
+        raise InvalidValueException(detail="a string holds a NUL character")
+    if _depth_exceeds(document, _MAX_DEPTH):
+        raise InvalidSyntaxException(detail=f"the body is nested more than {_MAX_DEPTH} deep")
+    return document
+
+
+def _depth_exceeds(document: Any, limit: int) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(x) for pair in value.items() for x in pair)
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+def canonical(document: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    """Return a resource in canonical form: names as the schemas spell them, nulls left out."""
+    result: dict[str, Any] = {}
+    for key, value in document.items():
+        attribute = attributes.get(key.lower())
+        if attribute is None:
+            result[key] = value
+        elif value is not None:
+            result[attribute.name] = _canonical_value(value, attribute)
+    return result
+
+
+def _canonical_value(value: Any, attribute: Attribute) -> Any:
+    if attribute.multi_valued:
+        values = value if isinstance(value, list) else [value]
+        return [_canonical_single(v, attribute) for v in values if v is not None]
+    if isinstance(value, list) and len(value) == 1 and attribute.kind == "complex":
+        value = value[0]
+    return _canonical_single(value, attribute)
+
+
+def _canonical_single(value: Any, attribute: Attribute) -> Any:
+    if attribute.kind == "complex":
+        if isinstance(value, dict):
+            return canonical(value, attribute.children)
+        if isinstance(value, str) and "value" in attribute.children:
+            return {"value": value}
+    if attribute.kind == "boolean" and isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower(), value)
+    return value
+
+
+def check(schema: str, document: Any) -> None:
+    """Raise InvalidValueException, saying where and why, unless a bundled schema accepts."""
+    problem = first_problem(schema, document)
+    if problem is not None:
+        raise InvalidValueException(detail=problem)
+
+
+def canonical_patch(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a PatchOp with its own keys and `op` in canonical letter case, checked."""
+    patch = {
+        {"operations": "Operations", "schemas": "schemas"}.get(k.lower(), k): v
+        for k, v in document.items()
+    }
+    operations = patch.get("Operations")
+    if isinstance(operations, dict):
+        operations = [operations]
+    if isinstance(operations, list):
+        operations = [_operation(o) if isinstance(o, dict) else o for o in operations]
+        patch["Operations"] = operations
+    check("patch", patch)
+    return {
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": operations,
+    }
+
+
+def _operation(sent: Mapping[str, Any]) -> dict[str, Any]:
+    known = {k.lower(): v for k, v in sent.items() if v is not None or k.lower() == "value"}
+    operation = {k: known[k] for k in ("op", "path", "value") if k in known}
+    if isinstance(operation.get("op"), str):
+        operation["op"] = operation["op"].lower()
+    return operation

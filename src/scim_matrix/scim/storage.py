@@ -1,0 +1,306 @@
+"""The protocol library's storage interface over the store, for one request."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+
+import aiosqlite
+from scim2_models import (
+    InvalidValueException,
+    Meta,
+    NotFoundException,
+    PreconditionFailedException,
+    Resource,
+    ResourceType,
+    ResponseParameters,
+    ScimFilter,
+    ScimProvider,
+    SearchRequest,
+    UniquenessException,
+)
+from scim2_models.path import CompareOperator, Comparison, FilterNode, LogicalExpr, LogicalOperator
+from scim2_server.storage import AsyncScimStorage, SearchPage
+
+from scim_matrix.localpart import LocalpartError
+from scim_matrix.scim.people import Identity
+from scim_matrix.store import accounts, resources
+from scim_matrix.store.database import Database
+from scim_matrix.store.resources import Condition, Kind, MemberChange, Row
+
+# Kept apart from the document: ids and meta are columns, members rows, passwords nothing of ours.
+_APART = {"id", "meta", "members", "groups", "password"}
+
+
+class RequestStorage(AsyncScimStorage):
+    """Reads and writes SCIM resources on behalf of one request.
+
+    A write is one transaction with its consequences (accounts, grants). `member_changes` are
+    what the request wants of the group's members; where they are None, members travel inside
+    the models, as the library's storage contract asks.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        provider: ScimProvider,
+        identity: Identity,
+        *,
+        writes: bool,
+        member_changes: Sequence[MemberChange] | None = None,
+    ) -> None:
+        self._database = database
+        self._provider = provider
+        self._identity = identity
+        self._writes = writes
+        self._member_changes = member_changes
+        self._transaction: aiosqlite.Connection | None = None
+
+    def operation(self) -> AbstractAsyncContextManager[None]:
+        """Enclose a write in one transaction; a read needs none."""
+        return self._write() if self._writes else contextlib.nullcontext()
+
+    @contextlib.asynccontextmanager
+    async def _write(self) -> AsyncIterator[None]:
+        async with self._database.write() as connection:
+            self._transaction = connection
+            try:
+                yield
+            finally:
+                self._transaction = None
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Give the transaction of the operation, or one of its own outside of any."""
+        if self._transaction is not None:
+            yield self._transaction
+        elif self._writes:
+            async with self._database.write() as connection:
+                yield connection
+        else:
+            yield self._database.reader
+
+    @property
+    def _in_models(self) -> bool:
+        return self._member_changes is None
+
+    # -- Reading ------------------------------------------------------------
+
+    async def get(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        *,
+        response_parameters: ResponseParameters[Any] | None = None,
+    ) -> Resource[Any]:
+        """Return a resource. Raises NotFoundException."""
+        async with self._connection() as connection:
+            row = await _existing(connection, _kind(resource_type), resource_id)
+            return await self._model(connection, row, members=self._in_models)
+
+    async def search(
+        self,
+        resource_types: list[ResourceType],
+        search_request: SearchRequest[Any],
+        *,
+        position: Any = None,
+    ) -> SearchPage:
+        """Return a page of what matches, oldest first unless sorted otherwise."""
+        async with self._connection() as connection:
+            kinds = [_kind(r) for r in dict.fromkeys(r.name for r in resource_types)]
+            scim_filter = search_request.filter
+            start = search_request.start_index_0 or 0
+            if scim_filter is None and search_request.sort_by is None and len(kinds) == 1:
+                rows = await resources.find(
+                    connection, kinds[0], Condition(), start, search_request.count
+                )
+                page = [await self._model(connection, r, members=self._in_models) for r in rows]
+                return SearchPage(await resources.count(connection, kinds[0]), page)
+            # Unindexed searches read every candidate; the library's evaluator decides.
+            about_members = scim_filter is not None and _mentions_members(str(scim_filter))
+            about_members |= "members" in str(search_request.sort_by or "").lower()
+            found = [
+                await self._model(connection, row, members=about_members or self._in_models)
+                for kind in kinds
+                for row in await resources.find(connection, kind, _condition(kind, scim_filter))
+            ]
+        if scim_filter is not None:
+            found = [r for r in found if _bound(scim_filter, r).match(r)]
+        if search_request.sort_by is not None:
+            found = search_request.sort(found)
+        stop = None if search_request.count is None else start + search_request.count
+        page = found[start:stop]
+        if about_members and not self._in_models:
+            for resource in page:
+                if hasattr(resource, "members"):
+                    resource.members = None
+        return SearchPage(len(found), page)
+
+    async def _model(
+        self, connection: aiosqlite.Connection, row: Row, *, members: bool
+    ) -> Resource[Any]:
+        model = cast("type[Resource[Any]]", self._provider.model_for(row.kind))
+        document = row.document
+        if members and row.kind == "Group":
+            document = {**document, "members": await resources.members(connection, row.id)}
+        with self._provider:
+            resource = model.model_validate({**document, "id": row.id})
+        resource.meta = Meta.model_validate(
+            {
+                "resourceType": row.kind,
+                "created": row.created,
+                "lastModified": row.last_modified,
+                "version": f'W/"{row.version}"',
+            }
+        )
+        return resource
+
+    # -- Writing ------------------------------------------------------------
+
+    async def create(self, resource_type: ResourceType, resource: Resource[Any]) -> Resource[Any]:
+        """Store a new resource with its account or members. Raises UniquenessException."""
+        kind = _kind(resource_type)
+        document = _document(resource)
+        async with self._connection() as connection:
+            try:
+                row = await resources.create(connection, kind, document)
+                if kind == "User":
+                    user_id = self._identity.user_id(row.id, document)
+                    profile = self._identity.profile(row.id, document)
+                    await accounts.put(connection, row.id, user_id, profile)
+                else:
+                    await resources.change_members(connection, row.id, self._changes_in(resource))
+            except resources.TakenError as error:
+                raise UniquenessException(detail=str(error)) from error
+            except LocalpartError as error:
+                raise InvalidValueException(detail=f"userName: {error}") from error
+            row = await resources.get(connection, kind, row.id)
+            return await self._model(connection, row, members=self._in_models)
+
+    async def update(
+        self,
+        resource_type: ResourceType,
+        resource: Resource[Any],
+        *,
+        expected_version: str | None = None,
+    ) -> Resource[Any]:
+        """Replace a resource's attributes. Raises as AsyncScimStorage.update does."""
+        kind, resource_id = _kind(resource_type), cast(str, resource.id)
+        document = _document(resource)
+        async with self._connection() as connection:
+            await _check_version(connection, kind, resource_id, expected_version)
+            try:
+                row = await resources.update(connection, kind, resource_id, document)
+            except resources.TakenError as error:
+                raise UniquenessException(detail=str(error)) from error
+            if kind == "User":
+                profile = self._identity.profile(row.id, document)
+                await accounts.put(connection, row.id, None, profile)
+            elif self._in_models:
+                await resources.change_members(connection, row.id, self._changes_in(resource))
+            row = await resources.get(connection, kind, resource_id)
+            return await self._model(connection, row, members=self._in_models)
+
+    async def change_members(self, group: Resource[Any]) -> Resource[Any]:
+        """Apply the request's member changes to a group and return it as it is then."""
+        if not self._member_changes:
+            return group
+        async with self._connection() as connection:
+            group_id = cast(str, group.id)
+            await resources.change_members(connection, group_id, self._member_changes)
+            row = await resources.get(connection, "Group", group_id)
+            return await self._model(connection, row, members=False)
+
+    def _changes_in(self, group: Resource[Any]) -> Sequence[MemberChange]:
+        if self._member_changes is not None:
+            return self._member_changes
+        sent = getattr(group, "members", None) or []
+        return [MemberChange("replace", tuple(resources.Member(m.value, m.display) for m in sent))]
+
+    async def delete(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        *,
+        expected_version: str | None = None,
+    ) -> None:
+        """Delete a resource and end what it granted. Raises as AsyncScimStorage.delete does."""
+        kind = _kind(resource_type)
+        async with self._connection() as connection:
+            await _check_version(connection, kind, resource_id, expected_version)
+            if kind == "User":
+                await accounts.release(connection, resource_id, self._identity.delete_grace)
+            await resources.delete(connection, kind, resource_id)
+
+
+def _kind(resource_type: ResourceType | str | None) -> Kind:
+    name = resource_type.name if isinstance(resource_type, ResourceType) else resource_type
+    return cast(Kind, name)
+
+
+def _document(resource: Resource[Any]) -> dict[str, Any]:
+    dumped = resource.model_dump(mode="json")
+    return {k: v for k, v in dumped.items() if k not in _APART}
+
+
+async def _existing(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> Row:
+    try:
+        return await resources.get(connection, kind, resource_id)
+    except resources.NoSuchResourceError as error:
+        raise NotFoundException(detail=str(error)) from error
+
+
+async def _check_version(
+    connection: aiosqlite.Connection, kind: Kind, resource_id: str, expected: str | None
+) -> None:
+    row = await _existing(connection, kind, resource_id)
+    if expected is not None and expected != f'W/"{row.version}"':
+        raise PreconditionFailedException
+
+
+def _mentions_members(text: str) -> bool:
+    return "members" in text.lower()
+
+
+def _bound(scim_filter: ScimFilter[Any], resource: Resource[Any]) -> ScimFilter[Any]:
+    """Bind a filter over several resource types to the one of a resource."""
+    if scim_filter.model is not None:
+        return scim_filter
+    return cast("ScimFilter[Any]", cast(Any, ScimFilter)[type(resource)](str(scim_filter)))
+
+
+def _condition(kind: Kind, scim_filter: ScimFilter[Any] | None) -> Condition:
+    """Return the indexed look-ups that any match must satisfy."""
+    if scim_filter is None:
+        return Condition()
+    return Condition(tuple(_terms(kind, scim_filter.ast)))
+
+
+_INDEXED = {
+    "id": "id",
+    "externalid": "externalId",
+    "username": "userName",
+    "displayname": "displayName",
+    "members": "members",
+    "members.value": "members",
+}
+_FOLDED = {"userName", "displayName"}
+_MISSING: dict[Kind, set[str]] = {"User": {"members"}, "Group": {"userName"}}
+
+
+def _terms(kind: Kind, node: FilterNode) -> list[tuple[str, str]]:
+    if isinstance(node, LogicalExpr) and node.op == LogicalOperator.and_:
+        return [t for term in node.terms for t in _terms(kind, term)]
+    if not (
+        isinstance(node, Comparison)
+        and node.op == CompareOperator.eq
+        and isinstance(node.value, str)
+    ):
+        return []
+    path = node.attr_path
+    name = f"{path.attr}.{path.sub_attr}" if path.sub_attr else path.attr
+    column = _INDEXED.get(name.lower())
+    if column is None or column in _MISSING[kind]:
+        return []
+    value = resources.comparison_key(node.value) if column in _FOLDED else node.value
+    return [(column, value)]

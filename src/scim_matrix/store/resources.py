@@ -1,0 +1,287 @@
+"""SCIM users and groups as rows: written with their consequences, read by page."""
+
+import datetime
+import sqlite3
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from unicodedata import normalize
+
+import aiosqlite
+import orjson
+
+from scim_matrix.store import grants
+
+Kind = Literal["User", "Group"]
+_TABLE = {"User": "scim_user", "Group": "scim_group"}
+_COLUMNS = "id, document, created, last_modified, version"
+
+
+class NoSuchResourceError(LookupError):
+    """No resource of this type has this id."""
+
+
+class TakenError(ValueError):
+    """Another resource holds a value that must be unique; the message names the attribute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored resource: the SCIM attributes without id, meta and members, and its meta data."""
+
+    kind: Kind
+    id: str
+    document: dict[str, Any]
+    created: str
+    last_modified: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A conjunction of indexed look-ups that narrows a search, as (column, value) pairs."""
+
+    terms: tuple[tuple[str, str], ...] = ()
+
+
+def comparison_key(value: str) -> str:
+    """Return the form in which strings that are not case exact are compared and indexed."""
+    return normalize("NFC", normalize("NFC", value).lower())
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()
+
+
+def _row(kind: Kind, found: sqlite3.Row | Sequence[Any]) -> Row:
+    return Row(kind, found[0], orjson.loads(found[1]), found[2], found[3], found[4])
+
+
+async def get(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> Row:
+    """Return one resource. Raises NoSuchResourceError."""
+    found = list(
+        await connection.execute_fetchall(
+            f"SELECT {_COLUMNS} FROM {_TABLE[kind]} WHERE id = ?", (resource_id,)
+        )
+    )
+    if not found:
+        raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
+    return _row(kind, found[0])
+
+
+# Look-ups a search may be narrowed by; every one is served by an index.
+_TERMS = {
+    "id": "id = ?",
+    "externalId": "external_id = ?",
+    "userName": "user_name_key = ?",
+    "displayName": "display_name_key = ?",
+    "members": "id IN (SELECT group_id FROM group_member WHERE value = ?)",
+}
+
+
+async def find(
+    connection: aiosqlite.Connection,
+    kind: Kind,
+    condition: Condition,
+    offset: int = 0,
+    limit: int | None = None,
+) -> list[Row]:
+    """Return the resources that satisfy a condition, oldest first, from `offset` on."""
+    where = " AND ".join(_TERMS[column] for column, _ in condition.terms) or "true"
+    found = await connection.execute_fetchall(
+        f"SELECT {_COLUMNS} FROM {_TABLE[kind]} WHERE {where} ORDER BY seq LIMIT ? OFFSET ?",
+        (*(value for _, value in condition.terms), -1 if limit is None else limit, offset),
+    )
+    return [_row(kind, row) for row in found]
+
+
+async def count(connection: aiosqlite.Connection, kind: Kind) -> int:
+    """Return how many resources of a type there are."""
+    [(number,)] = await connection.execute_fetchall(f"SELECT count(*) FROM {_TABLE[kind]}")
+    return int(number)
+
+
+def _user_values(document: dict[str, Any]) -> tuple[Any, ...]:
+    display_name = document.get("displayName")
+    return (
+        comparison_key(document["userName"]),
+        document.get("externalId"),
+        document.get("active", True),
+        None if display_name is None else comparison_key(display_name),
+        orjson.dumps(document).decode(),
+    )
+
+
+def _group_values(document: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        document.get("externalId"),
+        document["displayName"],
+        comparison_key(document["displayName"]),
+        orjson.dumps(document).decode(),
+    )
+
+
+_USER_COLUMNS = ("user_name_key", "external_id", "active", "display_name_key", "document")
+_GROUP_COLUMNS = ("external_id", "display_name", "display_name_key", "document")
+_ATTRIBUTE = {"user_name_key": "userName", "external_id": "externalId"}
+
+
+def _values(kind: Kind, document: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    if kind == "User":
+        return _USER_COLUMNS, _user_values(document)
+    return _GROUP_COLUMNS, _group_values(document)
+
+
+def _taken(kind: Kind, error: sqlite3.IntegrityError) -> TakenError:
+    column = str(error).rpartition(".")[2]
+    attribute = _ATTRIBUTE.get(column, column)
+    return TakenError(f"{attribute}: another {kind} already has this value")
+
+
+async def create(connection: aiosqlite.Connection, kind: Kind, document: dict[str, Any]) -> Row:
+    """Store a new resource under a new id. Raises TakenError.
+
+    Groups that already listed the id as a member cannot exist, since ids are ours; a group
+    keyed in the map is settled by the caller's member change.
+    """
+    columns, values = _values(kind, document)
+    row = Row(kind, str(uuid.uuid4()), document, now := _now(), now, 1)
+    try:
+        await connection.execute_fetchall(
+            f"INSERT INTO {_TABLE[kind]} (id, created, last_modified, {', '.join(columns)})"
+            f" VALUES (?, ?, ?, {', '.join('?' * len(columns))})",
+            (row.id, now, now, *values),
+        )
+    except sqlite3.IntegrityError as error:
+        raise _taken(kind, error) from error
+    return row
+
+
+async def update(
+    connection: aiosqlite.Connection, kind: Kind, resource_id: str, document: dict[str, Any]
+) -> Row:
+    """Replace a stored resource's attributes and count its version up.
+
+    Raises NoSuchResourceError or TakenError. Whom it affects is settled in the same transaction.
+    """
+    await get(connection, kind, resource_id)
+    columns, values = _values(kind, document)
+    await grants.touch(connection, [resource_id])
+    try:
+        await connection.execute_fetchall(
+            f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1, "
+            f"{', '.join(f'{column} = ?' for column in columns)} WHERE id = ?",
+            (_now(), *values, resource_id),
+        )
+    except sqlite3.IntegrityError as error:
+        raise _taken(kind, error) from error
+    await grants.settle(connection)
+    return await get(connection, kind, resource_id)
+
+
+async def bump(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> None:
+    """Count a resource's version up after a change outside its document (members)."""
+    await connection.execute_fetchall(
+        f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1 WHERE id = ?",
+        (_now(), resource_id),
+    )
+
+
+async def delete(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> None:
+    """Delete a resource; what it granted ends. Raises NoSuchResourceError."""
+    await get(connection, kind, resource_id)
+    await grants.touch(connection, [resource_id])
+    await connection.execute_fetchall(f"DELETE FROM {_TABLE[kind]} WHERE id = ?", (resource_id,))
+    await connection.execute_fetchall("DELETE FROM group_member WHERE value = ?", (resource_id,))
+    await grants.settle(connection)
+
+
+# -- Members ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as the client sent it: the id of a user or group, and its display name if any."""
+
+    value: str
+    display: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """One step of changing a group's members."""
+
+    op: Literal["add", "remove", "replace"]
+    members: tuple[Member, ...] = ()
+    everyone: bool = False
+
+
+def _json(members: Iterable[Member]) -> str:
+    return orjson.dumps([{"value": m.value, "display": m.display} for m in members]).decode()
+
+
+_SENT = "SELECT e.value ->> 'value' AS value, e.value ->> 'display' AS display FROM json_each(?) e"
+
+
+async def change_members(
+    connection: aiosqlite.Connection, group_id: str, changes: Sequence[MemberChange]
+) -> bool:
+    """Apply member changes in order; return whether anything changed.
+
+    The cost follows the number of members sent and changed, not the size of the group.
+    """
+    before = connection.total_changes
+    await grants.touch(connection, [])
+    for change in changes:
+        sent = _json(change.members)
+        if change.op == "replace" or change.everyone:
+            await _cut(connection, group_id, f"value NOT IN (SELECT value FROM ({_SENT}))", sent)
+        elif change.op == "remove":
+            await _cut(connection, group_id, f"value IN (SELECT value FROM ({_SENT}))", sent)
+        if change.op != "remove":
+            await _add(connection, group_id, sent)
+    changed = connection.total_changes > before
+    await grants.settle(connection)
+    if changed:
+        await bump(connection, "Group", group_id)
+    return changed
+
+
+async def _cut(connection: aiosqlite.Connection, group_id: str, which: str, sent: str) -> None:
+    gone = await connection.execute_fetchall(
+        f"DELETE FROM group_member WHERE group_id = ? AND {which} RETURNING value",
+        (group_id, sent),
+    )
+    await grants.touch(connection, [value for (value,) in gone])
+
+
+async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> None:
+    new = await connection.execute_fetchall(
+        f"INSERT INTO group_member (group_id, value, display)"
+        f" SELECT ?, value, max(display) FROM ({_SENT}) WHERE true GROUP BY value"
+        f" ON CONFLICT (group_id, value) DO UPDATE SET display = excluded.display"
+        f" WHERE excluded.display IS NOT NULL AND display IS NOT excluded.display"
+        f" RETURNING value",
+        (group_id, sent),
+    )
+    await grants.touch(connection, [value for (value,) in new])
+
+
+async def members(connection: aiosqlite.Connection, group_id: str) -> list[dict[str, Any]]:
+    """Return a group's members as SCIM values; `type` is known once the member exists."""
+    found = await connection.execute_fetchall(
+        "SELECT m.value, m.display, CASE WHEN u.id IS NOT NULL THEN 'User'"
+        " WHEN g.id IS NOT NULL THEN 'Group' END"
+        " FROM group_member m LEFT JOIN scim_user u ON u.id = m.value"
+        " LEFT JOIN scim_group g ON g.id = m.value WHERE m.group_id = ? ORDER BY m.value",
+        (group_id,),
+    )
+    return [
+        {
+            "value": value,
+            **({"display": display} if display is not None else {}),
+            **({"type": kind} if kind is not None else {}),
+        }
+        for value, display, kind in found
+    ]

@@ -1,0 +1,1 @@
+"""Reconciliation: plan, guard, backoff and the loop that carries plans out."""

@@ -1,0 +1,141 @@
+"""Make one Matrix account what its user should be: find or create, link, lock, bring back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scim_matrix.config import OnDisable
+from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.store.accounts import Account, Profile
+from scim_matrix.sync.plan import Policy
+
+
+class ConflictError(Exception):
+    """The account exists and is not this user's; it is left alone."""
+
+
+class MissingAccountError(Exception):
+    """The account has to be made elsewhere (delegated authentication)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPolicy:
+    """How accounts are treated: `idp` as Synapse's admin API names the identity provider."""
+
+    idp: str
+    adopt_existing: bool
+    on_disable: OnDisable
+    on_delete: OnDisable
+    users: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The account that was brought in line, and whether it must never be taken out of rooms."""
+
+    user_id: str
+    is_protected: bool
+
+
+async def apply(
+    homeserver: Homeserver, account: Account, policy: AccountPolicy, *, delegated: bool
+) -> Applied:
+    """Bring one account in line with its wanted profile.
+
+    Raises ConflictError, MissingAccountError, or what the homeserver raises.
+    """
+    wanted = account.wanted
+    user_id = account.user_id
+    existing = None
+    if not account.ready and not delegated and wanted.subject is not None:
+        user_id = await homeserver.account_by_link(policy.idp, wanted.subject) or user_id
+    existing = await homeserver.account(user_id)
+    linked = existing is not None and (account.ready or _is_linked(existing, policy.idp, wanted))
+    if delegated:
+        if existing is None:
+            raise MissingAccountError(f"{user_id} does not exist and cannot be created here")
+        return Applied(user_id, _is_protected(user_id, existing, policy))
+    if existing is None:
+        if wanted.state == "active" or account.ready:
+            await homeserver.put_account(user_id, _new(wanted, policy))
+        return Applied(user_id, policy.users.protects(user_id))
+    if not linked and not (policy.adopt_existing and not existing.get("admin")):
+        raise ConflictError(f"{user_id} exists and is not linked to this user")
+    if _is_protected(user_id, existing, policy):
+        return Applied(user_id, is_protected=True)
+    if wanted.state == "active":
+        await _activate(homeserver, user_id, existing, account, policy)
+    else:
+        how = policy.on_delete if wanted.state == "expired" else policy.on_disable
+        await _disable(homeserver, user_id, existing, how)
+    return Applied(user_id, is_protected=False)
+
+
+def _is_linked(existing: dict[str, Any], idp: str, wanted: Profile) -> bool:
+    return {"auth_provider": idp, "external_id": wanted.subject} in existing["external_ids"]
+
+
+def _is_protected(user_id: str, existing: dict[str, Any], policy: AccountPolicy) -> bool:
+    return bool(existing.get("admin")) or policy.users.protects(user_id)
+
+
+def _new(wanted: Profile, policy: AccountPolicy) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "admin": False,
+        "threepids": [{"medium": "email", "address": e} for e in wanted.emails],
+    }
+    if wanted.display_name is not None:
+        body["displayname"] = wanted.display_name
+    if wanted.subject is not None:
+        body["external_ids"] = [{"auth_provider": policy.idp, "external_id": wanted.subject}]
+    return body
+
+
+async def _activate(
+    homeserver: Homeserver,
+    user_id: str,
+    existing: dict[str, Any],
+    account: Account,
+    policy: AccountPolicy,
+) -> None:
+    """Send only what differs; lists are merged with what others put there."""
+    wanted, former = account.wanted, account.applied
+    body: dict[str, Any] = {}
+    if existing.get("deactivated"):
+        body["deactivated"] = False
+    if existing.get("locked"):
+        body["locked"] = False
+    if wanted.display_name is not None and wanted.display_name != existing.get("displayname"):
+        body["displayname"] = wanted.display_name
+    emails = [(t["medium"], t["address"]) for t in existing["threepids"]]
+    dropped = {("email", e.lower()) for e in (former.emails if former else ())}
+    ours = [("email", e) for e in wanted.emails]
+    merged = [e for e in emails if e not in dropped or e in ours]
+    merged += [e for e in ours if e not in merged]
+    if merged != emails:
+        body["threepids"] = [{"medium": m, "address": a} for m, a in merged]
+    links = [(x["auth_provider"], x["external_id"]) for x in existing["external_ids"]]
+    if wanted.subject is not None and (policy.idp, wanted.subject) not in links:
+        stale = (policy.idp, former.subject) if former else None
+        kept = [link for link in links if link != stale]
+        body["external_ids"] = [
+            {"auth_provider": p, "external_id": x} for p, x in [*kept, (policy.idp, wanted.subject)]
+        ]
+    if existing.get("suspended"):
+        await homeserver.suspend(user_id, suspend=False)
+    if body:
+        await homeserver.put_account(user_id, body)
+
+
+async def _disable(
+    homeserver: Homeserver, user_id: str, existing: dict[str, Any], how: OnDisable
+) -> None:
+    if how == "nothing" or existing.get("deactivated"):
+        return
+    if how == "lock":
+        if not existing.get("locked"):
+            await homeserver.put_account(user_id, {"locked": True})
+    elif how == "suspend":
+        if not existing.get("suspended"):
+            await homeserver.suspend(user_id, suspend=True)
+    else:
+        await homeserver.deactivate(user_id, erase=how == "erase")

@@ -1,0 +1,351 @@
+"""The loop that carries out what is left to do, and survives a homeserver that is not there."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+
+from scim_matrix.matrix.errors import (
+    HomeserverError,
+    RefusedError,
+    TokenError,
+    UnavailableError,
+)
+from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.store import accounts, pairs
+from scim_matrix.store.accounts import Account
+from scim_matrix.store.database import Database
+from scim_matrix.sync import accounts as account_actions
+from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
+from scim_matrix.sync.plan import Action, Join, Kick, Pair, Policy, RoomReference, Spare, plan
+
+log = structlog.get_logger(__name__)
+
+# Short turns let a small change in another room overtake a large import.
+TURN = 10
+DRAIN_SECONDS = 8.0
+
+
+@dataclass
+class HomeserverState:
+    """What was last seen of the homeserver, for /readyz and the log."""
+
+    condition: Literal["unknown", "ready", "down", "refused"] = "unknown"
+    detail: str = "not asked yet"
+    version: str | None = None
+    delegated: bool = False
+
+
+class Reconciler:
+    """Carries out the difference between what is granted and what is known, until stopped."""
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        policy: account_actions.AccountPolicy,
+        *,
+        concurrency: int,
+        lift_rate_limit: bool,
+    ) -> None:
+        self._database = database
+        self._homeserver = homeserver
+        self._policy = policy
+        self._concurrency = concurrency
+        self._lift_rate_limit = lift_rate_limit
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._resting_until = 0.0
+        self._failures = 0
+        self._observed: set[str] = set()
+        self.state = HomeserverState()
+
+    @property
+    def users(self) -> Policy:
+        """Who is never touched."""
+        return self._policy.users
+
+    def wake(self) -> None:
+        """Look for work now: something was committed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; returns once the actions in flight are recorded."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self._round()
+            except HomeserverError as error:
+                self._trip(error)
+            except OSError as error:
+                # The database is out of reach (full disk): nothing was acknowledged meanwhile.
+                log.exception("reconcile_failed", error=str(error))
+                self._resting_until = time.time() + TRANSIENT.delay(5)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(await self._pause()):
+                    await self._wake.wait()
+            if self._resting_until > time.time() and not self._stopping:
+                await self._rest()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS)
+
+    def rooms_changed(self) -> None:
+        """Read every mapped room again: the map may name others now."""
+        self._observed.clear()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Start nothing new; `run` returns once what is in flight has ended."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _rest(self) -> None:
+        """Wait out the breaker; only `stop` cuts it short."""
+        while not self._stopping and (left := self._resting_until - time.time()) > 0:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+
+    async def _pause(self) -> float:
+        """Return how long nothing will fall due (seconds)."""
+        if self._running and len(self._running) >= self._concurrency:
+            return 60.0
+        due = await pairs.next_due(self._database.reader)
+        if due is None:
+            return 60.0
+        # Work that is due but not startable (its room is busy) wakes us when its task ends.
+        left = due - time.time()
+        return 60.0 if left <= 0 and self._running else min(60.0, max(0.05, left))
+
+    # -- Rounds -----------------------------------------------------------
+
+    async def _round(self) -> None:
+        """Start as much of the due work as concurrency allows."""
+        if self.state.condition != "ready":
+            await self._meet()
+        now = time.time()
+        async with self._database.write() as connection:
+            await accounts.expire(connection, now)
+        reader = self._database.reader
+        for reference in await pairs.unresolved(reader, now):
+            await self._resolve(reference)
+        for room_id in await pairs.mapped_rooms(reader):
+            if room_id not in self._observed:
+                await self._observe(room_id)
+        free = self._concurrency - len(self._running)
+        busy = list(self._running)
+        for account in await accounts.due(reader, now, free, busy):
+            self._start(account.user_id, self._account(account))
+        for room_id in await pairs.rooms_due(reader, now, busy):
+            if len(self._running) >= self._concurrency:
+                break
+            self._start(room_id, self._room(room_id))
+
+    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"reconcile {key}")
+        self._running[key] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._running[key]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("action_failed", what=key, error=repr(error), exc_info=error)
+                self._resting_until = time.time() + TRANSIENT.delay(5)
+            self._wake.set()
+
+        task.add_done_callback(ended)
+
+    async def _meet(self) -> None:
+        """Ask who the homeserver is before any work, and after it was away."""
+        version = await self._homeserver.server_version()
+        whoami = await self._homeserver.whoami()
+        if whoami != self._homeserver.user_id:
+            raise TokenError(
+                403, "M_FORBIDDEN", f"the token is {whoami}'s, not MATRIX_ADMIN_USER_ID's"
+            )
+        delegated = await self._homeserver.accounts_are_delegated()
+        if self._lift_rate_limit:
+            await self._homeserver.lift_own_rate_limit()
+            log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
+        self._failures = 0
+        self.state = HomeserverState(
+            "ready", "answers; the token is an admin's", version, delegated
+        )
+        log.info("homeserver_ready", version=version, delegated_authentication=delegated)
+        if delegated:
+            log.warning(
+                "delegated_authentication",
+                detail="accounts are managed by the Matrix Authentication Service: none is "
+                "created, locked or deactivated; rooms of existing accounts are kept in line",
+            )
+
+    def _trip(self, error: HomeserverError) -> None:
+        """Leave the homeserver alone for a while, then meet it again."""
+        if isinstance(error, UnavailableError) and error.retry_after is not None:
+            delay = error.retry_after
+        else:
+            delay = TRANSIENT.delay(self._failures)
+        self._failures += 1
+        condition: Literal["down", "refused"] = (
+            "refused" if isinstance(error, RefusedError) else "down"
+        )
+        if self.state.condition != condition:
+            log.warning("homeserver_" + condition, error=str(error))
+        self.state = HomeserverState(condition, str(error), self.state.version)
+        self._resting_until = max(self._resting_until, time.time() + delay)
+
+    # -- Work -------------------------------------------------------------
+
+    async def _resolve(self, room: RoomReference) -> None:
+        try:
+            room_id = await self._homeserver.resolve_alias(room.reference)
+        except TokenError:
+            raise
+        except RefusedError as error:
+            log.warning("room_unresolved", room=room.reference, error=str(error))
+            async with self._database.write() as connection:
+                await pairs.room_failed(
+                    connection,
+                    room.reference,
+                    f"does not resolve: {error}",
+                    time.time() + PERMANENT.delay(room.attempts),
+                )
+            return
+        async with self._database.write() as connection:
+            await pairs.resolved(connection, room.reference, room_id)
+        log.info("room_resolved", room=room.reference, room_id=room_id)
+
+    async def _observe(self, room_id: str) -> None:
+        """Read who is in a room once, so that what is already so is not asked for."""
+        try:
+            joined = await self._homeserver.members(room_id)
+        except TokenError:
+            raise
+        except RefusedError as error:
+            log.warning("room_unknown", room_id=room_id, error=str(error))
+            async with self._database.write() as connection:
+                await pairs.room_failed(connection, room_id, str(error), 0)
+        else:
+            async with self._database.write() as connection:
+                await pairs.room_works(connection, room_id)
+                await pairs.observe(connection, room_id, joined)
+        self._observed.add(room_id)
+
+    async def _account(self, account: Account) -> None:
+        try:
+            done = await account_actions.apply(
+                self._homeserver, account, self._policy, delegated=self.state.delegated
+            )
+        except TokenError as error:
+            self._trip(error)
+            return
+        except UnavailableError as error:
+            self._trip(error)
+            return
+        except (
+            RefusedError,
+            account_actions.ConflictError,
+            account_actions.MissingAccountError,
+        ) as error:
+            log.warning("account_failed", user_id=account.user_id, error=str(error))
+            async with self._database.write() as connection:
+                await accounts.failed(
+                    connection,
+                    account.user_id,
+                    str(error),
+                    time.time() + PERMANENT.delay(account.attempts),
+                )
+            return
+        async with self._database.write() as connection:
+            if done.user_id != account.user_id and not await accounts.rename(
+                connection, account.user_id, done.user_id
+            ):
+                error_text = f"{done.user_id} is linked to this user but is another user's"
+                await accounts.failed(
+                    connection, account.user_id, error_text, time.time() + PERMANENT.delay(3)
+                )
+                log.warning("account_failed", user_id=account.user_id, error=error_text)
+                return
+            await accounts.applied(
+                connection, done.user_id, account.wanted, protected=done.is_protected
+            )
+        log.info("account_applied", user_id=done.user_id, state=account.wanted.state)
+
+    async def _room(self, room_id: str) -> None:
+        """Carry out one turn of a room's plan, one change after the other."""
+        work = await pairs.due(self._database.reader, room_id, time.time(), TURN)
+        for action in plan(work, self.users):
+            if self._stopping or self._resting_until > time.time():
+                return
+            try:
+                membership = await self._carry_out(action)
+            except (TokenError, UnavailableError) as error:
+                self._trip(error)
+                return
+            except RefusedError as error:
+                await self._refused(action.pair, error)
+            else:
+                async with self._database.write() as connection:
+                    await pairs.settle_pair(
+                        connection, action.pair.room_id, action.pair.user_id, membership
+                    )
+
+    async def _carry_out(self, action: Action) -> str:
+        """Ask the homeserver for one action and return the membership it led to."""
+        room_id, user_id = action.pair.room_id, action.pair.user_id
+        match action:
+            case Spare():
+                log.warning("removal_spared", room_id=room_id, user_id=user_id)
+                return "leave"
+            case Join():
+                await self._with_power(
+                    room_id, lambda: self._homeserver.force_join(room_id, user_id)
+                )
+                log.info("joined", room_id=room_id, user_id=user_id, group=action.pair.group_name)
+                return "join"
+            case Kick(reason=reason):
+                await self._with_power(
+                    room_id, lambda: self._homeserver.kick(room_id, user_id, reason)
+                )
+                log.info("kicked", room_id=room_id, user_id=user_id, reason=reason)
+                return "leave"
+
+    async def _with_power(self, room_id: str, request: Any) -> None:
+        """Send a request; where the service lacks power in the room, take it and send again."""
+        try:
+            await request()
+        except TokenError:
+            raise
+        except RefusedError as error:
+            if error.status != 403 or error.errcode != "M_FORBIDDEN":
+                raise
+            log.info("taking_room_admin", room_id=room_id, because=str(error))
+            await self._homeserver.become_room_admin(room_id)
+            await request()
+
+    async def _refused(self, pair: Pair, error: RefusedError) -> None:
+        banned = pair.granted and error.errcode == "M_BAD_STATE"
+        log.warning(
+            "action_refused",
+            room_id=pair.room_id,
+            user_id=pair.user_id,
+            granted=pair.granted,
+            banned=banned,
+            error=str(error),
+        )
+        async with self._database.write() as connection:
+            if banned:
+                await pairs.settle_pair(connection, pair.room_id, pair.user_id, "ban")
+            else:
+                await pairs.pair_failed(
+                    connection,
+                    pair.room_id,
+                    pair.user_id,
+                    str(error),
+                    time.time() + PERMANENT.delay(pair.attempts),
+                )

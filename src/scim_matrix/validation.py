@@ -1,0 +1,54 @@
+"""Bundled JSON Schemas: `jsonschema-rs` decides, `jsonschema` explains."""
+
+import functools
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import jsonschema_rs
+import orjson
+
+
+@functools.cache
+def _schema(name: str) -> Any:
+    path = resources.files("scim_matrix.schemas") / f"{name}.schema.json"
+    return orjson.loads(path.read_bytes())
+
+
+@functools.cache
+def _decider(name: str) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(_schema(name))
+
+
+@functools.cache
+def _explainer(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(_schema(name))
+
+
+def first_problem(name: str, document: Any) -> str | None:
+    """Return what is wrong with a document, or None where the schema `name` accepts it.
+
+    The sentence starts with the place ("emails[0].value: is not a string").
+    """
+    if _decider(name).is_valid(document):
+        return None
+    error = jsonschema.exceptions.best_match(_explainer(name).iter_errors(document))
+    if error is None:
+        raise RuntimeError(f"the two validators disagree about {name}")
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
+    return f"{place.lstrip('.') or 'document'}: {_reason(error)}"
+
+
+_ARTICLE = {"array": "a list", "object": "an object", "integer": "an integer"}
+
+
+def _reason(error: Any) -> str:
+    if error.validator == "type":
+        wanted = error.validator_value
+        kinds = [wanted] if isinstance(wanted, str) else wanted
+        return "is not " + " or ".join(_ARTICLE.get(k, f"a {k}") for k in kinds)
+    if error.validator == "required":
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return f"{', '.join(missing)} is required"
+    # Never repeats the value: payloads stay out of answers and logs.
+    return str(error.schema.get("$comment") or f"does not satisfy {error.validator!r}")

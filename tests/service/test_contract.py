@@ -1,0 +1,33 @@
+"""Our storage keeps the rules that the protocol library publishes for storages."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scim2_models import ScimProvider
+from scim2_server.testing import AsyncScimStorageContract, BlockingStorage
+
+from scim_matrix.scim.people import Identity
+from scim_matrix.scim.protocol import make_provider
+from scim_matrix.scim.storage import RequestStorage
+from scim_matrix.store.database import Database
+
+
+class TestRequestStorage(AsyncScimStorageContract):
+    """The published contract, over a real SQLite file."""
+
+    @pytest.fixture
+    def provider(self) -> ScimProvider:
+        """Describe the service as it describes itself."""
+        return make_provider(1024 * 1024)
+
+    @pytest.fixture
+    def storage(self, provider: ScimProvider, tmp_path: Path) -> Iterator[BlockingStorage]:
+        """Run our storage on an event loop of its own."""
+        with asyncio.Runner() as runner:
+            database = runner.run(Database.open(tmp_path))
+            identity = Identity("example.org", None, "externalId", 0)
+            storage = RequestStorage(database, provider, identity, writes=True)
+            yield BlockingStorage(storage, runner)
+            runner.run(database.close())
