@@ -28,7 +28,6 @@ SHUTDOWN_SECONDS = 5.0
 
 DATABASE = web.AppKey("DATABASE", Database)
 RECONCILER = web.AppKey("RECONCILER", Reconciler)
-MAP_KEEPER = web.AppKey("MAP_KEEPER", "MapKeeper")
 
 
 class MapKeeper:
@@ -68,6 +67,9 @@ class MapKeeper:
             await asyncio.sleep(MAP_POLL_SECONDS)
             if self._stamp() != self._seen:
                 await self.reload()
+
+
+MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
 
 
 def make_app(settings: Settings) -> web.Application:

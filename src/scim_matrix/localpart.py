@@ -38,9 +38,9 @@ def user_id_for(template: str | None, attributes: Mapping[str, str], server_name
             raw = template.format_map(attributes)
         except KeyError as missing:
             raise LocalpartError(f"the localpart template needs {missing}") from missing
+    lowered = raw.translate(_LOWER)
     localpart = "".join(
-        c if c in _ALPHABET else "".join(f"={b:02x}" for b in c.encode())
-        for c in raw.translate(_LOWER)
+        c if c in _ALPHABET else "".join(f"={b:02x}" for b in c.encode()) for c in lowered
     )
     user_id = f"@{localpart}:{server_name}"
     if not localpart:

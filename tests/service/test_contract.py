@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scim2_models import ScimProvider
@@ -12,6 +13,14 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.storage import RequestStorage
 from scim_matrix.store.database import Database
+
+
+class IdentityById(Identity):
+    """Accounts named by SCIM id: the contract reuses userNames, which accounts outlive."""
+
+    def user_id(self, scim_id: str, user: dict[str, Any]) -> str:
+        """Return an account nobody else can have."""
+        return f"@{scim_id}:{self.server_name}"
 
 
 class TestRequestStorage(AsyncScimStorageContract):
@@ -27,7 +36,7 @@ class TestRequestStorage(AsyncScimStorageContract):
         """Run our storage on an event loop of its own."""
         with asyncio.Runner() as runner:
             database = runner.run(Database.open(tmp_path))
-            identity = Identity("example.org", None, "externalId", 0)
+            identity = IdentityById("example.org", None, "externalId", 0)
             storage = RequestStorage(database, provider, identity, writes=True)
             yield BlockingStorage(storage, runner)
             runner.run(database.close())

@@ -159,7 +159,7 @@ def canonical_patch(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _operation(sent: Mapping[str, Any]) -> dict[str, Any]:
     known = {k.lower(): v for k, v in sent.items() if v is not None or k.lower() == "value"}
-    operation = {k: known[k] for k in ("op", "path", "value") if k in known}
+    operation: dict[str, Any] = {k: known[k] for k in ("op", "path", "value") if k in known}
     if isinstance(operation.get("op"), str):
         operation["op"] = operation["op"].lower()
     return operation

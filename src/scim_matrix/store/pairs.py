@@ -16,6 +16,9 @@ _WORK = """
  OR (granted = 0 AND membership IS NOT 'leave' AND membership IS NOT 'ban'))
 """
 
+# A join waits until the account is there and active (coming back reactivates it first).
+_STARTABLE = "(NOT p.granted OR (a.ready AND a.applied ->> '$.state' = 'active'))"
+
 
 async def rooms_due(
     connection: aiosqlite.Connection, now: float, besides: Sequence[str]
@@ -23,7 +26,7 @@ async def rooms_due(
     """Return the IDs of rooms with work due, the one with the least work first."""
     found = await connection.execute_fetchall(
         f"SELECT p.room_id FROM pair p JOIN account a USING (user_id) WHERE {_WORK}"
-        " AND p.next_try <= ? AND (a.ready OR NOT p.granted)"
+        f" AND p.next_try <= ? AND {_STARTABLE}"
         " AND p.room_id NOT IN (SELECT value FROM json_each(?))"
         " GROUP BY p.room_id ORDER BY count(*)",
         (now, orjson.dumps(besides).decode()),
@@ -36,7 +39,7 @@ async def due(connection: aiosqlite.Connection, room_id: str, now: float, limit:
     found = await connection.execute_fetchall(
         "SELECT p.room_id, p.user_id, p.granted, p.membership, p.group_name, p.attempts,"
         " a.ready, a.is_protected FROM pair p JOIN account a USING (user_id)"
-        f" WHERE {_WORK} AND p.room_id = ? AND p.next_try <= ? AND (a.ready OR NOT p.granted)"
+        f" WHERE {_WORK} AND p.room_id = ? AND p.next_try <= ? AND {_STARTABLE}"
         " ORDER BY p.granted, p.next_try LIMIT ?",
         (room_id, now, limit),
     )
@@ -72,7 +75,7 @@ async def next_due(connection: aiosqlite.Connection) -> float | None:
     [(when,)] = await connection.execute_fetchall(
         f"""SELECT min(t) FROM (
             SELECT min(p.next_try) AS t FROM pair p JOIN account a USING (user_id)
-                WHERE {_WORK} AND (a.ready OR NOT p.granted)
+                WHERE {_WORK} AND {_STARTABLE}
             UNION ALL SELECT min(next_try) FROM account WHERE wanted IS NOT applied
             UNION ALL SELECT min(expires) FROM account WHERE expires IS NOT NULL
             UNION ALL SELECT min(next_try) FROM room WHERE room_id IS NULL)"""

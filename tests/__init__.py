@@ -1,0 +1,1 @@
+"""Tests, apart by how real their surroundings are: unit, service, synapse."""

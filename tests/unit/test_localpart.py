@@ -1,0 +1,46 @@
+"""Localparts of new accounts."""
+
+import pytest
+
+from scim_matrix.localpart import LocalpartError, check_template, user_id_for
+
+
+@pytest.mark.parametrize(
+    ("user_name", "expected"),
+    [
+        ("erika", "@erika:s"),
+        ("Erika.Muster@corp.example", "@erika.muster:s"),
+        ("max müller", "@max=20m=c3=bcller:s"),
+        ("a=b", "@a=3db:s"),
+        ("Ünal", "@=c3=9cnal:s"),
+    ],
+)
+def test_default_is_the_user_name_up_to_its_at_sign(user_name: str, expected: str) -> None:
+    """Characters outside Matrix's alphabet are mapped as the specification says."""
+    assert expected == user_id_for(None, {"userName": user_name}, "s")
+
+
+def test_template_fields() -> None:
+    """A template may use userName, externalId and email."""
+    attributes = {"userName": "u", "externalId": "X1", "email": "e@x"}
+    assert user_id_for("{userName}-{externalId}", attributes, "s") == "@u-x1:s"
+
+
+@pytest.mark.parametrize("attributes", [{"userName": "@x"}, {"userName": "a" * 260}])
+def test_impossible_localparts_are_refused(attributes: dict[str, str]) -> None:
+    """An empty or overlong user ID is an error, not a truncated name."""
+    with pytest.raises(LocalpartError):
+        user_id_for(None, attributes, "s")
+
+
+def test_missing_field_is_refused() -> None:
+    """A template that needs an absent attribute names it."""
+    with pytest.raises(LocalpartError, match="externalId"):
+        user_id_for("{externalId}", {"userName": "u"}, "s")
+
+
+@pytest.mark.parametrize("template", ["fixed", "{nickName}", "{userName!x", ""])
+def test_unusable_templates(template: str) -> None:
+    """A template without a field, or with an unknown one, is refused at start."""
+    with pytest.raises(ValueError, match=r".+"):
+        check_template(template)
