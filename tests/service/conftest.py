@@ -1,0 +1,42 @@
+"""The application in this process, without a homeserver (nothing listens at its address)."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from scim_matrix.app import make_app
+from scim_matrix.config import Settings
+from scim_matrix.demo.synapse import free_port
+
+SECRET = "first"
+
+Client = TestClient[Any, Any]
+Start = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def start(aiohttp_client: Any, tmp_path: Path) -> Start:
+    """Return what starts the application, with more environment variables."""
+
+    async def run(**more: str) -> Client:
+        settings = Settings.load(
+            {
+                "WEBHOOK_SECRET": f"{SECRET} second",
+                "MATRIX_URL": f"http://127.0.0.1:{free_port()}",
+                "MATRIX_SERVER_NAME": "example.org",
+                "MATRIX_ADMIN_USER_ID": "@bot:example.org",
+                "MATRIX_ADMIN_TOKEN": "token",
+                "IDP_NAME": "oidc-x",
+                "DATA_DIR": str(tmp_path / "data"),
+                **more,
+            }
+        )
+        client: Client = await aiohttp_client(
+            make_app(settings), headers={"Authorization": f"Bearer {SECRET}"}
+        )
+        return client
+
+    return run

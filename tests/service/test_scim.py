@@ -1,0 +1,238 @@
+"""SCIM over HTTP: what is answered, and that nothing is half-applied."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.service.conftest import Client, Start
+
+ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
+
+
+async def call(client: Client, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Send one request (bytes as they are, else JSON) and return status and JSON body."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/scim+json"}
+    async with client.request(method, f"/scim/v2{path}", data=data, headers=headers) as answer:
+        text = await answer.read()
+        return answer.status, json.loads(text) if text else None
+
+
+async def test_bearer_secrets(start: Start) -> None:
+    """Each of several secrets opens; anything else is 401 with a challenge and a SCIM error."""
+    client = await start()
+    for secret, expected in (("first", 200), ("second", 200), ("firs", 401), ("", 401)):
+        headers = {"Authorization": f"Bearer {secret}"}
+        async with client.get("/scim/v2/Users", headers=headers) as answer:
+            assert expected == answer.status
+            if expected == 401:
+                assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+                body = await answer.json(content_type=None)
+                assert body["schemas"] == [ERROR]
+                assert body["status"] == "401"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind", "says"),
+    [
+        ("/Users", b"{", 400, "invalidSyntax", "not valid JSON"),
+        ("/Users", b"[]", 400, "invalidSyntax", "not a JSON object"),
+        ("/Users", b'{"userName": NaN}', 400, "invalidSyntax", ""),
+        ("/Users", b'{"userName": "\\ud800"}', 400, "invalidSyntax", ""),
+        ("/Users", b'{"userName": "\xff"}', 400, "invalidSyntax", ""),
+        ("/Users", b'{"userName": "a\\u0000b"}', 400, "invalidValue", "NUL"),
+        ("/Users", b'{"userName": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "invalid", ""),
+        ("/Users", {"displayName": "x"}, 400, "invalidValue", "userName is required"),
+        ("/Users", {"userName": ""}, 400, "invalidValue", "userName: must not be empty"),
+        ("/Users", {"userName": 5}, 400, "invalidValue", "userName: is not a string"),
+        (
+            "/Users",
+            {"userName": "u", "emails": [{"value": 5}]},
+            400,
+            "invalidValue",
+            "emails[0].value: is not a string",
+        ),
+        ("/Users", {"userName": "u", "active": "maybe"}, 400, "invalidValue", "active"),
+        ("/Users", {"userName": "@"}, 400, "invalidValue", "localpart"),
+        ("/Groups", {"members": []}, 400, "invalidValue", "displayName is required"),
+        (
+            "/Groups",
+            {"displayName": "g", "members": [{"value": "a"}, {"value": 7}]},
+            400,
+            "invalidValue",
+            "members[1].value: is not a string",
+        ),
+        ("/Groups", {"displayName": "g", "members": [7]}, 400, "invalidValue", "members[0]"),
+    ],
+)
+async def test_bad_input_is_named_and_not_stored(
+    start: Start, path: str, body: Any, status: int, kind: str, says: str
+) -> None:
+    """A client's mistake is a 4xx that says what and where, and leaves nothing behind."""
+    client = await start()
+    got, answer = await call(client, "POST", path, body)
+    assert status == got, answer
+    assert answer["schemas"] == [ERROR]
+    assert answer["status"] == str(status)
+    assert answer["scimType"].startswith(kind)
+    assert says in answer["detail"]
+    assert (await call(client, "GET", path))[1]["totalResults"] == 0
+
+
+async def test_taken_values_are_conflicts(start: Start) -> None:
+    """A taken userName (any letter case), account or group externalId is 409 uniqueness."""
+    client = await start()
+    for path, body in (
+        ("/Users", {"userName": "Ann@a.example"}),
+        ("/Groups", {"displayName": "g", "externalId": "e"}),
+    ):
+        assert (await call(client, "POST", path, body))[0] == 201
+    for path, body, names in (
+        ("/Users", {"userName": "ann@A.example"}, "userName"),
+        ("/Users", {"userName": "ann@b.example"}, "@ann:example.org"),
+        ("/Groups", {"displayName": "h", "externalId": "e"}, "externalId"),
+    ):
+        status, answer = await call(client, "POST", path, body)
+        assert (status, answer["scimType"]) == (409, "uniqueness")
+        assert names in answer["detail"]
+        assert (await call(client, "GET", path))[1]["totalResults"] == 1
+
+
+async def test_names_in_any_letter_case(start: Start) -> None:
+    """Attribute names are not case sensitive; text booleans and single values are folded."""
+    client = await start()
+    body = {"USERNAME": "u", "Active": "False", "EMAILS": {"VALUE": "a@corp.local"}, "x": 1}
+    status, user = await call(client, "POST", "/Users", body)
+    assert status == 201, user
+    assert user["active"] is False
+    assert user["emails"] == [{"value": "a@corp.local"}]
+
+
+async def test_every_form_of_changing_members(start: Start) -> None:
+    """Each way of adding, removing and replacing members leaves exactly the right ones."""
+    client = await start()
+    _, group = await call(client, "POST", "/Groups", {"displayName": "g"})
+    path = f"/Groups/{group['id']}"
+    assert group["members"] == []
+    urn = "urn:ietf:params:scim:schemas:core:2.0:Group:members"
+    for operation, expected in (
+        ({"op": "add", "path": "members", "value": [{"value": "a"}, {"value": "b"}]}, "ab"),
+        ({"op": "Add", "path": "MEMBERS", "value": {"Value": "c", "$ref": None}}, "abc"),
+        ({"op": "add", "value": {"members": [{"value": "d"}, {"value": "a"}]}}, "abcd"),
+        ({"op": "add", "path": urn, "value": "e"}, "abcde"),
+        ({"op": "remove", "path": 'members[value eq "a"]'}, "bcde"),
+        ({"op": "remove", "path": "members", "value": [{"value": "b"}, {"value": "zz"}]}, "cde"),
+        ({"op": "remove", "path": 'members[value eq "c" or value eq "d"]'}, "e"),
+        ({"op": "replace", "path": "members", "value": [{"value": "x"}, {"value": "y"}]}, "xy"),
+        ({"op": "replace", "value": {"displayName": "h", "members": [{"value": "z"}]}}, "z"),
+        ({"op": "remove", "path": "members"}, ""),
+    ):
+        status, answer = await call(client, "PATCH", path, {"Operations": [operation]})
+        assert status == 204, (operation, answer)
+        _, group = await call(client, "GET", path)
+        assert list(expected) == [m["value"] for m in group["members"]], operation
+    assert group["displayName"] == "h"
+
+
+async def test_a_patch_applies_wholly_or_not_at_all(start: Start) -> None:
+    """An operation that fails takes the ones before it with it, members included."""
+    client = await start()
+    _, group = await call(client, "POST", "/Groups", {"displayName": "g"})
+    path = f"/Groups/{group['id']}"
+    operations = [
+        {"op": "add", "path": "members", "value": [{"value": "a"}]},
+        {"op": "replace", "path": "displayName", "value": "new"},
+        {"op": "replace", "path": "displayName", "value": ["not", "one"]},
+    ]
+    status, _ = await call(client, "PATCH", path, {"Operations": operations})
+    assert status == 400
+    _, after = await call(client, "GET", path)
+    assert after == group
+
+
+async def test_a_group_put_without_members_is_empty(start: Start) -> None:
+    """PUT replaces: a missing `members` means none (RFC 7644 section 3.5.1)."""
+    client = await start()
+    body = {"displayName": "g", "members": [{"value": "a"}]}
+    _, group = await call(client, "POST", "/Groups", body)
+    status, after = await call(client, "PUT", f"/Groups/{group['id']}", {"displayName": "g"})
+    assert (status, after["members"]) == (200, [])
+
+
+async def test_etags(start: Start) -> None:
+    """A change needs the current version where If-Match names one; members count as change."""
+    client = await start()
+    _, group = await call(client, "POST", "/Groups", {"displayName": "g"})
+    path = f"/scim/v2/Groups/{group['id']}"
+    patch = {"Operations": [{"op": "add", "path": "members", "value": [{"value": "a"}]}]}
+    headers = {"If-Match": group["meta"]["version"]}
+    async with client.patch(path, json=patch, headers=headers) as answer:
+        assert answer.status == 204
+    async with client.patch(path, json=patch, headers=headers) as answer:
+        assert answer.status == 412
+
+
+async def test_lists_filter_sort_page_and_select(start: Start) -> None:
+    """Lists are stable and honest about how many there are."""
+    client = await start()
+    for name in ("cara", "Abel", "bob"):
+        body = {"userName": name, "externalId": f"x-{name}", "displayName": name}
+        await call(client, "POST", "/Users", body)
+    for query, expected in (
+        ("", ["cara", "Abel", "bob"]),
+        ("?startIndex=2&count=1", ["Abel"]),
+        ("?startIndex=0&count=2", ["cara", "Abel"]),
+        ("?count=0", []),
+        ("?count=-3", []),
+        ("?sortBy=userName", ["Abel", "bob", "cara"]),
+        ("?sortBy=userName&sortOrder=descending", ["cara", "bob", "Abel"]),
+        ("?filter=USERNAME%20eq%20%22ABEL%22", ["Abel"]),
+        ("?filter=externalId+eq+%22x-bob%22", ["bob"]),
+        ("?filter=displayName+sw+%22c%22+or+userName+co+%22OB%22", ["cara", "bob"]),
+    ):
+        status, found = await call(client, "GET", f"/Users{query}")
+        assert status == 200, found
+        assert expected == [u["userName"] for u in found.get("Resources", [])], query
+        assert found["itemsPerPage"] == len(expected)
+    _, found = await call(client, "GET", "/Users?attributes=userName")
+    assert {frozenset(u) for u in found["Resources"]} == {frozenset({"schemas", "id", "userName"})}
+    status, error = await call(client, "GET", "/Users?filter=userName+eq")
+    assert (status, error["scimType"]) == (400, "invalidFilter")
+
+
+async def test_unknown_urls_methods_and_sizes(start: Start) -> None:
+    """404, 405 and 413 carry SCIM errors too."""
+    client = await start(MAX_BODY_BYTES="2048")
+    for method, path, body, expected in (
+        ("GET", "/Nothing", None, 404),
+        ("GET", "/Users/none", None, 404),
+        ("DELETE", "/Groups/none", None, 404),
+        ("POST", "/Schemas", {}, 405),
+        ("POST", "/Users", {"userName": "x" * 4096}, 413),
+        ("GET", "/Me", None, 501),
+    ):
+        status, error = await call(client, method, path, body)
+        assert expected == status, error
+        assert error["status"] == str(expected)
+
+
+async def test_passwords_are_neither_stored_nor_shown(start: Start, tmp_path: Any) -> None:
+    """What an identity provider makes up as a password goes nowhere."""
+    client = await start()
+    body = {"userName": "u", "password": "made-up-secret"}
+    _, user = await call(client, "POST", "/Users", body)
+    assert "password" not in user
+    stored = b"".join(f.read_bytes() for f in (tmp_path / "data").iterdir())
+    assert b"made-up-secret" not in stored
+
+
+async def test_probes_need_no_secret_and_healthz_no_homeserver(start: Start) -> None:
+    """/healthz is 200 with the homeserver away; /readyz is 503 and says so."""
+    client = await start()
+    client.session.headers.pop("Authorization", None)
+    async with client.get("/healthz", headers={"Authorization": ""}) as answer:
+        assert answer.status == 200
+    async with client.get("/readyz", headers={"Authorization": ""}) as answer:
+        assert answer.status == 503
+        assert (await answer.json())["database"] == "ok"

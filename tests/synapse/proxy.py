@@ -1,0 +1,61 @@
+"""A socket between the service and Synapse: counts requests, injects faults on demand."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+# Given method and path: an answer of its own, or None to ask Synapse.
+Fault = Callable[[str, str], web.Response | None]
+
+
+@dataclass
+class Proxy:
+    """A running proxy. `fault` answers instead of Synapse; `lost` drops Synapse's answer."""
+
+    upstream: str
+    url: str = ""
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    fault: Fault = lambda method, path: None
+    lost: Callable[[str, str], bool] = lambda method, path: False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Forward one request."""
+        self.requests.append((request.method, request.raw_path))
+        if (answer := self.fault(request.method, request.raw_path)) is not None:
+            return answer
+        headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(
+                request.method,
+                self.upstream + request.raw_path,
+                data=await request.read(),
+                headers=headers,
+            ) as upstream,
+        ):
+            body = await upstream.read()
+            if self.lost(request.method, request.raw_path):
+                assert request.transport is not None
+                request.transport.abort()
+            return web.Response(
+                status=upstream.status, body=body, content_type=upstream.content_type
+            )
+
+
+@contextlib.asynccontextmanager
+async def proxying(upstream: str) -> AsyncIterator[Proxy]:
+    """Run a proxy on a free loopback port."""
+    proxy = Proxy(upstream)
+    app = web.Application(client_max_size=2**26)
+    app.router.add_route("*", "/{path:.*}", proxy.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield proxy
+    finally:
+        await runner.cleanup()
