@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.app import DATABASE
 from tests.service.conftest import Client, Start
 
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
@@ -236,3 +237,20 @@ async def test_probes_need_no_secret_and_healthz_no_homeserver(start: Start) -> 
     async with client.get("/readyz", headers={"Authorization": ""}) as answer:
         assert answer.status == 503
         assert (await answer.json())["database"] == "ok"
+
+
+async def test_a_full_disk_is_503_with_nothing_half_written(start: Start) -> None:
+    """Requests that cannot be made durable are refused whole; later ones work again."""
+    client = await start()
+    assert client.app is not None
+    async with client.app[DATABASE].write() as connection:
+        [(pages,)] = await connection.execute_fetchall("PRAGMA page_count")
+        await connection.execute_fetchall(f"PRAGMA max_page_count = {pages}")
+    members = [{"value": f"member-{n}"} for n in range(5000)]
+    body = {"displayName": "g", "members": members}
+    status, answer = await call(client, "POST", "/Groups", body)
+    assert (status, answer["schemas"]) == (503, [ERROR])
+    assert (await call(client, "GET", "/Groups"))[1]["totalResults"] == 0
+    async with client.app[DATABASE].write() as connection:
+        await connection.execute_fetchall("PRAGMA max_page_count = 1000000")
+    assert (await call(client, "POST", "/Groups", body))[0] == 201

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -221,7 +222,7 @@ async def test_deletion_deactivates_after_the_grace_period_and_can_be_undone(
 
 
 async def test_forgetting_a_mapping_removes_nobody(
-    admin: User, service: StartService, tag: str, tmp_path: object
+    admin: User, service: StartService, tag: str
 ) -> None:
     """A key that disappears from the map stops being managed, and its people stay."""
     room, other = await admin.create_room(), await admin.create_room()
@@ -238,6 +239,23 @@ async def test_forgetting_a_mapping_removes_nobody(
         await room_holds(admin, other, set())
         await settled(idp)
         assert await admin.members(room) == {"scim-bot", f"{tag}ann"}
+
+
+async def test_sighup_reads_the_map_again(
+    admin: User, service: StartService, tag: str, tmp_path: Path
+) -> None:
+    """A mapping added to the file takes effect for people who are in the group already."""
+    room = await admin.create_room()
+    file = tmp_path / "map.json"
+    file.write_text("{}")
+    async with service({}, GROUP_MAP_FILE=str(file)) as process:
+        idp = ScimClient(process.url)
+        person = await idp.create_user(f"{tag}ann")
+        await idp.create_group("G", [person], externalId="g")
+        file.write_text(f'{{"displayName:G": ["{room}"]}}')
+        assert process.process is not None
+        process.process.send_signal(signal.SIGHUP)
+        await room_holds(admin, room, {f"{tag}ann"})
 
 
 async def test_a_killed_service_finishes_after_its_restart(
