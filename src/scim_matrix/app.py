@@ -24,7 +24,7 @@ from scim_matrix.sync.reconciler import Reconciler
 log = structlog.get_logger(__name__)
 
 MAP_POLL_SECONDS = 2.0
-SHUTDOWN_SECONDS = 5.0
+SHUTDOWN_SECONDS = 4.0
 
 DATABASE = web.AppKey("DATABASE", Database)
 RECONCILER = web.AppKey("RECONCILER", Reconciler)

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -86,19 +87,15 @@ async def room_holds(admin: User, room_id: str, expected: set[str]) -> None:
     await eventually(look, lambda seen: seen == expected)
 
 
-async def settled(client: ScimClient) -> dict[str, Any]:
-    """Wait until nothing is left to do and return what /readyz says of the work."""
-    import aiohttp
+async def ready(client: ScimClient) -> dict[str, Any]:
+    """Return what /readyz says, and its HTTP status."""
+    async with aiohttp.ClientSession() as session, session.get(f"{client.url}/readyz") as answer:
+        return {"status": answer.status, **await answer.json()}
 
-    async def look() -> dict[str, Any]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{client.url}/readyz") as answer,
-        ):
-            return dict(await answer.json())
 
-    seen = await eventually(
-        look,
+async def settled(client: ScimClient) -> None:
+    """Wait until nothing is left to do."""
+    await eventually(
+        lambda: ready(client),
         lambda s: s["ready"] and not (s["work"]["pendingPairs"] or s["work"]["pendingAccounts"]),
     )
-    return dict(seen["work"])

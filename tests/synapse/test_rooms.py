@@ -10,7 +10,7 @@ from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.conversations import load, replay
-from tests.synapse.conftest import StartService, room_holds, settled
+from tests.synapse.conftest import StartService, ready, room_holds, settled
 
 
 async def invite_and_join(admin: User, guest: User, room_id: str) -> None:
@@ -139,6 +139,8 @@ async def test_an_existing_account_is_not_taken_over(
         person = await idp.create_user(f"{tag}ann")
         await idp.create_group("G", [boss, person], externalId="g")
         await room_holds(admin, room, {f"{tag}ann"})
+        work = (await ready(idp))["work"]
+        assert work["failingAccounts"] == 1
     account = await admin.call("GET", f"/_synapse/admin/v2/users/@{tag}boss:{SERVER_NAME}")
     assert account["external_ids"] == []
     assert account["displayname"] != "Impostor"

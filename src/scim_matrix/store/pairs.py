@@ -160,16 +160,18 @@ async def room_works(connection: aiosqlite.Connection, room_id: str) -> None:
 
 async def trouble(connection: aiosqlite.Connection) -> dict[str, int]:
     """Return how much is pending and failing, and how many rooms cannot be used."""
-    [(pending, failing, accounts, rooms)] = await connection.execute_fetchall(
+    [(pending, failing, accounts, failing_accounts, rooms)] = await connection.execute_fetchall(
         f"""SELECT
             (SELECT count(*) FROM pair WHERE {_WORK}),
             (SELECT count(*) FROM pair WHERE {_WORK} AND error IS NOT NULL),
             (SELECT count(*) FROM account WHERE wanted IS NOT applied),
+            (SELECT count(*) FROM account WHERE wanted IS NOT applied AND error IS NOT NULL),
             (SELECT count(*) FROM room WHERE error IS NOT NULL)"""
     )
     return {
         "pendingPairs": pending,
         "failingPairs": failing,
         "pendingAccounts": accounts,
+        "failingAccounts": failing_accounts,
         "failingRooms": rooms,
     }

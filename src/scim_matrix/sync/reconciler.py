@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import structlog
 
 from scim_matrix.matrix.errors import (
     HomeserverError,
+    RateLimitedError,
     RefusedError,
     TokenError,
     UnavailableError,
@@ -27,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 # Short turns let a small change in another room overtake a large import.
 TURN = 10
-DRAIN_SECONDS = 8.0
+DRAIN_SECONDS = 4.0
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Reconciler:
                 await self._round()
             except HomeserverError as error:
                 self._trip(error)
-            except OSError as error:
+            except (OSError, sqlite3.Error) as error:
                 # The database is out of reach (full disk): nothing was acknowledged meanwhile.
                 log.exception("reconcile_failed", error=str(error))
                 self._resting_until = time.time() + TRANSIENT.delay(5)
@@ -92,7 +94,11 @@ class Reconciler:
             if self._resting_until > time.time() and not self._stopping:
                 await self._rest()
         if self._running:
-            await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS)
+            _, hanging = await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS)
+            # Not recorded, so done again after the next start, where that is harmless.
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
 
     def rooms_changed(self) -> None:
         """Read every mapped room again: the map may name others now."""
@@ -191,13 +197,16 @@ class Reconciler:
         else:
             delay = TRANSIENT.delay(self._failures)
         self._failures += 1
+        self._resting_until = max(self._resting_until, time.time() + delay)
+        if isinstance(error, RateLimitedError):
+            log.info("rate_limited", seconds=round(delay, 1))
+            return
         condition: Literal["down", "refused"] = (
             "refused" if isinstance(error, RefusedError) else "down"
         )
         if self.state.condition != condition:
             log.warning("homeserver_" + condition, error=str(error))
         self.state = HomeserverState(condition, str(error), self.state.version)
-        self._resting_until = max(self._resting_until, time.time() + delay)
 
     # -- Work -------------------------------------------------------------
 
