@@ -1,6 +1,6 @@
 """The application in this process, without a homeserver (nothing listens at its address)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 from scim_matrix.app import make_app
 from scim_matrix.config import Settings
 from scim_matrix.demo.synapse import free_port
+from scim_matrix.store.database import Database
 
 SECRET = "first"
 
@@ -40,3 +41,11 @@ def start(aiohttp_client: Any, tmp_path: Path) -> Start:
         return client
 
     return run
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """Return an empty database."""
+    opened = await Database.open(tmp_path)
+    yield opened
+    await opened.close()

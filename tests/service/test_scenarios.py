@@ -92,10 +92,9 @@ class Directory:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-async def test_scenario(file: Path, tmp_path: Path) -> None:
+async def test_scenario(file: Path, database: Database) -> None:
     """The actions are those the scenario states, in order, and none is left after them."""
     scenario = json.loads(file.read_text())
-    database = await Database.open(tmp_path)
     policy = Policy(mxid("bot"), tuple(scenario.get("protected", ())))
     async with database.write() as connection:
         directory = Directory(connection)
@@ -125,4 +124,3 @@ async def test_scenario(file: Path, tmp_path: Path) -> None:
                 await pairs.settle_pair(connection, room, action.pair.user_id, done)
         assert scenario["actions"] == found
         assert await pairs.rooms_due(connection, time.time(), []) == []
-    await database.close()

@@ -40,31 +40,26 @@ async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> Non
         await Database.open(tmp_path / "file" / "data")
 
 
-async def test_settings_that_make_commits_durable(tmp_path: Path) -> None:
+async def test_settings_that_make_commits_durable(database: Database) -> None:
     """WAL, synchronous=FULL and foreign keys are on for the writer."""
-    database = await Database.open(tmp_path)
     async with database.write() as connection:
         for pragma, expected in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
             [(value,)] = await connection.execute_fetchall(f"PRAGMA {pragma}")
             assert expected == value
-    await database.close()
 
 
-async def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
+async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     """A read is answered while a transaction is open, with the last committed state."""
-    database = await Database.open(tmp_path)
     insert = "INSERT INTO room (reference) VALUES ('!a')"
     async with database.write() as connection:
         await connection.execute_fetchall(insert)
         [(before,)] = await database.reader.execute_fetchall("SELECT count(*) FROM room")
     [(after,)] = await database.reader.execute_fetchall("SELECT count(*) FROM room")
     assert (before, after) == (0, 1)
-    await database.close()
 
 
-async def test_a_cancelled_transaction_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> None:
     """Cancellation rolls back before anyone else writes, and the writer goes on working."""
-    database = await Database.open(tmp_path)
     inside = asyncio.Event()
 
     async def write_and_hang() -> None:
@@ -82,7 +77,6 @@ async def test_a_cancelled_transaction_leaves_nothing(tmp_path: Path) -> None:
         await connection.execute_fetchall("INSERT INTO room (reference) VALUES ('!b')")
     rows = await database.reader.execute_fetchall("SELECT reference FROM room")
     assert [tuple(row) for row in rows] == [("!b",)]
-    await database.close()
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
