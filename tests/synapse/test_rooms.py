@@ -174,6 +174,40 @@ async def test_a_linked_account_is_found_whatever_its_name(
     assert {x["auth_provider"] for x in account["external_ids"]} == {"oidc-demo", "oidc-other"}
 
 
+async def test_an_adopted_account_keeps_its_other_links(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """With ADOPT_EXISTING_ACCOUNTS the account is linked beside its links to others."""
+    existing = await synapse.register(f"{tag}ann")
+    path = f"/_synapse/admin/v2/users/{existing.user_id}"
+    other = {"auth_provider": "oidc-other", "external_id": f"{tag}x"}
+    await admin.call("PUT", path, {"external_ids": [other]})
+    async with service({}, ADOPT_EXISTING_ACCOUNTS="true") as process:
+        idp = ScimClient(process.url)
+        await idp.create_user(f"{tag}ann")
+        await settled(idp)
+    links = (await admin.call("GET", path))["external_ids"]
+    assert {x["auth_provider"] for x in links} == {"oidc-demo", "oidc-other"}
+
+
+async def test_somebody_banned_by_hand_stays_banned(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """A grant does not undo a ban, and others are joined all the same."""
+    room = await admin.create_room()
+    troll = await synapse.register(f"{tag}troll")
+    ban = {"user_id": troll.user_id}
+    await admin.call("POST", f"/_matrix/client/v3/rooms/{room}/ban", ban)
+    async with service({"g": [room]}, ADOPT_EXISTING_ACCOUNTS="true") as process:
+        idp = ScimClient(process.url)
+        people = [await idp.create_user(f"{tag}{name}") for name in ("troll", "ann")]
+        await idp.create_group("G", people, externalId="g")
+        await room_holds(admin, room, {f"{tag}ann"})
+        await settled(idp)
+    state = f"/_matrix/client/v3/rooms/{room}/state/m.room.member/{troll.user_id}"
+    assert (await admin.call("GET", state))["membership"] == "ban"
+
+
 async def test_disabling_locks_and_coming_back_undoes_it(
     admin: User, service: StartService, tag: str
 ) -> None:
