@@ -14,19 +14,17 @@ from scim2_models import (
     Resource,
     ResourceType,
     ResponseParameters,
-    ScimFilter,
     ScimProvider,
     SearchRequest,
     UniquenessException,
 )
-from scim2_models.path import CompareOperator, Comparison, FilterNode, LogicalExpr, LogicalOperator
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
 from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
-from scim_matrix.store import accounts, resources
+from scim_matrix.store import accounts, resources, search
 from scim_matrix.store.database import Database
-from scim_matrix.store.resources import Condition, Kind, MemberChange, Row
+from scim_matrix.store.resources import Kind, MemberChange, Row
 
 # Kept apart from the document: ids and meta are columns, members rows, passwords nothing of ours.
 _APART = {"id", "meta", "members", "groups", "password"}
@@ -39,6 +37,8 @@ class RequestStorage(AsyncScimStorage):
     what the request wants of the group's members; where they are None, members travel inside
     the models, as the library's storage contract asks.
     """
+
+    supports_cursors = True
 
     def __init__(
         self,
@@ -106,40 +106,19 @@ class RequestStorage(AsyncScimStorage):
         position: Any = None,
     ) -> SearchPage:
         """Return a page of what matches, oldest first unless sorted otherwise."""
+        models = {_kind(r): self._model_of(_kind(r)) for r in resource_types}
         async with self._connection() as connection:
-            kinds = [_kind(r) for r in dict.fromkeys(r.name for r in resource_types)]
-            scim_filter = search_request.filter
-            start = search_request.start_index_0 or 0
-            if scim_filter is None and search_request.sort_by is None and len(kinds) == 1:
-                rows = await resources.find(
-                    connection, kinds[0], Condition(), start, search_request.count
-                )
-                page = [await self._model(connection, r, members=self._in_models) for r in rows]
-                return SearchPage(await resources.count(connection, kinds[0]), page)
-            # Unindexed searches read every candidate; the library's evaluator decides.
-            about_members = scim_filter is not None and _mentions_members(str(scim_filter))
-            about_members |= "members" in str(search_request.sort_by or "").lower()
-            found = [
-                await self._model(connection, row, members=about_members or self._in_models)
-                for kind in kinds
-                for row in await resources.find(connection, kind, _condition(kind, scim_filter))
-            ]
-        if scim_filter is not None:
-            found = [r for r in found if _bound(scim_filter, r).match(r)]
-        if search_request.sort_by is not None:
-            found = search_request.sort(found)
-        stop = None if search_request.count is None else start + search_request.count
-        page = found[start:stop]
-        if about_members and not self._in_models:
-            for resource in page:
-                if hasattr(resource, "members"):
-                    resource.members = None
-        return SearchPage(len(found), page)
+            found = await search.search(connection, models, search_request, position)
+            page = [await self._model(connection, r, members=self._in_models) for r in found.rows]
+        return SearchPage(found.total, page, found.next, found.previous)
+
+    def _model_of(self, kind: Kind) -> type[Resource[Any]]:
+        return cast("type[Resource[Any]]", self._provider.model_for(kind))
 
     async def _model(
         self, connection: aiosqlite.Connection, row: Row, *, members: bool
     ) -> Resource[Any]:
-        model = cast("type[Resource[Any]]", self._provider.model_for(row.kind))
+        model = self._model_of(row.kind)
         document = row.document
         if members and row.kind == "Group":
             document = {**document, "members": await resources.members(connection, row.id)}
@@ -256,51 +235,3 @@ async def _check_version(
     row = await _existing(connection, kind, resource_id)
     if expected is not None and expected != f'W/"{row.version}"':
         raise PreconditionFailedException
-
-
-def _mentions_members(text: str) -> bool:
-    return "members" in text.lower()
-
-
-def _bound(scim_filter: ScimFilter[Any], resource: Resource[Any]) -> ScimFilter[Any]:
-    """Bind a filter over several resource types to the one of a resource."""
-    if scim_filter.model is not None:
-        return scim_filter
-    return cast("ScimFilter[Any]", cast(Any, ScimFilter)[type(resource)](str(scim_filter)))
-
-
-def _condition(kind: Kind, scim_filter: ScimFilter[Any] | None) -> Condition:
-    """Return the indexed look-ups that any match must satisfy."""
-    if scim_filter is None:
-        return Condition()
-    return Condition(tuple(_terms(kind, scim_filter.ast)))
-
-
-_INDEXED = {
-    "id": "id",
-    "externalid": "externalId",
-    "username": "userName",
-    "displayname": "displayName",
-    "members": "members",
-    "members.value": "members",
-}
-_FOLDED = {"userName", "displayName"}
-_MISSING: dict[Kind, set[str]] = {"User": {"members"}, "Group": {"userName"}}
-
-
-def _terms(kind: Kind, node: FilterNode) -> list[tuple[str, str]]:
-    if isinstance(node, LogicalExpr) and node.op == LogicalOperator.and_:
-        return [t for term in node.terms for t in _terms(kind, term)]
-    if not (
-        isinstance(node, Comparison)
-        and node.op == CompareOperator.eq
-        and isinstance(node.value, str)
-    ):
-        return []
-    path = node.attr_path
-    name = f"{path.attr}.{path.sub_attr}" if path.sub_attr else path.attr
-    column = _INDEXED.get(name.lower())
-    if column is None or column in _MISSING[kind]:
-        return []
-    value = resources.comparison_key(node.value) if column in _FOLDED else node.value
-    return [(column, value)]

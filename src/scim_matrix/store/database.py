@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
+
+from scim_matrix.store import text
 
 DATABASE_NAME = "scim-matrix.sqlite3"
 
@@ -55,6 +58,7 @@ class Database:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 await writer.execute_fetchall(f"PRAGMA {pragma}")
             await writer.execute_fetchall("PRAGMA busy_timeout=5000")
+            await _add_functions(writer)
             await _migrate(writer)
             # A write that changes nothing still proves that the file can be written.
             await writer.executescript("BEGIN IMMEDIATE; COMMIT;")
@@ -64,6 +68,7 @@ class Database:
             reader = await aiosqlite.connect(
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
             )
+            await _add_functions(reader)
         except sqlite3.Error as error:
             await writer.close()
             raise DatabaseUnusableError(f"{path}: {error}") from error
@@ -93,6 +98,18 @@ class Database:
         async with self._turn:
             await self.reader.close()
             await self._writer.close()
+
+
+async def _add_functions(connection: aiosqlite.Connection) -> None:
+    """Give SQL the forms in which strings are compared (the protocol library's default ones)."""
+    for function in (text.folded, text.composed):
+        await connection.create_function(
+            function.__name__, 1, _null_safe(function), deterministic=True
+        )
+
+
+def _null_safe(function: Callable[[str], str]) -> Callable[[Any], Any]:
+    return lambda value: function(value) if isinstance(value, str) else value
 
 
 async def _migrate(writer: aiosqlite.Connection) -> None:

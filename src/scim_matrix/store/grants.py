@@ -6,6 +6,7 @@ import aiosqlite
 import orjson
 
 from scim_matrix.groupmap import Mapping
+from scim_matrix.store.text import composed
 
 # Everybody below some members: users among them, users of groups among them, and so on.
 _TOUCH = """
@@ -105,7 +106,10 @@ async def put_map(connection: aiosqlite.Connection, mappings: Iterable[Mapping])
     await connection.execute_fetchall("DELETE FROM mapping")
     await connection.executemany(
         "INSERT OR IGNORE INTO mapping (kind, pattern, room_reference) VALUES (?, ?, ?)",
-        [(m.kind, m.pattern, m.room) for m in mappings],
+        [
+            (m.kind, composed(m.pattern) if m.kind == "external_id" else m.pattern, m.room)
+            for m in mappings
+        ],
     )
     await connection.execute_fetchall(
         "DELETE FROM room WHERE reference NOT IN (SELECT room_reference FROM mapping)"

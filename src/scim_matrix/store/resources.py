@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from unicodedata import normalize
 
 import aiosqlite
 import orjson
 
 from scim_matrix.store import grants
+from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
 _TABLE = {"User": "scim_user", "Group": "scim_group"}
@@ -38,20 +38,9 @@ class Row:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A conjunction of indexed look-ups that narrows a search, as (column, value) pairs."""
-
-    terms: tuple[tuple[str, str], ...] = ()
-
-
-def comparison_key(value: str) -> str:
-    """Return the form in which strings that are not case exact are compared and indexed."""
-    return normalize("NFC", normalize("NFC", value).lower())
-
-
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat()
+    # Always with microseconds: as text, times then sort as times.
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 def _row(kind: Kind, found: sqlite3.Row | Sequence[Any]) -> Row:
@@ -70,54 +59,38 @@ async def get(connection: aiosqlite.Connection, kind: Kind, resource_id: str) ->
     return _row(kind, found[0])
 
 
-# Look-ups a search may be narrowed by; every one is served by an index.
-_TERMS = {
-    "id": "id = ?",
-    "externalId": "external_id = ?",
-    "userName": "user_name_key = ?",
-    "displayName": "display_name_key = ?",
-    "members": "id IN (SELECT group_id FROM group_member WHERE value = ?)",
-}
-
-
-async def find(
-    connection: aiosqlite.Connection,
-    kind: Kind,
-    condition: Condition,
-    offset: int = 0,
-    limit: int | None = None,
-) -> list[Row]:
-    """Return the resources that satisfy a condition, oldest first, from `offset` on."""
-    where = " AND ".join(_TERMS[column] for column, _ in condition.terms) or "true"
+async def rows_by_seq(
+    connection: aiosqlite.Connection, kind: Kind, seqs: Sequence[int]
+) -> dict[int, Row]:
+    """Return resources by their place in the order of creation."""
     found = await connection.execute_fetchall(
-        f"SELECT {_COLUMNS} FROM {_TABLE[kind]} WHERE {where} ORDER BY seq LIMIT ? OFFSET ?",
-        (*(value for _, value in condition.terms), -1 if limit is None else limit, offset),
+        f"SELECT {_COLUMNS}, seq FROM {_TABLE[kind]} WHERE seq IN (SELECT value FROM json_each(?))",
+        (orjson.dumps(seqs).decode(),),
     )
-    return [_row(kind, row) for row in found]
+    return {row[5]: _row(kind, row) for row in found}
 
 
-async def count(connection: aiosqlite.Connection, kind: Kind) -> int:
-    """Return how many resources of a type there are."""
-    [(number,)] = await connection.execute_fetchall(f"SELECT count(*) FROM {_TABLE[kind]}")
-    return int(number)
+def _external_id(document: dict[str, Any]) -> str | None:
+    external_id = document.get("externalId")
+    return None if external_id is None else composed(external_id)
 
 
 def _user_values(document: dict[str, Any]) -> tuple[Any, ...]:
     display_name = document.get("displayName")
     return (
-        comparison_key(document["userName"]),
-        document.get("externalId"),
+        folded(document["userName"]),
+        _external_id(document),
         document.get("active", True),
-        None if display_name is None else comparison_key(display_name),
+        None if display_name is None else folded(display_name),
         orjson.dumps(document).decode(),
     )
 
 
 def _group_values(document: dict[str, Any]) -> tuple[Any, ...]:
     return (
-        document.get("externalId"),
+        _external_id(document),
         document["displayName"],
-        comparison_key(document["displayName"]),
+        folded(document["displayName"]),
         orjson.dumps(document).decode(),
     )
 
