@@ -10,29 +10,31 @@ import orjson
 
 
 @functools.cache
-def _schema(name: str) -> Any:
+def _schema(name: str, partly: bool) -> Any:
     path = resources.files("scim_matrix.schemas") / f"{name}.schema.json"
-    return orjson.loads(path.read_bytes())
+    schema = orjson.loads(path.read_bytes())
+    return {**schema, "required": []} if partly else schema
 
 
 @functools.cache
-def _decider(name: str) -> jsonschema_rs.Validator:
-    return jsonschema_rs.validator_for(_schema(name))
+def _decider(name: str, partly: bool) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(_schema(name, partly))
 
 
 @functools.cache
-def _explainer(name: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(_schema(name))
+def _explainer(name: str, partly: bool) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(_schema(name, partly))
 
 
-def first_problem(name: str, document: Any) -> str | None:
+def first_problem(name: str, document: Any, *, partly: bool = False) -> str | None:
     """Return what is wrong with a document, or None where the schema `name` accepts it.
 
-    The sentence starts with the place ("emails[0].value: is not a string").
+    The sentence starts with the place ("emails[0].value: is not a string"). `partly` asks for
+    nothing that is missing at the top.
     """
-    if _decider(name).is_valid(document):
+    if _decider(name, partly).is_valid(document):
         return None
-    error = jsonschema.exceptions.best_match(_explainer(name).iter_errors(document))
+    error = jsonschema.exceptions.best_match(_explainer(name, partly).iter_errors(document))
     if error is None:
         raise RuntimeError(f"the two validators disagree about {name}")
     place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)

@@ -12,7 +12,7 @@ from scim_matrix.groupmap import Mapping, parse_group_map
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import accounts, grants, pairs, resources
 from scim_matrix.store.database import Database
-from scim_matrix.store.resources import Member, MemberChange
+from scim_matrix.store.resources import MemberChange
 from scim_matrix.sync.plan import Join, Kick, Policy, Spare, plan
 
 FILES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.json"))
@@ -55,8 +55,7 @@ class Directory:
 
     async def members(self, name: str, members: list[str]) -> None:
         """Replace a group's members."""
-        sent = tuple(Member(self.ids[m]) for m in members)
-        change = MemberChange("replace", sent)
+        change = MemberChange("replace", json.dumps([{"value": self.ids[m]} for m in members]))
         await resources.change_members(self.connection, self.ids[name], [change])
 
     async def change(self, step: dict[str, Any]) -> None:

@@ -149,7 +149,7 @@ class Shelf:
     def search(self, query: dict[str, Any]) -> list[Resource[Any]]:
         """Return what a root search finds."""
         types = list(PROVIDER.resource_types)
-        models = tuple(PROVIDER.model_for(t) for t in types)
+        models = cast(Any, [PROVIDER.model_for(t) for t in types])
         with PROVIDER:
             request = cast(Any, SearchRequest)[models[0] | models[1]].model_validate(
                 query, scim_ctx=Context.SEARCH_REQUEST
@@ -167,7 +167,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
         database = runner.run(Database.open(path))
         storage = RequestStorage(database, PROVIDER, IDENTITY, writes=True)
         for resource_type, documents in zip(PROVIDER.resource_types, (USERS, GROUPS), strict=True):
-            model = PROVIDER.model_for(resource_type)
+            model = cast(Any, PROVIDER.model_for(resource_type))
             for document in documents:
                 with PROVIDER:
                     runner.run(storage.create(resource_type, model.model_validate(document)))

@@ -5,12 +5,13 @@ nulls for absent attributes; all of that is folded here, so that one form reache
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 from scim2_models import InvalidSyntaxException, InvalidValueException, Schema
 
+from scim_matrix.scim.query import quoted
 from scim_matrix.validation import first_problem
 
 _MAX_DEPTH = 32
@@ -99,31 +100,40 @@ def _holds_nul(value: Any) -> bool:
     return isinstance(value, list) and any(map(_holds_nul, value))
 
 
-def canonical(document: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, Any]:
-    """Return a resource in canonical form: names as the schemas spell them, nulls left out."""
+def canonical(
+    document: Mapping[str, Any], attributes: Mapping[str, Attribute], *, nulls: bool = False
+) -> dict[str, Any]:
+    """Return a resource in canonical form: names as the schemas spell them, nulls left out.
+
+    `nulls` keeps them, for a PATCH, where they take a value away.
+    """
     result: dict[str, Any] = {}
     for key, value in document.items():
         attribute = attributes.get(key.lower())
         if attribute is None:
             result[key] = value
         elif value is not None:
-            result[attribute.name] = _canonical_value(value, attribute)
+            result[attribute.name] = _canonical_value(value, attribute, nulls=nulls)
+        elif nulls:
+            result[attribute.name] = None
     return result
 
 
-def _canonical_value(value: Any, attribute: Attribute) -> Any:
+def _canonical_value(value: Any, attribute: Attribute, *, nulls: bool = False) -> Any:
     if attribute.multi_valued:
         values = value if isinstance(value, list) else [value]
-        return [_canonical_single(v, attribute) for v in values if v is not None]
-    if isinstance(value, list) and len(value) == 1 and attribute.kind == "complex":
+        return [_canonical_single(v, attribute, nulls=nulls) for v in values if v is not None]
+    if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    return _canonical_single(value, attribute)
+    if attribute.kind != "complex" and isinstance(value, dict) and "value" in value:
+        value = value["value"]
+    return _canonical_single(value, attribute, nulls=nulls)
 
 
-def _canonical_single(value: Any, attribute: Attribute) -> Any:
+def _canonical_single(value: Any, attribute: Attribute, *, nulls: bool) -> Any:
     if attribute.kind == "complex":
         if isinstance(value, dict):
-            return canonical(value, attribute.children)
+            return canonical(value, attribute.children, nulls=nulls)
         if isinstance(value, str) and "value" in attribute.children:
             return {"value": value}
     if attribute.kind == "boolean" and isinstance(value, str):
@@ -131,30 +141,110 @@ def _canonical_single(value: Any, attribute: Attribute) -> Any:
     return value
 
 
-def check(schema: str, document: Any) -> None:
-    """Raise InvalidValueException, saying where and why, unless a bundled schema accepts."""
-    problem = first_problem(schema, document)
+def check(schema: str, document: Any, *, partly: bool = False, before: str = "") -> None:
+    """Raise InvalidValueException, saying where and why, unless a bundled schema accepts.
+
+    `partly` asks for nothing that is missing; `before` stands before the place.
+    """
+    problem = first_problem(schema, document, partly=partly)
     if problem is not None:
-        raise InvalidValueException(detail=problem)
+        raise InvalidValueException(detail=before + problem)
 
 
-def canonical_patch(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a PatchOp with its own keys and `op` in canonical letter case, checked."""
-    patch = {
-        {"operations": "Operations", "schemas": "schemas"}.get(k.lower(), k): v
-        for k, v in document.items()
-    }
-    operations = patch.get("Operations")
-    if isinstance(operations, dict):
-        operations = [operations]
-    if isinstance(operations, list):
-        operations = [_operation(o) if isinstance(o, dict) else o for o in operations]
-        patch["Operations"] = operations
-    check("patch", patch)
-    return {
-        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
-        "Operations": operations,
-    }
+# What clients echo back with whole resources, and only the service writes.
+_OURS = {"meta", "schemas", "groups"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One resource type as payloads name it: its schema, attributes and bundled JSON Schema."""
+
+    urn: str
+    attributes: Mapping[str, Attribute]
+    schema: str
+
+    def resource(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a whole resource in canonical form, checked. Raises InvalidValueException."""
+        resource = canonical(document, self.attributes)
+        check(self.schema, resource)
+        resource.setdefault("schemas", [self.urn])
+        return resource
+
+    def patch(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a PatchOp with canonical keys, operations, paths and values, checked.
+
+        Raises InvalidValueException or InvalidFilterException.
+        """
+        patch = {
+            {"operations": "Operations", "schemas": "schemas"}.get(k.lower(), k): v
+            for k, v in document.items()
+        }
+        operations = patch.get("Operations")
+        if isinstance(operations, dict):
+            operations = [operations]
+        if isinstance(operations, list):
+            operations = [_operation(o) if isinstance(o, dict) else o for o in operations]
+            patch["Operations"] = operations
+        check("patch", patch)
+        for number, operation in enumerate(operations or ()):
+            self._fold_value(operation, f"Operations[{number}]: ")
+        return {
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": operations,
+        }
+
+    def _fold_value(self, operation: dict[str, Any], before: str) -> None:
+        path, value = operation.get("path"), operation.get("value")
+        if path is None and isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if path is None and isinstance(value, dict):
+            operation["value"] = {
+                key: self._fold(key, sent, before)
+                for key, sent in value.items()
+                if key.lower() not in _OURS
+            }
+        elif path is not None and value is not None:
+            operation["value"] = self._fold(path, value, before)
+
+    def _fold(self, path: str, value: Any, before: str) -> Any:
+        """Return the value meant for a path in the attribute's canonical form, checked."""
+        steps, is_entry = self._steps(path)
+        if value is None or not steps:
+            return value
+        target = replace(steps[-1], multi_valued=False) if is_entry else steps[-1]
+        # What the resource's schema can judge: the value where the path puts it.
+        document = _canonical_value(value, target)
+        for attribute in reversed(steps):
+            inside = attribute is not steps[-1] or is_entry
+            document = {
+                attribute.name: [document] if attribute.multi_valued and inside else document
+            }
+        check(self.schema, document, partly=True, before=before)
+        return _canonical_value(value, target, nulls=True)
+
+    def _steps(self, path: str) -> tuple[list[Attribute], bool]:
+        """Return the attributes that a path goes through, and whether it selects entries whole.
+
+        There are none where the path is not known.
+        """
+        steps: list[Attribute] = []
+        known = self.attributes
+        rest = path.strip().lower()
+        for urn in (self.urn.lower(), *(k for k in known if k.startswith("urn:"))):
+            if rest == urn or rest.startswith(f"{urn}:"):
+                rest = rest[len(urn) + 1 :]
+                if urn in known:
+                    steps.append(known[urn])
+                    known = known[urn].children
+                break
+        head, bracket, selection = rest.partition("[")
+        sub = selection.rpartition("]")[2]
+        for name in filter(None, (head + sub).split(".")):
+            if name not in known:
+                return [], False
+            steps.append(known[name])
+            known = known[name].children
+        return steps, bool(bracket) and not sub
 
 
 def _operation(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,4 +252,8 @@ def _operation(sent: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {k: known[k] for k in ("op", "path", "value") if k in known}
     if isinstance(operation.get("op"), str):
         operation["op"] = operation["op"].lower()
+    if isinstance(operation.get("path"), str):
+        operation["path"] = quoted(operation["path"].strip())
+        if operation["path"] == "":
+            del operation["path"]
     return operation

@@ -1,38 +1,49 @@
 """The protocol library set up for this service: what it announces, tolerates and answers."""
 
+import sqlite3
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
+import structlog
+from pydantic import ValidationError
 from scim2_models import (
     AuthenticationScheme,
     Bulk,
     ChangePassword,
     Context,
+    Error,
     ETag,
     Filter,
+    Pagination,
     Patch,
     PatchOp,
     Resource,
     ResourceType,
     ResponseParameters,
+    SCIMException,
     ScimPolicy,
     ScimProvider,
     ServiceProviderConfig,
     Sort,
 )
+from scim2_server.bulk import BulkPlan, BulkStep
 from scim2_server.conditions import Conditions
 from scim2_server.handler import AsyncScimHandler
+from scim2_server.requests import ScimRequest
 from scim2_server.responses import ScimResponse
 from scim2_server.service import ScimService
 from scim2_server.utils import load_default_resource_types, load_default_schemas
 
+from scim_matrix.scim.bulk import Plan
+from scim_matrix.scim.incoming import Step
+from scim_matrix.scim.query import DEFAULT_PAGE, MAX_RESULTS
 from scim_matrix.scim.storage import RequestStorage
 
-MAX_RESULTS = 1000
-DEFAULT_PAGE = 100
-# authentik cuts its PATCHes by this number whether or not Bulk is supported.
+log = structlog.get_logger(__name__)
+
+# authentik cuts its PATCHes by this number too.
 MAX_OPERATIONS = 1000
-USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 
 
 def make_provider(max_body_bytes: int) -> ScimProvider:
@@ -43,11 +54,18 @@ def make_provider(max_body_bytes: int) -> ScimProvider:
     """
     config = ServiceProviderConfig(
         patch=Patch(supported=True),
-        bulk=Bulk(supported=False, max_operations=MAX_OPERATIONS, max_payload_size=max_body_bytes),
+        bulk=Bulk(supported=True, max_operations=MAX_OPERATIONS, max_payload_size=max_body_bytes),
         filter=Filter(supported=True, max_results=MAX_RESULTS),
         change_password=ChangePassword(supported=False),
         sort=Sort(supported=True),
         etag=ETag(supported=True),
+        pagination=Pagination(
+            cursor=True,
+            index=True,
+            default_pagination_method=Pagination.DefaultPaginationMethod.index,
+            default_page_size=DEFAULT_PAGE,
+            max_page_size=MAX_RESULTS,
+        ),
         authentication_schemes=[
             AuthenticationScheme(
                 type=AuthenticationScheme.Type.oauthbearertoken,
@@ -89,9 +107,34 @@ class Service(ScimService):
             response_parameters,
         )
 
+    @staticmethod
+    def error_of(exception: Exception) -> Error:
+        """Return the SCIM error of an exception, with a detail that a person can act on."""
+        invalid = exception if isinstance(exception, ValidationError) else exception.__cause__
+        if isinstance(invalid, ValidationError):
+            error = Error.from_validation_errors(invalid)[0]
+            if isinstance(exception, SCIMException):
+                error.status, error.scim_type = exception.status, exception.scim_type or None
+            first = invalid.errors(include_url=False, include_input=False)[0]
+            place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
+            error.detail = f"{place.lstrip('.')}: {first['msg']}".removeprefix(": ")
+            return error
+        if isinstance(exception, sqlite3.OperationalError | OSError):
+            log.error("store_failed", error=str(exception), exc_info=exception)
+            return Error(status=503, detail="the database cannot be used right now")
+        if not isinstance(exception, SCIMException):
+            log.error("request_failed", error=repr(exception), exc_info=exception)
+        return ScimService.error_of(exception)
+
 
 class Handler(AsyncScimHandler):
     """The library's operations, with member changes in the same transaction."""
+
+    storage: RequestStorage
+
+    def __init__(self, service: Service, storage: RequestStorage, steps: Sequence[Step]) -> None:
+        super().__init__(service, storage)
+        self._steps = steps
 
     async def replace_resource(
         self,
@@ -102,7 +145,7 @@ class Handler(AsyncScimHandler):
     ) -> Resource[Any]:
         """Replace a resource and, for a group, its members."""
         replaced = await super().replace_resource(resource_type, current, replacement, conditions)
-        return await cast(RequestStorage, self.storage).change_members(replaced)
+        return await self.storage.change_members(replaced)
 
     async def patch_resource(
         self,
@@ -113,4 +156,25 @@ class Handler(AsyncScimHandler):
     ) -> Resource[Any]:
         """Patch a resource and, for a group, its members."""
         patched = await super().patch_resource(resource_type, resource_id, patch_op, conditions)
-        return await cast(RequestStorage, self.storage).change_members(patched)
+        return await self.storage.change_members(patched)
+
+    async def bulk(self, request: ScimRequest) -> ScimResponse:
+        """Run a Bulk request, each operation with its member changes, wholly or not at all."""
+        with self.service.provider:
+            read = self.service.read_bulk(request.body, request.header("Content-Type"))
+            plan = Plan(read.operations, read.fail_on_errors, self._steps)
+            for step in plan:
+                result, resource = await self.run_bulk_step(request, plan, step)
+                plan.record(step, result, resource)
+            return self.service.bulk_response(plan)
+
+    async def run_bulk_step(
+        self, request: ScimRequest, plan: BulkPlan, step: BulkStep
+    ) -> tuple[dict[str, Any], Resource[Any] | None]:
+        """Apply one step with its own member changes."""
+        try:
+            self.storage.member_changes = cast(Plan, plan).member_changes(step)
+        except SCIMException as error:
+            outcome = self.service.bulk_outcome(request.base_url, plan.operation(step))
+            return self.service.bulk_failure(outcome, error), None
+        return await super().run_bulk_step(request, plan, step)

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import aiosqlite
+import orjson
 from scim2_models import (
     InvalidValueException,
     Meta,
@@ -53,7 +54,7 @@ class RequestStorage(AsyncScimStorage):
         self._provider = provider
         self._identity = identity
         self._writes = writes
-        self._member_changes = member_changes
+        self.member_changes = member_changes
         self._transaction: aiosqlite.Connection | None = None
 
     def operation(self) -> AbstractAsyncContextManager[None]:
@@ -82,7 +83,7 @@ class RequestStorage(AsyncScimStorage):
 
     @property
     def _in_models(self) -> bool:
-        return self._member_changes is None
+        return self.member_changes is None
 
     # -- Reading ------------------------------------------------------------
 
@@ -121,7 +122,9 @@ class RequestStorage(AsyncScimStorage):
         model = self._model_of(row.kind)
         document = row.document
         if members and row.kind == "Group":
-            document = {**document, "members": await resources.members(connection, row.id)}
+            parts = ("value", "display", "type", "$ref")
+            found = await resources.members(connection, [row.id], parts, "")
+            document = {**document, "members": orjson.loads(found.get(row.id, "[]"))}
         with self._provider:
             resource = model.model_validate({**document, "id": row.id})
         resource.meta = Meta.model_validate(
@@ -182,19 +185,20 @@ class RequestStorage(AsyncScimStorage):
 
     async def change_members(self, group: Resource[Any]) -> Resource[Any]:
         """Apply the request's member changes to a group and return it as it is then."""
-        if not self._member_changes:
+        if not self.member_changes:
             return group
         async with self._connection() as connection:
             group_id = cast(str, group.id)
-            await resources.change_members(connection, group_id, self._member_changes)
+            await resources.change_members(connection, group_id, self.member_changes)
             row = await resources.get(connection, "Group", group_id)
             return await self._model(connection, row, members=False)
 
     def _changes_in(self, group: Resource[Any]) -> Sequence[MemberChange]:
-        if self._member_changes is not None:
-            return self._member_changes
+        if self.member_changes is not None:
+            return self.member_changes
         sent = getattr(group, "members", None) or []
-        return [MemberChange("replace", tuple(resources.Member(m.value, m.display) for m in sent))]
+        entries = [{"value": m.value, "display": m.display} for m in sent]
+        return [MemberChange("replace", orjson.dumps(entries).decode())]
 
     async def delete(
         self,

@@ -5,7 +5,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import aiosqlite
 import orjson
@@ -174,24 +174,15 @@ async def delete(connection: aiosqlite.Connection, kind: Kind, resource_id: str)
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A member as the client sent it: the id of a user or group, and its display name if any."""
-
-    value: str
-    display: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class MemberChange:
-    """One step of changing a group's members."""
+    """One step of changing a group's members.
 
-    op: Literal["add", "remove", "replace"]
-    members: tuple[Member, ...] = ()
-    everyone: bool = False
+    `members` is JSON text, a list of objects with `value` (the id of a user or group) and
+    maybe `display`; `display` as an operation changes only that.
+    """
 
-
-def _json(members: Iterable[Member]) -> str:
-    return orjson.dumps([{"value": m.value, "display": m.display} for m in members]).decode()
+    op: Literal["add", "remove", "replace", "display"]
+    members: str
 
 
 _SENT = "SELECT e.value ->> 'value' AS value, e.value ->> 'display' AS display FROM json_each(?) e"
@@ -207,12 +198,20 @@ async def change_members(
     before = connection.total_changes
     await grants.touch(connection, [])
     for change in changes:
-        sent = _json(change.members)
-        if change.op == "replace" or change.everyone:
+        sent = change.members
+        if change.op == "replace":
             await _cut(connection, group_id, f"value NOT IN (SELECT value FROM ({_SENT}))", sent)
-        elif change.op == "remove":
+        if change.op == "remove":
             await _cut(connection, group_id, f"value IN (SELECT value FROM ({_SENT}))", sent)
-        if change.op != "remove":
+        elif change.op == "display":
+            await connection.execute_fetchall(
+                "UPDATE group_member SET display = s.display FROM"
+                f" (SELECT value, display FROM ({_SENT})) s"
+                " WHERE group_id = ? AND group_member.value = s.value"
+                " AND group_member.display IS NOT s.display",
+                (sent, group_id),
+            )
+        else:
             await _add(connection, group_id, sent)
     changed = connection.total_changes > before
     await grants.settle(connection)
@@ -241,20 +240,52 @@ async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> No
     await grants.touch(connection, [value for (value,) in new])
 
 
-async def members(connection: aiosqlite.Connection, group_id: str) -> list[dict[str, Any]]:
-    """Return a group's members as SCIM values; `type` is known once the member exists."""
+async def members(
+    connection: aiosqlite.Connection, groups: Sequence[str], parts: Sequence[str], base_url: str
+) -> dict[str, str]:
+    """Return the members of each group that has any, as JSON text.
+
+    `parts` are the sub-attributes wanted; `type` and `$ref` are known once the member exists.
+    """
     found = await connection.execute_fetchall(
-        "SELECT m.value, m.display, CASE WHEN u.id IS NOT NULL THEN 'User'"
-        " WHEN g.id IS NOT NULL THEN 'Group' END"
+        f"SELECT m.group_id, json_group_array(json_patch('{{}}', {_object(parts, 'm.resource')}))"
+        " FROM (SELECT m.group_id, m.value, m.display, ?2 AS base,"
+        " CASE WHEN u.id IS NOT NULL THEN 'User' WHEN g.id IS NOT NULL THEN 'Group' END AS resource"
         " FROM group_member m LEFT JOIN scim_user u ON u.id = m.value"
-        " LEFT JOIN scim_group g ON g.id = m.value WHERE m.group_id = ? ORDER BY m.value",
-        (group_id,),
+        " LEFT JOIN scim_group g ON g.id = m.value"
+        " WHERE m.group_id IN (SELECT value FROM json_each(?1))"
+        " ORDER BY m.group_id, m.value) m GROUP BY m.group_id",
+        (orjson.dumps(groups).decode(), base_url),
     )
-    return [
-        {
-            "value": value,
-            **({"display": display} if display is not None else {}),
-            **({"type": kind} if kind is not None else {}),
-        }
-        for value, display, kind in found
-    ]
+    return dict(cast("Iterable[tuple[str, str]]", found))
+
+
+async def groups(
+    connection: aiosqlite.Connection, users: Sequence[str], parts: Sequence[str], base_url: str
+) -> dict[str, str]:
+    """Return the groups of each user that is in any, directly or through others, as JSON text."""
+    found = await connection.execute_fetchall(
+        f"""WITH RECURSIVE above (user_id, group_id, direct) AS (
+            SELECT m.value, m.group_id, 1 FROM json_each(?1) u
+            JOIN group_member m ON m.value = u.value
+            UNION SELECT above.user_id, m.group_id, 0
+            FROM above JOIN group_member m ON m.value = above.group_id)
+        SELECT m.user_id, json_group_array(json_patch('{{}}', {_object(parts, "m.kind")}))
+        FROM (SELECT above.user_id, g.id AS value, g.display_name AS display, ?2 AS base,
+                'Group' AS resource, iif(max(above.direct), 'direct', 'indirect') AS kind
+            FROM above JOIN scim_group g ON g.id = above.group_id
+            GROUP BY above.user_id, g.id ORDER BY above.user_id, g.seq) m
+        GROUP BY m.user_id""",
+        (orjson.dumps(users).decode(), base_url),
+    )
+    return dict(cast("Iterable[tuple[str, str]]", found))
+
+
+def _object(parts: Sequence[str], kind: str) -> str:
+    columns = {
+        "value": "m.value",
+        "display": "m.display",
+        "type": kind,
+        "$ref": "m.base || '/' || m.resource || 's/' || m.value",
+    }
+    return "json_object(" + ", ".join(f"'{part}', {columns[part]}" for part in parts) + ")"
