@@ -24,6 +24,8 @@ from scim_matrix.sync.reconciler import Reconciler
 log = structlog.get_logger(__name__)
 
 MAP_POLL_SECONDS = 2.0
+# Filters may be longer than aiohttp lets a request line be; beyond this it answers for itself.
+MAX_REQUEST_LINE = 64 * 1024
 SHUTDOWN_SECONDS = 4.0
 
 DATABASE = web.AppKey("DATABASE", Database)
@@ -151,7 +153,9 @@ def _add_routes(
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish."""
     app = make_app(settings)
-    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
+    runner = web.AppRunner(
+        app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None, max_line_size=MAX_REQUEST_LINE
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from scim_matrix.app import make_app
+from scim_matrix.app import MAX_REQUEST_LINE, make_app
 from scim_matrix.config import Settings
 from scim_matrix.demo.synapse import free_port
 from scim_matrix.store.database import Database
@@ -18,26 +18,31 @@ Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
 
 
+def environment(folder: Path, **more: str) -> Settings:
+    """Return settings for a service that keeps its data in a folder."""
+    return Settings.load(
+        {
+            "WEBHOOK_SECRET": f"{SECRET} second",
+            "MATRIX_URL": f"http://127.0.0.1:{free_port()}",
+            "MATRIX_SERVER_NAME": "example.org",
+            "MATRIX_ADMIN_USER_ID": "@bot:example.org",
+            "MATRIX_ADMIN_TOKEN": "token",
+            "IDP_NAME": "oidc-x",
+            "DATA_DIR": str(folder / "data"),
+            **more,
+        }
+    )
+
+
 @pytest.fixture
-def start(aiohttp_client: Any, tmp_path: Path) -> Start:
+def start(aiohttp_server: Any, aiohttp_client: Any, tmp_path: Path) -> Start:
     """Return what starts the application, with more environment variables."""
 
     async def run(**more: str) -> Client:
-        settings = Settings.load(
-            {
-                "WEBHOOK_SECRET": f"{SECRET} second",
-                "MATRIX_URL": f"http://127.0.0.1:{free_port()}",
-                "MATRIX_SERVER_NAME": "example.org",
-                "MATRIX_ADMIN_USER_ID": "@bot:example.org",
-                "MATRIX_ADMIN_TOKEN": "token",
-                "IDP_NAME": "oidc-x",
-                "DATA_DIR": str(tmp_path / "data"),
-                **more,
-            }
-        )
-        client: Client = await aiohttp_client(
-            make_app(settings), headers={"Authorization": f"Bearer {SECRET}"}
-        )
+        app = make_app(environment(tmp_path, **more))
+        server = await aiohttp_server(app, max_line_size=MAX_REQUEST_LINE)
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        client: Client = await aiohttp_client(server, headers=headers)
         return client
 
     return run

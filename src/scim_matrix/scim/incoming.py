@@ -50,8 +50,8 @@ class Reader:
 
     def __init__(self, provider: ScimProvider) -> None:
         self._kinds = {
-            "users": Kind(USER, attributes_of(provider.schemas, USER), "user"),
-            "groups": Kind(GROUP, attributes_of(provider.schemas, GROUP), "group"),
+            "users": Kind(USER, attributes_of(provider, "User"), "user"),
+            "groups": Kind(GROUP, attributes_of(provider, "Group"), "group"),
         }
 
     def read(self, method: str, path: str, query_string: str, body: bytes) -> Incoming:

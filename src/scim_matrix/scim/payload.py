@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from scim2_models import InvalidSyntaxException, InvalidValueException, Schema
+from scim2_models import InvalidSyntaxException, InvalidValueException, ScimProvider
 
 from scim_matrix.scim.query import quoted
 from scim_matrix.validation import first_problem
@@ -27,11 +27,13 @@ class Attribute:
     children: Mapping[str, "Attribute"]
 
 
-def attributes_of(schemas: Iterable[Schema], core: str) -> Mapping[str, Attribute]:
-    """Return the attributes a resource of schema `core` may have, keyed by lower-case name.
+def attributes_of(provider: ScimProvider, resource_type: str) -> Mapping[str, Attribute]:
+    """Return the attributes a resource of a type may have, keyed by lower-case name.
 
     Extension schemas appear under their URN as complex attributes (RFC 7643 section 3.3).
     """
+    described = next(t for t in provider.resource_types if t.name == resource_type)
+    extensions = {str(e.schema_) for e in described.schema_extensions or ()}
     found = {
         name.lower(): Attribute(name, kind, multi_valued, {})
         for name, kind, multi_valued in (
@@ -41,11 +43,11 @@ def attributes_of(schemas: Iterable[Schema], core: str) -> Mapping[str, Attribut
             ("meta", "complex", False),
         )
     }
-    for schema in schemas:
+    for schema in provider.schemas:
         own = _tree(schema.attributes or [])
-        if schema.id == core:
+        if schema.id == str(described.schema_):
             found |= own
-        else:
+        elif schema.id in extensions:
             found[str(schema.id).lower()] = Attribute(str(schema.id), "complex", False, own)
     return found
 
@@ -112,10 +114,10 @@ def canonical(
         attribute = attributes.get(key.lower())
         if attribute is None:
             result[key] = value
-        elif value is not None:
-            result[attribute.name] = _canonical_value(value, attribute, nulls=nulls)
-        elif nulls:
-            result[attribute.name] = None
+            continue
+        folded = None if value is None else _canonical_value(value, attribute, nulls=nulls)
+        if folded is not None or nulls:
+            result[attribute.name] = folded
     return result
 
 
@@ -167,7 +169,8 @@ class Kind:
         """Return a whole resource in canonical form, checked. Raises InvalidValueException."""
         resource = canonical(document, self.attributes)
         check(self.schema, resource)
-        resource.setdefault("schemas", [self.urn])
+        # Some send none, or those of an older SCIM; which ones apply shows in the attributes.
+        resource["schemas"] = [self.urn]
         return resource
 
     def patch(self, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,8 +206,20 @@ class Kind:
                 for key, sent in value.items()
                 if key.lower() not in _OURS
             }
+        elif (
+            path is not None
+            and operation["op"] == "remove"
+            and not self._removes_by_value(path, value)
+        ):
+            operation.pop("value", None)
         elif path is not None and value is not None:
             operation["value"] = self._fold(path, value, before)
+
+    def _removes_by_value(self, path: str, value: Any) -> bool:
+        """Tell whether the value of a removal selects entries; elsewhere it says nothing."""
+        steps, is_entry = self._steps(path)
+        is_list = bool(steps) and steps[-1].multi_valued and not is_entry
+        return is_list and value not in (None, "")
 
     def _fold(self, path: str, value: Any, before: str) -> Any:
         """Return the value meant for a path in the attribute's canonical form, checked."""

@@ -26,9 +26,10 @@ _NAMES = {
         "cursor",
     )
 }
-# A quoted string, or an operator with a value that lacks its quotes.
+# A quoted string, or an operator, with its value where that lacks its quotes.
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"'
+    r"|(?<=\s)pr\b"
     r'|(?<=\s)(?P<op>eq|ne|co|sw|ew|gt|ge|lt|le)(?P<gap>\s+)(?P<bare>[^\s"()\[\]]+)?',
     re.IGNORECASE,
 )
@@ -114,7 +115,7 @@ def quoted(expression: str) -> str:
 
     def rewrite(match: re.Match[str]) -> str:
         nonlocal terms
-        if match["op"] is None:
+        if match[0].startswith('"'):
             return match[0]
         terms += 1
         bare = match["bare"]

@@ -99,7 +99,12 @@ class ScimEndpoint:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, size)
         body = await request.read()
         read = self._reader.read
-        sent = (request.method, request.path.removeprefix(PREFIX), request.query_string, body)
+        sent = (
+            request.method,
+            request.path.removeprefix(PREFIX),
+            request.rel_url.raw_query_string,
+            body,
+        )
         return read(*sent) if len(body) < _LARGE_BODY else await asyncio.to_thread(read, *sent)
 
 
