@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint chaos clean
+.PHONY: demo test lint chaos bench clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
@@ -18,6 +18,9 @@ lint: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python scripts/chaos.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.scim
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -14,7 +14,7 @@ async def test_a_join_waits_until_the_account_is_active(database: Database) -> N
     async with database.write() as connection:
         await grants.put_map(connection, [Mapping("everyone", "", "!room")])
         row = await resources.create(connection, "User", {"userName": "ann"})
-        await accounts.put(connection, row.id, "@ann:s", active)
+        await accounts.create(connection, row.id, "@ann:s", active)
         assert await pairs.rooms_due(connection, 1, []) == []
 
         locked = replace(active, state="disabled")

@@ -42,7 +42,7 @@ class Directory:
         row = await resources.create(self.connection, "User", document)
         self.ids[name] = row.id
         profile = IDENTITY.profile(row.id, document)
-        await accounts.put(self.connection, row.id, IDENTITY.user_id(row.id, document), profile)
+        await accounts.create(self.connection, row.id, IDENTITY.user_id(row.id, document), profile)
         await accounts.applied(self.connection, mxid(name), profile, protected=False)
 
     async def group(self, name: str, given: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class Directory:
                 document = {**row.document, "active": active}
                 await resources.update(self.connection, "User", row.id, document)
                 profile = IDENTITY.profile(row.id, document)
-                await accounts.put(self.connection, row.id, None, profile)
+                await accounts.change(self.connection, row.id, profile)
                 await accounts.applied(self.connection, mxid(name), profile, protected=False)
             case _:
                 raise AssertionError(f"unknown step {what}")

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
 from scim_matrix.store.database import (
@@ -82,3 +83,80 @@ async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> Non
 def test_migrations_are_numbered_without_gaps() -> None:
     """The schema version counts the migrations."""
     assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+async def _insert(connection: aiosqlite.Connection, reference: str) -> None:
+    await connection.execute_fetchall("INSERT INTO room (reference) VALUES (?)", (reference,))
+
+
+async def _references(database: Database) -> list[str]:
+    found = await database.reader.execute_fetchall("SELECT reference FROM room ORDER BY 1")
+    return [reference for (reference,) in found]
+
+
+async def test_writers_that_wait_share_a_commit(database: Database) -> None:
+    """Twenty writers at once cost a commit or two, and each returns when it is durable."""
+
+    async def commits() -> int:
+        [(number,)] = await database.reader.execute_fetchall("PRAGMA data_version")
+        return int(number)
+
+    async def write(number: int) -> None:
+        async with database.write() as connection:
+            await _insert(connection, f"!{number:02}")
+        assert f"!{number:02}" in await _references(database)
+
+    before = await commits()
+    await asyncio.gather(*map(write, range(20)))
+    assert await commits() - before <= 2
+    assert await _references(database) == [f"!{n:02}" for n in range(20)]
+
+
+async def test_a_block_that_fails_is_undone_alone(database: Database) -> None:
+    """What raises or is cancelled leaves nothing; its neighbours in the same commit stay."""
+    inside = asyncio.Event()
+
+    async def write(number: int) -> None:
+        async with database.write() as connection:
+            await _insert(connection, f"!{number}")
+            if number == 1:
+                raise ValueError("a mistake")
+            if number == 2:
+                inside.set()
+                await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(write(n)) for n in range(5)]
+    await inside.wait()
+    tasks[2].cancel()
+    tasks[3].cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(d) for d in done] == [
+        type(None),
+        ValueError,
+        asyncio.CancelledError,
+        asyncio.CancelledError,
+        type(None),
+    ]
+    assert await _references(database) == ["!0", "!4"]
+
+
+async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database) -> None:
+    """Without room on the disk no writer is told that its change is durable; later ones are."""
+    async with database.write() as connection:
+        [(pages,)] = await connection.execute_fetchall("PRAGMA page_count")
+        await connection.execute_fetchall(f"PRAGMA max_page_count = {pages + 2}")
+
+    async def write(reference: str) -> None:
+        async with database.write() as connection:
+            await _insert(connection, reference)
+
+    done = await asyncio.gather(
+        *(write(r) for r in ("!a", "!" + "x" * 100_000, "!b")), return_exceptions=True
+    )
+    assert isinstance(done[1], sqlite3.Error)
+    kept = [r for r, result in zip(("!a", "", "!b"), done, strict=True) if result is None]
+    assert await _references(database) == kept
+    async with database.write() as connection:
+        await connection.execute_fetchall("PRAGMA max_page_count = 1000000")
+    await write("!c")
+    assert "!c" in await _references(database)

@@ -48,7 +48,7 @@ class Probes:
                     "version": state.version,
                     "delegatedAuthentication": state.delegated,
                 },
-                "work": await pairs.trouble(self._database.reader) if alive else None,
+                "work": await pairs.trouble(self._database.scanner) if alive else None,
             },
             status=200 if ready else 503,
             headers=_NO_STORE,

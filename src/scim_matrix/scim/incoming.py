@@ -74,9 +74,10 @@ class Reader:
         if segments[0] not in self._kinds or len(segments) > 2:
             return Incoming(method, path, query, body, Selection.of(query))
         document, changes = self._operation(method, segments[0], payload.parse(body))
-        return Incoming(
-            method, path, query, orjson.dumps(document), Selection.of(query), changes=changes
-        )
+        # A new user is in no group yet.
+        is_new_user = segments == ["users"]
+        selection = Selection(without=("groups",)) if is_new_user else Selection.of(query)
+        return Incoming(method, path, query, orjson.dumps(document), selection, changes=changes)
 
     def _operation(
         self, method: str, endpoint: str, document: dict[str, Any]

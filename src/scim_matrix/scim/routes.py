@@ -90,7 +90,9 @@ class ScimEndpoint:
         if incoming.writes:
             self._committed()
         if answer.body is not None:
-            await answers.complete(self._database.reader, answer.body, incoming.selection, base_url)
+            await answers.complete(
+                self._database.scanner, answer.body, incoming.selection, base_url
+            )
         return _answer(answer)
 
     async def _read(self, request: web.Request) -> Incoming:

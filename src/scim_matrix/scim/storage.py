@@ -71,7 +71,7 @@ class RequestStorage(AsyncScimStorage):
                 self._transaction = None
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def _connection(self, *, scans: bool = False) -> AsyncIterator[aiosqlite.Connection]:
         """Give the transaction of the operation, or one of its own outside of any."""
         if self._transaction is not None:
             yield self._transaction
@@ -79,7 +79,7 @@ class RequestStorage(AsyncScimStorage):
             async with self._database.write() as connection:
                 yield connection
         else:
-            yield self._database.reader
+            yield self._database.scanner if scans else self._database.reader
 
     @property
     def _in_models(self) -> bool:
@@ -108,7 +108,7 @@ class RequestStorage(AsyncScimStorage):
     ) -> SearchPage:
         """Return a page of what matches, oldest first unless sorted otherwise."""
         models = {_kind(r): self._model_of(_kind(r)) for r in resource_types}
-        async with self._connection() as connection:
+        async with self._connection(scans=True) as connection:
             found = await search.search(connection, models, search_request, position)
             page = [await self._model(connection, r, members=self._in_models) for r in found.rows]
         return SearchPage(found.total, page, found.next, found.previous)
@@ -149,14 +149,13 @@ class RequestStorage(AsyncScimStorage):
                 if kind == "User":
                     user_id = self._identity.user_id(row.id, document)
                     profile = self._identity.profile(row.id, document)
-                    await accounts.put(connection, row.id, user_id, profile)
-                else:
-                    await resources.change_members(connection, row.id, self._changes_in(resource))
+                    await accounts.create(connection, row.id, user_id, profile)
+                elif await resources.change_members(connection, row.id, self._changes_in(resource)):
+                    row = await resources.get(connection, kind, row.id)
             except resources.TakenError as error:
                 raise UniquenessException(detail=str(error)) from error
             except LocalpartError as error:
                 raise InvalidValueException(detail=f"userName: {error}") from error
-            row = await resources.get(connection, kind, row.id)
             return await self._model(connection, row, members=self._in_models)
 
     async def update(
@@ -177,10 +176,10 @@ class RequestStorage(AsyncScimStorage):
                 raise UniquenessException(detail=str(error)) from error
             if kind == "User":
                 profile = self._identity.profile(row.id, document)
-                await accounts.put(connection, row.id, None, profile)
+                await accounts.change(connection, row.id, profile)
             elif self._in_models:
                 await resources.change_members(connection, row.id, self._changes_in(resource))
-            row = await resources.get(connection, kind, resource_id)
+                row = await resources.get(connection, kind, resource_id)
             return await self._model(connection, row, members=self._in_models)
 
     async def change_members(self, group: Resource[Any]) -> Resource[Any]:
@@ -189,7 +188,8 @@ class RequestStorage(AsyncScimStorage):
             return group
         async with self._connection() as connection:
             group_id = cast(str, group.id)
-            await resources.change_members(connection, group_id, self.member_changes)
+            if not await resources.change_members(connection, group_id, self.member_changes):
+                return group
             row = await resources.get(connection, "Group", group_id)
             return await self._model(connection, row, members=False)
 

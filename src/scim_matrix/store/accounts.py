@@ -9,6 +9,7 @@ import aiosqlite
 import orjson
 
 from scim_matrix.store import grants
+from scim_matrix.store.database import together
 from scim_matrix.store.resources import TakenError
 
 # active; disabled: active=false at the identity provider; deleted: within its grace period;
@@ -47,40 +48,38 @@ class Account:
     attempts: int
 
 
-async def put(
-    connection: aiosqlite.Connection, scim_id: str, user_id: str | None, wanted: Profile
+async def create(
+    connection: aiosqlite.Connection, scim_id: str, user_id: str, wanted: Profile
 ) -> None:
-    """Say what the account of a user should be; `user_id` names it if the user has none yet.
+    """Say what the account of a new user should be.
 
     A user who comes back (same SSO subject, or the same user ID without a user) gets the former
     account. Raises TakenError where another user has the account.
     """
-    changed = await connection.execute_fetchall(
-        "UPDATE account SET wanted = ?, subject = ?, expires = NULL, attempts = 0, next_try = 0,"
-        " error = NULL WHERE scim_id = ? AND wanted IS NOT ? RETURNING user_id",
-        (wanted.dump(), wanted.subject, scim_id, wanted.dump()),
+    made, *_ = await together(
+        connection,
+        (
+            "INSERT INTO account (user_id, scim_id, subject, wanted) VALUES (coalesce(("
+            "  SELECT user_id FROM account WHERE scim_id IS NULL AND (user_id = ?1 OR subject = ?3)"
+            "  ORDER BY subject IS ?3 DESC LIMIT 1), ?1), ?2, ?3, ?4)"
+            " ON CONFLICT (user_id) DO UPDATE SET scim_id = excluded.scim_id,"
+            " subject = excluded.subject, wanted = excluded.wanted, expires = NULL, attempts = 0,"
+            " next_try = 0, error = NULL WHERE scim_id IS NULL RETURNING user_id",
+            (user_id, scim_id, wanted.subject, wanted.dump()),
+        ),
+        *grants.settling([scim_id]),
     )
-    if changed or user_id is None:
-        return
-    former = list(
-        await connection.execute_fetchall(
-            "SELECT user_id, scim_id FROM account WHERE user_id = ?1 OR"
-            " (subject = ?2 AND scim_id IS NULL)"
-            " ORDER BY scim_id IS NOT NULL, subject IS ?2 DESC LIMIT 1",
-            (user_id, wanted.subject),
-        )
-    )
-    if former and former[0][1] not in (None, scim_id):
+    if not made:
         raise TakenError(f"userName: another user already has the Matrix account {user_id}")
+
+
+async def change(connection: aiosqlite.Connection, scim_id: str, wanted: Profile) -> None:
+    """Say what the account of a user should be from now on."""
     await connection.execute_fetchall(
-        "INSERT INTO account (user_id, scim_id, subject, wanted) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (user_id) DO UPDATE SET scim_id = excluded.scim_id,"
-        " subject = excluded.subject, wanted = excluded.wanted, expires = NULL, attempts = 0,"
-        " next_try = 0, error = NULL",
-        (former[0][0] if former else user_id, scim_id, wanted.subject, wanted.dump()),
+        "UPDATE account SET wanted = ?1, subject = ?2, expires = NULL, attempts = 0, next_try = 0,"
+        " error = NULL WHERE scim_id = ?3 AND wanted IS NOT ?1",
+        (wanted.dump(), wanted.subject, scim_id),
     )
-    await grants.touch(connection, [scim_id])
-    await grants.settle(connection)
 
 
 async def release(connection: aiosqlite.Connection, scim_id: str, grace: float) -> None:
@@ -99,6 +98,15 @@ async def release(connection: aiosqlite.Connection, scim_id: str, grace: float) 
             " next_try = 0, error = NULL WHERE user_id = ?",
             (deleted.dump(), time.time() + grace, user_id),
         )
+
+
+async def any_expired(connection: aiosqlite.Connection, now: float) -> bool:
+    """Tell whether the grace period of a deleted account has passed."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM account WHERE expires <= ? LIMIT 1", (now,)
+        )
+    )
 
 
 async def expire(connection: aiosqlite.Connection, now: float) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiosqlite
 
@@ -30,17 +30,47 @@ def migrations() -> list[tuple[int, str]]:
     return [(int(name.split("_")[0]), (folder / name).read_text("utf-8")) for name in scripts]
 
 
+Statement = tuple[str, Sequence[object]]
+
+
+async def together(
+    connection: aiosqlite.Connection, *statements: Statement
+) -> list[list[sqlite3.Row]]:
+    """Run statements one after the other without a pause between them; return their rows.
+
+    Each awaited statement waits for two turns of the event loop; these wait together. The later
+    ones run even where an earlier one fails, so only a transaction may hold them: its error is
+    raised then, and everything is rolled back.
+    """
+    done = await asyncio.gather(
+        *(connection.execute_fetchall(sql, values) for sql, values in statements),
+        return_exceptions=True,
+    )
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return [list(cast("Iterable[sqlite3.Row]", rows)) for rows in done]
+
+
 class Database:
     """The connections to one database file.
 
-    The writer runs one transaction at a time; the reader sees the last committed state and
-    never waits for the writer (WAL).
+    The writer runs one transaction at a time. `reader` (for short look-ups) and `scanner` (for
+    what grows with the data) see the last committed state and never wait for the writer (WAL).
     """
 
-    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(
+        self,
+        writer: aiosqlite.Connection,
+        reader: aiosqlite.Connection,
+        scanner: aiosqlite.Connection,
+    ) -> None:
         self._writer = writer
         self._turn = asyncio.Lock()
+        self._shared: asyncio.Future[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
         self.reader = reader
+        self.scanner = scanner
 
     @classmethod
     async def open(cls, data_dir: Path) -> "Database":
@@ -65,39 +95,90 @@ class Database:
             await writer.execute_fetchall(
                 "CREATE TEMP TABLE touched_user (scim_id TEXT PRIMARY KEY) WITHOUT ROWID"
             )
-            reader = await aiosqlite.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
-            )
-            await _add_functions(reader)
+            uri = f"{path.absolute().as_uri()}?mode=ro"
+            reader, scanner = await _open_reader(uri), await _open_reader(uri)
         except sqlite3.Error as error:
             await writer.close()
             raise DatabaseUnusableError(f"{path}: {error}") from error
         except BaseException:
             await writer.close()
             raise
-        return cls(writer, reader)
+        return cls(writer, reader, scanner)
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Run a block in one durable transaction: all of it or nothing.
+        """Run a block wholly or not at all, and return once it is durable.
 
-        A block that raises or is cancelled is rolled back before anyone else writes.
+        Blocks run one at a time; those that wait for their turn when a transaction begins share
+        it and its commit. A block that raises or is cancelled is undone before the next one
+        runs; where the commit fails, it fails for every block that shared it.
         """
         async with self._turn:
+            if self._shared is None:
+                self._shared = await self._begin()
+            committed = self._shared
             try:
-                await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+                await self._writer.execute_fetchall("SAVEPOINT block")
                 yield self._writer
-                await self._writer.commit()
-            except BaseException:
-                # Shielded: a second cancellation must not leave the transaction open.
-                await asyncio.shield(self._writer.rollback())
+                await self._writer.execute_fetchall("RELEASE block")
+            except BaseException as error:
+                # Shielded: a second cancellation must not leave half a block behind.
+                await asyncio.shield(self._undo(committed, error))
                 raise
+        await asyncio.shield(committed)
+
+    async def _begin(self) -> asyncio.Future[None]:
+        """Begin a transaction; the commit takes its turn behind the blocks that wait already."""
+        try:
+            await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+        except BaseException:
+            await asyncio.shield(self._writer.rollback())
+            raise
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._committing = asyncio.create_task(self._commit(committed), name="commit")
+        return committed
+
+    async def _commit(self, committed: asyncio.Future[None]) -> None:
+        async with self._turn:
+            if committed.done():
+                return
+            self._shared = None
+            try:
+                await self._writer.commit()
+            except sqlite3.Error as error:
+                await self._writer.rollback()
+                _fail(committed, error)
+            else:
+                committed.set_result(None)
+
+    async def _undo(self, committed: asyncio.Future[None], error: BaseException) -> None:
+        try:
+            await self._writer.execute_fetchall("ROLLBACK TO block")
+            await self._writer.execute_fetchall("RELEASE block")
+        except sqlite3.Error:
+            # Without room on the disk SQLite has rolled back the whole transaction by itself.
+            await self._writer.rollback()
+            self._shared = None
+            _fail(committed, error)
 
     async def close(self) -> None:
-        """Close both connections once the running transaction has ended."""
+        """Close the connections once the running transaction has ended."""
         async with self._turn:
             await self.reader.close()
+            await self.scanner.close()
             await self._writer.close()
+
+
+def _fail(committed: asyncio.Future[None], error: BaseException) -> None:
+    committed.set_exception(error)
+    # Retrieved here, in case every block that shared the commit was cancelled.
+    committed.exception()
+
+
+async def _open_reader(uri: str) -> aiosqlite.Connection:
+    reader = await aiosqlite.connect(uri, uri=True, isolation_level=None)
+    await _add_functions(reader)
+    return reader
 
 
 async def _add_functions(connection: aiosqlite.Connection) -> None:

@@ -6,34 +6,42 @@ import aiosqlite
 import orjson
 
 from scim_matrix.groupmap import Mapping
+from scim_matrix.store.database import Statement
 from scim_matrix.store.text import composed
 
 # Everybody below some members: users among them, users of groups among them, and so on.
 _TOUCH = """
 WITH RECURSIVE below (id) AS (
     SELECT value FROM json_each(?)
-    UNION SELECT m.value FROM below JOIN group_member m ON m.group_id = below.id
+    UNION SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id
 )
-INSERT OR IGNORE INTO touched_user SELECT u.id FROM below JOIN scim_user u ON u.id = below.id
+INSERT OR IGNORE INTO touched_user
+SELECT u.id FROM below CROSS JOIN scim_user u WHERE u.id = below.id
 """
 
+# What everybody touched is granted. The joins start from the few who are touched: CROSS JOIN
+# keeps SQLite from starting at the many memberships of everybody else.
 _GRANTED = """
 WITH RECURSIVE above (scim_id, group_id) AS (
-    SELECT t.scim_id, m.group_id FROM touched_user t JOIN group_member m ON m.value = t.scim_id
-    UNION SELECT above.scim_id, m.group_id FROM above JOIN group_member m
-        ON m.value = above.group_id
+    SELECT t.scim_id, m.group_id FROM touched_user t CROSS JOIN group_member m
+    WHERE m.value = t.scim_id
+    UNION SELECT above.scim_id, m.group_id FROM above CROSS JOIN group_member m
+    WHERE m.value = above.group_id
 ),
 rooms (scim_id, room_id, group_name) AS (
-    SELECT above.scim_id, mg.room_id, mg.display_name
-    FROM above JOIN mapped_group mg ON mg.group_id = above.group_id
+    SELECT above.scim_id, r.room_id, g.display_name
+    FROM above CROSS JOIN scim_group g CROSS JOIN mapping m CROSS JOIN room r
+    WHERE g.id = above.group_id AND r.reference = m.room_reference AND r.room_id IS NOT NULL
+    AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
+        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))
     UNION ALL
     SELECT t.scim_id, r.room_id, 'everyone'
-    FROM touched_user t JOIN mapping m ON m.kind = 'everyone'
-    JOIN room r ON r.reference = m.room_reference AND r.room_id IS NOT NULL
+    FROM touched_user t CROSS JOIN mapping m CROSS JOIN room r
+    WHERE m.kind = 'everyone' AND r.reference = m.room_reference AND r.room_id IS NOT NULL
 )
 SELECT rooms.room_id, a.user_id, min(rooms.group_name)
-FROM rooms JOIN scim_user u ON u.id = rooms.scim_id AND u.active
-JOIN account a ON a.scim_id = u.id
+FROM rooms CROSS JOIN scim_user u CROSS JOIN account a
+WHERE u.id = rooms.scim_id AND u.active AND a.scim_id = u.id
 GROUP BY rooms.room_id, a.user_id
 """
 
@@ -52,30 +60,35 @@ WHERE granted = 0 OR group_name IS NOT excluded.group_name
 
 _LOST = f"""
 granted = 1
-AND user_id IN (SELECT a.user_id FROM touched_user t JOIN account a ON a.scim_id = t.scim_id)
+AND user_id IN (
+    SELECT a.user_id FROM touched_user t CROSS JOIN account a WHERE a.scim_id = t.scim_id)
 AND (room_id, user_id) NOT IN (SELECT room_id, user_id FROM ({_GRANTED}))
 """
 
 
-async def touch(connection: aiosqlite.Connection, members: Iterable[str]) -> None:
-    """Note that what `members` (SCIM ids of users or groups) are granted may change.
+def touching(members: Iterable[str]) -> Statement:
+    """Return the statement that notes that what `members` are granted may change.
 
-    Call it before a change that cuts members off and after one that adds them; `settle` then
-    computes the consequences for everybody noted, users of nested groups included.
+    They are SCIM ids of users or groups. Note them before a change that cuts members off;
+    `settle` computes the consequences, for users of nested groups too.
     """
-    await connection.execute_fetchall(_TOUCH, (orjson.dumps(list(members)).decode(),))
+    return _TOUCH, (orjson.dumps(list(members)).decode(),)
 
 
-async def settle(connection: aiosqlite.Connection) -> None:
-    """Bring the pairs of everybody touched in line with groups and map.
+def settling(members: Iterable[str] = ()) -> list[Statement]:
+    """Return the statements that bring the pairs of everybody noted in line with groups and map.
 
-    A grant that ended stays as a managed pair to be removed.
+    `members` are noted too. A grant that ended stays as a managed pair to be removed.
     """
-    await connection.execute_fetchall(_GRANT)
-    await connection.execute_fetchall(
-        f"UPDATE pair SET granted = 0, attempts = 0, next_try = 0, error = NULL WHERE {_LOST}"
-    )
-    await connection.execute_fetchall("DELETE FROM touched_user")
+    return [
+        touching(members),
+        (_GRANT, ()),
+        (
+            f"UPDATE pair SET granted = 0, attempts = 0, next_try = 0, error = NULL WHERE {_LOST}",
+            (),
+        ),
+        ("DELETE FROM touched_user", ()),
+    ]
 
 
 async def revoke_account(connection: aiosqlite.Connection, user_id: str) -> None:

@@ -11,6 +11,7 @@ import aiosqlite
 import orjson
 
 from scim_matrix.store import grants
+from scim_matrix.store.database import Statement, together
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
@@ -113,13 +114,14 @@ def _taken(kind: Kind, error: sqlite3.IntegrityError) -> TakenError:
 
 
 async def create(connection: aiosqlite.Connection, kind: Kind, document: dict[str, Any]) -> Row:
-    """Store a new resource under a new id. Raises TakenError.
+    """Store a new resource under a new id and return it. Raises TakenError.
 
     Groups that already listed the id as a member cannot exist, since ids are ours; a group
     keyed in the map is settled by the caller's member change.
     """
     columns, values = _values(kind, document)
-    row = Row(kind, str(uuid.uuid4()), document, now := _now(), now, 1)
+    now = _now()
+    row = Row(kind, str(uuid.uuid4()), document, now, now, 1)
     try:
         await connection.execute_fetchall(
             f"INSERT INTO {_TABLE[kind]} (id, created, last_modified, {', '.join(columns)})"
@@ -138,24 +140,28 @@ async def update(
 
     Raises NoSuchResourceError or TakenError. Whom it affects is settled in the same transaction.
     """
-    await get(connection, kind, resource_id)
     columns, values = _values(kind, document)
-    await grants.touch(connection, [resource_id])
+    assignments = ", ".join(f"{column} = ?" for column in columns)
     try:
-        await connection.execute_fetchall(
-            f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1, "
-            f"{', '.join(f'{column} = ?' for column in columns)} WHERE id = ?",
-            (_now(), *values, resource_id),
+        updated, *_ = await together(
+            connection,
+            (
+                f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1,"
+                f" {assignments} WHERE id = ? RETURNING {_COLUMNS}",
+                (_now(), *values, resource_id),
+            ),
+            *grants.settling([resource_id]),
         )
     except sqlite3.IntegrityError as error:
         raise _taken(kind, error) from error
-    await grants.settle(connection)
-    return await get(connection, kind, resource_id)
+    if not updated:
+        raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
+    return _row(kind, updated[0])
 
 
-async def bump(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> None:
-    """Count a resource's version up after a change outside its document (members)."""
-    await connection.execute_fetchall(
+def _bumping(kind: Kind, resource_id: str) -> Statement:
+    """Return the statement that counts a version up after a change outside the document."""
+    return (
         f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1 WHERE id = ?",
         (_now(), resource_id),
     )
@@ -163,11 +169,15 @@ async def bump(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -
 
 async def delete(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> None:
     """Delete a resource; what it granted ends. Raises NoSuchResourceError."""
-    await get(connection, kind, resource_id)
-    await grants.touch(connection, [resource_id])
-    await connection.execute_fetchall(f"DELETE FROM {_TABLE[kind]} WHERE id = ?", (resource_id,))
-    await connection.execute_fetchall("DELETE FROM group_member WHERE value = ?", (resource_id,))
-    await grants.settle(connection)
+    _, deleted, *_ = await together(
+        connection,
+        grants.touching([resource_id]),
+        (f"DELETE FROM {_TABLE[kind]} WHERE id = ? RETURNING id", (resource_id,)),
+        ("DELETE FROM group_member WHERE value = ?", (resource_id,)),
+        *grants.settling(),
+    )
+    if not deleted:
+        raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
 
 
 # -- Members ------------------------------------------------------------
@@ -195,40 +205,47 @@ async def change_members(
 
     The cost follows the number of members sent and changed, not the size of the group.
     """
-    before = connection.total_changes
-    await grants.touch(connection, [])
+    changed = False
     for change in changes:
         sent = change.members
         if change.op == "replace":
-            await _cut(connection, group_id, f"value NOT IN (SELECT value FROM ({_SENT}))", sent)
+            changed |= await _cut(connection, group_id, _NOT_SENT, sent)
         if change.op == "remove":
-            await _cut(connection, group_id, f"value IN (SELECT value FROM ({_SENT}))", sent)
+            changed |= await _cut(connection, group_id, _AMONG_SENT, sent)
         elif change.op == "display":
-            await connection.execute_fetchall(
-                "UPDATE group_member SET display = s.display FROM"
-                f" (SELECT value, display FROM ({_SENT})) s"
-                " WHERE group_id = ? AND group_member.value = s.value"
-                " AND group_member.display IS NOT s.display",
-                (sent, group_id),
-            )
+            changed |= await _rename(connection, group_id, sent)
         else:
-            await _add(connection, group_id, sent)
-    changed = connection.total_changes > before
-    await grants.settle(connection)
+            changed |= await _add(connection, group_id, sent)
     if changed:
-        await bump(connection, "Group", group_id)
+        await together(connection, *grants.settling(), _bumping("Group", group_id))
     return changed
 
 
-async def _cut(connection: aiosqlite.Connection, group_id: str, which: str, sent: str) -> None:
+_NOT_SENT = f"value NOT IN (SELECT value FROM ({_SENT}))"
+_AMONG_SENT = f"value IN (SELECT value FROM ({_SENT}))"
+
+
+async def _rename(connection: aiosqlite.Connection, group_id: str, sent: str) -> bool:
+    renamed = await connection.execute_fetchall(
+        f"UPDATE group_member SET display = s.display FROM (SELECT value, display FROM ({_SENT})) s"
+        " WHERE group_id = ? AND group_member.value = s.value"
+        " AND group_member.display IS NOT s.display RETURNING 1",
+        (sent, group_id),
+    )
+    return bool(renamed)
+
+
+async def _cut(connection: aiosqlite.Connection, group_id: str, which: str, sent: str) -> bool:
     gone = await connection.execute_fetchall(
         f"DELETE FROM group_member WHERE group_id = ? AND {which} RETURNING value",
         (group_id, sent),
     )
-    await grants.touch(connection, [value for (value,) in gone])
+    if gone:
+        await together(connection, grants.touching(value for (value,) in gone))
+    return bool(gone)
 
 
-async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> None:
+async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> bool:
     new = await connection.execute_fetchall(
         f"INSERT INTO group_member (group_id, value, display)"
         f" SELECT ?, value, max(display) FROM ({_SENT}) WHERE true GROUP BY value"
@@ -237,7 +254,9 @@ async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> No
         f" RETURNING value",
         (group_id, sent),
     )
-    await grants.touch(connection, [value for (value,) in new])
+    if new:
+        await together(connection, grants.touching(value for (value,) in new))
+    return bool(new)
 
 
 async def members(
@@ -266,10 +285,10 @@ async def groups(
     """Return the groups of each user that is in any, directly or through others, as JSON text."""
     found = await connection.execute_fetchall(
         f"""WITH RECURSIVE above (user_id, group_id, direct) AS (
-            SELECT m.value, m.group_id, 1 FROM json_each(?1) u
-            JOIN group_member m ON m.value = u.value
-            UNION SELECT above.user_id, m.group_id, 0
-            FROM above JOIN group_member m ON m.value = above.group_id)
+            SELECT m.value, m.group_id, 1 FROM json_each(?1) u CROSS JOIN group_member m
+            WHERE m.value = u.value
+            UNION SELECT above.user_id, m.group_id, 0 FROM above CROSS JOIN group_member m
+            WHERE m.value = above.group_id)
         SELECT m.user_id, json_group_array(json_patch('{{}}', {_object(parts, "m.kind")}))
         FROM (SELECT above.user_id, g.id AS value, g.display_name AS display, ?2 AS base,
                 'Group' AS resource, iif(max(above.direct), 'direct', 'indirect') AS kind

@@ -122,7 +122,7 @@ class Reconciler:
         """Return how long nothing will fall due (seconds)."""
         if self._running and len(self._running) >= self._concurrency:
             return 60.0
-        due = await pairs.next_due(self._database.reader)
+        due = await pairs.next_due(self._database.scanner)
         if due is None:
             return 60.0
         # Work that is due but not startable (its room is busy) wakes us when its task ends.
@@ -136,9 +136,10 @@ class Reconciler:
         if self.state.condition != "ready":
             await self._meet()
         now = time.time()
-        async with self._database.write() as connection:
-            await accounts.expire(connection, now)
-        reader = self._database.reader
+        reader = self._database.scanner
+        if await accounts.any_expired(reader, now):
+            async with self._database.write() as connection:
+                await accounts.expire(connection, now)
         for reference in await pairs.unresolved(reader, now):
             await self._resolve(reference)
         for room_id in await pairs.mapped_rooms(reader):
@@ -287,7 +288,7 @@ class Reconciler:
 
     async def _room(self, room_id: str) -> None:
         """Carry out one turn of a room's plan, one change after the other."""
-        work = await pairs.due(self._database.reader, room_id, time.time(), TURN)
+        work = await pairs.due(self._database.scanner, room_id, time.time(), TURN)
         for action in plan(work, self.users):
             if self._stopping or self._resting_until > time.time():
                 return

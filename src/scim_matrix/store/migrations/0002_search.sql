@@ -28,3 +28,5 @@ BEGIN
     SELECT folded(e.value ->> '$.value'), new.id FROM json_each(new.document, '$.emails') e
     WHERE e.value ->> '$.value' IS NOT NULL;
 END;
+
+DROP VIEW mapped_group;
