@@ -153,7 +153,7 @@ async def test_patches_of_users(
         ({"op": "add", "path": "a..b", "value": 1}, "invalidPath", "invalid syntax"),
         ({"op": "add", "path": 5, "value": 1}, "invalidValue", "Operations[0].path"),
         ({"op": "add", "path": "emails[", "value": {"value": "x"}}, "invalidPath", ""),
-        ({"op": "add", "path": "x" * 20_000, "value": 1}, "invalidFilter", "longer than"),
+        ({"op": "add", "path": "x" * 20_000, "value": 1}, "invalidPath", "longer than"),
         ({"op": "add", "value": "x"}, "invalidValue", ""),
     ],
 )
@@ -206,6 +206,20 @@ async def test_created_as_clients_create(start: Start) -> None:
     status, after = await call(client, "PUT", f"/Users/{user['id']}", {**body, "title": None})
     assert (status, "title" in after) == (200, False)
     assert list(after)[:2] == ["schemas", "id"]
+
+
+async def test_a_body_without_a_media_type_is_scim(start: Start) -> None:
+    """A client that names no media type is understood; one that names another is told so."""
+    client = await start()
+    for headers, expected in (({}, 201), ({"Content-Type": "text/csv"}, 415)):
+        async with client.post(
+            "/scim/v2/Users",
+            data=b'{"userName": "u"}',
+            headers=headers,
+            skip_auto_headers=["Content-Type"],
+        ) as answer:
+            assert answer.status == expected
+            assert answer.content_type == "application/scim+json"
 
 
 @pytest.mark.parametrize(

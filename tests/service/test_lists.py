@@ -107,6 +107,28 @@ async def test_filters_as_clients_write_them(start: Start, text: str) -> None:
     assert (status, found["totalResults"]) == (200, 1)
 
 
+async def test_look_ups_follow_changes(start: Start) -> None:
+    """What was changed is found under what it is now, and no longer under what it was."""
+    client = await start()
+    ann = await made(client, "Users", userName="ann", emails=[{"value": "old@a.example"}])
+    body = {
+        "userName": "bea",
+        "externalId": "e",
+        "displayName": "Bea",
+        "emails": [{"value": "new@a.example"}, {"value": "NEW@A.example", "type": "work"}],
+    }
+    assert (await call(client, "PUT", f"/Users/{ann['id']}", body))[0] == 200
+    for text, expected in (
+        ('emails.value eq "old@a.example"', []),
+        ('emails.value eq "New@a.example"', ["bea"]),
+        ('userName eq "ann"', []),
+        ('userName eq "BEA"', ["bea"]),
+        ('externalId eq "e"', ["bea"]),
+        ('displayName eq "bea"', ["bea"]),
+    ):
+        assert await names(client, f"/Users?filter={quote(text)}") == expected, text
+
+
 async def test_groups_by_member(start: Start) -> None:
     """Entra asks whether one group holds one user, without the members themselves."""
     client = await start()
@@ -236,6 +258,17 @@ async def test_attributes_are_selected_everywhere(start: Start) -> None:
     status, found = await call(client, "PATCH", f"/Groups/{group['id']}?attributes=members", body)
     assert (status, found["members"]) == (200, [whole])
     assert "displayName" not in found
+    new = {"displayName": "h", "members": [{"value": "x"}]}
+    for query, kept in (
+        ("attributes=members.value", {"schemas", "id", "members"}),
+        ("excludedAttributes=members,meta", {"schemas", "id", "displayName"}),
+    ):
+        status, found = await call(client, "POST", f"/Groups?{query}", new)
+        assert (status, set(found)) == (201, kept)
+    for query in ("attributes=members&excludedAttributes=members", "attributes=" + "a," * 300):
+        status, error = await call(client, "POST", f"/Groups?{query}", new)
+        assert (status, error["scimType"]) == (400, "invalidValue")
+    assert (await call(client, "GET", "/Groups"))[1]["totalResults"] == 3
     for query, expected in (("groups.value", {"value"}), ("groups", {"value", "display", "type"})):
         _, found = await call(client, "GET", f"/Users/{ann['id']}?attributes={query}")
         assert expected <= set(found["groups"][0])

@@ -202,7 +202,8 @@ async def test_bodies_over_the_limit_are_not_read_to_the_end(start: Start) -> No
     reader, writer = await asyncio.open_connection(client.host, client.port)
     head = "POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer first\r\n"
     writer.write(f"{head}Content-Length: 99999999\r\n\r\n".encode())
-    assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413")
     writer.close()
 
 

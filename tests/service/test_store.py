@@ -14,6 +14,7 @@ from scim_matrix.store.database import (
     DatabaseUnusableError,
     migrations,
 )
+from scim_matrix.store.text import folded
 
 
 async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
@@ -141,7 +142,30 @@ async def test_a_block_that_fails_is_undone_alone(database: Database) -> None:
 
 
 async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database) -> None:
-    """Without room on the disk no writer is told that its change is durable; later ones are."""
+    """No writer that shared the commit is told that its change is durable; later ones are."""
+
+    async def write(reference: str, *more: str) -> None:
+        async with database.write() as connection:
+            await _insert(connection, reference)
+            for statement in more:
+                await connection.execute_fetchall(statement)
+
+    # A reference that only the commit finds dangling.
+    dangling = (
+        "PRAGMA defer_foreign_keys = ON",
+        "INSERT INTO group_member (group_id, value) VALUES ('no such group', 'x')",
+    )
+    done = await asyncio.gather(
+        write("!a"), write("!b", *dangling), write("!c"), return_exceptions=True
+    )
+    assert [type(d) for d in done] == [sqlite3.IntegrityError] * 3
+    assert await _references(database) == []
+    await write("!d")
+    assert await _references(database) == ["!d"]
+
+
+async def test_a_full_disk_fails_whoever_shared_the_transaction(database: Database) -> None:
+    """Where SQLite rolls everything back by itself, only what is there was acknowledged."""
     async with database.write() as connection:
         [(pages,)] = await connection.execute_fetchall("PRAGMA page_count")
         await connection.execute_fetchall(f"PRAGMA max_page_count = {pages + 2}")
@@ -150,13 +174,34 @@ async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database)
         async with database.write() as connection:
             await _insert(connection, reference)
 
-    done = await asyncio.gather(
-        *(write(r) for r in ("!a", "!" + "x" * 100_000, "!b")), return_exceptions=True
-    )
+    references = ["!a", "!" + "x" * 100_000, "!b"]
+    done = await asyncio.gather(*map(write, references), return_exceptions=True)
     assert isinstance(done[1], sqlite3.Error)
-    kept = [r for r, result in zip(("!a", "", "!b"), done, strict=True) if result is None]
+    kept = [r for r, result in zip(references, done, strict=True) if result is None]
     assert await _references(database) == kept
     async with database.write() as connection:
         await connection.execute_fetchall("PRAGMA max_page_count = 1000000")
     await write("!c")
     assert "!c" in await _references(database)
+
+
+@pytest.mark.parametrize("version", [number for number, _ in migrations()[:-1]])
+async def test_old_databases_are_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    """What an older version wrote is kept, and found by what newer ones look up."""
+    with sqlite3.connect(tmp_path / DATABASE_NAME) as connection:
+        connection.create_function("folded", 1, folded)
+        for number, script in migrations():
+            if number <= version:
+                connection.executescript(f"{script}; PRAGMA user_version = {number};")
+        connection.execute(
+            "INSERT INTO scim_user (id, user_name_key, active, document, created, last_modified)"
+            " VALUES ('u', 'ann', 1, ?, 'now', 'now')",
+            ('{"userName": "ann", "emails": [{"value": "\u00c4NN@A.example"}, {"type": "x"}]}',),
+        )
+    connection.close()
+    database = await Database.open(tmp_path)
+    found = await database.reader.execute_fetchall("SELECT value_key, user_id FROM user_email")
+    assert list(found) == [("\u00e4nn@a.example", "u")]
+    [(version,)] = await database.reader.execute_fetchall("PRAGMA user_version")
+    assert version == migrations()[-1][0]
+    await database.close()

@@ -9,9 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from scim2_models import InvalidSyntaxException, InvalidValueException, ScimProvider
+from scim2_models import (
+    InvalidPathException,
+    InvalidSyntaxException,
+    InvalidValueException,
+    ScimProvider,
+)
 
-from scim_matrix.scim.query import quoted
+from scim_matrix.scim.query import TooLongError, quoted
 from scim_matrix.validation import first_problem
 
 _MAX_DEPTH = 32
@@ -176,7 +181,7 @@ class Kind:
     def patch(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return a PatchOp with canonical keys, operations, paths and values, checked.
 
-        Raises InvalidValueException or InvalidFilterException.
+        Raises InvalidValueException or InvalidPathException.
         """
         patch = {
             {"operations": "Operations", "schemas": "schemas"}.get(k.lower(), k): v
@@ -268,7 +273,10 @@ def _operation(sent: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(operation.get("op"), str):
         operation["op"] = operation["op"].lower()
     if isinstance(operation.get("path"), str):
-        operation["path"] = quoted(operation["path"].strip())
+        try:
+            operation["path"] = quoted(operation["path"].strip())
+        except TooLongError as error:
+            raise InvalidPathException(detail=f"path: {error}") from None
         if operation["path"] == "":
             del operation["path"]
     return operation

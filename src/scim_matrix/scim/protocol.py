@@ -32,6 +32,7 @@ from scim2_server.conditions import Conditions
 from scim2_server.handler import AsyncScimHandler
 from scim2_server.requests import ScimRequest
 from scim2_server.responses import ScimResponse
+from scim2_server.routing import Operation
 from scim2_server.service import ScimService
 from scim2_server.utils import load_default_resource_types, load_default_schemas
 
@@ -135,6 +136,22 @@ class Handler(AsyncScimHandler):
     def __init__(self, service: Service, storage: RequestStorage, steps: Sequence[Step]) -> None:
         super().__init__(service, storage)
         self._steps = steps
+
+    async def create(self, request: ScimRequest) -> ScimResponse:
+        """Create a resource; the answer holds the attributes asked for (RFC 7644 section 3.9)."""
+        selection = {"attributes", "excludedAttributes"} & request.query.keys()
+        if not selection:
+            return await super().create(request)
+        with self.service.provider:
+            endpoint = cast(str, self.service.route(request, Operation.create).endpoint)
+            resource_type = self.service.resource_type_at(endpoint)
+            parameters = self.service.read_response_parameters(resource_type, request.query)
+            answer = await super().create(request)
+            created = self.service.get_model(resource_type).model_validate(answer.body)
+            answer.body = created.model_dump(
+                scim_ctx=Context.RESOURCE_CREATION_RESPONSE, response_parameters=parameters
+            )
+        return answer
 
     async def replace_resource(
         self,

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from scim2_models import InvalidFilterException
+from scim2_models import InvalidFilterException, InvalidValueException
 
 MAX_RESULTS = 1000
 DEFAULT_PAGE = 100
 MAX_FILTER_LENGTH = 16_384
 MAX_FILTER_TERMS = 256
+MAX_NAMES = 256
 
 _NAMES = {
     name.lower(): name
@@ -34,6 +35,10 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _LITERALS = {"true", "false", "null"}
+
+
+class TooLongError(ValueError):
+    """A filter or path is beyond all use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def parse_query(text: str) -> dict[str, str]:
     """Return the parameters of a query string in canonical form.
 
     A plus sign is itself where blanks are written %20, as in e-mail addresses with tags.
-    Raises InvalidFilterException for a filter beyond all use.
+    Raises as `canonical_search` does.
     """
     plus_is_plus = "%20" in text
     pairs = parse_qsl(text.replace("+", "%2B") if plus_is_plus else text, keep_blank_values=True)
@@ -80,7 +85,7 @@ def parse_query(text: str) -> dict[str, str]:
 def canonical_search(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return search parameters under their canonical names, within bounds, filters quoted.
 
-    Raises InvalidFilterException for a filter beyond all use.
+    Raises InvalidFilterException or InvalidValueException for what is beyond all use.
     """
     query = {_NAMES.get(k.lower(), k): v for k, v in document.items() if v is not None}
     for name, least in (("startIndex", 1), ("count", 0)):
@@ -90,7 +95,13 @@ def canonical_search(document: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(query.get("sortOrder"), str):
         query["sortOrder"] = query["sortOrder"].lower()
     if isinstance(query.get("filter"), str):
-        query["filter"] = quoted(query["filter"])
+        try:
+            query["filter"] = quoted(query["filter"])
+        except TooLongError as error:
+            raise InvalidFilterException(detail=f"filter: {error}") from None
+    for name in ("attributes", "excludedAttributes"):
+        if len(_listed(query.get(name))) > MAX_NAMES:
+            raise InvalidValueException(detail=f"{name}: lists more than {MAX_NAMES} names")
     return query
 
 
@@ -104,13 +115,11 @@ def _integer(value: Any) -> int | None:
 def quoted(expression: str) -> str:
     """Return a filter or a path whose values all carry their quotes.
 
-    Older authentik and Entra ID's documentation leave them out. Raises InvalidFilterException
+    Older authentik and Entra ID's documentation leave them out. Raises TooLongError
     for one with more terms than anybody needs, before it is parsed.
     """
     if len(expression) > MAX_FILTER_LENGTH:
-        raise InvalidFilterException(
-            detail=f"filter: is longer than {MAX_FILTER_LENGTH} characters"
-        )
+        raise TooLongError(f"is longer than {MAX_FILTER_LENGTH} characters")
     terms = 0
 
     def rewrite(match: re.Match[str]) -> str:
@@ -128,5 +137,5 @@ def quoted(expression: str) -> str:
 
     rewritten = _TOKEN.sub(rewrite, expression)
     if terms > MAX_FILTER_TERMS:
-        raise InvalidFilterException(detail=f"filter: has more than {MAX_FILTER_TERMS} comparisons")
+        raise TooLongError(f"has more than {MAX_FILTER_TERMS} comparisons")
     return rewritten

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 from aiohttp import web
@@ -83,7 +83,7 @@ class ScimEndpoint:
             base_url=base_url,
             path=incoming.path,
             query=incoming.query,
-            headers=dict(request.headers),
+            headers={"content-type": SCIM_MEDIA_TYPE, **_lower(request.headers)},
             body=incoming.body,
         )
         answer = await Handler(self._service, storage, incoming.steps).handle(scim_request)
@@ -108,6 +108,10 @@ class ScimEndpoint:
             body,
         )
         return read(*sent) if len(body) < _LARGE_BODY else await asyncio.to_thread(read, *sent)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _answer(answer: ScimResponse) -> web.Response:

@@ -15,6 +15,7 @@ from scim_matrix.store.database import Statement, together
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
+Op = Literal["add", "remove", "replace", "display"]
 _TABLE = {"User": "scim_user", "Group": "scim_group"}
 _COLUMNS = "id, document, created, last_modified, version"
 
@@ -191,7 +192,7 @@ class MemberChange:
     maybe `display`; `display` as an operation changes only that.
     """
 
-    op: Literal["add", "remove", "replace", "display"]
+    op: Op
     members: str
 
 
