@@ -15,9 +15,10 @@ from scim_matrix.ops.health import Probes
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import grants
+from scim_matrix.store import grants, record
 from scim_matrix.store.database import Database
 from scim_matrix.sync.accounts import AccountPolicy
+from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Reconciler
 
@@ -64,11 +65,17 @@ class MapKeeper:
         self._reconciler.rooms_changed()
 
     async def watch(self) -> None:
-        """Reload whenever the file has changed."""
+        """Reload whenever the file has changed; wake the reconciler when others have decided."""
+        decided = await record.last_decision(self._database.reader)
         while True:
             await asyncio.sleep(MAP_POLL_SECONDS)
             if self._stamp() != self._seen:
                 await self.reload()
+            # The command line writes beside us: approve, dismiss, sync.
+            latest = await record.last_decision(self._database.reader)
+            if latest != decided:
+                decided = latest
+                self._reconciler.rooms_changed()
 
 
 MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
@@ -89,6 +96,7 @@ async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
             settings.matrix_url,
             settings.matrix_admin_user_id,
             settings.matrix_admin_token.get_secret_value(),
+            dry_run=settings.dry_run,
         )
         stack.push_async_callback(homeserver.close)
         reconciler = Reconciler(
@@ -101,6 +109,12 @@ async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
                 settings.on_delete,
                 Policy(settings.matrix_admin_user_id, settings.protected_users),
             ),
+            brake=Brake(
+                settings.removal_limit_percent,
+                settings.removal_limit_count,
+                settings.removal_window,
+            ),
+            record_keep=settings.record_keep,
             concurrency=settings.matrix_concurrency,
             lift_rate_limit=settings.lift_rate_limit,
         )

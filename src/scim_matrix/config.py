@@ -91,6 +91,11 @@ class Settings(BaseModel):
     on_delete: Annotated[OnDisable, BeforeValidator(_lower)] = "deactivate"
     delete_grace: Annotated[int, BeforeValidator(_seconds), Field(ge=0)] = 7 * 86400
     protected_users: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    removal_limit_percent: Annotated[int, Field(ge=0, le=100)] = 30
+    removal_limit_count: Annotated[int, Field(ge=0)] = 10
+    removal_window: Annotated[int, BeforeValidator(_seconds), Field(ge=1)] = 3600
+    dry_run: bool = False
+    record_keep: Annotated[int, BeforeValidator(_seconds), Field(ge=3600)] = 365 * 86400
     lift_rate_limit: bool = True
     matrix_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024

@@ -1,6 +1,7 @@
 """The plan: from the difference to ordered actions."""
 
-from scim_matrix.sync.plan import Join, Kick, Pair, Policy, plan
+from scim_matrix.pair import Pair
+from scim_matrix.sync.plan import Join, Kick, Policy, plan
 
 POLICY = Policy("@bot:s")
 

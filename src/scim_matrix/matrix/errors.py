@@ -36,3 +36,7 @@ class TokenError(RefusedError):
 
 class NotFoundError(RefusedError):
     """The thing asked for does not exist (404)."""
+
+
+class WithheldError(HomeserverError):
+    """DRY_RUN: the request would have changed the homeserver and was not sent."""

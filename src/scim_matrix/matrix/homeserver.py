@@ -13,6 +13,7 @@ from scim_matrix.matrix.errors import (
     RefusedError,
     TokenError,
     UnavailableError,
+    WithheldError,
 )
 
 REQUEST_TIMEOUT = 60.0
@@ -24,14 +25,16 @@ class Homeserver:
 
     Every method raises UnavailableError (RateLimitedError with the wait that was asked for)
     where nothing is known about the outcome, and RefusedError (NotFoundError, TokenError) where
-    the homeserver said no. Nothing is retried here.
+    the homeserver said no. Nothing is retried here. With `dry_run`, whatever would change the
+    homeserver raises WithheldError instead.
     """
 
-    def __init__(self, client: nio.AsyncClient) -> None:
+    def __init__(self, client: nio.AsyncClient, *, dry_run: bool) -> None:
         self._client = client
+        self._dry_run = dry_run
 
     @classmethod
-    def connect(cls, url: str, user_id: str, token: str) -> Self:
+    def connect(cls, url: str, user_id: str, token: str, *, dry_run: bool = False) -> Self:
         """Return a homeserver at `url`; no request is sent yet. Needs a running event loop."""
         config = nio.AsyncClientConfig(
             max_timeouts=0, max_limit_exceeded=0, request_timeout=REQUEST_TIMEOUT
@@ -40,7 +43,7 @@ class Homeserver:
         client.access_token = token
         client.user_id = user_id
         client.client_session = aiohttp.ClientSession()
-        return cls(client)
+        return cls(client, dry_run=dry_run)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -86,6 +89,10 @@ class Homeserver:
             raise UnavailableError(f"an answer that cannot be read: {type(reply).__name__}")
         return reply
 
+    def _changes(self, what: str) -> None:
+        if self._dry_run:
+            raise WithheldError(f"DRY_RUN: would {what}")
+
     # -- Server -----------------------------------------------------------
 
     async def server_version(self) -> str:
@@ -115,6 +122,7 @@ class Homeserver:
 
     async def lift_own_rate_limit(self) -> None:
         """Lift the message rate limit of the service's account (admin API, override_ratelimit)."""
+        self._changes("lift the rate limit of the service account")
         await self._request(
             "POST",
             f"/_synapse/admin/v1/users/{quote(self.user_id)}/override_ratelimit",
@@ -142,6 +150,7 @@ class Homeserver:
 
         Already being in the room is success.
         """
+        self._changes("join")
         try:
             await self._request(
                 "POST",
@@ -154,6 +163,7 @@ class Homeserver:
 
     async def kick(self, room_id: str, user_id: str, reason: str) -> None:
         """Take a user out of a room. Not being in the room is success."""
+        self._changes("kick")
         try:
             await self._nio(self._client.room_kick(room_id, user_id, reason), nio.RoomKickResponse)
         except RefusedError as error:
@@ -165,6 +175,7 @@ class Homeserver:
 
         Admin API, Make Room Admin (needs a local user with power in the room), then join.
         """
+        self._changes("make itself admin of the room")
         await self._request(
             "POST",
             f"/_synapse/admin/v1/rooms/{quote(room_id, safe='')}/make_room_admin",
@@ -195,16 +206,19 @@ class Homeserver:
 
     async def put_account(self, user_id: str, body: dict[str, Any]) -> None:
         """Create or change an account (admin API v2). `external_ids` and `threepids` replace."""
+        self._changes("change the account")
         await self._request("PUT", f"/_synapse/admin/v2/users/{quote(user_id)}", body)
 
     async def suspend(self, user_id: str, *, suspend: bool) -> None:
         """Suspend an account or lift that (admin API)."""
+        self._changes("suspend the account or lift that")
         await self._request(
             "PUT", f"/_synapse/admin/v1/suspend/{quote(user_id)}", {"suspend": suspend}
         )
 
     async def deactivate(self, user_id: str, *, erase: bool) -> None:
         """Deactivate an account: devices, keys and e-mail bindings are lost (admin API)."""
+        self._changes("deactivate the account")
         await self._request(
             "POST", f"/_synapse/admin/v1/deactivate/{quote(user_id)}", {"erase": erase}
         )

@@ -2,9 +2,12 @@
 
 import asyncio
 import hmac
+import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 import orjson
+import structlog
 from aiohttp import web
 from scim2_models import Error, ScimProvider
 from scim2_models.exceptions import UnauthorizedException
@@ -21,6 +24,7 @@ from scim_matrix.store.database import Database
 PREFIX = "/scim/v2"
 # Reading a body of this size keeps the event loop for about a millisecond.
 _LARGE_BODY = 64 * 1024
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class ScimEndpoint:
@@ -48,10 +52,22 @@ class ScimEndpoint:
         self._reader = Reader(provider)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one SCIM request; whatever goes wrong is a SCIM error body."""
+        """Answer one SCIM request; whatever goes wrong is a SCIM error body.
+
+        Its id, the client's own X-Request-ID where that is usable, stands in the answer, in
+        every line of the log and in the record of what follows.
+        """
+        sent = request.headers.get("X-Request-ID", "")
+        request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex[:16]
+        with structlog.contextvars.bound_contextvars(request=request_id):
+            answer = await self._answered(request, request_id)
+        answer.headers["X-Request-ID"] = request_id
+        return answer
+
+    async def _answered(self, request: web.Request, request_id: str) -> web.StreamResponse:
         try:
             self._authorize(request)
-            return await self._serve(request)
+            return await self._serve(request, request_id)
         except web.HTTPRequestEntityTooLarge:
             return _error(413, "the body is larger than MAX_BODY_BYTES")
         except Exception as error:  # noqa: BLE001 - logged there, and still answered as SCIM
@@ -68,13 +84,14 @@ class ScimEndpoint:
         if scheme.lower() != "bearer" or not any(matches):
             raise UnauthorizedException(detail="the bearer secret is missing or wrong")
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, request_id: str) -> web.StreamResponse:
         incoming = await self._read(request)
         storage = RequestStorage(
             self._database,
             self._provider,
             self._identity,
             writes=incoming.writes,
+            cause=request_id,
             member_changes=incoming.changes,
         )
         base_url = f"{self._public_url or request.url.origin()}{PREFIX}"

@@ -34,7 +34,8 @@ _APART = {"id", "meta", "members", "groups", "password"}
 class RequestStorage(AsyncScimStorage):
     """Reads and writes SCIM resources on behalf of one request.
 
-    A write is one transaction with its consequences (accounts, grants). `member_changes` are
+    A write is one transaction with its consequences (accounts, grants), which know `cause` as the
+    request behind them. `member_changes` are
     what the request wants of the group's members; where they are None, members travel inside
     the models, as the library's storage contract asks.
     """
@@ -48,12 +49,14 @@ class RequestStorage(AsyncScimStorage):
         identity: Identity,
         *,
         writes: bool,
+        cause: str | None = None,
         member_changes: Sequence[MemberChange] | None = None,
     ) -> None:
         self._database = database
         self._provider = provider
         self._identity = identity
         self._writes = writes
+        self._cause = cause
         self.member_changes = member_changes
         self._transaction: aiosqlite.Connection | None = None
 
@@ -63,7 +66,7 @@ class RequestStorage(AsyncScimStorage):
 
     @contextlib.asynccontextmanager
     async def _write(self) -> AsyncIterator[None]:
-        async with self._database.write() as connection:
+        async with self._database.write(self._cause) as connection:
             self._transaction = connection
             try:
                 yield
@@ -76,7 +79,7 @@ class RequestStorage(AsyncScimStorage):
         if self._transaction is not None:
             yield self._transaction
         elif self._writes:
-            async with self._database.write() as connection:
+            async with self._database.write(self._cause) as connection:
                 yield connection
         else:
             yield self._database.scanner if scans else self._database.reader

@@ -46,6 +46,8 @@ class Account:
     applied: Profile | None
     ready: bool
     attempts: int
+    request: str | None = None
+    approved: bool = False
 
 
 async def create(
@@ -59,12 +61,13 @@ async def create(
     made, *_ = await together(
         connection,
         (
-            "INSERT INTO account (user_id, scim_id, subject, wanted) VALUES (coalesce(("
+            "INSERT INTO account (user_id, scim_id, subject, wanted, request) VALUES (coalesce(("
             "  SELECT user_id FROM account WHERE scim_id IS NULL AND (user_id = ?1 OR subject = ?3)"
-            "  ORDER BY subject IS ?3 DESC LIMIT 1), ?1), ?2, ?3, ?4)"
+            "  ORDER BY subject IS ?3 DESC LIMIT 1), ?1), ?2, ?3, ?4, cause())"
             " ON CONFLICT (user_id) DO UPDATE SET scim_id = excluded.scim_id,"
             " subject = excluded.subject, wanted = excluded.wanted, expires = NULL, attempts = 0,"
-            " next_try = 0, error = NULL WHERE scim_id IS NULL RETURNING user_id",
+            " next_try = 0, error = NULL, request = cause(), held = 0, approved = 0"
+            " WHERE scim_id IS NULL RETURNING user_id",
             (user_id, scim_id, wanted.subject, wanted.dump()),
         ),
         *grants.settling([scim_id]),
@@ -77,8 +80,9 @@ async def change(connection: aiosqlite.Connection, scim_id: str, wanted: Profile
     """Say what the account of a user should be from now on."""
     await connection.execute_fetchall(
         "UPDATE account SET wanted = ?1, subject = ?2, expires = NULL, attempts = 0, next_try = 0,"
-        " error = NULL WHERE scim_id = ?3 AND wanted IS NOT ?1",
-        (wanted.dump(), wanted.subject, scim_id),
+        " error = NULL, request = cause(), held = 0, approved = approved AND ?4 <> 'active'"
+        " WHERE scim_id = ?3 AND wanted IS NOT ?1",
+        (wanted.dump(), wanted.subject, scim_id, wanted.state),
     )
 
 
@@ -95,7 +99,7 @@ async def release(connection: aiosqlite.Connection, scim_id: str, grace: float) 
         await grants.revoke_account(connection, user_id)
         await connection.execute_fetchall(
             "UPDATE account SET scim_id = NULL, wanted = ?, expires = ?, attempts = 0,"
-            " next_try = 0, error = NULL WHERE user_id = ?",
+            " next_try = 0, error = NULL, request = cause(), held = 0 WHERE user_id = ?",
             (deleted.dump(), time.time() + grace, user_id),
         )
 
@@ -123,8 +127,8 @@ async def due(
 ) -> list[Account]:
     """Return up to `limit` accounts to work on now, leaving out the user IDs in `besides`."""
     found = await connection.execute_fetchall(
-        "SELECT user_id, wanted, applied, ready, attempts FROM account"
-        " WHERE wanted IS NOT applied AND next_try <= ?"
+        "SELECT user_id, wanted, applied, ready, attempts, request, approved FROM account"
+        " WHERE wanted IS NOT applied AND NOT held AND next_try <= ?"
         " AND user_id NOT IN (SELECT value FROM json_each(?)) ORDER BY next_try LIMIT ?",
         (now, orjson.dumps(besides).decode(), limit),
     )
@@ -135,8 +139,10 @@ async def due(
             None if applied is None else Profile.load(applied),
             bool(ready),
             attempts,
+            request,
+            bool(approved),
         )
-        for user_id, wanted, applied, ready, attempts in found
+        for user_id, wanted, applied, ready, attempts, request, approved in found
     ]
 
 
@@ -158,9 +164,12 @@ async def rename(connection: aiosqlite.Connection, old: str, new: str) -> bool:
     )
     if found and found[0][0] is not None:
         return False
-    await connection.execute_fetchall("DELETE FROM account WHERE user_id = ?", (new,))
-    await connection.execute_fetchall(
-        "UPDATE account SET user_id = ? WHERE user_id = ?", (new, old)
+    await together(
+        connection,
+        ("DELETE FROM pair WHERE user_id = ?", (new,)),
+        ("DELETE FROM account WHERE user_id = ?", (new,)),
+        ("UPDATE account SET user_id = ? WHERE user_id = ?", (new, old)),
+        ("UPDATE pair SET user_id = ? WHERE user_id = ?", (new, old)),
     )
     return True
 

@@ -67,6 +67,7 @@ class Database:
     ) -> None:
         self._writer = writer
         self._turn = asyncio.Lock()
+        self._cause: str | None = None
         self._shared: asyncio.Future[None] | None = None
         self._committing: asyncio.Task[None] | None = None
         self.reader = reader
@@ -96,18 +97,21 @@ class Database:
                 "CREATE TEMP TABLE touched_user (scim_id TEXT PRIMARY KEY) WITHOUT ROWID"
             )
             uri = f"{path.absolute().as_uri()}?mode=ro"
-            reader, scanner = await _open_reader(uri), await _open_reader(uri)
+            database = cls(writer, await _open_reader(uri), await _open_reader(uri))
+            await writer.create_function("cause", 0, lambda: database._cause)
         except sqlite3.Error as error:
             await writer.close()
             raise DatabaseUnusableError(f"{path}: {error}") from error
         except BaseException:
             await writer.close()
             raise
-        return cls(writer, reader, scanner)
+        return database
 
     @contextlib.asynccontextmanager
-    async def write(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def write(self, cause: str | None = None) -> AsyncIterator[aiosqlite.Connection]:
         """Run a block wholly or not at all, and return once it is durable.
+
+        `cause` is the id of the request behind it, which SQL knows as cause().
 
         Blocks run one at a time; those that wait for their turn when a transaction begins share
         it and its commit. A block that raises or is cancelled is undone before the next one
@@ -117,6 +121,7 @@ class Database:
             if self._shared is None:
                 self._shared = await self._begin()
             committed = self._shared
+            self._cause = cause
             try:
                 await self._writer.execute_fetchall("SAVEPOINT block")
                 yield self._writer

@@ -46,17 +46,27 @@ GROUP BY rooms.room_id, a.user_id
 """
 
 _GRANT = f"""
-INSERT INTO pair (room_id, user_id, granted, group_name)
-SELECT room_id, user_id, 1, group_name FROM (
+INSERT INTO pair (room_id, user_id, granted, group_name, request)
+SELECT room_id, user_id, 1, group_name, cause() FROM (
     SELECT room_id, user_id, 1, "min(rooms.group_name)" AS group_name FROM ({_GRANTED})
 ) WHERE true
 ON CONFLICT (room_id, user_id) DO UPDATE SET
-    granted = 1, group_name = excluded.group_name,
+    granted = 1, group_name = excluded.group_name, held = 0, approved = 0, forgotten = 0,
+    request = CASE granted WHEN 1 THEN request ELSE excluded.request END,
     attempts = CASE granted WHEN 1 THEN attempts ELSE 0 END,
     next_try = CASE granted WHEN 1 THEN next_try ELSE 0 END,
     error = CASE granted WHEN 1 THEN error END
-WHERE granted = 0 OR group_name IS NOT excluded.group_name
+WHERE granted = 0 OR forgotten OR group_name IS NOT excluded.group_name
 """
+
+# What stands for the request behind a removal that a human asked for after the map forgot it.
+PRUNED = "sync --prune"
+
+# A removal that nobody has looked at yet, because of the present request.
+_REVOKED = (
+    "granted = 0, held = 0, approved = 0, request = cause(),"
+    " attempts = 0, next_try = 0, error = NULL"
+)
 
 _LOST = f"""
 granted = 1
@@ -83,10 +93,7 @@ def settling(members: Iterable[str] = ()) -> list[Statement]:
     return [
         touching(members),
         (_GRANT, ()),
-        (
-            f"UPDATE pair SET granted = 0, attempts = 0, next_try = 0, error = NULL WHERE {_LOST}",
-            (),
-        ),
+        (f"UPDATE pair SET {_REVOKED} WHERE {_LOST}", ()),
         ("DELETE FROM touched_user", ()),
     ]
 
@@ -94,22 +101,23 @@ def settling(members: Iterable[str] = ()) -> list[Statement]:
 async def revoke_account(connection: aiosqlite.Connection, user_id: str) -> None:
     """End every grant of an account whose user was deleted."""
     await connection.execute_fetchall(
-        "UPDATE pair SET granted = 0, attempts = 0, next_try = 0, error = NULL"
-        " WHERE user_id = ? AND granted = 1",
-        (user_id,),
+        f"UPDATE pair SET {_REVOKED} WHERE user_id = ? AND granted = 1", (user_id,)
     )
 
 
 async def settle_map_change(connection: aiosqlite.Connection) -> None:
     """Bring all pairs in line after the map or a room's ID changed.
 
-    What the map no longer grants stops being managed; nobody is removed for it.
+    What the map no longer grants stops being managed and is marked so: nobody is removed for it
+    unless a human asks for that.
     """
     await connection.execute_fetchall("INSERT OR IGNORE INTO touched_user SELECT id FROM scim_user")
     await connection.execute_fetchall(_GRANT)
-    await connection.execute_fetchall(f"DELETE FROM pair WHERE {_LOST}")
+    forgotten = "granted = 0, forgotten = 1, held = 0, approved = 0, error = NULL"
+    await connection.execute_fetchall(f"UPDATE pair SET {forgotten} WHERE {_LOST}")
     await connection.execute_fetchall(
-        "DELETE FROM pair WHERE room_id NOT IN (SELECT room_id FROM room WHERE room_id IS NOT NULL)"
+        f"UPDATE pair SET {forgotten} WHERE NOT forgotten AND request IS NOT '{PRUNED}'"
+        " AND room_id NOT IN (SELECT room_id FROM room WHERE room_id IS NOT NULL)"
     )
     await connection.execute_fetchall("DELETE FROM touched_user")
 

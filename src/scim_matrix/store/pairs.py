@@ -7,16 +7,20 @@ from typing import Any
 import aiosqlite
 import orjson
 
+from scim_matrix.pair import Pair, RoomReference
 from scim_matrix.store import grants
-from scim_matrix.sync.plan import Pair, RoomReference
 
 # The same words as the partial index pair_work, so that SQLite uses it.
-_WORK = """
-((granted = 1 AND membership IS NOT 'join' AND membership IS NOT 'ban')
+WORK = """
+NOT held AND NOT forgotten
+AND ((granted = 1 AND membership IS NOT 'join' AND membership IS NOT 'ban')
  OR (granted = 0 AND membership IS NOT 'leave' AND membership IS NOT 'ban'))
 """
 
 # A join waits until the account is there and active (coming back reactivates it first).
+# The same for pair joined with account, which has some of the names too.
+_PAIR_WORK = WORK.replace("NOT held", "NOT p.held")
+
 _STARTABLE = "(NOT p.granted OR (a.ready AND a.applied ->> '$.state' = 'active'))"
 
 
@@ -25,7 +29,7 @@ async def rooms_due(
 ) -> list[str]:
     """Return the IDs of rooms with work due, the one with the least work first."""
     found = await connection.execute_fetchall(
-        f"SELECT p.room_id FROM pair p JOIN account a USING (user_id) WHERE {_WORK}"
+        f"SELECT p.room_id FROM pair p LEFT JOIN account a USING (user_id) WHERE {_PAIR_WORK}"
         f" AND p.next_try <= ? AND {_STARTABLE}"
         " AND p.room_id NOT IN (SELECT value FROM json_each(?))"
         " GROUP BY p.room_id ORDER BY count(*)",
@@ -38,8 +42,9 @@ async def due(connection: aiosqlite.Connection, room_id: str, now: float, limit:
     """Return up to `limit` pairs of a room whose difference is due, removals first."""
     found = await connection.execute_fetchall(
         "SELECT p.room_id, p.user_id, p.granted, p.membership, p.group_name, p.attempts,"
-        " a.ready, a.is_protected FROM pair p JOIN account a USING (user_id)"
-        f" WHERE {_WORK} AND p.room_id = ? AND p.next_try <= ? AND {_STARTABLE}"
+        " a.ready, a.is_protected, p.request, p.approved"
+        " FROM pair p LEFT JOIN account a USING (user_id)"
+        f" WHERE {_PAIR_WORK} AND p.room_id = ? AND p.next_try <= ? AND {_STARTABLE}"
         " ORDER BY p.granted, p.next_try LIMIT ?",
         (room_id, now, limit),
     )
@@ -50,14 +55,16 @@ async def all_pairs(connection: aiosqlite.Connection) -> list[Pair]:
     """Return every managed pair."""
     found = await connection.execute_fetchall(
         "SELECT p.room_id, p.user_id, p.granted, p.membership, p.group_name, p.attempts,"
-        " a.ready, a.is_protected FROM pair p JOIN account a USING (user_id)"
+        " a.ready, a.is_protected, p.request, p.approved"
+        " FROM pair p LEFT JOIN account a USING (user_id)"
         " ORDER BY p.room_id, p.granted, p.user_id"
     )
     return [_pair(row) for row in found]
 
 
 def _pair(row: sqlite3.Row | Sequence[Any]) -> Pair:
-    room_id, user_id, granted, membership, group_name, attempts, ready, is_protected = row
+    room_id, user_id, granted, membership, group_name, attempts, *rest = row
+    ready, is_protected, request, approved = rest
     return Pair(
         room_id,
         user_id,
@@ -67,6 +74,8 @@ def _pair(row: sqlite3.Row | Sequence[Any]) -> Pair:
         attempts,
         account_ready=bool(ready),
         is_protected=bool(is_protected),
+        request=request,
+        approved=bool(approved),
     )
 
 
@@ -74,9 +83,9 @@ async def next_due(connection: aiosqlite.Connection) -> float | None:
     """Return when the next work falls due (seconds since the epoch), None if there is none."""
     [(when,)] = await connection.execute_fetchall(
         f"""SELECT min(t) FROM (
-            SELECT min(p.next_try) AS t FROM pair p JOIN account a USING (user_id)
-                WHERE {_WORK} AND {_STARTABLE}
-            UNION ALL SELECT min(next_try) FROM account WHERE wanted IS NOT applied
+            SELECT min(p.next_try) AS t FROM pair p LEFT JOIN account a USING (user_id)
+                WHERE {_PAIR_WORK} AND {_STARTABLE}
+            UNION ALL SELECT min(next_try) FROM account WHERE wanted IS NOT applied AND NOT held
             UNION ALL SELECT min(expires) FROM account WHERE expires IS NOT NULL
             UNION ALL SELECT min(next_try) FROM room WHERE room_id IS NULL)"""
     )
@@ -92,6 +101,33 @@ async def settle_pair(
         " WHERE room_id = ? AND user_id = ?",
         (membership, room_id, user_id),
     )
+
+
+async def forget(connection: aiosqlite.Connection, room_id: str, user_id: str) -> None:
+    """Stop managing a pair: whoever is in the room stays there."""
+    await connection.execute_fetchall(
+        "UPDATE pair SET forgotten = 1, held = 0, error = NULL WHERE room_id = ? AND user_id = ?",
+        (room_id, user_id),
+    )
+
+
+async def unforget(connection: aiosqlite.Connection) -> int:
+    """Make removals of what was forgotten, and return how many people that concerns."""
+    found = await connection.execute_fetchall(
+        "UPDATE pair SET forgotten = 0, approved = 0, attempts = 0, next_try = 0, request = ?"
+        " WHERE forgotten AND NOT granted AND membership IS NOT 'leave' RETURNING 1",
+        (grants.PRUNED,),
+    )
+    return len(list(found))
+
+
+async def is_as_planned(connection: aiosqlite.Connection, pair: Pair) -> bool:
+    """Tell whether a pair is still what a plan was made from: the IdP may have changed its mind."""
+    found = await connection.execute_fetchall(
+        f"SELECT 1 FROM pair WHERE room_id = ? AND user_id = ? AND granted = ? AND {WORK}",
+        (pair.room_id, pair.user_id, pair.granted),
+    )
+    return bool(found)
 
 
 async def pair_failed(
@@ -159,19 +195,24 @@ async def room_works(connection: aiosqlite.Connection, room_id: str) -> None:
 
 
 async def trouble(connection: aiosqlite.Connection) -> dict[str, int]:
-    """Return how much is pending and failing, and how many rooms cannot be used."""
-    [(pending, failing, accounts, failing_accounts, rooms)] = await connection.execute_fetchall(
+    """Return how much is pending, failing and held, and how many rooms cannot be used."""
+    [counts] = await connection.execute_fetchall(
         f"""SELECT
-            (SELECT count(*) FROM pair WHERE {_WORK}),
-            (SELECT count(*) FROM pair WHERE {_WORK} AND error IS NOT NULL),
-            (SELECT count(*) FROM account WHERE wanted IS NOT applied),
+            (SELECT count(*) FROM pair WHERE {WORK}),
+            (SELECT count(*) FROM pair WHERE {WORK} AND error IS NOT NULL),
+            (SELECT count(*) FROM account WHERE wanted IS NOT applied AND NOT held),
             (SELECT count(*) FROM account WHERE wanted IS NOT applied AND error IS NOT NULL),
-            (SELECT count(*) FROM room WHERE error IS NOT NULL)"""
+            (SELECT count(*) FROM room WHERE error IS NOT NULL),
+            (SELECT count(*) FROM pair WHERE held),
+            (SELECT count(*) FROM account WHERE held)"""
     )
-    return {
-        "pendingPairs": pending,
-        "failingPairs": failing,
-        "pendingAccounts": accounts,
-        "failingAccounts": failing_accounts,
-        "failingRooms": rooms,
-    }
+    names = (
+        "pendingPairs",
+        "failingPairs",
+        "pendingAccounts",
+        "failingAccounts",
+        "failingRooms",
+        "heldPairs",
+        "heldAccounts",
+    )
+    return dict(zip(names, counts, strict=True))

@@ -1,5 +1,6 @@
 """Make one Matrix account what its user should be: find or create, link, lock, bring back."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ class MissingAccountError(Exception):
     """The account has to be made elsewhere (delegated authentication)."""
 
 
+class HeldError(Exception):
+    """The brake keeps the account from being disabled until a human has looked."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountPolicy:
     """How accounts are treated: `idp` as Synapse's admin API names the identity provider."""
@@ -30,18 +35,28 @@ class AccountPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The account that was brought in line, and whether it must never be taken out of rooms."""
+    """The account that was brought in line, and whether it must never be taken out of rooms.
+
+    `did` names what was changed for it: create, update, lock, suspend, deactivate or erase.
+    """
 
     user_id: str
     is_protected: bool
+    did: str | None = None
 
 
 async def apply(
-    homeserver: Homeserver, account: Account, policy: AccountPolicy, *, delegated: bool
+    homeserver: Homeserver,
+    account: Account,
+    policy: AccountPolicy,
+    may_disable: Callable[[], Awaitable[bool]],
+    *,
+    delegated: bool,
 ) -> Applied:
     """Bring one account in line with its wanted profile.
 
-    Raises ConflictError, MissingAccountError, or what the homeserver raises.
+    `may_disable` is asked before an account is taken away from its user. Raises ConflictError,
+    MissingAccountError, HeldError, or what the homeserver raises.
     """
     wanted = account.wanted
     user_id = account.user_id
@@ -57,17 +72,22 @@ async def apply(
     if existing is None:
         if wanted.state == "active" or account.ready:
             await homeserver.put_account(user_id, _new(wanted, policy))
+            return Applied(user_id, policy.users.protects(user_id), "create")
         return Applied(user_id, policy.users.protects(user_id))
     if not linked and not (policy.adopt_existing and not existing.get("admin")):
         raise ConflictError(f"{user_id} exists and is not linked to this user")
     if _is_protected(user_id, existing, policy):
         return Applied(user_id, is_protected=True)
     if wanted.state == "active":
-        await _activate(homeserver, user_id, existing, account, policy)
-    else:
-        how = policy.on_delete if wanted.state == "expired" else policy.on_disable
-        await _disable(homeserver, user_id, existing, how)
-    return Applied(user_id, is_protected=False)
+        changed = await _activate(homeserver, user_id, existing, account, policy)
+        return Applied(user_id, is_protected=False, did="update" if changed else None)
+    how = policy.on_delete if wanted.state == "expired" else policy.on_disable
+    if _is_disabled(existing, how):
+        return Applied(user_id, is_protected=False)
+    if not await may_disable():
+        raise HeldError(f"{user_id}: unusually many accounts would be disabled")
+    await _disable(homeserver, user_id, how)
+    return Applied(user_id, is_protected=False, did=how)
 
 
 def _is_linked(existing: dict[str, Any], idp: str, wanted: Profile) -> bool:
@@ -96,8 +116,8 @@ async def _activate(
     existing: dict[str, Any],
     account: Account,
     policy: AccountPolicy,
-) -> None:
-    """Send only what differs; lists are merged with what others put there."""
+) -> bool:
+    """Send only what differs, lists merged with what others put there; tell if anything did."""
     wanted, former = account.wanted, account.applied
     body: dict[str, Any] = {}
     if existing.get("deactivated"):
@@ -124,18 +144,18 @@ async def _activate(
         await homeserver.suspend(user_id, suspend=False)
     if body:
         await homeserver.put_account(user_id, body)
+    return bool(body) or bool(existing.get("suspended"))
 
 
-async def _disable(
-    homeserver: Homeserver, user_id: str, existing: dict[str, Any], how: OnDisable
-) -> None:
-    if how == "nothing" or existing.get("deactivated"):
-        return
+def _is_disabled(existing: dict[str, Any], how: OnDisable) -> bool:
+    already = {"lock": "locked", "suspend": "suspended"}.get(how, "deactivated")
+    return how == "nothing" or bool(existing.get("deactivated")) or bool(existing.get(already))
+
+
+async def _disable(homeserver: Homeserver, user_id: str, how: OnDisable) -> None:
     if how == "lock":
-        if not existing.get("locked"):
-            await homeserver.put_account(user_id, {"locked": True})
+        await homeserver.put_account(user_id, {"locked": True})
     elif how == "suspend":
-        if not existing.get("suspended"):
-            await homeserver.suspend(user_id, suspend=True)
+        await homeserver.suspend(user_id, suspend=True)
     else:
         await homeserver.deactivate(user_id, erase=how == "erase")

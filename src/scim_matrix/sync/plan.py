@@ -4,27 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-
-@dataclass(frozen=True, slots=True)
-class RoomReference:
-    """A room as the map names it, not resolved yet."""
-
-    reference: str
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A managed pair: whether a group grants it, and the membership last applied or observed."""
-
-    room_id: str
-    user_id: str
-    granted: bool
-    membership: str | None
-    group_name: str | None
-    attempts: int = 0
-    account_ready: bool = True
-    is_protected: bool = False
+from scim_matrix.pair import Pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,20 +16,26 @@ from scim_matrix.matrix.errors import (
     RefusedError,
     TokenError,
     UnavailableError,
+    WithheldError,
 )
 from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.store import accounts, pairs
+from scim_matrix.pair import Pair, RoomReference
+from scim_matrix.store import accounts, pairs, record
+from scim_matrix.store import held as held_work
 from scim_matrix.store.accounts import Account
 from scim_matrix.store.database import Database
+from scim_matrix.store.record import Entry
 from scim_matrix.sync import accounts as account_actions
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
-from scim_matrix.sync.plan import Action, Join, Kick, Pair, Policy, RoomReference, Spare, plan
+from scim_matrix.sync.guard import Brake, Tally
+from scim_matrix.sync.plan import Action, Join, Kick, Policy, Spare, plan
 
 log = structlog.get_logger(__name__)
 
 # Short turns let a small change in another room overtake a large import.
 TURN = 10
 DRAIN_SECONDS = 4.0
+PRUNE_EVERY = 3600.0
 
 
 @dataclass
@@ -51,12 +57,17 @@ class Reconciler:
         homeserver: Homeserver,
         policy: account_actions.AccountPolicy,
         *,
+        brake: Brake,
+        record_keep: float,
         concurrency: int,
         lift_rate_limit: bool,
     ) -> None:
         self._database = database
         self._homeserver = homeserver
         self._policy = policy
+        self._brake = brake
+        self._record_keep = record_keep
+        self._pruned = 0.0
         self._concurrency = concurrency
         self._lift_rate_limit = lift_rate_limit
         self._wake = asyncio.Event()
@@ -136,6 +147,7 @@ class Reconciler:
         if self.state.condition != "ready":
             await self._meet()
         now = time.time()
+        await self._prune_record(now)
         reader = self._database.scanner
         if await accounts.any_expired(reader, now):
             async with self._database.write() as connection:
@@ -153,6 +165,13 @@ class Reconciler:
             if len(self._running) >= self._concurrency:
                 break
             self._start(room_id, self._room(room_id))
+
+    async def _prune_record(self, now: float) -> None:
+        if now < self._pruned + PRUNE_EVERY:
+            return
+        self._pruned = now
+        async with self._database.write() as connection:
+            await record.prune(connection, now - self._record_keep)
 
     def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"reconcile {key}")
@@ -177,8 +196,9 @@ class Reconciler:
             )
         delegated = await self._homeserver.accounts_are_delegated()
         if self._lift_rate_limit:
-            await self._homeserver.lift_own_rate_limit()
-            log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
+            with contextlib.suppress(WithheldError):
+                await self._homeserver.lift_own_rate_limit()
+                log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
         self._failures = 0
         self.state = HomeserverState(
             "ready", "answers; the token is an admin's", version, delegated
@@ -247,83 +267,153 @@ class Reconciler:
         self._observed.add(room_id)
 
     async def _account(self, account: Account) -> None:
+        async def may_disable() -> bool:
+            return await self._may_disable(account)
+
         try:
             done = await account_actions.apply(
-                self._homeserver, account, self._policy, delegated=self.state.delegated
+                self._homeserver,
+                account,
+                self._policy,
+                may_disable,
+                delegated=self.state.delegated,
             )
-        except TokenError as error:
-            self._trip(error)
+        except account_actions.HeldError:
             return
-        except UnavailableError as error:
+        except (TokenError, UnavailableError) as error:
             self._trip(error)
             return
         except (
             RefusedError,
+            WithheldError,
             account_actions.ConflictError,
             account_actions.MissingAccountError,
         ) as error:
-            log.warning("account_failed", user_id=account.user_id, error=str(error))
-            async with self._database.write() as connection:
-                await accounts.failed(
-                    connection,
-                    account.user_id,
-                    str(error),
-                    time.time() + PERMANENT.delay(account.attempts),
-                )
+            await self._account_failed(account, error, account.attempts)
             return
         async with self._database.write() as connection:
             if done.user_id != account.user_id and not await accounts.rename(
                 connection, account.user_id, done.user_id
             ):
-                error_text = f"{done.user_id} is linked to this user but is another user's"
-                await accounts.failed(
-                    connection, account.user_id, error_text, time.time() + PERMANENT.delay(3)
+                taken = f"{done.user_id} is linked to this user but is another user's"
+                conflict = account_actions.ConflictError(taken)
+            else:
+                conflict = None
+                await accounts.applied(
+                    connection, done.user_id, account.wanted, protected=done.is_protected
                 )
-                log.warning("account_failed", user_id=account.user_id, error=error_text)
-                return
-            await accounts.applied(
-                connection, done.user_id, account.wanted, protected=done.is_protected
+                if done.did is not None:
+                    entry = Entry(
+                        done.did,
+                        "done",
+                        done.user_id,
+                        request=account.request,
+                        approved=account.approved,
+                    )
+                    await record.add(connection, entry)
+        if conflict is not None:
+            await self._account_failed(account, conflict, 3)
+            return
+        log.info("account_applied", user_id=done.user_id, did=done.did, request=account.request)
+
+    async def _account_failed(self, account: Account, error: Exception, attempts: int) -> None:
+        outcome: record.Outcome = "dry_run" if isinstance(error, WithheldError) else "refused"
+        log.warning(
+            "account_failed", user_id=account.user_id, error=str(error), request=account.request
+        )
+        entry = Entry(
+            "account", outcome, account.user_id, request=account.request, detail=str(error)
+        )
+        async with self._database.write() as connection:
+            await record.add(connection, entry)
+            await accounts.failed(
+                connection, account.user_id, str(error), time.time() + PERMANENT.delay(attempts)
             )
-        log.info("account_applied", user_id=done.user_id, state=account.wanted.state)
+
+    async def _may_disable(self, account: Account) -> bool:
+        """Ask the brake about one more account; where it holds, all that are waiting are held."""
+        if account.approved:
+            return True
+        since = time.time() - self._brake.window
+        async with self._database.write() as connection:
+            done, pending, held, managed = await held_work.account_counts(connection, since)
+            if not self._brake.holds(Tally(done, max(1, pending), held, managed)):
+                return True
+            number = await held_work.hold_accounts(connection, account.user_id)
+        log.error("accounts_held", accounts=number, cure="scim-matrix approve accounts, or dismiss")
+        return False
 
     async def _room(self, room_id: str) -> None:
         """Carry out one turn of a room's plan, one change after the other."""
-        work = await pairs.due(self._database.scanner, room_id, time.time(), TURN)
-        for action in plan(work, self.users):
+        for action in plan(await self._due(room_id), self.users):
             if self._stopping or self._resting_until > time.time():
                 return
+            # The identity provider may have changed its mind since the plan was made.
+            if not await pairs.is_as_planned(self._database.reader, action.pair):
+                continue
             try:
-                membership = await self._carry_out(action)
+                await self._carry_out(action)
             except (TokenError, UnavailableError) as error:
                 self._trip(error)
                 return
-            except RefusedError as error:
-                await self._refused(action.pair, error)
+            except (RefusedError, WithheldError) as error:
+                await self._refused(action, error)
             else:
-                async with self._database.write() as connection:
-                    await pairs.settle_pair(
-                        connection, action.pair.room_id, action.pair.user_id, membership
-                    )
+                await self._done(action)
 
-    async def _carry_out(self, action: Action) -> str:
-        """Ask the homeserver for one action and return the membership it led to."""
+    async def _due(self, room_id: str) -> list[Pair]:
+        """Return a turn's work in a room; removals only as far as the brake lets them."""
+        now = time.time()
+        due = await pairs.due(self._database.scanner, room_id, now, TURN)
+        if all(pair.granted or pair.approved for pair in due):
+            return due
+        # Counted and read in one transaction: what comes in between is counted next time.
+        async with self._database.write() as connection:
+            counts = await held_work.room_counts(connection, room_id, now - self._brake.window)
+            if not self._brake.holds(Tally(*counts)):
+                return await pairs.due(connection, room_id, now, TURN)
+            number = await held_work.hold_room(connection, room_id)
+            left = await pairs.due(connection, room_id, now, TURN)
+        log.error(
+            "removals_held",
+            room_id=room_id,
+            people=number,
+            cure=f"scim-matrix approve '{room_id}', or dismiss",
+        )
+        return left
+
+    async def _carry_out(self, action: Action) -> None:
+        """Ask the homeserver for one action."""
         room_id, user_id = action.pair.room_id, action.pair.user_id
         match action:
-            case Spare():
-                log.warning("removal_spared", room_id=room_id, user_id=user_id)
-                return "leave"
             case Join():
                 await self._with_power(
                     room_id, lambda: self._homeserver.force_join(room_id, user_id)
                 )
-                log.info("joined", room_id=room_id, user_id=user_id, group=action.pair.group_name)
-                return "join"
             case Kick(reason=reason):
                 await self._with_power(
                     room_id, lambda: self._homeserver.kick(room_id, user_id, reason)
                 )
-                log.info("kicked", room_id=room_id, user_id=user_id, reason=reason)
-                return "leave"
+
+    async def _done(self, action: Action) -> None:
+        pair = action.pair
+        async with self._database.write() as connection:
+            match action:
+                case Spare():
+                    await pairs.forget(connection, pair.room_id, pair.user_id)
+                case Join():
+                    await pairs.settle_pair(connection, pair.room_id, pair.user_id, "join")
+                case Kick():
+                    await pairs.settle_pair(connection, pair.room_id, pair.user_id, "leave")
+            spared = isinstance(action, Spare)
+            await record.add(connection, _entry(action, "spared" if spared else "done"))
+        log.info(
+            {Join: "joined", Kick: "kicked", Spare: "removal_spared"}[type(action)],
+            room_id=pair.room_id,
+            user_id=pair.user_id,
+            group=pair.group_name,
+            request=pair.request,
+        )
 
     async def _with_power(self, room_id: str, request: Any) -> None:
         """Send a request; where the service lacks power in the room, take it and send again."""
@@ -338,17 +428,22 @@ class Reconciler:
             await self._homeserver.become_room_admin(room_id)
             await request()
 
-    async def _refused(self, pair: Pair, error: RefusedError) -> None:
-        banned = pair.granted and error.errcode == "M_BAD_STATE"
+    async def _refused(self, action: Action, error: RefusedError | WithheldError) -> None:
+        pair = action.pair
+        withheld = isinstance(error, WithheldError)
+        banned = pair.granted and isinstance(error, RefusedError) and error.errcode == "M_BAD_STATE"
         log.warning(
-            "action_refused",
+            "action_withheld" if withheld else "action_refused",
             room_id=pair.room_id,
             user_id=pair.user_id,
             granted=pair.granted,
             banned=banned,
             error=str(error),
+            request=pair.request,
         )
         async with self._database.write() as connection:
+            outcome: record.Outcome = "dry_run" if withheld else "refused"
+            await record.add(connection, _entry(action, outcome, str(error)))
             if banned:
                 await pairs.settle_pair(connection, pair.room_id, pair.user_id, "ban")
             else:
@@ -359,3 +454,17 @@ class Reconciler:
                     str(error),
                     time.time() + PERMANENT.delay(pair.attempts),
                 )
+
+
+def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:
+    pair = action.pair
+    return Entry(
+        "join" if isinstance(action, Join) else "kick",
+        outcome,
+        pair.user_id,
+        pair.room_id,
+        pair.group_name,
+        pair.request,
+        pair.approved,
+        detail,
+    )

@@ -1,0 +1,31 @@
+"""A managed pair: an account, a room, and what is known of the two (pure)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RoomReference:
+    """A room as the map names it, not resolved yet."""
+
+    reference: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Whether a group grants an account a room, and the membership last applied or observed.
+
+    `request` is the SCIM request that granted or revoked; `approved` that a human let the
+    removal through.
+    """
+
+    room_id: str
+    user_id: str
+    granted: bool
+    membership: str | None
+    group_name: str | None
+    attempts: int = 0
+    account_ready: bool = True
+    is_protected: bool = False
+    request: str | None = None
+    approved: bool = False

@@ -1,0 +1,77 @@
+"""The record: every action done, refused, failed or held, in order; old entries are pruned."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import aiosqlite
+
+Outcome = Literal["done", "refused", "held", "approved", "dismissed", "asked", "spared", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One action: what, whom, where, because of which group and SCIM request, and how it ended."""
+
+    kind: str
+    outcome: Outcome
+    user_id: str | None = None
+    room_id: str | None = None
+    group_name: str | None = None
+    request: str | None = None
+    approved: bool = False
+    detail: str | None = None
+
+
+async def add(connection: aiosqlite.Connection, *entries: Entry) -> None:
+    """Append entries with the present time."""
+    now = time.time()
+    await connection.executemany(
+        "INSERT INTO action (at, kind, outcome, user_id, room_id, group_name, request, approved,"
+        " detail) VALUES (:at, :kind, :outcome, :user_id, :room_id, :group_name, :request,"
+        " :approved, :detail)",
+        [{"at": now, **asdict(entry)} for entry in entries],
+    )
+
+
+async def find(
+    connection: aiosqlite.Connection,
+    *,
+    user: str | None,
+    rooms: Sequence[str],
+    since: float,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Return the newest entries, oldest first: of a user, of rooms, since a time."""
+    conditions: list[str] = ["at >= ?"]
+    values: list[Any] = [since]
+    if user is not None:
+        conditions.append("user_id = ?")
+        values.append(user)
+    if rooms:
+        conditions.append(f"room_id IN ({', '.join('?' * len(rooms))})")
+        values += rooms
+    cursor = await connection.execute(
+        "SELECT id, at, kind, outcome, user_id, room_id, group_name, request, approved, detail"
+        f" FROM action WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+        (*values, limit),
+    )
+    names = [column[0] for column in cursor.description]
+    found = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+    await cursor.close()
+    return found[::-1]
+
+
+async def prune(connection: aiosqlite.Connection, before: float) -> None:
+    """Forget entries older than a time (seconds since the epoch)."""
+    await connection.execute_fetchall("DELETE FROM action WHERE at < ?", (before,))
+
+
+async def last_decision(connection: aiosqlite.Connection) -> int:
+    """Return the number of the newest entry that a human made, 0 if there is none."""
+    [(newest,)] = await connection.execute_fetchall(
+        "SELECT coalesce(max(id), 0) FROM action"
+        " WHERE outcome IN ('approved', 'dismissed', 'asked')"
+    )
+    return int(newest)
