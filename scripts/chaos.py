@@ -80,6 +80,8 @@ async def run(kills: int, seed: int) -> int:
                 admin.user_id,
                 admin.token,
                 json.dumps({"g": [room]}),
+                # Chance removes more people an hour than any brake would let.
+                {"REMOVAL_LIMIT_COUNT": "1000000"},
             )
             await service.start()
             try:
