@@ -20,7 +20,8 @@ from scim_matrix.store.database import Database
 from scim_matrix.sync.accounts import AccountPolicy
 from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
-from scim_matrix.sync.reconciler import Reconciler
+from scim_matrix.sync.reconciler import Pace, Reconciler
+from scim_matrix.sync.room_worker import RoomPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class MapKeeper:
         async with self._database.write() as connection:
             await grants.put_map(connection, mappings)
         log.info("group_map_loaded", mappings=len(mappings))
-        self._reconciler.rooms_changed()
+        self._reconciler.compare()
 
     async def watch(self) -> None:
         """Reload whenever the file has changed; wake the reconciler when others have decided."""
@@ -75,7 +76,7 @@ class MapKeeper:
             latest = await record.last_decision(self._database.reader)
             if latest != decided:
                 decided = latest
-                self._reconciler.rooms_changed()
+                self._reconciler.compare()
 
 
 MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
@@ -99,6 +100,10 @@ async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
             dry_run=settings.dry_run,
         )
         stack.push_async_callback(homeserver.close)
+        users = Policy(settings.matrix_admin_user_id, settings.protected_users)
+        brake = Brake(
+            settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
+        )
         reconciler = Reconciler(
             database,
             homeserver,
@@ -107,16 +112,15 @@ async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
                 settings.adopt_existing_accounts,
                 settings.on_disable,
                 settings.on_delete,
-                Policy(settings.matrix_admin_user_id, settings.protected_users),
+                users,
             ),
-            brake=Brake(
-                settings.removal_limit_percent,
-                settings.removal_limit_count,
-                settings.removal_window,
+            RoomPolicy(users, brake, settings.on_self_leave),
+            Pace(
+                settings.reconcile_interval,
+                settings.record_keep,
+                settings.matrix_concurrency,
+                settings.lift_rate_limit,
             ),
-            record_keep=settings.record_keep,
-            concurrency=settings.matrix_concurrency,
-            lift_rate_limit=settings.lift_rate_limit,
         )
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.reload()

@@ -91,6 +91,8 @@ class Settings(BaseModel):
     on_delete: Annotated[OnDisable, BeforeValidator(_lower)] = "deactivate"
     delete_grace: Annotated[int, BeforeValidator(_seconds), Field(ge=0)] = 7 * 86400
     protected_users: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    reconcile_interval: Annotated[int, BeforeValidator(_seconds), Field(ge=1)] = 3600
+    on_self_leave: Annotated[Literal["rejoin", "respect"], BeforeValidator(_lower)] = "rejoin"
     removal_limit_percent: Annotated[int, Field(ge=0, le=100)] = 30
     removal_limit_count: Annotated[int, Field(ge=0)] = 10
     removal_window: Annotated[int, BeforeValidator(_seconds), Field(ge=1)] = 3600
@@ -147,7 +149,7 @@ class Settings(BaseModel):
             text = self.group_map_file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise groupmap.GroupMapError(f"cannot be read: {error}") from error
-        return self.idp_group_to_room + groupmap.parse_group_map(text)
+        return groupmap.consistent(self.idp_group_to_room + groupmap.parse_group_map(text))
 
 
 def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The group map: which group opens which rooms (pure; design: keys choose groups, values rooms)."""
 
-from collections.abc import Mapping as MappingType
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -14,16 +14,33 @@ _BY_NAME = "displayName:"
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """How a room is made that does not exist yet; `space` is an alias or room ID."""
+
+    name: str
+    topic: str | None = None
+    encrypted: bool = False
+    space: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """One key of the map opening one room.
 
     `pattern` is the group's externalId, or for `display_name` an SQLite GLOB pattern; `room` is
-    a room alias or room ID as the map names it.
+    a room alias or room ID as the map names it. `power` is the power level of those in the
+    group; `children` opens the rooms of a space too; `invite` invites where joining is the rule;
+    `exclusive` lets nobody else stay.
     """
 
     kind: Kind
     pattern: str
     room: str
+    power: int | None = None
+    children: bool = False
+    invite: bool = False
+    exclusive: bool = False
+    create: Template | None = None
 
 
 class GroupMapError(ValueError):
@@ -42,17 +59,47 @@ def parse_group_map(text: str) -> tuple[Mapping, ...]:
     problem = first_problem("group-map", document)
     if problem is not None:
         raise GroupMapError(problem)
-    return tuple(_mappings(document))
+    return consistent(_mapping(key, entry) for key, rooms in document.items() for entry in rooms)
 
 
-def _mappings(document: MappingType[str, list[Any]]) -> list[Mapping]:
-    found: dict[Mapping, None] = {}
-    for key, rooms in document.items():
-        kind, pattern = _key(key)
-        for entry in rooms:
-            room = entry if isinstance(entry, str) else entry["room"]
-            found[Mapping(kind, pattern, unquote(room))] = None
-    return list(found)
+def consistent(mappings: Iterable[Mapping]) -> tuple[Mapping, ...]:
+    """Return mappings without repetitions. Raises GroupMapError where two contradict each other."""
+    found: dict[tuple[Kind, str, str], Mapping] = {}
+    templates: dict[str, Template] = {}
+    for mapping in mappings:
+        same = found.setdefault((mapping.kind, mapping.pattern, mapping.room), mapping)
+        if same != mapping:
+            raise GroupMapError(
+                f"{mapping.room} is listed twice under one key, with different options"
+            )
+        if mapping.create is not None:
+            same_room = templates.setdefault(mapping.room, mapping.create)
+            if same_room != mapping.create:
+                raise GroupMapError(f"{mapping.room} is to be created in two different ways")
+    return tuple(found.values())
+
+
+def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
+    kind, pattern = _key(key)
+    if isinstance(entry, str):
+        return Mapping(kind, pattern, unquote(entry))
+    create = None
+    if "create" in entry:
+        given = entry["create"]
+        space = unquote(given["space"]) if "space" in given else None
+        create = Template(
+            given["name"], given.get("topic"), bool(given.get("encrypted", False)), space
+        )
+    return Mapping(
+        kind,
+        pattern,
+        unquote(entry["room"]),
+        entry.get("powerLevel"),
+        bool(entry.get("children", False)),
+        entry.get("mode") == "invite",
+        bool(entry.get("exclusive", False)),
+        create,
+    )
 
 
 def _key(key: str) -> tuple[Kind, str]:

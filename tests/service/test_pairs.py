@@ -18,8 +18,8 @@ async def test_a_join_waits_until_the_account_is_active(database: Database) -> N
         assert await pairs.rooms_due(connection, 1, []) == []
 
         locked = replace(active, state="disabled")
-        await accounts.applied(connection, "@ann:s", locked, protected=False)
+        await accounts.applied(connection, "@ann:s", locked)
         assert await pairs.rooms_due(connection, 1, []) == []
 
-        await accounts.applied(connection, "@ann:s", active, protected=False)
+        await accounts.applied(connection, "@ann:s", active)
         assert await pairs.rooms_due(connection, 1, []) == ["!room"]

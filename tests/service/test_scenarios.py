@@ -10,7 +10,7 @@ import pytest
 
 from scim_matrix.groupmap import Mapping, parse_group_map
 from scim_matrix.scim.people import Identity
-from scim_matrix.store import accounts, grants, pairs, resources
+from scim_matrix.store import accounts, grants, pairs, resources, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.store.resources import MemberChange
 from scim_matrix.sync.plan import Join, Kick, Policy, Spare, plan
@@ -43,7 +43,7 @@ class Directory:
         self.ids[name] = row.id
         profile = IDENTITY.profile(row.id, document)
         await accounts.create(self.connection, row.id, IDENTITY.user_id(row.id, document), profile)
-        await accounts.applied(self.connection, mxid(name), profile, protected=False)
+        await accounts.applied(self.connection, mxid(name), profile)
 
     async def group(self, name: str, given: dict[str, Any]) -> None:
         """Create a group with its members."""
@@ -85,7 +85,7 @@ class Directory:
                 await resources.update(self.connection, "User", row.id, document)
                 profile = IDENTITY.profile(row.id, document)
                 await accounts.change(self.connection, row.id, profile)
-                await accounts.applied(self.connection, mxid(name), profile, protected=False)
+                await accounts.applied(self.connection, mxid(name), profile)
             case _:
                 raise AssertionError(f"unknown step {what}")
 
@@ -103,7 +103,7 @@ async def test_scenario(file: Path, database: Database) -> None:
         for name, given in scenario["groups"].items():
             await directory.group(name, given)
         for room, joined in scenario["rooms"].items():
-            await pairs.observe(connection, room, [mxid(j) for j in joined])
+            await rooms.observe(connection, room, [mxid(j) for j in joined], [])
         for step in scenario.get("then", []):
             await directory.change(step)
         found = []

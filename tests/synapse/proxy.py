@@ -21,6 +21,11 @@ class Proxy:
     fault: Fault = lambda method, path: None
     lost: Callable[[str, str], bool] = lambda method, path: False
 
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """The requests so far, without the one that waits for something to happen."""
+        return [(method, path) for method, path in self.requests if "/v3/sync?" not in path]
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward one request."""
         self.requests.append((request.method, request.raw_path))
@@ -51,7 +56,7 @@ async def proxying(upstream: str) -> AsyncIterator[Proxy]:
     proxy = Proxy(upstream)
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", proxy.handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

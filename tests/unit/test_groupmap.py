@@ -2,7 +2,7 @@
 
 import pytest
 
-from scim_matrix.groupmap import GroupMapError, Mapping, parse_group_map
+from scim_matrix.groupmap import GroupMapError, Mapping, Template, parse_group_map
 
 
 def test_plain_strings_comments_and_objects() -> None:
@@ -23,6 +23,22 @@ def test_plain_strings_comments_and_objects() -> None:
     )
 
 
+def test_what_an_object_says_beyond_the_room() -> None:
+    """Power level, a space's rooms, invitation, nobody else, and how to make the room."""
+    text = """
+    {"a": [{"room": "#a:s", "powerLevel": 50, "children": true, "mode": "invite",
+            "exclusive": true},
+           {"room": "#b:s", "create": {"name": "B", "topic": "b", "encrypted": true,
+                                       "space": "%23parent:s"}}]}
+    """
+    assert parse_group_map(text) == (
+        Mapping("external_id", "a", "#a:s", 50, children=True, invite=True, exclusive=True),
+        Mapping(
+            "external_id", "a", "#b:s", create=Template("B", "b", encrypted=True, space="#parent:s")
+        ),
+    )
+
+
 def test_brackets_in_names_are_not_patterns() -> None:
     """Only * and ? are wildcards in a displayName key."""
     [mapping] = parse_group_map('{"displayName:[x] y": ["!a:s"]}')
@@ -38,7 +54,18 @@ def test_brackets_in_names_are_not_patterns() -> None:
         ('{"a": "!x:s"}', "a: is not a list"),
         ('{"a": ["general"]}', r"a\[0\]: is not a room alias"),
         ('{"a": [{"rooms": "!x:s"}]}', r"a\[0\]: "),
-        ('{"a": [{"room": "!x:s", "powerLevl": 5}]}', r"a\[0\]: only the key room"),
+        ('{"a": [{"room": "!x:s", "powerLevl": 5}]}', r"a\[0\]: known keys are"),
+        ('{"a": [{"room": "!x:s", "powerLevel": 101}]}', r"a\[0\].powerLevel: "),
+        ('{"a": [{"room": "!x:s", "powerLevel": true}]}', r"a\[0\].powerLevel: "),
+        ('{"a": [{"room": "!x:s", "mode": "knock"}]}', r"a\[0\].mode: "),
+        ('{"a": [{"room": "!x:s", "create": {"name": "X"}}]}', r"a\[0\].room: is not a room alias"),
+        ('{"a": [{"room": "#x:s", "create": {"topic": "X"}}]}', r"a\[0\].create: name is"),
+        ('{"a": ["!x:s", {"room": "!x:s", "powerLevel": 50}]}', "listed twice"),
+        (
+            '{"a": [{"room": "#x:s", "create": {"name": "X"}}],'
+            ' "b": [{"room": "#x:s", "create": {"name": "Y"}}]}',
+            "two different ways",
+        ),
     ],
 )
 def test_mistakes_are_named(text: str, says: str) -> None:

@@ -10,15 +10,13 @@ BRAKE = Brake(percent=30, count=10, window=3600)
 @pytest.mark.parametrize(
     ("tally", "holds"),
     [
-        (Tally(done=0, pending=10, held=0, managed=10), False),
-        (Tally(done=0, pending=11, held=0, managed=11), True),
-        (Tally(done=0, pending=30, held=0, managed=100), False),
-        (Tally(done=0, pending=31, held=0, managed=100), True),
-        (Tally(done=30, pending=1, held=0, managed=100), True),
-        (Tally(done=0, pending=1, held=30, managed=100), True),
-        (Tally(done=0, pending=300, held=0, managed=1000), False),
-        (Tally(done=10, pending=1, held=0, managed=36), True),
-        (Tally(done=10, pending=1, held=0, managed=37), False),
+        (Tally(removed=10, managed=10), False),
+        (Tally(removed=11, managed=11), True),
+        (Tally(removed=30, managed=100), False),
+        (Tally(removed=31, managed=100), True),
+        (Tally(removed=300, managed=1000), False),
+        (Tally(removed=11, managed=36), True),
+        (Tally(removed=11, managed=37), False),
     ],
 )
 def test_both_limits_must_be_exceeded(tally: Tally, holds: bool) -> None:
@@ -28,4 +26,4 @@ def test_both_limits_must_be_exceeded(tally: Tally, holds: bool) -> None:
 
 def test_a_limit_of_nothing_holds_everything() -> None:
     """With both limits at zero no one is removed without a human."""
-    assert Brake(percent=0, count=0, window=1).holds(Tally(0, 1, 0, 500))
+    assert Brake(percent=0, count=0, window=1).holds(Tally(1, 500))

@@ -1,5 +1,7 @@
 """The homeserver: matrix-nio as the admin user, Synapse admin calls over the same session."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -18,6 +20,30 @@ from scim_matrix.matrix.errors import (
 
 REQUEST_TIMEOUT = 60.0
 PROBE_TIMEOUT = 5.0
+# Milliseconds that a sync waits for something to happen.
+LIVE_TIMEOUT = 30_000
+MEMBER = "m.room.member"
+LIVE_TYPES = [MEMBER, "m.room.power_levels", "m.room.tombstone", "m.space.child"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomDetails:
+    """A room as the admin API shows it; `replacement` is the room that it was upgraded to."""
+
+    creator: str
+    version: str
+    replacement: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvent:
+    """A state event that sync brought; `membership` where it is about a member."""
+
+    room_id: str
+    type: str
+    sender: str
+    state_key: str | None
+    membership: str | None
 
 
 class Homeserver:
@@ -145,6 +171,88 @@ class Homeserver:
         )
         return list(answer["members"])
 
+    async def details(self, room_id: str) -> RoomDetails:
+        """Return what the admin API knows of a room (Room Details)."""
+        answer = await self._request("GET", f"/_synapse/admin/v1/rooms/{quote(room_id, safe='')}")
+        replacement = answer.get("replacement_room") if answer.get("tombstoned") else None
+        return RoomDetails(
+            answer["creator"],
+            answer["version"],
+            replacement if isinstance(replacement, str) else None,
+        )
+
+    async def member_events(self, room_id: str, membership: str) -> dict[str, str]:
+        """Return who has a membership in a room, and the sender of the event that says so.
+
+        Client-server API, Get room members: the service has to be in the room.
+        """
+        answer = await self._request(
+            "GET",
+            f"/_matrix/client/v3/rooms/{quote(room_id, safe='')}/members?membership={membership}",
+        )
+        return {event["state_key"]: event["sender"] for event in answer["chunk"]}
+
+    async def space_rooms(self, space_id: str) -> list[str]:
+        """Return the IDs of all rooms below a space, at any depth (admin API, hierarchy).
+
+        Synapse visits each room once, so that cycles end.
+        """
+        path = f"/_synapse/admin/v1/rooms/{quote(space_id, safe='')}/hierarchy"
+        found: list[str] = []
+        token = ""
+        while True:
+            answer = await self._request("GET", path + token)
+            found += [room["room_id"] for room in answer["rooms"]]
+            if "next_batch" not in answer:
+                return [room_id for room_id in found if room_id != space_id]
+            token = f"?from={quote(answer['next_batch'], safe='')}"
+
+    async def state(self, room_id: str, event_type: str, key: str = "") -> dict[str, Any] | None:
+        """Return the content of a state event of a room the service is in, None without one."""
+        try:
+            return await self._request("GET", _state_path(room_id, event_type, key))
+        except NotFoundError:
+            return None
+
+    async def put_state(
+        self, room_id: str, event_type: str, content: dict[str, Any], key: str = ""
+    ) -> None:
+        """Send a state event."""
+        self._changes(f"send {event_type}")
+        await self._request("PUT", _state_path(room_id, event_type, key), content)
+
+    async def create_room(self, alias: str, template: dict[str, Any]) -> str:
+        """Create a private room with an alias and return its ID (createRoom).
+
+        `template` has `name`, `topic` and `encrypted`. Raises RefusedError with the errcode
+        M_ROOM_IN_USE where the alias exists.
+        """
+        self._changes(f"create the room {alias}")
+        encryption = {
+            "type": "m.room.encryption",
+            "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+        }
+        reply = await self._nio(
+            self._client.room_create(
+                alias=alias.removeprefix("#").split(":", 1)[0],
+                name=template["name"],
+                topic=template["topic"],
+                preset=nio.RoomPreset.private_chat,
+                initial_state=[encryption] if template["encrypted"] else [],
+            ),
+            nio.RoomCreateResponse,
+        )
+        return str(reply.room_id)
+
+    async def invite(self, room_id: str, user_id: str) -> None:
+        """Invite a user to a room. Being in it already is success."""
+        self._changes("invite")
+        try:
+            await self._nio(self._client.room_invite(room_id, user_id), nio.RoomInviteResponse)
+        except RefusedError as error:
+            if not (error.status == 403 and "already in the room" in error.message):
+                raise
+
     async def force_join(self, room_id: str, user_id: str) -> None:
         """Bring a local user into a room (admin API, Edit room membership).
 
@@ -183,7 +291,78 @@ class Homeserver:
         )
         await self._nio(self._client.join(room_id), nio.JoinResponse)
 
+    # -- Live -------------------------------------------------------------
+
+    async def upload_filter(self, rooms: Sequence[str]) -> str:
+        """Store a filter that lets through who comes and goes in these rooms; return its ID."""
+        nothing: dict[str, Any] = {"types": []}
+        reply = await self._nio(
+            self._client.upload_filter(
+                presence=nothing,
+                account_data=nothing,
+                room={
+                    "rooms": list(rooms),
+                    "state": nothing,
+                    "ephemeral": nothing,
+                    "account_data": nothing,
+                    "timeline": {"types": LIVE_TYPES, "limit": 100},
+                },
+            ),
+            nio.UploadFilterResponse,
+        )
+        return str(reply.filter_id)
+
+    async def live_position(self) -> str:
+        """Return the token from which `sync` goes on from now."""
+        reply = await self._nio(
+            self._client.sync(sync_filter={"room": {"rooms": []}}, set_presence="offline"),
+            nio.SyncResponse,
+        )
+        return str(reply.next_batch)
+
+    async def sync(self, filter_id: str, since: str) -> tuple[str, list[LiveEvent], set[str]]:
+        """Wait for something to happen (client-server API, sync).
+
+        Returns the token to go on from, the events, and the IDs of rooms where some were left
+        out.
+        """
+        reply = await self._nio(
+            self._client.sync(
+                timeout=LIVE_TIMEOUT, sync_filter=filter_id, since=since, set_presence="offline"
+            ),
+            nio.SyncResponse,
+        )
+        events, gaps = [], set()
+        for room_id, room in reply.rooms.join.items():
+            if room.timeline.limited:
+                gaps.add(room_id)
+            for event in room.timeline.events:
+                source = event.source
+                content = source.get("content", {})
+                events.append(
+                    LiveEvent(
+                        room_id,
+                        source["type"],
+                        source["sender"],
+                        source.get("state_key"),
+                        content.get("membership"),
+                    )
+                )
+        return str(reply.next_batch), events, gaps
+
     # -- Accounts ---------------------------------------------------------
+
+    async def admins(self) -> frozenset[str]:
+        """Return the user IDs of the homeserver's administrators (admin API, List Accounts)."""
+        found: set[str] = set()
+        path = "/_synapse/admin/v2/users?admins=true&guests=false&limit=1000"
+        answer = await self._request("GET", path)
+        while True:
+            # A Synapse that does not know the parameter lists everybody.
+            found.update(user["name"] for user in answer["users"] if user["admin"])
+            if "next_token" not in answer:
+                return frozenset(found)
+            answer = await self._request("GET", f"{path}&from={quote(answer['next_token'])}")
 
     async def account_by_link(self, idp: str, external_id: str) -> str | None:
         """Return the account linked to an SSO identity, if any (admin API)."""
@@ -222,6 +401,11 @@ class Homeserver:
         await self._request(
             "POST", f"/_synapse/admin/v1/deactivate/{quote(user_id)}", {"erase": erase}
         )
+
+
+def _state_path(room_id: str, event_type: str, key: str) -> str:
+    room = quote(room_id, safe="")
+    return f"/_matrix/client/v3/rooms/{room}/state/{event_type}/{quote(key, safe='')}"
 
 
 def _checked(status: int, headers: Any, body: bytes) -> dict[str, Any]:

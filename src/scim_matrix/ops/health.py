@@ -47,6 +47,7 @@ class Probes:
                     "detail": _EXPLANATION[state.condition],
                     "version": state.version,
                     "delegatedAuthentication": state.delegated,
+                    "liveDrift": self._reconciler.follows_live,
                 },
                 "work": await pairs.trouble(self._database.scanner) if alive else None,
             },

@@ -61,13 +61,15 @@ async def create(
     made, *_ = await together(
         connection,
         (
-            "INSERT INTO account (user_id, scim_id, subject, wanted, request) VALUES (coalesce(("
+            "INSERT INTO account (user_id, scim_id, subject, wanted, request, since)"
+            " VALUES (coalesce(("
             "  SELECT user_id FROM account WHERE scim_id IS NULL AND (user_id = ?1 OR subject = ?3)"
-            "  ORDER BY subject IS ?3 DESC LIMIT 1), ?1), ?2, ?3, ?4, cause())"
+            "  ORDER BY subject IS ?3 DESC LIMIT 1), ?1), ?2, ?3, ?4, cause(),"
+            "  julianday('now'))"
             " ON CONFLICT (user_id) DO UPDATE SET scim_id = excluded.scim_id,"
             " subject = excluded.subject, wanted = excluded.wanted, expires = NULL, attempts = 0,"
-            " next_try = 0, error = NULL, request = cause(), held = 0, approved = 0"
-            " WHERE scim_id IS NULL RETURNING user_id",
+            " next_try = 0, error = NULL, request = cause(), since = excluded.since, held = 0,"
+            " approved = 0 WHERE scim_id IS NULL RETURNING user_id",
             (user_id, scim_id, wanted.subject, wanted.dump()),
         ),
         *grants.settling([scim_id]),
@@ -80,7 +82,8 @@ async def change(connection: aiosqlite.Connection, scim_id: str, wanted: Profile
     """Say what the account of a user should be from now on."""
     await connection.execute_fetchall(
         "UPDATE account SET wanted = ?1, subject = ?2, expires = NULL, attempts = 0, next_try = 0,"
-        " error = NULL, request = cause(), held = 0, approved = approved AND ?4 <> 'active'"
+        " error = NULL, request = cause(), since = julianday('now'), held = 0,"
+        " approved = approved AND ?4 <> 'active'"
         " WHERE scim_id = ?3 AND wanted IS NOT ?1",
         (wanted.dump(), wanted.subject, scim_id, wanted.state),
     )
@@ -99,7 +102,8 @@ async def release(connection: aiosqlite.Connection, scim_id: str, grace: float) 
         await grants.revoke_account(connection, user_id)
         await connection.execute_fetchall(
             "UPDATE account SET scim_id = NULL, wanted = ?, expires = ?, attempts = 0,"
-            " next_try = 0, error = NULL, request = cause(), held = 0 WHERE user_id = ?",
+            " next_try = 0, error = NULL, request = cause(), since = julianday('now'), held = 0"
+            " WHERE user_id = ?",
             (deleted.dump(), time.time() + grace, user_id),
         )
 
@@ -125,11 +129,11 @@ async def expire(connection: aiosqlite.Connection, now: float) -> None:
 async def due(
     connection: aiosqlite.Connection, now: float, limit: int, besides: Sequence[str]
 ) -> list[Account]:
-    """Return up to `limit` accounts to work on now, leaving out the user IDs in `besides`."""
+    """Return up to `limit` accounts to work on now, the newest change first, without `besides`."""
     found = await connection.execute_fetchall(
         "SELECT user_id, wanted, applied, ready, attempts, request, approved FROM account"
         " WHERE wanted IS NOT applied AND NOT held AND next_try <= ?"
-        " AND user_id NOT IN (SELECT value FROM json_each(?)) ORDER BY next_try LIMIT ?",
+        " AND user_id NOT IN (SELECT value FROM json_each(?)) ORDER BY since DESC LIMIT ?",
         (now, orjson.dumps(besides).decode(), limit),
     )
     return [
@@ -146,14 +150,12 @@ async def due(
     ]
 
 
-async def applied(
-    connection: aiosqlite.Connection, user_id: str, profile: Profile, *, protected: bool
-) -> None:
+async def applied(connection: aiosqlite.Connection, user_id: str, profile: Profile) -> None:
     """Record that an account was made to be `profile`."""
     await connection.execute_fetchall(
-        "UPDATE account SET applied = ?, ready = 1, is_protected = ?, attempts = 0, next_try = 0,"
-        " error = NULL WHERE user_id = ?",
-        (profile.dump(), protected, user_id),
+        "UPDATE account SET applied = ?, ready = 1, attempts = 0, next_try = 0, error = NULL"
+        " WHERE user_id = ?",
+        (profile.dump(), user_id),
     )
 
 

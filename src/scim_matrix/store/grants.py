@@ -1,6 +1,6 @@
 """Which (account, room) pairs mapped groups grant, kept true inside each writing transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import aiosqlite
 import orjson
@@ -28,44 +28,67 @@ WITH RECURSIVE above (scim_id, group_id) AS (
     UNION SELECT above.scim_id, m.group_id FROM above CROSS JOIN group_member m
     WHERE m.value = above.group_id
 ),
-rooms (scim_id, room_id, group_name) AS (
-    SELECT above.scim_id, r.room_id, g.display_name
-    FROM above CROSS JOIN scim_group g CROSS JOIN mapping m CROSS JOIN room r
-    WHERE g.id = above.group_id AND r.reference = m.room_reference AND r.room_id IS NOT NULL
+opening (scim_id, reference, children, power, invite, group_name) AS (
+    SELECT above.scim_id, m.room_reference, m.children, m.power, m.invite, g.display_name
+    FROM above CROSS JOIN scim_group g CROSS JOIN mapping m
+    WHERE g.id = above.group_id
     AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
         OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))
     UNION ALL
-    SELECT t.scim_id, r.room_id, 'everyone'
-    FROM touched_user t CROSS JOIN mapping m CROSS JOIN room r
-    WHERE m.kind = 'everyone' AND r.reference = m.room_reference AND r.room_id IS NOT NULL
+    SELECT t.scim_id, m.room_reference, m.children, m.power, m.invite, 'everyone'
+    FROM touched_user t CROSS JOIN mapping m WHERE m.kind = 'everyone'
+),
+opened (scim_id, room_id, power, invite, group_name) AS (
+    SELECT o.scim_id, r.room_id, o.power, o.invite, o.group_name
+    FROM opening o CROSS JOIN room r WHERE r.reference = o.reference AND r.room_id IS NOT NULL
+    UNION ALL
+    SELECT o.scim_id, c.room_id, o.power, o.invite, o.group_name
+    FROM opening o CROSS JOIN room_child c WHERE o.children AND c.reference = o.reference
 )
-SELECT rooms.room_id, a.user_id, min(rooms.group_name)
-FROM rooms CROSS JOIN scim_user u CROSS JOIN account a
-WHERE u.id = rooms.scim_id AND u.active AND a.scim_id = u.id
-GROUP BY rooms.room_id, a.user_id
+SELECT opened.room_id AS room_id, a.user_id AS user_id, min(opened.group_name) AS group_name,
+    max(opened.power) AS power, min(opened.invite) AS invite
+FROM opened CROSS JOIN scim_user u CROSS JOIN account a
+WHERE u.id = opened.scim_id AND u.active AND a.scim_id = u.id
+GROUP BY opened.room_id, a.user_id
 """
 
+# Who left and was let go is granted the room anew by a new grant, or by one that no longer
+# leaves it to them.
 _GRANT = f"""
-INSERT INTO pair (room_id, user_id, granted, group_name, request)
-SELECT room_id, user_id, 1, group_name, cause() FROM (
-    SELECT room_id, user_id, 1, "min(rooms.group_name)" AS group_name FROM ({_GRANTED})
-) WHERE true
+INSERT INTO pair (room_id, user_id, granted, group_name, power, invite, request, since)
+SELECT room_id, user_id, 1, group_name, power, invite, cause(), julianday('now')
+FROM ({_GRANTED}) WHERE true
 ON CONFLICT (room_id, user_id) DO UPDATE SET
     granted = 1, group_name = excluded.group_name, held = 0, approved = 0, forgotten = 0,
+    power = excluded.power, invite = excluded.invite,
+    membership = CASE WHEN membership = 'left' AND (NOT granted OR invite > excluded.invite)
+        THEN 'leave' ELSE membership END,
     request = CASE granted WHEN 1 THEN request ELSE excluded.request END,
+    since = CASE granted WHEN 1 THEN since ELSE excluded.since END,
     attempts = CASE granted WHEN 1 THEN attempts ELSE 0 END,
     next_try = CASE granted WHEN 1 THEN next_try ELSE 0 END,
     error = CASE granted WHEN 1 THEN error END
 WHERE granted = 0 OR forgotten OR group_name IS NOT excluded.group_name
+    OR power IS NOT excluded.power OR invite <> excluded.invite
 """
 
 # What stands for the request behind a removal that a human asked for after the map forgot it.
 PRUNED = "sync --prune"
+# The same for somebody whom no group ever gave a room that is to hold nobody else.
+EXCLUSIVE = "exclusive"
+
+# The rooms that mappings open, by reference; the rooms of a space where a mapping says so.
+ROOMS = """
+SELECT m.room_reference AS reference, r.room_id AS room_id, m.exclusive AS exclusive
+FROM mapping m JOIN room r ON r.reference = m.room_reference WHERE r.room_id IS NOT NULL
+UNION ALL SELECT m.room_reference, c.room_id, m.exclusive
+FROM mapping m JOIN room_child c ON c.reference = m.room_reference WHERE m.children
+"""
 
 # A removal that nobody has looked at yet, because of the present request.
 _REVOKED = (
-    "granted = 0, held = 0, approved = 0, request = cause(),"
-    " attempts = 0, next_try = 0, error = NULL"
+    "granted = 0, power = NULL, held = 0, approved = 0, request = cause(),"
+    " since = julianday('now'), attempts = 0, next_try = 0, error = NULL"
 )
 
 _LOST = f"""
@@ -80,7 +103,7 @@ def touching(members: Iterable[str]) -> Statement:
     """Return the statement that notes that what `members` are granted may change.
 
     They are SCIM ids of users or groups. Note them before a change that cuts members off;
-    `settle` computes the consequences, for users of nested groups too.
+    `settling` computes the consequences, for users of nested groups too.
     """
     return _TOUCH, (orjson.dumps(list(members)).decode(),)
 
@@ -117,28 +140,55 @@ async def settle_map_change(connection: aiosqlite.Connection) -> None:
     await connection.execute_fetchall(f"UPDATE pair SET {forgotten} WHERE {_LOST}")
     await connection.execute_fetchall(
         f"UPDATE pair SET {forgotten} WHERE NOT forgotten AND request IS NOT '{PRUNED}'"
-        " AND room_id NOT IN (SELECT room_id FROM room WHERE room_id IS NOT NULL)"
+        f" AND room_id NOT IN (SELECT room_id FROM ({ROOMS}))"
+    )
+    await connection.execute_fetchall(
+        f"DELETE FROM pair WHERE NOT granted AND request = '{EXCLUSIVE}' AND membership = 'join'"
+        f" AND room_id NOT IN (SELECT room_id FROM ({ROOMS}) WHERE exclusive)"
+    )
+    await connection.execute_fetchall(
+        f"DELETE FROM stranger WHERE room_id NOT IN (SELECT room_id FROM ({ROOMS}))"
     )
     await connection.execute_fetchall("DELETE FROM touched_user")
 
 
-async def put_map(connection: aiosqlite.Connection, mappings: Iterable[Mapping]) -> None:
-    """Make `mappings` the map in force and settle what follows from it."""
-    await connection.execute_fetchall("DELETE FROM mapping")
+async def put_map(connection: aiosqlite.Connection, mappings: Sequence[Mapping]) -> None:
+    """Make `mappings` the map in force and settle what follows from it, if it is another one."""
+    rows = {
+        (m.kind, composed(m.pattern) if m.kind == "external_id" else m.pattern, m.room): (
+            m.power,
+            m.children,
+            m.invite,
+            m.exclusive,
+        )
+        for m in mappings
+    }
+    columns = "kind, pattern, room_reference, power, children, invite, exclusive"
+    present = await connection.execute_fetchall(f"SELECT {columns} FROM mapping")
+    changed = {(*key, *options) for key, options in rows.items()} != {tuple(r) for r in present}
+    if changed:
+        await connection.execute_fetchall("DELETE FROM mapping")
+        await connection.executemany(
+            f"INSERT INTO mapping ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(*key, *options) for key, options in rows.items()],
+        )
+        await connection.execute_fetchall(
+            "DELETE FROM room WHERE reference NOT IN (SELECT room_reference FROM mapping)"
+        )
+        await connection.execute_fetchall(
+            "DELETE FROM room_child WHERE reference NOT IN"
+            " (SELECT room_reference FROM mapping WHERE children)"
+        )
+        # A room ID stands for itself; an alias is asked for.
+        await connection.execute_fetchall(
+            "INSERT OR IGNORE INTO room (reference, room_id)"
+            " SELECT DISTINCT room_reference,"
+            " CASE WHEN room_reference LIKE '!%' THEN room_reference END FROM mapping"
+        )
+    await connection.execute_fetchall("UPDATE room SET template = NULL WHERE template IS NOT NULL")
     await connection.executemany(
-        "INSERT OR IGNORE INTO mapping (kind, pattern, room_reference) VALUES (?, ?, ?)",
-        [
-            (m.kind, composed(m.pattern) if m.kind == "external_id" else m.pattern, m.room)
-            for m in mappings
-        ],
+        "UPDATE room SET template = ? WHERE reference = ?",
+        [(orjson.dumps(m.create).decode(), m.room) for m in mappings if m.create is not None],
     )
-    await connection.execute_fetchall(
-        "DELETE FROM room WHERE reference NOT IN (SELECT room_reference FROM mapping)"
-    )
-    # A room ID stands for itself; an alias is asked for.
-    await connection.execute_fetchall(
-        "INSERT OR IGNORE INTO room (reference, room_id)"
-        " SELECT DISTINCT room_reference,"
-        " CASE WHEN room_reference LIKE '!%' THEN room_reference END FROM mapping"
-    )
-    await settle_map_change(connection)
+    if changed:
+        await settle_map_change(connection)

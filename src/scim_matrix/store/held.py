@@ -9,45 +9,61 @@ from scim_matrix.store import record
 from scim_matrix.store.pairs import WORK
 from scim_matrix.store.record import Entry
 
-Counts = tuple[int, int, int, int]
+Counts = tuple[int, int]
 
 # Kinds of actions that take an account away from its user.
 DISABLING = ("lock", "suspend", "deactivate", "erase")
 _DISABLED = "wanted ->> '$.state' <> 'active'"
+_DISABLING_NOW = f"{_DISABLED} AND NOT approved AND applied ->> '$.state' <> wanted ->> '$.state'"
 
 
 async def room_counts(connection: aiosqlite.Connection, room_id: str, since: float) -> Counts:
-    """Return how many removals of a room are done since a time, pending and held, and of whom.
+    """Return how many people of a room were removed since a time, are to be, or wait, and of whom.
 
-    The last number is how many managed people were in the room before.
+    The second number is how many managed people were in the room before.
     """
-    [(done, pending, held, inside)] = await connection.execute_fetchall(
-        f"""SELECT
-            (SELECT count(*) FROM action WHERE room_id = ?1 AND kind = 'kick'
-                AND outcome = 'done' AND NOT approved AND at >= ?2),
-            (SELECT count(*) FROM pair WHERE room_id = ?1 AND NOT granted AND NOT approved
-                AND {WORK}),
-            (SELECT count(*) FROM pair WHERE room_id = ?1 AND held),
-            (SELECT count(*) FROM pair WHERE room_id = ?1 AND membership = 'join'
-                AND NOT forgotten)""",
+    return await _counts(
+        connection,
+        "SELECT user_id FROM action WHERE room_id = ?1 AND kind = 'kick' AND outcome = 'done'"
+        " AND NOT approved AND at >= ?2",
+        f"SELECT user_id FROM pair WHERE room_id = ?1 AND NOT granted AND NOT approved"
+        f" AND (held OR ({WORK}))",
+        "SELECT user_id FROM pair WHERE room_id = ?1 AND membership IN ('join', 'invite')"
+        " AND NOT forgotten",
         (room_id, since),
     )
-    return done, pending, held, done + inside
 
 
-async def account_counts(connection: aiosqlite.Connection, since: float) -> Counts:
-    """Return how many accounts were disabled since a time, are to be, or wait, and of how many."""
-    [(done, pending, held, active)] = await connection.execute_fetchall(
-        f"""SELECT
-            (SELECT count(*) FROM action WHERE kind IN {DISABLING}
-                AND outcome = 'done' AND NOT approved AND at >= ?1),
-            (SELECT count(*) FROM account WHERE {_DISABLED} AND NOT approved AND NOT held
-                AND applied ->> '$.state' <> wanted ->> '$.state'),
-            (SELECT count(*) FROM account WHERE held),
-            (SELECT count(*) FROM account WHERE applied ->> '$.state' = 'active')""",
-        (since,),
+async def account_counts(connection: aiosqlite.Connection, user_id: str, since: float) -> Counts:
+    """Return how many accounts were disabled since a time, are to be, or wait, and of how many.
+
+    `user_id` is one that is to be disabled in any case.
+    """
+    return await _counts(
+        connection,
+        f"SELECT user_id FROM action WHERE kind IN {DISABLING} AND outcome = 'done'"
+        " AND NOT approved AND at >= ?2 UNION SELECT ?1",
+        f"SELECT user_id FROM account WHERE held OR ({_DISABLING_NOW})",
+        "SELECT user_id FROM account WHERE applied ->> '$.state' = 'active'",
+        (user_id, since),
     )
-    return done, pending, held, done + active
+
+
+async def _counts(
+    connection: aiosqlite.Connection,
+    done: str,
+    waiting: str,
+    present: str,
+    values: tuple[str, float],
+) -> Counts:
+    """Count people, each once however often they were removed."""
+    [(removed, managed)] = await connection.execute_fetchall(
+        f"WITH done (user_id) AS ({done}), waiting (user_id) AS ({waiting})"
+        " SELECT (SELECT count(*) FROM (SELECT user_id FROM done UNION SELECT * FROM waiting)),"
+        f" (SELECT count(*) FROM (SELECT user_id FROM done UNION {present}))",
+        values,
+    )
+    return removed, managed
 
 
 async def hold_room(connection: aiosqlite.Connection, room_id: str) -> int:

@@ -35,13 +35,12 @@ class AccountPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The account that was brought in line, and whether it must never be taken out of rooms.
+    """The account that was brought in line.
 
     `did` names what was changed for it: create, update, lock, suspend, deactivate or erase.
     """
 
     user_id: str
-    is_protected: bool
     did: str | None = None
 
 
@@ -68,34 +67,30 @@ async def apply(
     if delegated:
         if existing is None:
             raise MissingAccountError(f"{user_id} does not exist and cannot be created here")
-        return Applied(user_id, _is_protected(user_id, existing, policy))
+        return Applied(user_id)
     if existing is None:
-        if wanted.state == "active" or account.ready:
-            await homeserver.put_account(user_id, _new(wanted, policy))
-            return Applied(user_id, policy.users.protects(user_id), "create")
-        return Applied(user_id, policy.users.protects(user_id))
+        if wanted.state != "active" and not account.ready:
+            return Applied(user_id)
+        await homeserver.put_account(user_id, _new(wanted, policy))
+        return Applied(user_id, "create")
     if not linked and not (policy.adopt_existing and not existing.get("admin")):
         raise ConflictError(f"{user_id} exists and is not linked to this user")
-    if _is_protected(user_id, existing, policy):
-        return Applied(user_id, is_protected=True)
+    if existing.get("admin") or policy.users.protects(user_id):
+        return Applied(user_id)
     if wanted.state == "active":
         changed = await _activate(homeserver, user_id, existing, account, policy)
-        return Applied(user_id, is_protected=False, did="update" if changed else None)
+        return Applied(user_id, "update" if changed else None)
     how = policy.on_delete if wanted.state == "expired" else policy.on_disable
     if _is_disabled(existing, how):
-        return Applied(user_id, is_protected=False)
+        return Applied(user_id)
     if not await may_disable():
         raise HeldError(f"{user_id}: unusually many accounts would be disabled")
     await _disable(homeserver, user_id, how)
-    return Applied(user_id, is_protected=False, did=how)
+    return Applied(user_id, how)
 
 
 def _is_linked(existing: dict[str, Any], idp: str, wanted: Profile) -> bool:
     return {"auth_provider": idp, "external_id": wanted.subject} in existing["external_ids"]
-
-
-def _is_protected(user_id: str, existing: dict[str, Any], policy: AccountPolicy) -> bool:
-    return bool(existing.get("admin")) or policy.users.protects(user_id)
 
 
 def _new(wanted: Profile, policy: AccountPolicy) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 class Tally:
     """Removals of one room, or locks and deactivations of all accounts, within the window.
 
-    `done` are those carried out, approved ones left out; `pending` those that could be carried
-    out now; `held` those that wait for a human; `managed` how many people there were before.
+    `removed` are the people removed already (approved removals left out), to be removed now, or
+    held; `managed` is how many people there were before.
     """
 
-    done: int
-    pending: int
-    held: int
+    removed: int
     managed: int
 
 
@@ -30,5 +28,5 @@ class Brake:
 
     def holds(self, tally: Tally) -> bool:
         """Tell whether what is pending must wait: it would exceed both limits."""
-        total = tally.done + tally.pending + tally.held
-        return total > self.count and total * 100 > tally.managed * self.percent
+        exceeds_count = tally.removed > self.count
+        return exceeds_count and tally.removed * 100 > tally.managed * self.percent

@@ -15,8 +15,15 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Invite:
+    """Invite an account to a room, once."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, slots=True)
 class Kick:
-    """Take an account out of a room."""
+    """Take an account out of a room, or take its invitation back."""
 
     pair: Pair
     reason: str
@@ -29,39 +36,56 @@ class Spare:
     pair: Pair
 
 
-Action = Join | Kick | Spare
+Action = Join | Invite | Kick | Spare
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who is never touched: the service's own account and glob patterns of user IDs."""
+    """Who is never touched: the service's own account and glob patterns of user IDs.
+
+    `admins` are the homeserver's administrators as far as they are known.
+    """
 
     service_user_id: str
     protected_users: tuple[str, ...] = ()
+    admins: frozenset[str] = frozenset()
 
     def protects(self, user_id: str) -> bool:
         """Tell whether a user is never locked, renamed, demoted or kicked."""
-        return user_id == self.service_user_id or any(
-            fnmatchcase(user_id, pattern) for pattern in self.protected_users
+        return (
+            user_id == self.service_user_id
+            or user_id in self.admins
+            or any(fnmatchcase(user_id, pattern) for pattern in self.protected_users)
         )
 
 
 def plan(pairs: Iterable[Pair], policy: Policy) -> list[Action]:
     """Return the actions that bring observed membership to what is granted, removals first.
 
-    A banned person is left banned; a pair already as it should be yields nothing; an account
-    that does not exist yet is not joined.
+    Somebody banned is left banned, and somebody who left (membership `left`) is left out; a pair
+    already as it should be yields nothing; an account that does not exist yet is not joined.
     """
-    kicks: list[Action] = []
-    joins: list[Action] = []
+    removals: list[Action] = []
+    additions: list[Action] = []
     for pair in pairs:
-        if pair.membership == "ban":
+        if pair.membership in ("ban", "left"):
             continue
-        if pair.granted and pair.membership != "join" and pair.account_ready:
-            joins.append(Join(pair))
-        elif not pair.granted and pair.membership != "leave":
-            if pair.is_protected or policy.protects(pair.user_id):
-                kicks.append(Spare(pair))
+        if not pair.granted:
+            if pair.membership == "leave":
+                continue
+            if policy.protects(pair.user_id):
+                removals.append(Spare(pair))
             else:
-                kicks.append(Kick(pair, f"Removed from group {pair.group_name}"))
-    return kicks + joins
+                removals.append(Kick(pair, _reason(pair)))
+        elif pair.account_ready and pair.membership != "join":
+            if not pair.invite:
+                additions.append(Join(pair))
+            elif pair.membership != "invite":
+                additions.append(Invite(pair))
+    return removals + additions
+
+
+def _reason(pair: Pair) -> str:
+    if pair.group_name is None:
+        return "Not in a group that opens this room"
+    return f"Removed from group {pair.group_name}"

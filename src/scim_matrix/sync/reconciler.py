@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import random
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -19,23 +22,19 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.pair import Pair, RoomReference
-from scim_matrix.store import accounts, pairs, record
-from scim_matrix.store import held as held_work
-from scim_matrix.store.accounts import Account
+from scim_matrix.store import accounts, pairs, record, rooms
 from scim_matrix.store.database import Database
-from scim_matrix.store.record import Entry
-from scim_matrix.sync import accounts as account_actions
-from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
-from scim_matrix.sync.guard import Brake, Tally
-from scim_matrix.sync.plan import Action, Join, Kick, Policy, Spare, plan
+from scim_matrix.sync.account_worker import AccountWorker
+from scim_matrix.sync.accounts import AccountPolicy
+from scim_matrix.sync.backoff import TRANSIENT
+from scim_matrix.sync.live import LiveDrift
+from scim_matrix.sync.room_worker import RoomPolicy, RoomWorker
 
 log = structlog.get_logger(__name__)
 
-# Short turns let a small change in another room overtake a large import.
-TURN = 10
 DRAIN_SECONDS = 4.0
 PRUNE_EVERY = 3600.0
+LONGEST_PAUSE = 60.0
 
 
 @dataclass
@@ -48,6 +47,31 @@ class HomeserverState:
     delegated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often everything is compared and how long the record is kept (seconds), how much at once.
+
+    `lift_rate_limit` lifts the service account's own limit of messages.
+    """
+
+    compare_every: float
+    record_keep: float
+    concurrency: int
+    lift_rate_limit: bool
+
+
+Lane = Literal["look", "room", "account"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to be done now; only one job of a key runs at a time."""
+
+    key: str
+    lane: Lane
+    work: Callable[[], Coroutine[Any, Any, None]]
+
+
 class Reconciler:
     """Carries out the difference between what is granted and what is known, until stopped."""
 
@@ -55,71 +79,86 @@ class Reconciler:
         self,
         database: Database,
         homeserver: Homeserver,
-        policy: account_actions.AccountPolicy,
-        *,
-        brake: Brake,
-        record_keep: float,
-        concurrency: int,
-        lift_rate_limit: bool,
+        account_policy: AccountPolicy,
+        room_policy: RoomPolicy,
+        pace: Pace,
     ) -> None:
         self._database = database
         self._homeserver = homeserver
-        self._policy = policy
-        self._brake = brake
-        self._record_keep = record_keep
-        self._pruned = 0.0
-        self._concurrency = concurrency
-        self._lift_rate_limit = lift_rate_limit
+        self._rooms = RoomWorker(database, homeserver, room_policy)
+        self._accounts = AccountWorker(database, homeserver, account_policy, room_policy.brake)
+        self._live = LiveDrift(
+            database, homeserver, self._rooms, room_policy.on_self_leave, self.wake
+        )
+        self._following: asyncio.Task[None] | None = None
+        self._pace = pace
+        self._compare_at = 0.0
+        self._prune_at = 0.0
         self._wake = asyncio.Event()
+        self._commits = 0
         self._stopping = False
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
+        # Jobs that said nothing: how often in a row, and until when they are left alone.
+        self._ailing: dict[str, tuple[int, float]] = {}
+        self._slots = float(pace.concurrency)
         self._resting_until = 0.0
         self._failures = 0
-        self._observed: set[str] = set()
+        self._doubt = False
         self.state = HomeserverState()
 
     @property
-    def users(self) -> Policy:
-        """Who is never touched."""
-        return self._policy.users
+    def follows_live(self) -> bool:
+        """Whether changes made by hand are seen as they happen."""
+        return self._live.works
 
     def wake(self) -> None:
         """Look for work now: something was committed."""
+        self._commits += 1
         self._wake.set()
 
-    async def run(self) -> None:
-        """Work until `stop`; returns once the actions in flight are recorded."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                await self._round()
-            except HomeserverError as error:
-                self._trip(error)
-            except (OSError, sqlite3.Error) as error:
-                # The database is out of reach (full disk): nothing was acknowledged meanwhile.
-                log.exception("reconcile_failed", error=str(error))
-                self._resting_until = time.time() + TRANSIENT.delay(5)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(await self._pause()):
-                    await self._wake.wait()
-            if self._resting_until > time.time() and not self._stopping:
-                await self._rest()
-        if self._running:
-            _, hanging = await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS)
-            # Not recorded, so done again after the next start, where that is harmless.
-            for task in hanging:
-                task.cancel()
-            await asyncio.gather(*hanging, return_exceptions=True)
-
-    def rooms_changed(self) -> None:
-        """Read every mapped room again: the map may name others now."""
-        self._observed.clear()
-        self._wake.set()
+    def compare(self) -> None:
+        """Compare every mapped room now: the map may name others, or a human asked for it."""
+        self._compare_at = 0.0
+        self._rooms.others_opened.set()
+        self.wake()
 
     def stop(self) -> None:
         """Start nothing new; `run` returns once what is in flight has ended."""
         self._stopping = True
         self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; returns once the actions in flight are recorded."""
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                try:
+                    await self._round()
+                except HomeserverError as error:
+                    self._trip(error)
+                except (OSError, sqlite3.Error) as error:
+                    # The database is out of reach (full disk): nothing was acknowledged meanwhile.
+                    log.exception("reconcile_failed", error=str(error))
+                    self._resting_until = time.time() + TRANSIENT.delay(5)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(await self._pause()):
+                        await self._wake.wait()
+                if self._resting_until > time.time() and not self._stopping:
+                    await self._rest()
+        finally:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if self._running:
+            tasks = [task for _, task in self._running.values()]
+            _, hanging = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+            # Not recorded, so done again after the next start, where that is harmless.
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
 
     async def _rest(self) -> None:
         """Wait out the breaker; only `stop` cuts it short."""
@@ -131,63 +170,135 @@ class Reconciler:
 
     async def _pause(self) -> float:
         """Return how long nothing will fall due (seconds)."""
-        if self._running and len(self._running) >= self._concurrency:
-            return 60.0
+        if len(self._running) >= int(self._slots):
+            return LONGEST_PAUSE
+        now = time.time()
+        moments = [self._compare_at, *(until for _, until in self._ailing.values() if until > now)]
         due = await pairs.next_due(self._database.scanner)
-        if due is None:
-            return 60.0
-        # Work that is due but not startable (its room is busy) wakes us when its task ends.
-        left = due - time.time()
-        return 60.0 if left <= 0 and self._running else min(60.0, max(0.05, left))
+        # Work that is due but cannot start (its room is busy or ailing) is not waited for: the
+        # end of that task or rest wakes us.
+        if due is not None and (due > now or not (self._running or len(moments) > 1)):
+            moments.append(due)
+        return min(LONGEST_PAUSE, max(0.05, min(moments) - now))
 
     # -- Rounds -----------------------------------------------------------
 
     async def _round(self) -> None:
-        """Start as much of the due work as concurrency allows."""
-        if self.state.condition != "ready":
-            await self._meet()
+        """Start as much of the due work as there are slots for, no kind starving another."""
+        await self._be_sure_of_the_homeserver()
         now = time.time()
-        await self._prune_record(now)
-        reader = self._database.scanner
-        if await accounts.any_expired(reader, now):
+        await self._keep_house(now)
+        free = int(self._slots) - len(self._running)
+        if free <= 0:
+            return
+        lanes = {lane: deque(jobs) for lane, jobs in (await self._due(now, free)).items()}
+        running = Counter(lane for lane, _ in self._running.values())
+        for _ in range(free):
+            waiting = [lane for lane, jobs in lanes.items() if jobs]
+            if not waiting:
+                return
+            lane = min(waiting, key=lambda lane: running[lane])
+            self._start(lanes[lane].popleft())
+            running[lane] += 1
+
+    async def _keep_house(self, now: float) -> None:
+        """Do what time alone brings: the next comparison, expired accounts, old records."""
+        if now >= self._compare_at:
+            # Jittered, so that many services do not ask at once.
+            self._compare_at = now + self._pace.compare_every * random.uniform(0.9, 1.1)
+            self._rooms.observed.clear()
+            if self._following is not None and self._following.done():
+                log.error("live_drift_failed", exc_info=self._following.exception())
+                self._following = asyncio.create_task(self._live.run(), name="live drift")
+        if await accounts.any_expired(self._database.scanner, now):
             async with self._database.write() as connection:
                 await accounts.expire(connection, now)
-        for reference in await pairs.unresolved(reader, now):
-            await self._resolve(reference)
-        for room_id in await pairs.mapped_rooms(reader):
-            if room_id not in self._observed:
-                await self._observe(room_id)
-        free = self._concurrency - len(self._running)
-        busy = list(self._running)
-        for account in await accounts.due(reader, now, free, busy):
-            self._start(account.user_id, self._account(account))
-        for room_id in await pairs.rooms_due(reader, now, busy):
-            if len(self._running) >= self._concurrency:
-                break
-            self._start(room_id, self._room(room_id))
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY
+            async with self._database.write() as connection:
+                await record.prune(connection, now - self._pace.record_keep)
 
-    async def _prune_record(self, now: float) -> None:
-        if now < self._pruned + PRUNE_EVERY:
+    async def _due(self, now: float, limit: int) -> dict[Lane, list[Job]]:
+        """Return what could be started now, by lane, the smallest and newest first."""
+        reader = self._database.scanner
+        busy = [*self._running, *(k for k, (_, until) in self._ailing.items() if until > now)]
+        with_work = await pairs.rooms_due(reader, now, busy)
+        commits = self._commits
+
+        def may_go_on() -> bool:
+            # Whatever was committed since may be smaller and newer than what is left here.
+            return (
+                not self._stopping
+                and not self._doubt
+                and self._resting_until <= time.time()
+                and commits == self._commits
+            )
+
+        looks = [
+            Job(room.reference, "look", partial(self._rooms.resolve, room))
+            for room in await rooms.unresolved(reader, now)
+        ]
+        looks += [
+            Job(room_id, "look", partial(self._rooms.observe, room_id))
+            for room_id in await rooms.mapped(reader)
+            if room_id not in self._rooms.observed and room_id not in with_work
+        ]
+        return {
+            "look": [job for job in looks if job.key not in busy],
+            "room": [
+                Job(room_id, "room", partial(self._rooms.turn, room_id, may_go_on))
+                for room_id in with_work
+            ],
+            "account": [
+                Job(
+                    account.user_id,
+                    "account",
+                    partial(self._accounts.work, account, delegated=self.state.delegated),
+                )
+                for account in await accounts.due(reader, now, limit, busy)
+            ],
+        }
+
+    def _start(self, job: Job) -> None:
+        task = asyncio.create_task(job.work(), name=f"reconcile {job.key}")
+        self._running[job.key] = (job.lane, task)
+        task.add_done_callback(partial(self._ended, job))
+
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._running[job.key]
+        self._wake.set()
+        if task.cancelled():
             return
-        self._pruned = now
-        async with self._database.write() as connection:
-            await record.prune(connection, now - self._record_keep)
+        error = task.exception()
+        if error is None:
+            self._ailing.pop(job.key, None)
+            self._slots = min(float(self._pace.concurrency), self._slots + 1 / self._slots)
+            return
+        if isinstance(error, RateLimitedError | TokenError):
+            self._trip(error)
+            return
+        failures, _ = self._ailing.get(job.key, (0, 0.0))
+        self._ailing[job.key] = (failures + 1, time.time() + TRANSIENT.delay(failures))
+        if isinstance(error, UnavailableError):
+            log.warning("no_usable_answer", what=job.key, error=str(error))
+            self._slots = max(1.0, self._slots / 2)
+            self._doubt = True
+        else:
+            log.error("action_failed", what=job.key, error=repr(error), exc_info=error)
 
-    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"reconcile {key}")
-        self._running[key] = task
+    # -- The homeserver ---------------------------------------------------
 
-        def ended(task: asyncio.Task[None]) -> None:
-            del self._running[key]
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("action_failed", what=key, error=repr(error), exc_info=error)
-                self._resting_until = time.time() + TRANSIENT.delay(5)
-            self._wake.set()
-
-        task.add_done_callback(ended)
+    async def _be_sure_of_the_homeserver(self) -> None:
+        """Before any work, and after an answer that said nothing, ask whether it is there."""
+        if self.state.condition != "ready":
+            await self._meet()
+        elif self._doubt:
+            await self._homeserver.server_version()
+        self._doubt = False
+        self._failures = 0
 
     async def _meet(self) -> None:
-        """Ask who the homeserver is before any work, and after it was away."""
+        """Ask who the homeserver is."""
         version = await self._homeserver.server_version()
         whoami = await self._homeserver.whoami()
         if whoami != self._homeserver.user_id:
@@ -195,11 +306,14 @@ class Reconciler:
                 403, "M_FORBIDDEN", f"the token is {whoami}'s, not MATRIX_ADMIN_USER_ID's"
             )
         delegated = await self._homeserver.accounts_are_delegated()
-        if self._lift_rate_limit:
+        if self._pace.lift_rate_limit:
             with contextlib.suppress(WithheldError):
                 await self._homeserver.lift_own_rate_limit()
                 log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
-        self._failures = 0
+        with contextlib.suppress(RefusedError):
+            await self._live.begin()
+        if self._following is None:
+            self._following = asyncio.create_task(self._live.run(), name="live drift")
         self.state = HomeserverState(
             "ready", "answers; the token is an admin's", version, delegated
         )
@@ -220,6 +334,7 @@ class Reconciler:
         self._failures += 1
         self._resting_until = max(self._resting_until, time.time() + delay)
         if isinstance(error, RateLimitedError):
+            self._slots = max(1.0, self._slots / 2)
             log.info("rate_limited", seconds=round(delay, 1))
             return
         condition: Literal["down", "refused"] = (
@@ -228,243 +343,3 @@ class Reconciler:
         if self.state.condition != condition:
             log.warning("homeserver_" + condition, error=str(error))
         self.state = HomeserverState(condition, str(error), self.state.version)
-
-    # -- Work -------------------------------------------------------------
-
-    async def _resolve(self, room: RoomReference) -> None:
-        try:
-            room_id = await self._homeserver.resolve_alias(room.reference)
-        except TokenError:
-            raise
-        except RefusedError as error:
-            log.warning("room_unresolved", room=room.reference, error=str(error))
-            async with self._database.write() as connection:
-                await pairs.room_failed(
-                    connection,
-                    room.reference,
-                    f"does not resolve: {error}",
-                    time.time() + PERMANENT.delay(room.attempts),
-                )
-            return
-        async with self._database.write() as connection:
-            await pairs.resolved(connection, room.reference, room_id)
-        log.info("room_resolved", room=room.reference, room_id=room_id)
-
-    async def _observe(self, room_id: str) -> None:
-        """Read who is in a room once, so that what is already so is not asked for."""
-        try:
-            joined = await self._homeserver.members(room_id)
-        except TokenError:
-            raise
-        except RefusedError as error:
-            log.warning("room_unknown", room_id=room_id, error=str(error))
-            async with self._database.write() as connection:
-                await pairs.room_failed(connection, room_id, str(error), 0)
-        else:
-            async with self._database.write() as connection:
-                await pairs.room_works(connection, room_id)
-                await pairs.observe(connection, room_id, joined)
-        self._observed.add(room_id)
-
-    async def _account(self, account: Account) -> None:
-        async def may_disable() -> bool:
-            return await self._may_disable(account)
-
-        try:
-            done = await account_actions.apply(
-                self._homeserver,
-                account,
-                self._policy,
-                may_disable,
-                delegated=self.state.delegated,
-            )
-        except account_actions.HeldError:
-            return
-        except (TokenError, UnavailableError) as error:
-            self._trip(error)
-            return
-        except (
-            RefusedError,
-            WithheldError,
-            account_actions.ConflictError,
-            account_actions.MissingAccountError,
-        ) as error:
-            await self._account_failed(account, error, account.attempts)
-            return
-        async with self._database.write() as connection:
-            if done.user_id != account.user_id and not await accounts.rename(
-                connection, account.user_id, done.user_id
-            ):
-                taken = f"{done.user_id} is linked to this user but is another user's"
-                conflict = account_actions.ConflictError(taken)
-            else:
-                conflict = None
-                await accounts.applied(
-                    connection, done.user_id, account.wanted, protected=done.is_protected
-                )
-                if done.did is not None:
-                    entry = Entry(
-                        done.did,
-                        "done",
-                        done.user_id,
-                        request=account.request,
-                        approved=account.approved,
-                    )
-                    await record.add(connection, entry)
-        if conflict is not None:
-            await self._account_failed(account, conflict, 3)
-            return
-        log.info("account_applied", user_id=done.user_id, did=done.did, request=account.request)
-
-    async def _account_failed(self, account: Account, error: Exception, attempts: int) -> None:
-        outcome: record.Outcome = "dry_run" if isinstance(error, WithheldError) else "refused"
-        log.warning(
-            "account_failed", user_id=account.user_id, error=str(error), request=account.request
-        )
-        entry = Entry(
-            "account", outcome, account.user_id, request=account.request, detail=str(error)
-        )
-        async with self._database.write() as connection:
-            await record.add(connection, entry)
-            await accounts.failed(
-                connection, account.user_id, str(error), time.time() + PERMANENT.delay(attempts)
-            )
-
-    async def _may_disable(self, account: Account) -> bool:
-        """Ask the brake about one more account; where it holds, all that are waiting are held."""
-        if account.approved:
-            return True
-        since = time.time() - self._brake.window
-        async with self._database.write() as connection:
-            done, pending, held, managed = await held_work.account_counts(connection, since)
-            if not self._brake.holds(Tally(done, max(1, pending), held, managed)):
-                return True
-            number = await held_work.hold_accounts(connection, account.user_id)
-        log.error("accounts_held", accounts=number, cure="scim-matrix approve accounts, or dismiss")
-        return False
-
-    async def _room(self, room_id: str) -> None:
-        """Carry out one turn of a room's plan, one change after the other."""
-        for action in plan(await self._due(room_id), self.users):
-            if self._stopping or self._resting_until > time.time():
-                return
-            # The identity provider may have changed its mind since the plan was made.
-            if not await pairs.is_as_planned(self._database.reader, action.pair):
-                continue
-            try:
-                await self._carry_out(action)
-            except (TokenError, UnavailableError) as error:
-                self._trip(error)
-                return
-            except (RefusedError, WithheldError) as error:
-                await self._refused(action, error)
-            else:
-                await self._done(action)
-
-    async def _due(self, room_id: str) -> list[Pair]:
-        """Return a turn's work in a room; removals only as far as the brake lets them."""
-        now = time.time()
-        due = await pairs.due(self._database.scanner, room_id, now, TURN)
-        if all(pair.granted or pair.approved for pair in due):
-            return due
-        # Counted and read in one transaction: what comes in between is counted next time.
-        async with self._database.write() as connection:
-            counts = await held_work.room_counts(connection, room_id, now - self._brake.window)
-            if not self._brake.holds(Tally(*counts)):
-                return await pairs.due(connection, room_id, now, TURN)
-            number = await held_work.hold_room(connection, room_id)
-            left = await pairs.due(connection, room_id, now, TURN)
-        log.error(
-            "removals_held",
-            room_id=room_id,
-            people=number,
-            cure=f"scim-matrix approve '{room_id}', or dismiss",
-        )
-        return left
-
-    async def _carry_out(self, action: Action) -> None:
-        """Ask the homeserver for one action."""
-        room_id, user_id = action.pair.room_id, action.pair.user_id
-        match action:
-            case Join():
-                await self._with_power(
-                    room_id, lambda: self._homeserver.force_join(room_id, user_id)
-                )
-            case Kick(reason=reason):
-                await self._with_power(
-                    room_id, lambda: self._homeserver.kick(room_id, user_id, reason)
-                )
-
-    async def _done(self, action: Action) -> None:
-        pair = action.pair
-        async with self._database.write() as connection:
-            match action:
-                case Spare():
-                    await pairs.forget(connection, pair.room_id, pair.user_id)
-                case Join():
-                    await pairs.settle_pair(connection, pair.room_id, pair.user_id, "join")
-                case Kick():
-                    await pairs.settle_pair(connection, pair.room_id, pair.user_id, "leave")
-            spared = isinstance(action, Spare)
-            await record.add(connection, _entry(action, "spared" if spared else "done"))
-        log.info(
-            {Join: "joined", Kick: "kicked", Spare: "removal_spared"}[type(action)],
-            room_id=pair.room_id,
-            user_id=pair.user_id,
-            group=pair.group_name,
-            request=pair.request,
-        )
-
-    async def _with_power(self, room_id: str, request: Any) -> None:
-        """Send a request; where the service lacks power in the room, take it and send again."""
-        try:
-            await request()
-        except TokenError:
-            raise
-        except RefusedError as error:
-            if error.status != 403 or error.errcode != "M_FORBIDDEN":
-                raise
-            log.info("taking_room_admin", room_id=room_id, because=str(error))
-            await self._homeserver.become_room_admin(room_id)
-            await request()
-
-    async def _refused(self, action: Action, error: RefusedError | WithheldError) -> None:
-        pair = action.pair
-        withheld = isinstance(error, WithheldError)
-        banned = pair.granted and isinstance(error, RefusedError) and error.errcode == "M_BAD_STATE"
-        log.warning(
-            "action_withheld" if withheld else "action_refused",
-            room_id=pair.room_id,
-            user_id=pair.user_id,
-            granted=pair.granted,
-            banned=banned,
-            error=str(error),
-            request=pair.request,
-        )
-        async with self._database.write() as connection:
-            outcome: record.Outcome = "dry_run" if withheld else "refused"
-            await record.add(connection, _entry(action, outcome, str(error)))
-            if banned:
-                await pairs.settle_pair(connection, pair.room_id, pair.user_id, "ban")
-            else:
-                await pairs.pair_failed(
-                    connection,
-                    pair.room_id,
-                    pair.user_id,
-                    str(error),
-                    time.time() + PERMANENT.delay(pair.attempts),
-                )
-
-
-def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:
-    pair = action.pair
-    return Entry(
-        "join" if isinstance(action, Join) else "kick",
-        outcome,
-        pair.user_id,
-        pair.room_id,
-        pair.group_name,
-        pair.request,
-        pair.approved,
-        detail,
-    )

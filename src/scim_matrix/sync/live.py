@@ -1,0 +1,139 @@
+"""Live drift: who comes and goes in mapped rooms, as it happens."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, cast
+
+import structlog
+
+from scim_matrix.matrix.errors import HomeserverError, RefusedError, UnavailableError
+from scim_matrix.matrix.homeserver import MEMBER, Homeserver, LiveEvent
+from scim_matrix.store import rooms
+from scim_matrix.store.database import Database
+from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
+from scim_matrix.sync.room_worker import RoomWorker
+
+log = structlog.get_logger(__name__)
+
+
+class LiveDrift:
+    """Follows the rooms that the service itself is in, and has differences put right.
+
+    Rooms it is not in, and whatever is missed, are left to the comparison at intervals.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        worker: RoomWorker,
+        on_self_leave: Literal["rejoin", "respect"],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._homeserver = homeserver
+        self._worker = worker
+        self._respected = on_self_leave == "respect"
+        self._wake = wake
+        self._since: str | None = None
+        self._followed: frozenset[str] = frozenset()
+        self._filter = ""
+        self.works = False
+
+    async def begin(self) -> None:
+        """Note where to go on from, before rooms are compared: nothing is missed in between."""
+        if self._since is None:
+            self._since = await self._homeserver.live_position()
+
+    async def run(self) -> None:
+        """Follow until cancelled; without an answer, try again later and say so once."""
+        attempts = 0
+        while True:
+            try:
+                await self._follow()
+                attempts = 0
+            except (HomeserverError, OSError, sqlite3.Error) as error:
+                if self.works or attempts == 0:
+                    log.warning("live_drift_stopped", error=str(error), instead="the interval")
+                self.works = False
+                later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
+                asked = error.retry_after if isinstance(error, UnavailableError) else None
+                await asyncio.sleep(asked or later.delay(attempts))
+                attempts += 1
+
+    async def _follow(self) -> None:
+        """Wait once for something to happen, or for the map to open other rooms."""
+        await self.begin()
+        self._worker.others_opened.clear()
+        followed = frozenset(await rooms.mapped(self._database.scanner))
+        if followed != self._followed and followed:
+            self._filter = await self._homeserver.upload_filter(sorted(followed))
+        self._followed = followed
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._worker.others_opened.wait())]
+        if followed:
+            assert self._since is not None
+            waits.append(asyncio.create_task(self._homeserver.sync(self._filter, self._since)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                if not wait.done():
+                    wait.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await wait
+        if followed and not waits[1].cancelled():
+            self._since, events, gaps = waits[1].result()
+            self._worker.observed.difference_update(gaps)
+            await self._apply(events)
+            if gaps:
+                self._wake()
+            if not self.works:
+                log.info("live_drift_followed", rooms=len(followed))
+            self.works = True
+
+    async def _apply(self, events: Iterable[LiveEvent]) -> None:
+        """Take events for what they say of rooms; what the service did itself is known."""
+        latest = {(e.room_id, e.type, e.state_key): e for e in events}
+        for event in latest.values():
+            if event.sender == self._homeserver.user_id:
+                continue
+            if event.type == MEMBER:
+                changed = await self._member(event)
+            else:
+                spaces = await rooms.spaces_of(self._database.scanner, event.room_id)
+                self._worker.observed.difference_update([event.room_id, *spaces])
+                changed = True
+            if changed:
+                self._wake()
+
+    async def _member(self, event: LiveEvent) -> bool:
+        user_id = event.state_key
+        if (
+            user_id is None
+            or user_id == self._homeserver.user_id
+            or event.membership not in ("join", "leave", "ban")
+        ):
+            return False
+        if await rooms.is_known(self._database.reader, event.room_id, user_id, event.membership):
+            return False
+        protection = await self._worker.protection()
+        async with self._database.write() as connection:
+            changed = await rooms.noted(
+                connection,
+                event.room_id,
+                user_id,
+                cast("Literal['join', 'leave', 'ban']", event.membership),
+                protected=protection.protects(user_id),
+                respected=self._respected and event.sender == user_id,
+            )
+        if changed:
+            log.info(
+                "membership_seen",
+                room_id=event.room_id,
+                user_id=user_id,
+                membership=event.membership,
+                by_themselves=event.sender == user_id,
+            )
+        return changed
