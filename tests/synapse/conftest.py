@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from scim_matrix.demo.service import ScimClient, Service
-from scim_matrix.demo.synapse import Synapse, User, running
+from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User, running
 from tests.conftest import eventually
 
 _numbers = itertools.count(1)
@@ -99,3 +99,34 @@ async def settled(client: ScimClient) -> None:
         lambda: ready(client),
         lambda s: s["ready"] and not (s["work"]["pendingPairs"] or s["work"]["pendingAccounts"]),
     )
+
+
+async def group_of(
+    idp: ScimClient, *names: str, key: str = "g", name: str = "G"
+) -> tuple[str, dict[str, str]]:
+    """Create users and a group of them; return the group's SCIM id and theirs by name."""
+    people = {person: await idp.create_user(person) for person in names}
+    return await idp.create_group(name, list(people.values()), externalId=key), people
+
+
+async def follows(client: ScimClient) -> None:
+    """Wait until the service sees changes made by hand as they happen."""
+    await eventually(lambda: ready(client), lambda s: s["homeserver"].get("liveDrift"))
+
+
+async def levels(admin: User, room_id: str) -> dict[str, int]:
+    """Return the power levels that are set in a room, by localpart, the service's left out."""
+    path = f"/_matrix/client/v3/rooms/{room_id}/state/m.room.power_levels"
+    users = (await admin.call("GET", path))["users"]
+    return {u[1:].split(":")[0]: n for u, n in users.items() if u != admin.user_id}
+
+
+def mxid(name: str) -> str:
+    """Return the user ID of a localpart."""
+    return f"@{name}:{SERVER_NAME}"
+
+
+async def signed_in(admin: User, name: str) -> User:
+    """Return somebody whom the service created, signed in (admin API, Login as a user)."""
+    answer = await admin.call("POST", f"/_synapse/admin/v1/users/{mxid(name)}/login", {})
+    return User(admin.url, mxid(name), answer["access_token"])
