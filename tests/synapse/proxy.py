@@ -1,7 +1,8 @@
 """A socket between the service and Synapse: counts requests, injects faults on demand."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -18,8 +19,14 @@ class Proxy:
     upstream: str
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    # When each request came (seconds of the event loop's clock).
+    moments: list[float] = field(default_factory=list)
     fault: Fault = lambda method, path: None
     lost: Callable[[str, str], bool] = lambda method, path: False
+    # What to wait for before a request is passed on.
+    delay: Callable[[str, str], Awaitable[None]] | None = None
+    # Nothing answers: connections are cut as soon as something is asked.
+    dark: bool = False
 
     @property
     def asked(self) -> list[tuple[str, str]]:
@@ -29,6 +36,13 @@ class Proxy:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward one request."""
         self.requests.append((request.method, request.raw_path))
+        self.moments.append(asyncio.get_running_loop().time())
+        if self.dark:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if self.delay is not None:
+            await self.delay(request.method, request.raw_path)
         if (answer := self.fault(request.method, request.raw_path)) is not None:
             return answer
         headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}

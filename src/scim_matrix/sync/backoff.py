@@ -18,5 +18,7 @@ class Backoff:
 
 
 TRANSIENT = Backoff()
+# A homeserver that is not there: missed little once it is back.
+BREAKER = Backoff(longest=15.0)
 # What only a person or a change elsewhere can mend.
 PERMANENT = Backoff(first=60.0, longest=3600.0)

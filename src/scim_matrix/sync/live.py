@@ -12,7 +12,7 @@ from scim_matrix.matrix.errors import HomeserverError, RefusedError, Unavailable
 from scim_matrix.matrix.homeserver import MEMBER, Homeserver, LiveEvent
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Database
-from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
+from scim_matrix.sync.backoff import BREAKER, PERMANENT
 from scim_matrix.sync.room_worker import RoomWorker
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class LiveDrift:
                 if self.works or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
                 self.works = False
-                later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
+                later = PERMANENT if isinstance(error, RefusedError) else BREAKER
                 asked = error.retry_after if isinstance(error, UnavailableError) else None
                 await asyncio.sleep(asked or later.delay(attempts))
                 attempts += 1

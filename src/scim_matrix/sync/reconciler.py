@@ -26,7 +26,7 @@ from scim_matrix.store import accounts, pairs, record, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.accounts import AccountPolicy
-from scim_matrix.sync.backoff import TRANSIENT
+from scim_matrix.sync.backoff import BREAKER, TRANSIENT
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.room_worker import RoomPolicy, RoomWorker
 
@@ -103,7 +103,8 @@ class Reconciler:
         self._slots = float(pace.concurrency)
         self._resting_until = 0.0
         self._failures = 0
-        self._doubt = False
+        # Answers in a row that said nothing: one may be about a single room, two are doubt.
+        self._silent = 0
         self.state = HomeserverState()
 
     @property
@@ -131,6 +132,7 @@ class Reconciler:
         """Work until `stop`; returns once the actions in flight are recorded."""
         try:
             while not self._stopping:
+                await self._rest()
                 self._wake.clear()
                 try:
                     await self._round()
@@ -143,8 +145,6 @@ class Reconciler:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(await self._pause()):
                         await self._wake.wait()
-                if self._resting_until > time.time() and not self._stopping:
-                    await self._rest()
         finally:
             await self._drain()
 
@@ -229,7 +229,6 @@ class Reconciler:
             # Whatever was committed since may be smaller and newer than what is left here.
             return (
                 not self._stopping
-                and not self._doubt
                 and self._resting_until <= time.time()
                 and commits == self._commits
             )
@@ -271,6 +270,7 @@ class Reconciler:
             return
         error = task.exception()
         if error is None:
+            self._silent = 0
             self._ailing.pop(job.key, None)
             self._slots = min(float(self._pace.concurrency), self._slots + 1 / self._slots)
             return
@@ -282,19 +282,21 @@ class Reconciler:
         if isinstance(error, UnavailableError):
             log.warning("no_usable_answer", what=job.key, error=str(error))
             self._slots = max(1.0, self._slots / 2)
-            self._doubt = True
+            self._silent += 1
+            if self._silent > 1:
+                self._resting_until = max(self._resting_until, time.time() + BREAKER.delay(1))
         else:
             log.error("action_failed", what=job.key, error=repr(error), exc_info=error)
 
     # -- The homeserver ---------------------------------------------------
 
     async def _be_sure_of_the_homeserver(self) -> None:
-        """Before any work, and after an answer that said nothing, ask whether it is there."""
+        """Before any work, and where answers said nothing, ask whether it is there."""
         if self.state.condition != "ready":
             await self._meet()
-        elif self._doubt:
+        elif self._silent > 1:
             await self._homeserver.server_version()
-        self._doubt = False
+            self._silent = 0
         self._failures = 0
 
     async def _meet(self) -> None:
@@ -330,7 +332,7 @@ class Reconciler:
         if isinstance(error, UnavailableError) and error.retry_after is not None:
             delay = error.retry_after
         else:
-            delay = TRANSIENT.delay(self._failures)
+            delay = BREAKER.delay(self._failures)
         self._failures += 1
         self._resting_until = max(self._resting_until, time.time() + delay)
         if isinstance(error, RateLimitedError):
