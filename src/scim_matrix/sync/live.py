@@ -31,16 +31,20 @@ class LiveDrift:
         worker: RoomWorker,
         on_self_leave: Literal["rejoin", "respect"],
         wake: Callable[[], None],
+        doubt: Callable[[], None],
     ) -> None:
         self._database = database
         self._homeserver = homeserver
         self._worker = worker
         self._respected = on_self_leave == "respect"
         self._wake = wake
+        self._doubt = doubt
         self._since: str | None = None
         self._followed: frozenset[str] = frozenset()
         self._filter = ""
         self.works = False
+        # Set while the homeserver is there: the breaker is the reconciler's.
+        self.homeserver_ready = asyncio.Event()
 
     async def begin(self) -> None:
         """Note where to go on from, before rooms are compared: nothing is missed in between."""
@@ -51,6 +55,7 @@ class LiveDrift:
         """Follow until cancelled; without an answer, try again later and say so once."""
         attempts = 0
         while True:
+            await self.homeserver_ready.wait()
             try:
                 await self._follow()
                 attempts = 0
@@ -59,8 +64,11 @@ class LiveDrift:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
                 self.works = False
                 later = PERMANENT if isinstance(error, RefusedError) else BREAKER
-                asked = error.retry_after if isinstance(error, UnavailableError) else None
-                await asyncio.sleep(asked or later.delay(attempts))
+                asked = None
+                if isinstance(error, UnavailableError):
+                    asked = error.retry_after
+                    self._doubt()
+                await asyncio.sleep(asked or later.delay(attempts + 1))
                 attempts += 1
 
     async def _follow(self) -> None:

@@ -88,7 +88,7 @@ class Reconciler:
         self._rooms = RoomWorker(database, homeserver, room_policy)
         self._accounts = AccountWorker(database, homeserver, account_policy, room_policy.brake)
         self._live = LiveDrift(
-            database, homeserver, self._rooms, room_policy.on_self_leave, self.wake
+            database, homeserver, self._rooms, room_policy.on_self_leave, self.wake, self._doubt
         )
         self._following: asyncio.Task[None] | None = None
         self._pace = pace
@@ -115,6 +115,11 @@ class Reconciler:
     def wake(self) -> None:
         """Look for work now: something was committed."""
         self._commits += 1
+        self._wake.set()
+
+    def _doubt(self) -> None:
+        """Ask whether the homeserver is there before anything else is done."""
+        self._silent = 2
         self._wake.set()
 
     def compare(self) -> None:
@@ -316,6 +321,7 @@ class Reconciler:
             await self._live.begin()
         if self._following is None:
             self._following = asyncio.create_task(self._live.run(), name="live drift")
+        self._live.homeserver_ready.set()
         self.state = HomeserverState(
             "ready", "answers; the token is an admin's", version, delegated
         )
@@ -342,6 +348,7 @@ class Reconciler:
         condition: Literal["down", "refused"] = (
             "refused" if isinstance(error, RefusedError) else "down"
         )
+        self._live.homeserver_ready.clear()
         if self.state.condition != condition:
             log.warning("homeserver_" + condition, error=str(error))
         self.state = HomeserverState(condition, str(error), self.state.version)
