@@ -63,7 +63,7 @@ async def due(connection: aiosqlite.Connection, room_id: str, now: float, limit:
     found = await connection.execute_fetchall(
         f"{_PAIR} WHERE {_PAIR_WORK} AND p.room_id = ? AND p.next_try <= ? AND {_STARTABLE}"
         f" AND {_USABLE}"
-        " ORDER BY p.granted, p.since DESC LIMIT ?",
+        " ORDER BY p.granted, p.since DESC, p.user_id LIMIT ?",
         (room_id, now, limit),
     )
     return [_pair(row) for row in found]

@@ -140,8 +140,10 @@ async def observe(
     return [user_id for (user_id,) in missing]
 
 
-def _excluding(room_id: str, protected: Iterable[str]) -> list[Statement]:
+def _excluding(room_id: str, protected: Iterable[str], only: str | None = None) -> list[Statement]:
     """Return the statements that make removals of strangers in a room that is to hold no others.
+
+    Of all of them, or of `only` one.
 
     Only where somebody is granted the room: before the identity provider has sent its groups
     everybody would be a stranger.
@@ -149,9 +151,9 @@ def _excluding(room_id: str, protected: Iterable[str]) -> list[Statement]:
     condition = (
         f"EXISTS (SELECT 1 FROM ({grants.ROOMS}) WHERE room_id = ?1 AND exclusive)"
         " AND EXISTS (SELECT 1 FROM pair WHERE room_id = ?1 AND granted)"
-        " AND user_id NOT IN (SELECT value FROM json_each(?2))"
+        " AND user_id NOT IN (SELECT value FROM json_each(?2)) AND (?3 IS NULL OR user_id = ?3)"
     )
-    values = (room_id, orjson.dumps(list(protected)).decode())
+    values = (room_id, orjson.dumps(list(protected)).decode(), only)
     return [
         (
             "INSERT INTO pair (room_id, user_id, granted, membership, request, since)"
@@ -257,7 +259,7 @@ async def noted(
     await together(
         connection,
         ("INSERT INTO stranger (room_id, user_id) VALUES (?, ?)", (room_id, user_id)),
-        *_excluding(room_id, [user_id] if protected else []),
+        *_excluding(room_id, [user_id] if protected else [], user_id),
     )
     return True
 
