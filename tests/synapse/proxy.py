@@ -19,6 +19,7 @@ class Proxy:
     upstream: str
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
     # When each request came (seconds of the event loop's clock).
     moments: list[float] = field(default_factory=list)
     fault: Fault = lambda method, path: None
@@ -56,6 +57,7 @@ class Proxy:
             ) as upstream,
         ):
             body = await upstream.read()
+            self.statuses.append(upstream.status)
             if self.lost(request.method, request.raw_path):
                 assert request.transport is not None
                 request.transport.abort()

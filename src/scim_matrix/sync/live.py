@@ -17,6 +17,9 @@ from scim_matrix.sync.room_worker import RoomWorker
 
 log = structlog.get_logger(__name__)
 
+# Between two answers (seconds): the service's own joins must not cost a request each.
+PAUSE = 2.0
+
 
 class LiveDrift:
     """Follows the rooms that the service itself is in, and has differences put right.
@@ -59,6 +62,7 @@ class LiveDrift:
             try:
                 await self._follow()
                 attempts = 0
+                await asyncio.sleep(PAUSE)
             except (HomeserverError, OSError, sqlite3.Error) as error:
                 if self.works or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
