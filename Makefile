@@ -15,6 +15,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m scripts.settings_table --check
 
 chaos: $(STAMP)
 	$(BIN)/python scripts/chaos.py

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Mapping
 
 import structlog
 from aiohttp import web
@@ -12,6 +13,9 @@ from scim_matrix.config import Settings
 from scim_matrix.groupmap import GroupMapError
 from scim_matrix.matrix.homeserver import Homeserver
 from scim_matrix.ops.health import Probes
+from scim_matrix.ops.metrics import Metrics
+from scim_matrix.ops.systemd import Systemd, passed_sockets
+from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
@@ -84,12 +88,19 @@ MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
 
 def make_app(settings: Settings) -> web.Application:
     """Return the application; database and homeserver are opened when it starts."""
-    app = web.Application(client_max_size=settings.max_body_bytes)
-    app.cleanup_ctx.append(lambda app: _run(app, settings))
+    metrics = Metrics()
+    app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[metrics.middleware])
+    app.on_response_prepare.append(_add_headers)
+    app.cleanup_ctx.append(lambda app: _run(app, settings, metrics))
     return app
 
 
-async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
+async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.headers.setdefault("Cache-Control", "no-store")
+
+
+async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings.data_dir)
         stack.push_async_callback(database.close)
@@ -98,6 +109,7 @@ async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
             settings.matrix_admin_user_id,
             settings.matrix_admin_token.get_secret_value(),
             dry_run=settings.dry_run,
+            tracing=[metrics.tracing()],
         )
         stack.push_async_callback(homeserver.close)
         users = Policy(settings.matrix_admin_user_id, settings.protected_users)
@@ -126,6 +138,11 @@ async def _run(app: web.Application, settings: Settings) -> AsyncIterator[None]:
         await keeper.reload()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
         _add_routes(app, settings, database, reconciler)
+
+        async def show(request: web.Request) -> web.Response:
+            return await metrics.show(database, ready=reconciler.state.condition == "ready")
+
+        app.router.add_get("/metrics", show)
         loop = asyncio.create_task(reconciler.run(), name="reconciler")
         loop.add_done_callback(_reconciler_ended)
         watch = asyncio.create_task(keeper.watch(), name="group map")
@@ -160,6 +177,7 @@ def _add_routes(
         settings.webhook_secrets,
         settings.public_url,
         reconciler.wake,
+        Attempts(settings.trusted_proxies),
     )
     probes = Probes(database, reconciler)
     app.router.add_get("/healthz", probes.healthz)
@@ -168,8 +186,11 @@ def _add_routes(
     app.router.add_route("*", PREFIX + "/{path:.*}", endpoint.handle)
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish."""
+async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish.
+
+    `environment` is where systemd leaves its socket, watchdog and passed listeners.
+    """
     app = make_app(settings)
     runner = web.AppRunner(
         app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None, max_line_size=MAX_REQUEST_LINE
@@ -178,21 +199,67 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    systemd = Systemd(environment)
+    tls = _tls(settings)
     await runner.setup()
+    beat = asyncio.create_task(systemd.beat(lambda: _status(app[RECONCILER])), name="systemd")
     try:
-        keeper = app[MAP_KEEPER]
         reloads: set[asyncio.Task[None]] = set()
 
-        def reload() -> None:
-            reloads.add(task := asyncio.create_task(keeper.reload()))
+        async def reload() -> None:
+            systemd.reloading()
+            await app[MAP_KEEPER].reload()
+            if tls is not None:
+                _load_certificate(tls, settings)
+            systemd.notify("READY=1")
+
+        def hang_up() -> None:
+            reloads.add(task := asyncio.create_task(reload()))
             task.add_done_callback(reloads.discard)
 
-        loop.add_signal_handler(signal.SIGHUP, reload)
-        site = web.TCPSite(runner, settings.listen_host, settings.listen_port)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        log.info("listening", host=host, port=port)
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        sites: list[web.BaseSite] = [
+            web.SockSite(runner, passed, ssl_context=tls) for passed in passed_sockets(environment)
+        ]
+        if not sites:
+            sites = [
+                web.TCPSite(runner, settings.listen_host, settings.listen_port, ssl_context=tls)
+            ]
+        for site in sites:
+            await site.start()
+        for address in runner.addresses:
+            log.info("listening", address=address)
+        systemd.notify("READY=1")
         await stop.wait()
         log.info("stopping")
+        systemd.notify("STOPPING=1", "STATUS=finishing what is in flight")
     finally:
+        beat.cancel()
+        await asyncio.gather(beat, return_exceptions=True)
         await runner.cleanup()
+
+
+def _status(reconciler: Reconciler) -> str:
+    """Return one line for `systemctl status`."""
+    return f"homeserver {reconciler.state.condition}: {reconciler.working} at work"
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
+    """Use a renewed certificate for new connections; a broken one is reported."""
+    if settings.tls_cert_file is None:
+        return
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        log.error("certificate_refused", error=str(error), in_force="the former one")  # noqa: TRY400
+    else:
+        log.info("certificate_loaded")

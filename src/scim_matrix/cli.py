@@ -53,7 +53,7 @@ def serve() -> None:
     if ignored:
         click.echo(f"warning: {', '.join(ignored)} have no effect any more", err=True)
     try:
-        asyncio.run(run_service(settings))
+        asyncio.run(run_service(settings, variables))
     except (DatabaseTooNewError, DatabaseUnusableError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     HttpUrl,
+    IPvAnyNetwork,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -63,44 +65,153 @@ def _url(value: str) -> str:
 Url = Annotated[str, AfterValidator(_url)]
 
 
+def _about(text: str, default: str | None = None) -> Any:
+    """Say what a setting means, and its default where the value itself does not tell."""
+    return Field(description=text, json_schema_extra={"told_default": default})
+
+
 class Settings(BaseModel):
     """What the service runs with; the field names are the environment's, in lower case."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    webhook_secret: Annotated[
+        SecretStr, _about("bearer secrets, separated by blanks (several while rotating)")
+    ]
+    matrix_url: Annotated[Url, _about("the homeserver's client and admin API")]
+    matrix_server_name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9.:\[\]-]+$"),
+        _about("the part after the colon of its user IDs"),
+    ]
+    matrix_admin_user_id: Annotated[
+        str, Field(pattern=r"^@[^:]+:.+$"), _about("a server admin of its own for this service")
+    ]
+    matrix_admin_token: Annotated[SecretStr, _about("that user's access token")]
+    idp_name: Annotated[
+        str,
+        Field(min_length=1),
+        _about("the identity provider as Synapse's admin API names it, e.g. `oidc-authentik`"),
+    ]
+    data_dir: Annotated[Path, _about("where the database lives")]
+    idp_group_to_room: Annotated[
+        tuple[groupmap.Mapping, ...], _about("the group map", default="`{}`")
+    ] = ()
+    group_map_file: Annotated[
+        Path | None, _about("the same in a file, read again when it changes and on SIGHUP")
+    ] = None
+    sso_subject_attribute: Annotated[
+        str, _about("which attribute is the SSO subject: `externalId`, `id`, `userName` or a path")
+    ] = "externalId"
+    localpart_template: Annotated[
+        str | None,
+        AfterValidator(_template),
+        _about(
+            "how accounts are named, e.g. `{externalId}`; fields `userName`, `externalId`, `email`",
+            default="`userName` up to `@`",
+        ),
+    ] = None
+    adopt_existing_accounts: Annotated[
+        bool, _about("whether existing accounts that are not linked may be used")
+    ] = False
+    on_disable: Annotated[
+        OnDisable,
+        BeforeValidator(_lower),
+        _about(
+            "what `active: false` does to an account: `lock`, `suspend`, `deactivate`, `erase` or"
+            " `nothing`"
+        ),
+    ] = "lock"
+    on_delete: Annotated[
+        OnDisable, BeforeValidator(_lower), _about("the same for DELETE, after `DELETE_GRACE`")
+    ] = "deactivate"
+    delete_grace: Annotated[
+        int,
+        BeforeValidator(_seconds),
+        Field(ge=0),
+        _about("from DELETE to `ON_DELETE`: until then the account is locked", default="`7d`"),
+    ] = 7 * 86400
+    protected_users: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_words),
+        _about("glob patterns of user IDs never locked, renamed, demoted or kicked"),
+    ] = ()
+    reconcile_interval: Annotated[
+        int,
+        BeforeValidator(_seconds),
+        Field(ge=1),
+        _about("how often every mapped room is compared with the homeserver", default="`1h`"),
+    ] = 3600
+    on_self_leave: Annotated[
+        Literal["rejoin", "respect"],
+        BeforeValidator(_lower),
+        _about(
+            "people who leave a granted room by themselves: `rejoin`, or `respect` until it is"
+            " granted anew"
+        ),
+    ] = "rejoin"
+    removal_limit_percent: Annotated[
+        int,
+        Field(ge=0, le=100),
+        _about(
+            "the brake: where a room would lose more than this share of its people and more than"
+            " `REMOVAL_LIMIT_COUNT` of them, the removals wait for a human; likewise locks and"
+            " deactivations over all accounts"
+        ),
+    ] = 30
+    removal_limit_count: Annotated[int, Field(ge=0), _about("the brake's other limit, people")] = 10
+    removal_window: Annotated[
+        int,
+        BeforeValidator(_seconds),
+        Field(ge=1),
+        _about("the time over which the brake counts", default="`1h`"),
+    ] = 3600
+    dry_run: Annotated[
+        bool, _about("do everything but change the homeserver, and record what would be done")
+    ] = False
+    record_keep: Annotated[
+        int,
+        BeforeValidator(_seconds),
+        Field(ge=3600),
+        _about("how long the record of actions is kept", default="`365d`"),
+    ] = 365 * 86400
+    lift_rate_limit: Annotated[
+        bool, _about("lift the service account's message rate limit in Synapse (kicks need it)")
+    ] = True
+    matrix_concurrency: Annotated[
+        int,
+        Field(ge=1, le=64),
+        _about(
+            "rooms and accounts worked on at a time; fewer while the homeserver is slow or limits"
+        ),
+    ] = 4
+    listen_host: Annotated[str, _about("the address to listen on")] = "127.0.0.1"
+    listen_port: Annotated[int, Field(ge=0, le=65535), _about("the port to listen on")] = 5000
+    public_url: Annotated[
+        Url | None,
+        _about("the service's own address in `meta.location`", default="from the request"),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[IPvAnyNetwork, ...],
+        BeforeValidator(_words),
+        _about("networks of proxies whose `X-Forwarded-For` is believed, e.g. `10.0.0.0/8 ::1`"),
+    ] = ()
+    tls_cert_file: Annotated[
+        Path | None, _about("serve TLS with this chain (PEM), read again on SIGHUP")
+    ] = None
+    tls_key_file: Annotated[Path | None, _about("and with this key")] = None
+    max_body_bytes: Annotated[
+        int, Field(ge=1024), _about("larger requests get 413", default="32 MiB")
+    ] = 32 * 1024 * 1024
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+        Literal["debug", "info", "warning", "error", "critical"],
+        BeforeValidator(_lower),
+        _about("the least severity that is logged"),
     ] = "info"
-    log_format: Literal["console", "json"] | None = None
-    listen_host: str = "127.0.0.1"
-    listen_port: Annotated[int, Field(ge=0, le=65535)] = 5000
-    public_url: Url | None = None
-    webhook_secret: SecretStr
-    matrix_url: Url
-    matrix_server_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]+$")]
-    matrix_admin_user_id: Annotated[str, Field(pattern=r"^@[^:]+:.+$")]
-    matrix_admin_token: SecretStr
-    idp_name: Annotated[str, Field(min_length=1)]
-    idp_group_to_room: tuple[groupmap.Mapping, ...] = ()
-    group_map_file: Path | None = None
-    data_dir: Path
-    sso_subject_attribute: str = "externalId"
-    localpart_template: Annotated[str, AfterValidator(_template)] | None = None
-    adopt_existing_accounts: bool = False
-    on_disable: Annotated[OnDisable, BeforeValidator(_lower)] = "lock"
-    on_delete: Annotated[OnDisable, BeforeValidator(_lower)] = "deactivate"
-    delete_grace: Annotated[int, BeforeValidator(_seconds), Field(ge=0)] = 7 * 86400
-    protected_users: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
-    reconcile_interval: Annotated[int, BeforeValidator(_seconds), Field(ge=1)] = 3600
-    on_self_leave: Annotated[Literal["rejoin", "respect"], BeforeValidator(_lower)] = "rejoin"
-    removal_limit_percent: Annotated[int, Field(ge=0, le=100)] = 30
-    removal_limit_count: Annotated[int, Field(ge=0)] = 10
-    removal_window: Annotated[int, BeforeValidator(_seconds), Field(ge=1)] = 3600
-    dry_run: bool = False
-    record_keep: Annotated[int, BeforeValidator(_seconds), Field(ge=3600)] = 365 * 86400
-    lift_rate_limit: bool = True
-    matrix_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    log_format: Annotated[
+        Literal["console", "json"] | None,
+        _about("`console` or `json`", default="`console` on a terminal, else `json`"),
+    ] = None
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
@@ -133,6 +244,15 @@ class Settings(BaseModel):
             problems.append("WEBHOOK_SECRET: must hold at least one secret")
         if not settings.matrix_admin_user_id.endswith(f":{settings.matrix_server_name}"):
             problems.append("MATRIX_ADMIN_USER_ID: must be a user of MATRIX_SERVER_NAME")
+        if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+            problems.append("TLS_CERT_FILE: needs TLS_KEY_FILE, and the other way round")
+        elif settings.tls_cert_file is not None:
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                    settings.tls_cert_file, settings.tls_key_file
+                )
+            except (OSError, ssl.SSLError) as error:
+                problems.append(f"TLS_CERT_FILE: cannot be used with TLS_KEY_FILE: {error}")
         try:
             settings.group_map()
         except groupmap.GroupMapError as error:
@@ -179,6 +299,22 @@ def _reason(error: Any) -> str:
         return f"is not set (needed; set {name}{secret})"
     message = str(error["msg"])
     return message.removeprefix("Value error, ")
+
+
+def table() -> str:
+    """Return the settings as a Markdown table."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        told = extra.get("told_default") if isinstance(extra, dict) else None
+        if field.is_required():
+            told = "needed"
+        elif told is None:
+            value = field.default
+            told = "" if value is None or value == () else f"`{str(value).lower()}`"
+            told = f"`{value}`" if isinstance(value, str) else told
+        rows.append(f"| `{name.upper()}` | {told} | {field.description} |")
+    return "\n".join(rows)
 
 
 def environment() -> dict[str, str]:

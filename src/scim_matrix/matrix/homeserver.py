@@ -60,7 +60,15 @@ class Homeserver:
         self._dry_run = dry_run
 
     @classmethod
-    def connect(cls, url: str, user_id: str, token: str, *, dry_run: bool = False) -> Self:
+    def connect(
+        cls,
+        url: str,
+        user_id: str,
+        token: str,
+        *,
+        dry_run: bool = False,
+        tracing: Sequence[aiohttp.TraceConfig] = (),
+    ) -> Self:
         """Return a homeserver at `url`; no request is sent yet. Needs a running event loop."""
         config = nio.AsyncClientConfig(
             max_timeouts=0, max_limit_exceeded=0, request_timeout=REQUEST_TIMEOUT
@@ -68,7 +76,7 @@ class Homeserver:
         client = nio.AsyncClient(url.rstrip("/"), user_id, config=config)
         client.access_token = token
         client.user_id = user_id
-        client.client_session = aiohttp.ClientSession()
+        client.client_session = aiohttp.ClientSession(trace_configs=list(tracing))
         return cls(client, dry_run=dry_run)
 
     async def close(self) -> None:

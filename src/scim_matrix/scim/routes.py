@@ -2,7 +2,9 @@
 
 import asyncio
 import hmac
+import math
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,15 +17,20 @@ from scim2_server.requests import ScimRequest
 from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
 
 from scim_matrix.scim import answers
+from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.incoming import Incoming, Reader
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import Handler, Service
 from scim_matrix.scim.storage import RequestStorage
 from scim_matrix.store.database import Database
 
+log = structlog.get_logger(__name__)
+
 PREFIX = "/scim/v2"
 # Reading a body of this size keeps the event loop for about a millisecond.
 _LARGE_BODY = 64 * 1024
+# A client that sends its body more slowly than this (seconds) is cut off.
+_BODY_SECONDS = 60.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -41,6 +48,7 @@ class ScimEndpoint:
         secrets: Sequence[str],
         public_url: str | None,
         committed: Callable[[], None],
+        attempts: Attempts,
     ) -> None:
         self._database = database
         self._provider = provider
@@ -48,6 +56,7 @@ class ScimEndpoint:
         self._secrets = [s.encode() for s in secrets]
         self._public_url = public_url
         self._committed = committed
+        self._attempts = attempts
         self._service = Service(provider, secret=secrets[0])
         self._reader = Reader(provider)
 
@@ -59,15 +68,31 @@ class ScimEndpoint:
         """
         sent = request.headers.get("X-Request-ID", "")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex[:16]
+        start = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request=request_id):
             answer = await self._answered(request, request_id)
+            log.info(
+                "scim_request",
+                method=request.method,
+                path=request.path,
+                status=answer.status,
+                milliseconds=round((time.perf_counter() - start) * 1000, 1),
+            )
         answer.headers["X-Request-ID"] = request_id
         return answer
 
     async def _answered(self, request: web.Request, request_id: str) -> web.StreamResponse:
+        address = self._attempts.address(request.remote, request.headers.get("X-Forwarded-For"))
+        if (wait := self._attempts.wait(address)) is not None:
+            log.warning("too_many_failures", address=address)
+            refusal = _error(429, "too many requests without the right bearer secret")
+            refusal.headers["Retry-After"] = str(math.ceil(wait))
+            return refusal
         try:
-            self._authorize(request)
+            self._authorize(request, address)
             return await self._serve(request, request_id)
+        except TimeoutError:
+            return _error(408, "the body did not arrive in time")
         except web.HTTPRequestEntityTooLarge:
             return _error(413, "the body is larger than MAX_BODY_BYTES")
         except Exception as error:  # noqa: BLE001 - logged there, and still answered as SCIM
@@ -76,12 +101,13 @@ class ScimEndpoint:
                 answer.headers["Retry-After"] = "30"
             return _answer(answer)
 
-    def _authorize(self, request: web.Request) -> None:
+    def _authorize(self, request: web.Request, address: str) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         sent = token.strip().encode("utf-8", "surrogateescape")
         # Every secret is compared, so that the time says nothing about which one matched.
         matches = [hmac.compare_digest(sent, secret) for secret in self._secrets]
         if scheme.lower() != "bearer" or not any(matches):
+            self._attempts.failed(address)
             raise UnauthorizedException(detail="the bearer secret is missing or wrong")
 
     async def _serve(self, request: web.Request, request_id: str) -> web.StreamResponse:
@@ -116,7 +142,8 @@ class ScimEndpoint:
         size = request.content_length or 0
         if size > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, size)
-        body = await request.read()
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.read()
         read = self._reader.read
         sent = (
             request.method,
@@ -136,10 +163,8 @@ def _answer(answer: ScimResponse) -> web.Response:
     return web.Response(status=int(answer.status), body=body, headers=answer.headers)
 
 
-def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
+def _error(status: int, detail: str) -> web.Response:
     body = Error(status=status, detail=detail).model_dump()
     return web.Response(
-        status=status,
-        body=orjson.dumps(body),
-        headers={"Content-Type": SCIM_MEDIA_TYPE, **(headers or {})},
+        status=status, body=orjson.dumps(body), headers={"Content-Type": SCIM_MEDIA_TYPE}
     )

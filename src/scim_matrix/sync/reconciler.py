@@ -6,7 +6,7 @@ import random
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.store import accounts, pairs, record, rooms
+from scim_matrix.store import accounts, numbers, pairs, record, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.accounts import AccountPolicy
@@ -93,6 +93,7 @@ class Reconciler:
         self._following: asyncio.Task[None] | None = None
         self._pace = pace
         self._compare_at = 0.0
+        self._comparing = False
         self._prune_at = 0.0
         self._wake = asyncio.Event()
         self._commits = 0
@@ -111,6 +112,11 @@ class Reconciler:
     def follows_live(self) -> bool:
         """Whether changes made by hand are seen as they happen."""
         return self._live.works
+
+    @property
+    def working(self) -> int:
+        """How many rooms and accounts are being worked on."""
+        return len(self._running)
 
     def wake(self) -> None:
         """Look for work now: something was committed."""
@@ -212,6 +218,7 @@ class Reconciler:
             # Jittered, so that many services do not ask at once.
             self._compare_at = now + self._pace.compare_every * random.uniform(0.9, 1.1)
             self._rooms.observed.clear()
+            self._comparing = True
             if self._following is not None and self._following.done():
                 log.error("live_drift_failed", exc_info=self._following.exception())
                 self._following = asyncio.create_task(self._live.run(), name="live drift")
@@ -238,13 +245,15 @@ class Reconciler:
                 and commits == self._commits
             )
 
+        mapped = await rooms.mapped(reader)
+        await self._note_comparison(mapped)
         looks = [
             Job(room.reference, "look", partial(self._rooms.resolve, room))
             for room in await rooms.unresolved(reader, now)
         ]
         looks += [
             Job(room_id, "look", partial(self._rooms.observe, room_id))
-            for room_id in await rooms.mapped(reader)
+            for room_id in mapped
             if room_id not in self._rooms.observed and room_id not in with_work
         ]
         return {
@@ -262,6 +271,14 @@ class Reconciler:
                 for account in await accounts.due(reader, now, limit, busy)
             ],
         }
+
+    async def _note_comparison(self, mapped: Iterable[str]) -> None:
+        """Note when every mapped room has been compared."""
+        looking = any(lane == "look" for lane, _ in self._running.values())
+        if self._comparing and not looking and self._rooms.observed.issuperset(mapped):
+            self._comparing = False
+            async with self._database.write() as connection:
+                await numbers.happened(connection, "compared")
 
     def _start(self, job: Job) -> None:
         task = asyncio.create_task(job.work(), name=f"reconcile {job.key}")

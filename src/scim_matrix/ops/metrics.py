@@ -1,0 +1,238 @@
+"""Metrics for Prometheus: no label holds a name, an ID or an address."""
+
+import time
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics import Counter, Gauge, Histogram, Info
+
+from scim_matrix import __version__
+from scim_matrix.store import pairs
+from scim_matrix.store.database import Database
+from scim_matrix.store.numbers import Numbers, numbers
+
+# The only words of a path that become part of a label; anything else becomes "-".
+_WORDS = frozenset(
+    [
+        "scim",
+        "v1",
+        "v2",
+        "v3",
+        "Users",
+        "Groups",
+        "Bulk",
+        "Me",
+        "Schemas",
+        "ResourceTypes",
+        "ServiceProviderConfig",
+        ".search",
+        "healthz",
+        "readyz",
+        "metrics",
+        "console",
+        "_synapse",
+        "_matrix",
+        "admin",
+        "client",
+        "join",
+        "joined_members",
+        "rooms",
+        "members",
+        "kick",
+        "invite",
+        "state",
+        "sync",
+        "account",
+        "whoami",
+        "directory",
+        "room",
+        "createRoom",
+        "server_version",
+        "users",
+        "suspend",
+        "deactivate",
+        "override_ratelimit",
+        "make_room_admin",
+        "hierarchy",
+        "auth_providers",
+        "user",
+        "filter",
+        "login",
+        "logout",
+        "m.room.power_levels",
+        "m.room.create",
+        "m.space.child",
+        "m.space.parent",
+    ]
+)
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def endpoint(path: str) -> str:
+    """Return a path with everything but known words replaced."""
+    parts = [part if part in _WORDS else "-" for part in path.strip("/").split("/")[:8]]
+    return "/" + "/".join(parts)
+
+
+class _Snapshot:
+    """What the database says, as metric families, without keeping it."""
+
+    def __init__(self) -> None:
+        self.families: list[Any] = []
+
+    def collect(self) -> list[Any]:
+        return self.families
+
+
+class Metrics:
+    """Counts what is asked of the service and of the homeserver, and shows what there is."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "scim_matrix_requests",
+            "Requests answered",
+            ("route", "method", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "scim_matrix_request_seconds",
+            "Time to answer a request",
+            ("route", "method"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._sent = Counter(
+            "scim_matrix_homeserver_requests",
+            "Requests sent to the homeserver; outcome is the status, or error without an answer",
+            ("endpoint", "method", "outcome"),
+            registry=self._registry,
+        )
+        self._sent_seconds = Histogram(
+            "scim_matrix_homeserver_request_seconds",
+            "Time until the homeserver answered",
+            ("endpoint", "method"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._last_request = Gauge(
+            "scim_matrix_last_scim_request_timestamp_seconds",
+            "When the identity provider last sent a request that was let in, 0 for never",
+            registry=self._registry,
+        )
+        Info("scim_matrix_build", "Which version this is", registry=self._registry).info(
+            {"version": __version__}
+        )
+        self._snapshot = _Snapshot()
+        self._registry.register(self._snapshot)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count a request by route, method and status."""
+        start = time.perf_counter()
+        status = 500
+        try:
+            answer = await handler(request)
+            status = answer.status
+        except web.HTTPException as error:
+            status = error.status
+            raise
+        finally:
+            route = endpoint(request.path)
+            self._requests.labels(route, request.method, status).inc()
+            self._seconds.labels(route, request.method).observe(time.perf_counter() - start)
+        if request.path.startswith("/scim/") and status != 401:
+            self._last_request.set_to_current_time()
+        return answer
+
+    def tracing(self) -> aiohttp.TraceConfig:
+        """Return what counts the requests of an aiohttp session."""
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_start.append(_note_start)
+        tracing.on_request_end.append(self._ended)
+        tracing.on_request_exception.append(self._failed)
+        return tracing
+
+    async def _ended(
+        self,
+        session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        parameters: aiohttp.TraceRequestEndParams,
+    ) -> None:
+        self._note(context, parameters, str(parameters.response.status))
+
+    async def _failed(
+        self,
+        session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        parameters: aiohttp.TraceRequestExceptionParams,
+    ) -> None:
+        self._note(context, parameters, "error")
+
+    def _note(self, context: SimpleNamespace, parameters: Any, outcome: str) -> None:
+        where = endpoint(parameters.url.path)
+        self._sent.labels(where, parameters.method, outcome).inc()
+        taken = time.perf_counter() - context.start
+        self._sent_seconds.labels(where, parameters.method).observe(taken)
+
+    async def show(self, database: Database, *, ready: bool) -> web.Response:
+        """Return the answer to GET /metrics; `ready` says whether the homeserver is there."""
+        found = await numbers(database.scanner)
+        trouble = await pairs.trouble(database.scanner)
+        self._snapshot.families = _families(found, trouble, ready=ready)
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+
+async def _note_start(
+    session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    parameters: aiohttp.TraceRequestStartParams,
+) -> None:
+    context.start = time.perf_counter()
+
+
+def _families(found: Numbers, trouble: dict[str, int], *, ready: bool) -> list[Any]:
+    def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"scim_matrix_{name}", text, value=value)
+
+    actions = CounterMetricFamily(
+        "scim_matrix_actions", "Actions recorded", labels=("kind", "outcome")
+    )
+    for (kind, outcome), number in found.actions.items():
+        actions.add_metric([kind, outcome], number)
+    resources = GaugeMetricFamily("scim_matrix_resources", "What the IdP sent", labels=("kind",))
+    for kind, number in found.resources.items():
+        resources.add_metric([kind], number)
+    work = GaugeMetricFamily(
+        "scim_matrix_work", "What is left to do, held or failing", labels=("state", "what")
+    )
+    for name, number in trouble.items():
+        state = next((s for s in ("pending", "failing", "held") if name.startswith(s)), None)
+        if state is not None:
+            work.add_metric([state, name.removeprefix(state).lower()], number)
+    return [
+        actions,
+        resources,
+        work,
+        gauge(
+            "strangers", "People in mapped rooms whom no group grants them", trouble["strangers"]
+        ),
+        gauge(
+            "oldest_pending_seconds", "Age of the oldest change to be done", found.oldest_pending
+        ),
+        gauge(
+            "last_comparison_timestamp_seconds",
+            "When every mapped room had been compared, 0 for never",
+            found.compared_at,
+        ),
+        gauge("homeserver_ready", "1 while the homeserver answers as it should", float(ready)),
+    ]
