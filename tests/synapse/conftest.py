@@ -1,8 +1,10 @@
 """A real Synapse for the whole run, and a service of its own for each test."""
 
+import asyncio
 import contextlib
 import itertools
 import json
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -130,3 +132,23 @@ async def signed_in(admin: User, name: str) -> User:
     """Return somebody whom the service created, signed in (admin API, Login as a user)."""
     answer = await admin.call("POST", f"/_synapse/admin/v1/users/{mxid(name)}/login", {})
     return User(admin.url, mxid(name), answer["access_token"])
+
+
+async def command(service: Service, *words: str) -> tuple[int, str]:
+    """Run a command of the command line beside a service."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "scim_matrix", *words),
+        env=service.environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def logged(service: Service, *words: str) -> list[dict[str, Any]]:
+    """Return what `scim-matrix log` tells."""
+    status, output = await command(service, "log", "--json", *words)
+    assert status == 0, output
+    return [json.loads(line) for line in output.splitlines()]

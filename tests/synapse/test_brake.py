@@ -1,39 +1,16 @@
 """Unusually many removals wait for a human; whatever else there is goes on."""
 
-import asyncio
-import json
-import sys
 from typing import Any
 
 import aiohttp
 import pytest
 
-from scim_matrix.demo.service import ScimClient, Service
+from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, User
 from tests.conftest import eventually
-from tests.synapse.conftest import StartService, ready, room_holds, settled
+from tests.synapse.conftest import StartService, command, logged, ready, room_holds, settled
 
 TIGHT = {"REMOVAL_LIMIT_COUNT": "2", "REMOVAL_LIMIT_PERCENT": "30"}
-
-
-async def command(service: Service, *words: str) -> tuple[int, str]:
-    """Run a command of the command line beside a service."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scim_matrix", *words),
-        env=service.environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
-
-
-async def logged(service: Service, *words: str) -> list[dict[str, Any]]:
-    """Return what `scim-matrix log` tells."""
-    status, output = await command(service, "log", "--json", *words)
-    assert status == 0, output
-    return [json.loads(line) for line in output.splitlines()]
 
 
 async def held(client: ScimClient, kind: str, number: int) -> None:

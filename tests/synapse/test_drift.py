@@ -1,7 +1,5 @@
 """What happens behind the service's back is noticed and put right, or respected."""
 
-import asyncio
-import sys
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    command,
     follows,
     group_of,
     mxid,
@@ -25,10 +24,7 @@ from tests.synapse.proxy import proxying
 
 async def compare(service: Service) -> None:
     """Ask for a comparison now, as an administrator does."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scim_matrix", "sync"), env=service.environment()
-    )
-    assert await process.wait() == 0
+    assert (await command(service, "sync", "--no-wait"))[0] == 0
 
 
 async def in_room(admin: User, room_id: str, what: str, name: str) -> None:

@@ -222,6 +222,15 @@ class Homeserver:
         except NotFoundError:
             return None
 
+    async def full_state(self, room_id: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the content of all of a room's state by type and key (admin API, Room State).
+
+        Works without being in the room; members of large rooms make it long.
+        """
+        path = f"/_synapse/admin/v1/rooms/{quote(room_id, safe='')}/state"
+        answer = await self._request("GET", path)
+        return {(e["type"], e["state_key"]): e["content"] for e in answer["state"]}
+
     async def put_state(
         self, room_id: str, event_type: str, content: dict[str, Any], key: str = ""
     ) -> None:

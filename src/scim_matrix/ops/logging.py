@@ -37,4 +37,4 @@ def set_up(level: str, log_format: str | None) -> None:
     root.setLevel(level.upper())
     # nio logs whole bodies at DEBUG; aiosqlite every statement with its values.
     for name in ("nio", "aiosqlite", "asyncio", "aiohttp.access"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

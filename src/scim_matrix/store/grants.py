@@ -6,7 +6,7 @@ import aiosqlite
 import orjson
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store.database import Statement
+from scim_matrix.store.database import Statement, together
 from scim_matrix.store.text import composed
 
 # Everybody below some members: users among them, users of groups among them, and so on.
@@ -21,30 +21,36 @@ SELECT u.id FROM below CROSS JOIN scim_user u WHERE u.id = below.id
 
 # What everybody touched is granted. The joins start from the few who are touched: CROSS JOIN
 # keeps SQLite from starting at the many memberships of everybody else.
-_GRANTED = """
+_OPENED = """
 WITH RECURSIVE above (scim_id, group_id) AS (
     SELECT t.scim_id, m.group_id FROM touched_user t CROSS JOIN group_member m
     WHERE m.value = t.scim_id
     UNION SELECT above.scim_id, m.group_id FROM above CROSS JOIN group_member m
     WHERE m.value = above.group_id
 ),
-opening (scim_id, reference, children, power, invite, group_name) AS (
-    SELECT above.scim_id, m.room_reference, m.children, m.power, m.invite, g.display_name
+opening (scim_id, reference, children, power, invite, group_name, kind, pattern) AS (
+    SELECT above.scim_id, m.room_reference, m.children, m.power, m.invite, g.display_name,
+        m.kind, m.pattern
     FROM above CROSS JOIN scim_group g CROSS JOIN mapping m
     WHERE g.id = above.group_id
     AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
         OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))
     UNION ALL
-    SELECT t.scim_id, m.room_reference, m.children, m.power, m.invite, 'everyone'
+    SELECT t.scim_id, m.room_reference, m.children, m.power, m.invite, 'everyone',
+        m.kind, m.pattern
     FROM touched_user t CROSS JOIN mapping m WHERE m.kind = 'everyone'
 ),
-opened (scim_id, room_id, power, invite, group_name) AS (
-    SELECT o.scim_id, r.room_id, o.power, o.invite, o.group_name
+opened (scim_id, room_id, power, invite, group_name, kind, pattern, reference) AS (
+    SELECT o.scim_id, r.room_id, o.power, o.invite, o.group_name, o.kind, o.pattern, o.reference
     FROM opening o CROSS JOIN room r WHERE r.reference = o.reference AND r.room_id IS NOT NULL
     UNION ALL
-    SELECT o.scim_id, c.room_id, o.power, o.invite, o.group_name
+    SELECT o.scim_id, c.room_id, o.power, o.invite, o.group_name, o.kind, o.pattern, o.reference
     FROM opening o CROSS JOIN room_child c WHERE o.children AND c.reference = o.reference
 )
+"""
+
+_GRANTED = f"""
+{_OPENED}
 SELECT opened.room_id AS room_id, a.user_id AS user_id, min(opened.group_name) AS group_name,
     max(opened.power) AS power, min(opened.invite) AS invite
 FROM opened CROSS JOIN scim_user u CROSS JOIN account a
@@ -119,6 +125,25 @@ def settling(members: Iterable[str] = ()) -> list[Statement]:
         (f"UPDATE pair SET {_REVOKED} WHERE {_LOST}", ()),
         ("DELETE FROM touched_user", ()),
     ]
+
+
+async def reasons(
+    connection: aiosqlite.Connection, scim_ids: Iterable[str]
+) -> list[tuple[str, str, str, str, str]]:
+    """Return why users are granted rooms: room ID, user ID, group, key of the map, reference.
+
+    `connection` is within a writing transaction.
+    """
+    await together(connection, touching(scim_ids))
+    found = await connection.execute_fetchall(
+        f"{_OPENED} SELECT DISTINCT opened.room_id, a.user_id, opened.group_name,"
+        " CASE opened.kind WHEN 'everyone' THEN '*' WHEN 'display_name'"
+        " THEN 'displayName:' || opened.pattern ELSE opened.pattern END, opened.reference"
+        " FROM opened CROSS JOIN scim_user u CROSS JOIN account a"
+        " WHERE u.id = opened.scim_id AND u.active AND a.scim_id = u.id ORDER BY 1, 2, 3"
+    )
+    await connection.execute_fetchall("DELETE FROM touched_user")
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in found]
 
 
 async def revoke_account(connection: aiosqlite.Connection, user_id: str) -> None:

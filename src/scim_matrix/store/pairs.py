@@ -69,6 +69,12 @@ async def due(connection: aiosqlite.Connection, room_id: str, now: float, limit:
     return [_pair(row) for row in found]
 
 
+async def held(connection: aiosqlite.Connection) -> list[Pair]:
+    """Return the pairs whose removal waits for a human."""
+    found = await connection.execute_fetchall(f"{_PAIR} WHERE p.held ORDER BY 1, 2")
+    return [_pair(row) for row in found]
+
+
 async def power_due(connection: aiosqlite.Connection, room_id: str, now: float) -> list[Pair]:
     """Return the pairs of a room whose power level is due."""
     found = await connection.execute_fetchall(

@@ -114,15 +114,20 @@ def _taken(kind: Kind, error: sqlite3.IntegrityError) -> TakenError:
     return TakenError(f"{attribute}: another {kind} already has this value")
 
 
-async def create(connection: aiosqlite.Connection, kind: Kind, document: dict[str, Any]) -> Row:
-    """Store a new resource under a new id and return it. Raises TakenError.
+async def create(
+    connection: aiosqlite.Connection,
+    kind: Kind,
+    document: dict[str, Any],
+    resource_id: str | None = None,
+) -> Row:
+    """Store a new resource, under a new id unless one is given, and return it. Raises TakenError.
 
     Groups that already listed the id as a member cannot exist, since ids are ours; a group
     keyed in the map is settled by the caller's member change.
     """
     columns, values = _values(kind, document)
     now = _now()
-    row = Row(kind, str(uuid.uuid4()), document, now, now, 1)
+    row = Row(kind, resource_id or str(uuid.uuid4()), document, now, now, 1)
     try:
         await connection.execute_fetchall(
             f"INSERT INTO {_TABLE[kind]} (id, created, last_modified, {', '.join(columns)})"

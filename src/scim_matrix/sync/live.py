@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast
 
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 # Between two answers (seconds): the service's own joins must not cost a request each.
 PAUSE = 2.0
+# An action that changed nothing has no event: for so long (seconds) one is waited for.
+ACTED_SECONDS = 30.0
 
 
 class LiveDrift:
@@ -107,7 +110,12 @@ class LiveDrift:
 
     async def _apply(self, events: Iterable[LiveEvent]) -> None:
         """Take events for what they say of rooms; what the service did itself is known."""
-        latest = {(e.room_id, e.type, e.state_key): e for e in events}
+        latest: dict[tuple[str, str, str | None], LiveEvent] = {}
+        seen: set[tuple[str, str | None, str | None]] = set()
+        for event in events:
+            latest[event.room_id, event.type, event.state_key] = event
+            seen.add((event.room_id, event.state_key, event.membership))
+        self._settle_acted(seen)
         for event in latest.values():
             if event.sender == self._homeserver.user_id:
                 continue
@@ -120,6 +128,13 @@ class LiveDrift:
             if changed:
                 self._wake()
 
+    def _settle_acted(self, seen: set[tuple[str, str | None, str | None]]) -> None:
+        """Forget what the service did once its event has come, or none will."""
+        now = time.monotonic()
+        for (room_id, user_id), (membership, at) in list(self._worker.acted.items()):
+            if (room_id, user_id, membership) in seen or now > at + ACTED_SECONDS:
+                del self._worker.acted[room_id, user_id]
+
     async def _member(self, event: LiveEvent) -> bool:
         user_id = event.state_key
         if (
@@ -129,6 +144,9 @@ class LiveDrift:
         ):
             return False
         if await rooms.is_known(self._database.reader, event.room_id, user_id, event.membership):
+            return False
+        if (event.room_id, user_id) in self._worker.acted:
+            # Older than what the service did since: its own event has not come yet.
             return False
         protection = await self._worker.protection()
         async with self._database.write() as connection:

@@ -37,6 +37,11 @@ class PowerLevels:
         return _level(self.content.get("events", {}).get(action, default))
 
 
+def creators_have_all_power(version: str) -> bool:
+    """Tell whether creators are above the power levels (room version 12, MSC4289)."""
+    return (version.isdigit() and int(version) >= 12) or version == "org.matrix.hydra.11"
+
+
 def _level(value: Any) -> int:
     # Rooms before version 10 may hold levels as text.
     return int(value)

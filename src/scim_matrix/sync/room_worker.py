@@ -26,7 +26,12 @@ from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.guard import Brake, Tally
 from scim_matrix.sync.plan import Action, Invite, Join, Kick, Policy, Spare, plan
-from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_plan
+from scim_matrix.sync.power import (
+    POWER_LEVELS,
+    PowerLevels,
+    creators_have_all_power,
+    power_plan,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +65,8 @@ class RoomWorker:
         self._users = policy.users
         # Compared since the last comparison was due.
         self.observed: set[str] = set()
+        # What the service did lately and sync has not told yet: membership and when.
+        self.acted: dict[tuple[str, str], tuple[str, float]] = {}
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
 
@@ -284,6 +291,8 @@ class RoomWorker:
             await self._refused(action, error)
             return
         membership = {Join: "join", Invite: "invite", Kick: "leave"}.get(type(action))
+        if membership is not None:
+            self.acted[pair.room_id, pair.user_id] = (membership, time.monotonic())
         async with self._database.write() as connection:
             if membership is None:
                 await pairs.forget(connection, pair.room_id, pair.user_id)
@@ -379,7 +388,7 @@ class RoomWorker:
         content = await self._homeserver.state(room_id, POWER_LEVELS)
         creation = await self._homeserver.state(room_id, "m.room.create") or {}
         details = await self._homeserver.details(room_id)
-        if content is not None and not _creators_have_all_power(details.version):
+        if content is not None and not creators_have_all_power(details.version):
             return PowerLevels(content)
         more = creation.get("additional_creators", []) if content is not None else []
         return PowerLevels(content or {}, frozenset([details.creator, *more]))
@@ -425,11 +434,6 @@ class RoomWorker:
 
 
 _EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked", Spare: "removal_spared"}
-
-
-def _creators_have_all_power(version: str) -> bool:
-    """Tell whether creators are above the power levels (room version 12, MSC4289)."""
-    return (version.isdigit() and int(version) >= 12) or version == "org.matrix.hydra.11"
 
 
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:

@@ -1,0 +1,57 @@
+"""The command that looks whether everything is as the service needs it."""
+
+import asyncio
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scim_matrix.cli.output import JSON, show
+from scim_matrix.cli.run import EXIT_CONFIGURATION
+from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.ops import check as checks
+from scim_matrix.ops.check import Finding
+from scim_matrix.ops.logging import set_up
+
+_COLOUR = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+@click.command()
+@JSON
+def check(as_json: bool) -> None:
+    """Look at configuration, database, homeserver and every mapped room, and say what to mend.
+
+    Nothing is changed. Exit status: 0 all is well (there may be warnings), 1 something has to be
+    mended, 2 the configuration has mistakes.
+    """
+    try:
+        settings = Settings.load(environment())
+    except ConfigurationError as error:
+        findings = [
+            Finding("error", "configuration", problem, "see the settings in the README")
+            for problem in error.problems
+        ]
+    else:
+        set_up("critical", settings.log_format)
+        findings = asyncio.run(checks.check(settings))
+    if as_json:
+        show([asdict(finding) for finding in findings], as_json=True, empty="")
+    else:
+        _table(findings)
+    if any(finding.about == "configuration" for finding in findings):
+        sys.exit(EXIT_CONFIGURATION)
+    sys.exit(int(any(finding.verdict == "error" for finding in findings)))
+
+
+def _table(findings: list[Finding]) -> None:
+    console = Console()
+    table = Table("", "about", "found", "what to do")
+    for finding in findings:
+        verdict = Text(finding.verdict, style=_COLOUR[finding.verdict])
+        table.add_row(verdict, Text(finding.about), Text(finding.found), Text(finding.cure))
+    if not console.is_terminal:
+        console.width = 1000
+    console.print(table)

@@ -1,0 +1,116 @@
+"""Commands about data and installation: backup, restore, import-json, version, completion."""
+
+import platform
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+import click
+import orjson
+from click.shell_completion import get_completion_class
+
+from scim_matrix import __version__
+from scim_matrix.cli.beside import DATA_DIR, beside
+from scim_matrix.cli.output import JSON
+from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.localpart import LocalpartError
+from scim_matrix.scim.people import Identity
+from scim_matrix.store import backup as copies
+from scim_matrix.store import legacy
+from scim_matrix.store.database import migrations
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@DATA_DIR
+@click.argument("file", type=_FILE)
+def backup(data_dir: Path, file: Path) -> None:
+    """Copy the database, consistent even while the service writes, to the new FILE.
+
+    FILE holds names and e-mail addresses, no secrets of this service; only its owner may read it.
+    """
+    try:
+        copies.backup(data_dir.absolute(), file)
+    except copies.BackupError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"copied to {file} ({file.stat().st_size} bytes), checked")
+
+
+@click.command()
+@DATA_DIR
+@click.argument("file", type=_FILE)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def restore(data_dir: Path, file: Path, yes: bool) -> None:
+    """Replace the database by the backup FILE; the service must be stopped.
+
+    What the identity provider said since is forgotten: have it synchronise everything again.
+    """
+    if not yes:
+        click.confirm(f"Replace the database in {data_dir}?", abort=True)
+    try:
+        copies.restore(data_dir, file)
+    except copies.BackupError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"restored from {file}; let the identity provider synchronise everything again")
+
+
+@click.command("import-json")
+@DATA_DIR
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def import_json(data_dir: Path, folder: Path) -> None:
+    """Take over users.json and groups.json of an older service from FOLDER.
+
+    users.json is keyed by external ID, groups.json by externalId. The ids that the identity
+    provider already holds stay valid: @localpart:server for users, the externalId for groups.
+    All of it is taken over or, where anything is there already, nothing.
+    """
+    try:
+        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+        identity = Identity(
+            settings.matrix_server_name,
+            settings.localpart_template,
+            settings.sso_subject_attribute,
+            settings.delete_grace,
+        )
+        found = legacy.read(folder, settings.matrix_server_name)
+        profiles = {user: identity.profile(user, doc) for user, doc in found.users.items()}
+
+        async def work(connection: aiosqlite.Connection) -> None:
+            await legacy.take_over(connection, found, profiles)
+
+        beside(data_dir, work)
+    except (ConfigurationError, legacy.LegacyError, LocalpartError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{len(found.users)} users and {len(found.groups)} groups taken over")
+
+
+@click.command()
+@JSON
+def version(as_json: bool) -> None:
+    """Show the versions of scim-matrix, its database schema, Python and SQLite."""
+    versions = {
+        "scim-matrix": __version__,
+        "schema": migrations()[-1][0],
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+    if as_json:
+        click.echo(orjson.dumps(versions))
+    else:
+        click.echo("\n".join(f"{name} {number}" for name, number in versions.items()))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete this command's words.
+
+    For bash: scim-matrix completion bash > ~/.local/share/bash-completion/completions/scim-matrix
+    """
+    made = get_completion_class(shell)
+    if made is None:
+        raise click.ClickException(f"{shell} is not known")
+    root = context.find_root().command
+    click.echo(made(root, {}, "scim-matrix", "_SCIM_MATRIX_COMPLETE").source())

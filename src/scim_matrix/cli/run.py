@@ -1,0 +1,53 @@
+"""Commands that run something: serve, demo."""
+
+import asyncio
+import sys
+
+import click
+
+from scim_matrix.app import serve as run_service
+from scim_matrix.config import IGNORED, ConfigurationError, Settings, environment
+from scim_matrix.ops.logging import set_up
+from scim_matrix.store.database import DatabaseTooNewError, DatabaseUnusableError
+
+EXIT_CONFIGURATION = 2
+
+
+@click.command()
+def serve() -> None:
+    """Run the service until SIGTERM; SIGHUP reads the group map again.
+
+    Exit status: 0 stopped on request, 1 the database or address cannot be used, 2 the
+    configuration has mistakes (all of them are listed).
+    """
+    variables = environment()
+    try:
+        settings = Settings.load(variables)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            click.echo(f"configuration: {problem}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    set_up(settings.log_level, settings.log_format)
+    ignored = [name for name in IGNORED if name in variables]
+    if ignored:
+        click.echo(f"warning: {', '.join(ignored)} have no effect any more", err=True)
+    try:
+        asyncio.run(run_service(settings, variables))
+    except (DatabaseTooNewError, DatabaseUnusableError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command()
+def demo() -> None:
+    """Show the main job for real: a throwaway Synapse, this service, a played identity provider.
+
+    Needs the extra `demo` (pip install 'scim-matrix[demo]'). Everything runs on loopback in a
+    temporary folder and is gone afterwards. Exit status 0 only if every room was right.
+    """
+    try:
+        from scim_matrix.demo.show import run
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is missing: pip install 'scim-matrix[demo]'"
+        ) from error
+    sys.exit(asyncio.run(run()))

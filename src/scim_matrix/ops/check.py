@@ -1,0 +1,206 @@
+"""Whether everything is as the service needs it, and how to mend what is not."""
+
+import asyncio
+import math
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scim_matrix.config import Settings
+from scim_matrix.groupmap import Mapping
+from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
+from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
+from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, creators_have_all_power
+
+# Kicks, and giving power levels, as Synapse's make_room_admin leaves the service with.
+_MANY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: whether it is well, and if not what to do."""
+
+    verdict: Literal["ok", "warning", "error"]
+    about: str
+    found: str
+    cure: str = ""
+
+
+async def check(settings: Settings) -> list[Finding]:
+    """Look at the database, the homeserver and every mapped room; change nothing."""
+    findings = [await _database(settings.data_dir)]
+    homeserver = Homeserver.connect(
+        settings.matrix_url,
+        settings.matrix_admin_user_id,
+        settings.matrix_admin_token.get_secret_value(),
+        dry_run=True,
+    )
+    try:
+        findings += await _homeserver(homeserver)
+        if not any(f.verdict == "error" and f.about == "homeserver" for f in findings):
+            admins = await homeserver.admins()
+            for reference, mappings in _by_room(settings.group_map()).items():
+                findings += await _room(homeserver, reference, mappings, admins)
+    except HomeserverError as error:
+        findings.append(Finding("error", "homeserver", str(error), "see its log and try again"))
+    finally:
+        await homeserver.close()
+    return findings
+
+
+def _by_room(mappings: Iterable[Mapping]) -> dict[str, list[Mapping]]:
+    found: dict[str, list[Mapping]] = {}
+    for mapping in mappings:
+        found.setdefault(mapping.room, []).append(mapping)
+    return found
+
+
+async def _database(data_dir: Path) -> Finding:
+    if not await asyncio.to_thread(data_dir.exists):
+        return Finding("ok", "database", f"{data_dir} will be made at the first start")
+    try:
+        database = await Database.open(data_dir)
+    except (DatabaseTooNewError, DatabaseUnusableError) as error:
+        return Finding("error", "database", str(error), "see who owns DATA_DIR and its disk")
+    try:
+        [(verdict,)] = await database.scanner.execute_fetchall("PRAGMA quick_check(1)")
+    except sqlite3.Error as error:
+        verdict = str(error)
+    finally:
+        await database.close()
+    if verdict != "ok":
+        return Finding("error", "database", f"damaged: {verdict}", "scim-matrix restore a backup")
+    return Finding("ok", "database", f"{data_dir} can be written and is sound")
+
+
+async def _homeserver(homeserver: Homeserver) -> list[Finding]:
+    try:
+        version = await homeserver.server_version()
+        whose = await homeserver.whoami()
+        delegated = await homeserver.accounts_are_delegated()
+    except RefusedError as error:
+        return [
+            Finding(
+                "error",
+                "homeserver",
+                f"refuses the token: {error}",
+                f"make {homeserver.user_id} a server admin (admin API: PUT .../users/"
+                f"{homeserver.user_id}/admin) and set MATRIX_ADMIN_TOKEN to a token of it",
+            )
+        ]
+    except HomeserverError as error:
+        cure = "MATRIX_URL must reach Synapse's client and admin API (/_matrix, /_synapse/admin)"
+        return [Finding("error", "homeserver", str(error), cure)]
+    if whose != homeserver.user_id:
+        cure = f"set MATRIX_ADMIN_USER_ID to {whose}, or use a token of {homeserver.user_id}"
+        return [Finding("error", "homeserver", f"the token is {whose}'s", cure)]
+    findings = [Finding("ok", "homeserver", f"Synapse {version}, the token is an admin's")]
+    if delegated:
+        findings.append(
+            Finding(
+                "warning",
+                "accounts",
+                "are managed by the Matrix Authentication Service: none is created or locked here",
+                "provision accounts there; room membership of existing ones is kept in line",
+            )
+        )
+    return findings
+
+
+async def _room(
+    homeserver: Homeserver, reference: str, mappings: list[Mapping], admins: frozenset[str]
+) -> list[Finding]:
+    try:
+        room_id = reference
+        if reference.startswith("#"):
+            room_id = await homeserver.resolve_alias(reference)
+        details = await homeserver.details(room_id)
+        members = await homeserver.members(room_id)
+        state = await homeserver.full_state(room_id)
+    except NotFoundError as error:
+        if any(mapping.create is not None for mapping in mappings):
+            return [Finding("ok", reference, "does not exist and will be made")]
+        cure = "make the room, correct the map, or give it a create object"
+        return [Finding("error", reference, f"does not exist: {error.message}", cure)]
+    except RefusedError as error:
+        return [Finding("error", reference, str(error), "see the homeserver's log")]
+    if details.replacement is not None:
+        found = f"was upgraded to {details.replacement}, which is followed"
+        return [Finding("warning", reference, found, "name the new room in the map")]
+    levels = _levels(state, details.creator, details.version)
+    findings = _power(homeserver.user_id, reference, levels, members, mappings)
+    own = levels.of(homeserver.user_id)
+    equals = [
+        user
+        for user in members
+        if user != homeserver.user_id and user not in admins and levels.of(user) >= own
+    ]
+    if homeserver.user_id in members and equals:
+        named = ", ".join(equals[:_MANY]) + (" ..." if len(equals) > _MANY else "")
+        findings.append(
+            Finding(
+                "warning",
+                reference,
+                f"could never be removed: {named} (as much power as the service, or its creator)",
+                "give them less power; creators of version 12 rooms keep theirs for good",
+            )
+        )
+    notes = []
+    if ("m.room.encryption", "") in state:
+        notes.append("encrypted")
+    server = homeserver.user_id.split(":", 1)[1]
+    foreign = {user.split(":", 1)[1] for user in members} - {server}
+    if foreign:
+        notes.append(f"federated with {len(foreign)} other servers")
+    what = f"version {details.version}, {len(members)} people"
+    findings.insert(0, Finding("ok", reference, ", ".join([what, *notes])))
+    return findings
+
+
+def _levels(state: dict[tuple[str, str], Any], creator: str, version: str) -> PowerLevels:
+    content = state.get((POWER_LEVELS, ""))
+    creation = state.get(("m.room.create", ""), {})
+    if content is not None and not creators_have_all_power(version):
+        return PowerLevels(content)
+    return PowerLevels(
+        content or {}, frozenset([creator, *creation.get("additional_creators", [])])
+    )
+
+
+def _power(
+    service: str,
+    reference: str,
+    levels: PowerLevels,
+    members: Iterable[str],
+    mappings: list[Mapping],
+) -> list[Finding]:
+    """Tell whether the service may do what the map asks of it in a room, or could come to."""
+    needed = {"kick": levels.needed("kick"), "invite": levels.needed("invite")}
+    if any(mapping.power is not None for mapping in mappings):
+        needed["set power levels"] = levels.needed(POWER_LEVELS)
+    own = levels.of(service) if service in set(members) else -math.inf
+    missing = [what for what, level in needed.items() if own < level]
+    if not missing:
+        return []
+    server = service.split(":", 1)[1]
+    # make_room_admin acts as the most powerful local member, who must be able to give power.
+    helpers = [
+        user
+        for user in members
+        if user.endswith(f":{server}")
+        and levels.of(user) >= max(*needed.values(), levels.needed(POWER_LEVELS))
+    ]
+    lacks = f"the service may not {', '.join(missing)}"
+    if helpers:
+        return [Finding("warning", reference, f"{lacks} yet; it takes that power when needed")]
+    return [
+        Finding(
+            "error",
+            reference,
+            f"{lacks}, and no local member has the power to let it",
+            f"let somebody with power invite {service} and give it power level 100",
+        )
+    ]
