@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint chaos bench clean
+.PHONY: demo test lint deploy chaos bench clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
@@ -16,6 +16,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m scripts.settings_table --check
+
+deploy: $(STAMP)
+	bash scripts/check_deploy.sh
+	bash scripts/check_container.sh
 
 chaos: $(STAMP)
 	$(BIN)/python scripts/chaos.py
