@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 import structlog
 from aiohttp import web
 
+from scim_matrix.app_keys import CHANGE_MAP, DATABASE, HOMESERVER, RECONCILER
 from scim_matrix.config import Settings
+from scim_matrix.console.site import make_console
 from scim_matrix.groupmap import GroupMapError
 from scim_matrix.matrix.homeserver import Homeserver
 from scim_matrix.ops.health import Probes
@@ -19,7 +21,7 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import grants, record
+from scim_matrix.store import console, grants, record
 from scim_matrix.store.database import Database
 from scim_matrix.sync.accounts import AccountPolicy
 from scim_matrix.sync.guard import Brake
@@ -33,9 +35,6 @@ MAP_POLL_SECONDS = 2.0
 # Filters may be longer than aiohttp lets a request line be; beyond this it answers for itself.
 MAX_REQUEST_LINE = 64 * 1024
 SHUTDOWN_SECONDS = 4.0
-
-DATABASE = web.AppKey("DATABASE", Database)
-RECONCILER = web.AppKey("RECONCILER", Reconciler)
 
 
 class MapKeeper:
@@ -60,11 +59,19 @@ class MapKeeper:
         """Put the map in force; a broken one is reported and the old one stays."""
         self._seen = self._stamp()
         try:
-            mappings = await asyncio.to_thread(self._settings.group_map)
+            configured = await asyncio.to_thread(self._settings.group_map)
         except GroupMapError as error:
             log.error("group_map_refused", error=str(error), in_force="the former map")  # noqa: TRY400
             return
+        keys = {(m.kind, m.pattern, m.room) for m in configured}
         async with self._database.write() as connection:
+            # Where both say something of the same group and room, the configuration wins.
+            made = [
+                m
+                for m in await console.mappings(connection)
+                if (m.kind, m.pattern, m.room) not in keys
+            ]
+            mappings = [*configured, *made]
             await grants.put_map(connection, mappings)
         log.info("group_map_loaded", mappings=len(mappings))
         self._reconciler.compare()
@@ -91,6 +98,8 @@ def make_app(settings: Settings) -> web.Application:
     metrics = Metrics()
     app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[metrics.middleware])
     app.on_response_prepare.append(_add_headers)
+    if settings.console:
+        app.add_subapp("/console", make_console(settings, lambda: app[HOMESERVER]))
     app.cleanup_ctx.append(lambda app: _run(app, settings, metrics))
     return app
 
@@ -137,6 +146,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.reload()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
+        app[HOMESERVER], app[CHANGE_MAP] = homeserver, keeper.reload
         _add_routes(app, settings, database, reconciler)
 
         async def show(request: web.Request) -> web.Response:

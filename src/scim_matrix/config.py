@@ -200,6 +200,15 @@ class Settings(BaseModel):
         Path | None, _about("serve TLS with this chain (PEM), read again on SIGHUP")
     ] = None
     tls_key_file: Annotated[Path | None, _about("and with this key")] = None
+    console: Annotated[bool, _about("serve the web console at `/console/`")] = False
+    console_managers: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_words),
+        _about(
+            "glob patterns of user IDs who may map rooms in which they can invite and kick;"
+            " homeserver administrators may do everything"
+        ),
+    ] = ()
     max_body_bytes: Annotated[
         int, Field(ge=1024), _about("larger requests get 413", default="32 MiB")
     ] = 32 * 1024 * 1024

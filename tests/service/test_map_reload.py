@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from scim_matrix.app import DATABASE, MAP_KEEPER
+from scim_matrix.app import MAP_KEEPER
+from scim_matrix.app_keys import DATABASE
 from tests.conftest import eventually
 from tests.service.conftest import Client, Start
 

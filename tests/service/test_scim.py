@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scim_matrix.app import DATABASE
+from scim_matrix.app_keys import DATABASE
 from tests.service.client import ERROR, call
 from tests.service.conftest import Start
 

@@ -14,6 +14,7 @@ from scim_matrix.cli.output import JSON, show
 from scim_matrix.config import ConfigurationError, Settings, environment
 from scim_matrix.pair import Pair
 from scim_matrix.store import held, look, numbers, pairs, record
+from scim_matrix.store.text import told
 from scim_matrix.sync.guard import Brake, Tally
 from scim_matrix.sync.plan import Invite, Join, Kick, Policy
 from scim_matrix.sync.plan import plan as planned
@@ -38,7 +39,7 @@ def status(data_dir: Path, limit: int, as_json: bool) -> None:
             **found.resources,
             **counts,
             "oldestPendingSeconds": round(found.oldest_pending),
-            "lastComparison": _moment(found.compared_at),
+            "lastComparison": told(found.compared_at),
         }
         return summary, await look.left_to_do(connection, limit)
 
@@ -71,7 +72,7 @@ def plan(data_dir: Path, as_json: bool) -> None:
         settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
     )
 
-    def told(what: str, pair: Pair) -> dict[str, Any]:
+    def row(what: str, pair: Pair) -> dict[str, Any]:
         return {
             "room": pair.room_id,
             "what": what,
@@ -81,7 +82,7 @@ def plan(data_dir: Path, as_json: bool) -> None:
         }
 
     async def work(connection: aiosqlite.Connection) -> list[dict[str, Any]]:
-        rows = [told("hold", pair) for pair in await pairs.held(connection)]
+        rows = [row("hold", pair) for pair in await pairs.held(connection)]
         never = float("inf")
         for room_id in sorted(await pairs.rooms_due(connection, never, [])):
             since = time.time() - brake.window
@@ -90,10 +91,10 @@ def plan(data_dir: Path, as_json: bool) -> None:
                 what = {Join: "join", Invite: "invite", Kick: "kick"}.get(type(action), "spare")
                 if what == "kick" and holds and not action.pair.approved:
                     what = "hold"
-                rows.append(told(what, action.pair))
+                rows.append(row(what, action.pair))
             for pair in await pairs.power_due(connection, room_id, never):
                 what = "take power back" if pair.power is None else f"give power {pair.power}"
-                rows.append(told(what, pair))
+                rows.append(row(what, pair))
         return rows
 
     show(beside(data_dir, work), as_json=as_json, empty="nothing would be done")
@@ -173,18 +174,12 @@ def log(
         return await record.find(connection, user=user, rooms=rooms, since=start, limit=limit)
 
     for entry in beside(data_dir, work):
-        entry["at"] = _moment(entry["at"])
+        entry["at"] = told(entry["at"])
         if as_json:
             click.echo(orjson.dumps(entry))
         else:
-            told = (f"{k}={v}" for k, v in entry.items() if v and k not in _IN_FRONT)
-            click.echo(" ".join([*(entry[k] for k in _IN_FRONT[1:]), *told]))
+            parts = (f"{k}={v}" for k, v in entry.items() if v and k not in _IN_FRONT)
+            click.echo(" ".join([*(entry[k] for k in _IN_FRONT[1:]), *parts]))
 
 
 _IN_FRONT = ("id", "at", "kind", "outcome")
-
-
-def _moment(at: float) -> str:
-    if not at:
-        return "never"
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="seconds")

@@ -67,7 +67,13 @@ class Synapse:
                         }
                     ],
                     "registration_shared_secret": _REGISTRATION_SECRET,
-                    "rc_login": {"address": unlimited, "account": unlimited},
+                    "rc_login": {
+                        "address": unlimited,
+                        "account": unlimited,
+                        "failed_attempts": unlimited,
+                    },
+                    # Login tokens on request stand in for those that single sign-on ends with.
+                    "login_via_existing_session": {"enabled": True, "require_ui_auth": False},
                     "rc_registration": unlimited,
                     "trusted_key_servers": [],
                     "report_stats": False,

@@ -91,9 +91,16 @@ class Homeserver:
     # -- Transport --------------------------------------------------------
 
     async def _request(
-        self, method: str, path: str, body: Any = None, within: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        within: float | None = None,
+        token: str | None = None,
     ) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._client.access_token}"}
+        """Send one request, as the admin unless `token` is another's (empty: as nobody)."""
+        used = self._client.access_token if token is None else token
+        headers = {"Authorization": f"Bearer {used}"} if used else {}
         data = None
         if body is not None:
             data = orjson.dumps(body)
@@ -126,6 +133,25 @@ class Homeserver:
     def _changes(self, what: str) -> None:
         if self._dry_run:
             raise WithheldError(f"DRY_RUN: would {what}")
+
+    @property
+    def url(self) -> str:
+        """Where the homeserver answers."""
+        return str(self._client.homeserver)
+
+    # -- Signing in -------------------------------------------------------
+
+    async def sign_in_flows(self) -> list[str]:
+        """Return the ways in which people sign in (client-server API, login)."""
+        answer = await self._request("GET", "/_matrix/client/v3/login")
+        return [str(flow["type"]) for flow in answer["flows"]]
+
+    async def who_signs_in(self, body: dict[str, Any]) -> str:
+        """Sign somebody in, return their user ID, and sign them out again at once."""
+        answer = await self._request("POST", "/_matrix/client/v3/login", body, token="")
+        token = str(answer["access_token"])
+        await self._request("POST", "/_matrix/client/v3/logout", {}, token=token)
+        return str(answer["user_id"])
 
     # -- Server -----------------------------------------------------------
 

@@ -42,13 +42,17 @@ async def find(
     rooms: Sequence[str],
     since: float,
     limit: int,
+    group: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the newest entries, oldest first: of a user, of rooms, since a time."""
+    """Return the newest entries, oldest first: of a user, of rooms, of a group."""
     conditions: list[str] = ["at >= ?"]
     values: list[Any] = [since]
     if user is not None:
         conditions.append("user_id = ?")
         values.append(user)
+    if group is not None:
+        conditions.append("group_name = ?")
+        values.append(group)
     if rooms:
         conditions.append(f"room_id IN ({', '.join('?' * len(rooms))})")
         values += rooms

@@ -126,6 +126,7 @@ class Reconciler:
     def _doubt(self) -> None:
         """Ask whether the homeserver is there before anything else is done."""
         self._silent = 2
+        self._live.homeserver_ready.clear()
         self._wake.set()
 
     def compare(self) -> None:
@@ -319,6 +320,7 @@ class Reconciler:
         elif self._silent > 1:
             await self._homeserver.server_version()
             self._silent = 0
+            self._live.homeserver_ready.set()
         self._failures = 0
 
     async def _meet(self) -> None:

@@ -1,0 +1,15 @@
+"""What the parts of the application find each other by."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.store.database import Database
+from scim_matrix.sync.reconciler import Reconciler
+
+DATABASE = web.AppKey("DATABASE", Database)
+RECONCILER = web.AppKey("RECONCILER", Reconciler)
+HOMESERVER = web.AppKey("HOMESERVER", Homeserver)
+# Puts the map in force that file, environment and console together say.
+CHANGE_MAP = web.AppKey[Callable[[], Awaitable[None]]]("CHANGE_MAP")

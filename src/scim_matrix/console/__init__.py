@@ -1,0 +1,1 @@
+"""The console: a small web application where people manage which group opens which room."""

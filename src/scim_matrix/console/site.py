@@ -1,0 +1,71 @@
+"""The console put together, as an application below /console/."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp_jinja2
+import aiohttp_session
+import jinja2
+from aiohttp import web
+
+from scim_matrix.config import Settings
+from scim_matrix.console import session
+from scim_matrix.console.access import Access
+from scim_matrix.console.pages import Pages
+from scim_matrix.console.sign_in import SignIn
+from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.scim.attempts import Attempts
+from scim_matrix.store import text
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> web.Application:
+    """Return the application that is added below /console/; `homeserver` is there once it runs."""
+    access = Access(homeserver, settings.console_managers)
+    pages = Pages(access)
+    sign_in = SignIn(homeserver, access, Attempts(settings.trusted_proxies), settings.public_url)
+    app = web.Application(
+        middlewares=[aiohttp_session.session_middleware(session.storage()), pages.guard]
+    )
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.PackageLoader("scim_matrix.console"),
+        autoescape=True,
+        enable_async=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["moment"] = text.told
+    app.on_response_prepare.append(_add_headers)
+    app.add_routes(
+        [
+            web.get("/", pages.overview),
+            web.get("/sign-in", sign_in.show),
+            web.post("/sign-in", sign_in.password),
+            web.get("/sso/begin", sign_in.sso),
+            web.get("/sso", sign_in.returned),
+            web.post("/sign-out", sign_in.leave),
+            web.get("/groups", pages.groups),
+            web.get("/groups/{id}", pages.group),
+            web.post("/groups/{id}/preview", pages.preview),
+            web.post("/groups/{id}/mappings", pages.add_mapping),
+            web.post("/groups/{id}/mappings/remove", pages.remove_mapping),
+            web.get("/rooms", pages.rooms),
+            web.get("/rooms/{id}", pages.room),
+            web.get("/held", pages.held),
+            web.post("/held", pages.decide),
+            web.get("/log", pages.log),
+            web.static("/static", Path(__file__).parent / "static"),
+        ]
+    )
+    return app
+
+
+async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers["Content-Security-Policy"] = POLICY
+    answer.headers["Referrer-Policy"] = "same-origin"
