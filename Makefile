@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint deploy chaos bench clean
+.PHONY: demo test lint deploy screenshots chaos bench clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
 
 test: lint
+	bash scripts/get_chromium.sh
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 lint: $(STAMP)
@@ -20,6 +21,10 @@ lint: $(STAMP)
 deploy: $(STAMP)
 	bash scripts/check_deploy.sh
 	bash scripts/check_container.sh
+
+screenshots: $(STAMP)
+	bash scripts/get_chromium.sh
+	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k "decided and light"
 
 chaos: $(STAMP)
 	$(BIN)/python scripts/chaos.py

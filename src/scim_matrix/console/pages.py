@@ -15,7 +15,7 @@ from scim_matrix.console import session
 from scim_matrix.console.access import Access
 from scim_matrix.groupmap import GroupMapError, Mapping, parse_group_map
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
-from scim_matrix.store import console, held, look, numbers, pairs, record, text
+from scim_matrix.store import console, held, look, numbers, pairs, record, rooms, text
 from scim_matrix.store.record import Entry
 
 PAGE = 100
@@ -68,6 +68,7 @@ class Pages:
             "is_admin": await self._access.is_admin(request[_USER]),
             "csrf": await session.token(request),
             "path": request.path,
+            "names": await rooms.names(request.config_dict[DATABASE].scanner),
         }
         return await aiohttp_jinja2.render_template_async(
             template, request, {**common, **context}, status=status
@@ -278,10 +279,10 @@ class Pages:
         await self._only_admins(request)
         reader = request.config_dict[DATABASE].scanner
         rows = [row for row in await look.left_to_do(reader, 10_000) if row["state"] == "held"]
-        rooms: dict[str, list[dict[str, Any]]] = {}
+        by_room: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            rooms.setdefault(row["room"] or "accounts", []).append(row)
-        return await self._render(request, "held.html", {"rooms": rooms})
+            by_room.setdefault(row["room"] or "accounts", []).append(row)
+        return await self._render(request, "held.html", {"rooms": by_room})
 
     async def decide(self, request: web.Request) -> web.StreamResponse:
         """POST: approve or dismiss."""
@@ -290,10 +291,10 @@ class Pages:
         room, decision = str(form.get("room", "")), str(form.get("decision", ""))
         if decision not in ("approved", "dismissed"):
             raise web.HTTPBadRequest(text="Approve or dismiss.")
-        rooms = None if room == "accounts" else [room]
+        chosen = None if room == "accounts" else [room]
         async with request.config_dict[DATABASE].write(f"console {request[_USER]}") as connection:
             await held.decide(
-                connection, rooms, "approved" if decision == "approved" else "dismissed"
+                connection, chosen, "approved" if decision == "approved" else "dismissed"
             )
         request.config_dict[RECONCILER].wake()
         raise web.HTTPSeeOther("/console/held")

@@ -40,7 +40,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["moment"] = text.told
+    environment.filters["moment"] = _moment
     app.on_response_prepare.append(_add_headers)
     app.add_routes(
         [
@@ -64,6 +64,10 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         ]
     )
     return app
+
+
+def _moment(at: float) -> str:
+    return text.told(at).removesuffix("+00:00").replace("T", " ")
 
 
 async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:

@@ -275,6 +275,14 @@ async def is_known(
     return bool(found)
 
 
+async def names(connection: aiosqlite.Connection) -> dict[str, str]:
+    """Return what the map calls the rooms that it knows, by room ID."""
+    found = await connection.execute_fetchall(
+        "SELECT room_id, min(reference) FROM room WHERE room_id NOTNULL GROUP BY room_id"
+    )
+    return {row[0]: row[1] for row in found}
+
+
 async def spaces_of(connection: aiosqlite.Connection, room_id: str) -> list[str]:
     """Return the mapped spaces whose rooms are opened too and that hold a room, or are it."""
     found = await connection.execute_fetchall(

@@ -86,6 +86,9 @@ class LiveDrift:
         if followed != self._followed and followed:
             self._filter = await self._homeserver.upload_filter(sorted(followed))
         self._followed = followed
+        if not self.works:
+            log.info("live_drift_followed", rooms=len(followed))
+        self.works = True
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._worker.others_opened.wait())]
         if followed:
             assert self._since is not None
@@ -104,9 +107,6 @@ class LiveDrift:
             await self._apply(events)
             if gaps:
                 self._wake()
-            if not self.works:
-                log.info("live_drift_followed", rooms=len(followed))
-            self.works = True
 
     async def _apply(self, events: Iterable[LiveEvent]) -> None:
         """Take events for what they say of rooms; what the service did itself is known."""
