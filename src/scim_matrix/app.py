@@ -27,7 +27,7 @@ from scim_matrix.sync.accounts import AccountPolicy
 from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Pace, Reconciler
-from scim_matrix.sync.room_worker import RoomPolicy
+from scim_matrix.sync.room_rights import RoomPolicy
 
 log = structlog.get_logger(__name__)
 

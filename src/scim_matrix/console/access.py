@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from scim_matrix.matrix.errors import RefusedError, TokenError
 from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, creators_have_all_power
+from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
 
 # For how long (seconds) the list of administrators is believed.
 _KEEP = 30.0
@@ -58,8 +58,9 @@ class Access:
     async def _levels(self, room_id: str) -> PowerLevels:
         state = await self._homeserver().full_state(room_id)
         details = await self._homeserver().details(room_id)
-        content = state.get((POWER_LEVELS, ""))
-        if content is not None and not creators_have_all_power(details.version):
-            return PowerLevels(content)
-        more = state.get(("m.room.create", ""), {}).get("additional_creators", [])
-        return PowerLevels(content or {}, frozenset([details.creator, *more]))
+        return power_levels(
+            state.get((POWER_LEVELS, "")),
+            state.get(("m.room.create", ""), {}),
+            details.creator,
+            details.version,
+        )

@@ -6,14 +6,14 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scim_matrix.config import Settings
 from scim_matrix.groupmap import Mapping
 from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
 from scim_matrix.matrix.homeserver import Homeserver
 from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
-from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, creators_have_all_power
+from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
 
 # Kicks, and giving power levels, as Synapse's make_room_admin leaves the service with.
 _MANY = 5
@@ -130,7 +130,12 @@ async def _room(
     if details.replacement is not None:
         found = f"was upgraded to {details.replacement}, which is followed"
         return [Finding("warning", reference, found, "name the new room in the map")]
-    levels = _levels(state, details.creator, details.version)
+    levels = power_levels(
+        state.get((POWER_LEVELS, "")),
+        state.get(("m.room.create", ""), {}),
+        details.creator,
+        details.version,
+    )
     findings = _power(homeserver.user_id, reference, levels, members, mappings)
     own = levels.of(homeserver.user_id)
     equals = [
@@ -158,16 +163,6 @@ async def _room(
     what = f"version {details.version}, {len(members)} people"
     findings.insert(0, Finding("ok", reference, ", ".join([what, *notes])))
     return findings
-
-
-def _levels(state: dict[tuple[str, str], Any], creator: str, version: str) -> PowerLevels:
-    content = state.get((POWER_LEVELS, ""))
-    creation = state.get(("m.room.create", ""), {})
-    if content is not None and not creators_have_all_power(version):
-        return PowerLevels(content)
-    return PowerLevels(
-        content or {}, frozenset([creator, *creation.get("additional_creators", [])])
-    )
 
 
 def _power(

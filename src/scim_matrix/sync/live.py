@@ -14,7 +14,9 @@ from scim_matrix.matrix.homeserver import MEMBER, Homeserver, LiveEvent
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.backoff import BREAKER, PERMANENT
-from scim_matrix.sync.room_worker import RoomWorker
+from scim_matrix.sync.room_look import RoomLook
+from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.room_turn import RoomTurn
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +36,18 @@ class LiveDrift:
         self,
         database: Database,
         homeserver: Homeserver,
-        worker: RoomWorker,
+        look: RoomLook,
+        turn: RoomTurn,
+        rights: RoomRights,
         on_self_leave: Literal["rejoin", "respect"],
         wake: Callable[[], None],
         doubt: Callable[[], None],
     ) -> None:
         self._database = database
         self._homeserver = homeserver
-        self._worker = worker
+        self._look = look
+        self._turn = turn
+        self._rights = rights
         self._respected = on_self_leave == "respect"
         self._wake = wake
         self._doubt = doubt
@@ -81,7 +87,7 @@ class LiveDrift:
     async def _follow(self) -> None:
         """Wait once for something to happen, or for the map to open other rooms."""
         await self.begin()
-        self._worker.others_opened.clear()
+        self._look.others_opened.clear()
         followed = frozenset(await rooms.mapped(self._database.scanner))
         if followed != self._followed and followed:
             self._filter = await self._homeserver.upload_filter(sorted(followed))
@@ -89,7 +95,7 @@ class LiveDrift:
         if not self.works:
             log.info("live_drift_followed", rooms=len(followed))
         self.works = True
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._worker.others_opened.wait())]
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._look.others_opened.wait())]
         if followed:
             assert self._since is not None
             waits.append(asyncio.create_task(self._homeserver.sync(self._filter, self._since)))
@@ -103,7 +109,7 @@ class LiveDrift:
                         await wait
         if followed and not waits[1].cancelled():
             self._since, events, gaps = waits[1].result()
-            self._worker.observed.difference_update(gaps)
+            self._look.observed.difference_update(gaps)
             await self._apply(events)
             if gaps:
                 self._wake()
@@ -123,7 +129,7 @@ class LiveDrift:
                 changed = await self._member(event)
             else:
                 spaces = await rooms.spaces_of(self._database.scanner, event.room_id)
-                self._worker.observed.difference_update([event.room_id, *spaces])
+                self._look.observed.difference_update([event.room_id, *spaces])
                 changed = True
             if changed:
                 self._wake()
@@ -131,9 +137,9 @@ class LiveDrift:
     def _settle_acted(self, seen: set[tuple[str, str | None, str | None]]) -> None:
         """Forget what the service did once its event has come, or none will."""
         now = time.monotonic()
-        for (room_id, user_id), (membership, at) in list(self._worker.acted.items()):
+        for (room_id, user_id), (membership, at) in list(self._turn.acted.items()):
             if (room_id, user_id, membership) in seen or now > at + ACTED_SECONDS:
-                del self._worker.acted[room_id, user_id]
+                del self._turn.acted[room_id, user_id]
 
     async def _member(self, event: LiveEvent) -> bool:
         user_id = event.state_key
@@ -145,10 +151,10 @@ class LiveDrift:
             return False
         if await rooms.is_known(self._database.reader, event.room_id, user_id, event.membership):
             return False
-        if (event.room_id, user_id) in self._worker.acted:
+        if (event.room_id, user_id) in self._turn.acted:
             # Older than what the service did since: its own event has not come yet.
             return False
-        protection = await self._worker.protection()
+        protection = await self._rights.protection()
         async with self._database.write() as connection:
             changed = await rooms.noted(
                 connection,

@@ -37,9 +37,19 @@ class PowerLevels:
         return _level(self.content.get("events", {}).get(action, default))
 
 
-def creators_have_all_power(version: str) -> bool:
-    """Tell whether creators are above the power levels (room version 12, MSC4289)."""
-    return (version.isdigit() and int(version) >= 12) or version == "org.matrix.hydra.11"
+def power_levels(
+    content: dict[str, Any] | None, creation: dict[str, Any], creator: str, version: str
+) -> PowerLevels:
+    """Return a room's power levels from its m.room.power_levels and m.room.create events.
+
+    From room version 12 on (MSC4289) creators are above the levels and not listed.
+    """
+    above = (version.isdigit() and int(version) >= 12) or version == "org.matrix.hydra.11"
+    if content is not None and not above:
+        return PowerLevels(content)
+    return PowerLevels(
+        content or {}, frozenset([creator, *creation.get("additional_creators", [])])
+    )
 
 
 def _level(value: Any) -> int:

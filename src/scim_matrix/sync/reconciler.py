@@ -28,7 +28,9 @@ from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.accounts import AccountPolicy
 from scim_matrix.sync.backoff import BREAKER, TRANSIENT
 from scim_matrix.sync.live import LiveDrift
-from scim_matrix.sync.room_worker import RoomPolicy, RoomWorker
+from scim_matrix.sync.room_look import RoomLook
+from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
+from scim_matrix.sync.room_turn import RoomTurn
 
 log = structlog.get_logger(__name__)
 
@@ -85,10 +87,19 @@ class Reconciler:
     ) -> None:
         self._database = database
         self._homeserver = homeserver
-        self._rooms = RoomWorker(database, homeserver, room_policy)
+        rights = RoomRights(homeserver, room_policy.users)
+        self._look = RoomLook(database, homeserver, rights, room_policy.on_self_leave)
+        self._turn = RoomTurn(database, homeserver, rights, room_policy.brake)
         self._accounts = AccountWorker(database, homeserver, account_policy, room_policy.brake)
         self._live = LiveDrift(
-            database, homeserver, self._rooms, room_policy.on_self_leave, self.wake, self._doubt
+            database,
+            homeserver,
+            self._look,
+            self._turn,
+            rights,
+            room_policy.on_self_leave,
+            self.wake,
+            self._doubt,
         )
         self._following: asyncio.Task[None] | None = None
         self._pace = pace
@@ -132,7 +143,7 @@ class Reconciler:
     def compare(self) -> None:
         """Compare every mapped room now: the map may name others, or a human asked for it."""
         self._compare_at = 0.0
-        self._rooms.others_opened.set()
+        self._look.others_opened.set()
         self.wake()
 
     def stop(self) -> None:
@@ -218,7 +229,7 @@ class Reconciler:
         if now >= self._compare_at:
             # Jittered, so that many services do not ask at once.
             self._compare_at = now + self._pace.compare_every * random.uniform(0.9, 1.1)
-            self._rooms.observed.clear()
+            self._look.observed.clear()
             self._comparing = True
             if self._following is not None and self._following.done():
                 log.error("live_drift_failed", exc_info=self._following.exception())
@@ -249,18 +260,18 @@ class Reconciler:
         mapped = await rooms.mapped(reader)
         await self._note_comparison(mapped)
         looks = [
-            Job(room.reference, "look", partial(self._rooms.resolve, room))
+            Job(room.reference, "look", partial(self._look.resolve, room))
             for room in await rooms.unresolved(reader, now)
         ]
         looks += [
-            Job(room_id, "look", partial(self._rooms.observe, room_id))
+            Job(room_id, "look", partial(self._look.observe, room_id))
             for room_id in mapped
-            if room_id not in self._rooms.observed and room_id not in with_work
+            if room_id not in self._look.observed and room_id not in with_work
         ]
         return {
             "look": [job for job in looks if job.key not in busy],
             "room": [
-                Job(room_id, "room", partial(self._rooms.turn, room_id, may_go_on))
+                Job(room_id, "room", partial(self._room, room_id, may_go_on))
                 for room_id in with_work
             ],
             "account": [
@@ -276,10 +287,16 @@ class Reconciler:
     async def _note_comparison(self, mapped: Iterable[str]) -> None:
         """Note when every mapped room has been compared."""
         looking = any(lane == "look" for lane, _ in self._running.values())
-        if self._comparing and not looking and self._rooms.observed.issuperset(mapped):
+        if self._comparing and not looking and self._look.observed.issuperset(mapped):
             self._comparing = False
             async with self._database.write() as connection:
                 await numbers.happened(connection, "compared")
+
+    async def _room(self, room_id: str, may_go_on: Callable[[], bool]) -> None:
+        """Take a turn of a room; before the first one look at it: much may be so already."""
+        if room_id not in self._look.observed:
+            await self._look.observe(room_id)
+        await self._turn.take(room_id, may_go_on)
 
     def _start(self, job: Job) -> None:
         task = asyncio.create_task(job.work(), name=f"reconcile {job.key}")
