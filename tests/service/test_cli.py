@@ -1,5 +1,6 @@
 """The command line as a process."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the module in a folder with nothing but the given environment."""
+    """Run the installed command in a folder with nothing but the given environment."""
     return subprocess.run(
-        [sys.executable, "-m", "scim_matrix", *arguments],
+        [Path(sys.executable).with_name("scim-matrix"), *arguments],
         cwd=cwd,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
@@ -43,7 +44,25 @@ def test_a_dotenv_file_is_read(tmp_path: Path) -> None:
 def test_help_and_version(tmp_path: Path) -> None:
     """The commands are listed."""
     assert "serve" in run("--help", cwd=tmp_path).stdout
-    assert "scim-matrix" in run("--version", cwd=tmp_path).stdout
+    version = run("--version", cwd=tmp_path).stdout
+    assert "scim-matrix" in version
+    module = [sys.executable, "-m", "scim_matrix", "--version"]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == version
+
+
+def test_versions_and_completion_are_printed(tmp_path: Path) -> None:
+    """Versions also as JSON; completion for each shell that is known."""
+    versions = json.loads(run("version", "--json", cwd=tmp_path).stdout)
+    assert {"scim-matrix", "schema", "python", "sqlite"} == set(versions)
+    for shell in ("bash", "zsh", "fish"):
+        assert "_SCIM_MATRIX_COMPLETE" in run("completion", shell, cwd=tmp_path).stdout
+    completed = run(
+        cwd=tmp_path,
+        COMP_WORDS="scim-matrix app",
+        COMP_CWORD="1",
+        _SCIM_MATRIX_COMPLETE="bash_complete",
+    )
+    assert completed.stdout == "plain,approve\n"
 
 
 def test_a_wheel_holds_schemas_and_migrations(tmp_path: Path) -> None:
@@ -58,4 +77,6 @@ def test_a_wheel_holds_schemas_and_migrations(tmp_path: Path) -> None:
     for schema in (ROOT / "schemas").glob("*.json"):
         assert f"scim_matrix/schemas/{schema.name}" in names
     assert "scim_matrix/store/migrations/0001_initial.sql" in names
+    assert "scim_matrix/console/templates/base.html" in names
+    assert "scim_matrix/console/static/htmx.min.js" in names
     assert not [n for n in names if "test" in n]

@@ -80,13 +80,13 @@ def service(synapse: Synapse, admin: User, tmp_path: Path) -> StartService:
     return start
 
 
-async def room_holds(admin: User, room_id: str, expected: set[str]) -> None:
+async def room_holds(admin: User, room_id: str, expected: set[str], seconds: float = 30.0) -> None:
     """Wait until a room holds exactly these localparts besides the service's account."""
 
     async def look() -> set[str]:
         return await admin.members(room_id) - {"scim-bot"}
 
-    await eventually(look, lambda seen: seen == expected)
+    await eventually(look, lambda seen: seen == expected, seconds)
 
 
 async def ready(client: ScimClient) -> dict[str, Any]:

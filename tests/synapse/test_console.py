@@ -222,6 +222,10 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         form = {"room": s.other, "decision": "approved"}
         assert await visitor.send("/console/held", "/console/held", **form) == 303
         await room_holds(s.admin, s.other, set())
+        _, text, _ = await visitor.ask("GET", f"/console/rooms/{s.other}")
+        assert "has all power in it, enough to invite and to kick" in text
+        _, text, _ = await visitor.ask("GET", f"/console/rooms/{s.own}")
+        assert "has power level 100 in it, enough to invite and to kick" in text
         for path in ("", "groups?q=G", "rooms", f"rooms/{s.other}", "log?user=x", "log"):
             assert (await visitor.ask("GET", f"/console/{path}"))[0] == 200, path
         status, text, headers = await visitor.ask("GET", f"/console/log?room={s.other}&export=csv")

@@ -68,7 +68,8 @@ async def test_every_fault_at_once(
             inside ^= {name}
             # The moment is what is random here, not a wait for something.
             await asyncio.sleep(dice.uniform(0, 0.3))
-        await room_holds(admin, room, {*inside, f"{tag}guest"})
+        # Longer than the longest rests after failures: of the room, of a person, of everything.
+        await room_holds(admin, room, {*inside, f"{tag}guest"}, 90)
         await eventually(lambda: ready(idp), lambda s: s["work"]["pendingPairs"] == 0)
         path = f"/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=1000"
         events = (await admin.call("GET", path))["chunk"]
@@ -103,11 +104,10 @@ async def test_a_homeserver_that_is_dark_for_a_minute_is_left_in_peace(
         stay = {f"{tag}p{n}" for n in range(3, 12)} | {f"{tag}late{n}" for n in range(6)}
         await room_holds(admin, room, stay)
         dark = [moment - begun for moment in proxy.moments if begun < moment < begun + 60]
-        # What was about to be sent when the lights went out, each sent again by the HTTP library
-        # because its connection was an old one.
-        assert sum(moment < 1 for moment in dark) <= 2 * (4 + 1)
+        # What was under way (four changes and a sync), and the question whether it is there.
+        assert sum(moment < 1 for moment in dark) <= 4 + 1 + 1
         later = [moment for moment in dark if moment >= 1]
-        assert len(later) >= 3
+        assert len(later) >= 4
         assert all(b - a >= 1 for a, b in zip(later, later[5:], strict=False)), later
 
 

@@ -48,14 +48,15 @@ class Access:
         try:
             if user_id not in await self._homeserver().members(room_id):
                 return False
-            levels = await self._levels(room_id)
+            levels = await self.levels(room_id)
         except TokenError:
             raise
         except RefusedError:
             return False
         return levels.of(user_id) >= max(levels.needed("invite"), levels.needed("kick"))
 
-    async def _levels(self, room_id: str) -> PowerLevels:
+    async def levels(self, room_id: str) -> PowerLevels:
+        """Return a room's power levels."""
         state = await self._homeserver().full_state(room_id)
         details = await self._homeserver().details(room_id)
         return power_levels(

@@ -266,11 +266,15 @@ class Pages:
             raise web.HTTPForbidden(text="You may only see rooms in which you can invite and kick.")
         async with request.config_dict[DATABASE].write() as connection:
             people = await look.people(connection, room_id=room_id)
-        return await self._render(
-            request,
-            "room.html",
-            {"room_id": room_id, "people": [p for p in people if not p["forgotten"]]},
-        )
+        levels = await self._access.levels(room_id)
+        own = levels.of(request.config_dict[HOMESERVER].user_id)
+        context = {
+            "room_id": room_id,
+            "people": [p for p in people if not p["forgotten"]],
+            "power": own,
+            "lacks": [what for what in ("invite", "kick") if own < levels.needed(what)],
+        }
+        return await self._render(request, "room.html", context)
 
     # -- Held removals ----------------------------------------------------
 

@@ -76,7 +76,9 @@ class Homeserver:
         client = nio.AsyncClient(url.rstrip("/"), user_id, config=config)
         client.access_token = token
         client.user_id = user_id
-        client.client_session = aiohttp.ClientSession(trace_configs=list(tracing))
+        client.client_session = aiohttp.ClientSession(
+            trace_configs=list(tracing), middlewares=[_once]
+        )
         return cls(client, dry_run=dry_run)
 
     async def close(self) -> None:
@@ -444,6 +446,16 @@ class Homeserver:
         await self._request(
             "POST", f"/_synapse/admin/v1/deactivate/{quote(user_id)}", {"erase": erase}
         )
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET again where the connection broke (a client middleware)."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 def _state_path(room_id: str, event_type: str, key: str) -> str:

@@ -104,16 +104,23 @@ def _pair(row: sqlite3.Row | Sequence[Any]) -> Pair:
     )
 
 
-async def next_due(connection: aiosqlite.Connection) -> float | None:
-    """Return when the next work falls due (seconds since the epoch), None if there is none."""
+async def next_due(connection: aiosqlite.Connection, after: float) -> float | None:
+    """Return when the first work after a moment falls due, None if there is none.
+
+    Both are seconds since the epoch.
+    """
     [(when,)] = await connection.execute_fetchall(
         f"""SELECT min(t) FROM (
             SELECT min(p.next_try) AS t FROM pair p LEFT JOIN account a USING (user_id)
-                WHERE {_PAIR_WORK} AND {_STARTABLE} AND {_USABLE}
-            UNION ALL SELECT min(next_try) FROM pair p WHERE {POWER_WORK} AND {_USABLE}
-            UNION ALL SELECT min(next_try) FROM account WHERE wanted IS NOT applied AND NOT held
-            UNION ALL SELECT min(expires) FROM account WHERE expires IS NOT NULL
-            UNION ALL SELECT min(next_try) FROM room WHERE room_id IS NULL)"""
+                WHERE {_PAIR_WORK} AND {_STARTABLE} AND {_USABLE} AND p.next_try > :after
+            UNION ALL SELECT min(next_try) FROM pair p
+                WHERE {POWER_WORK} AND {_USABLE} AND next_try > :after
+            UNION ALL SELECT min(next_try) FROM account
+                WHERE wanted IS NOT applied AND NOT held AND next_try > :after
+            UNION ALL SELECT min(expires) FROM account WHERE expires > :after
+            UNION ALL SELECT min(next_try) FROM room
+                WHERE room_id IS NULL AND next_try > :after)""",
+        {"after": after},
     )
     return None if when is None else float(when)
 

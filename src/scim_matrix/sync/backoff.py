@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class Backoff:
     """Exponential delays with full jitter in their upper half, in seconds."""
 
+    longest: float
     first: float = 1.0
-    longest: float = 60.0
 
     def delay(self, attempts: int) -> float:
         """Return the delay before the next try, after `attempts` failed ones."""
@@ -17,8 +17,7 @@ class Backoff:
         return ceiling * random.uniform(0.5, 1.0)
 
 
-TRANSIENT = Backoff()
-# A homeserver that is not there: missed little once it is back.
-BREAKER = Backoff(longest=15.0)
+# Short enough that little is missed once the homeserver is well again.
+TRANSIENT = Backoff(longest=15.0)
 # What only a person or a change elsewhere can mend.
 PERMANENT = Backoff(first=60.0, longest=3600.0)

@@ -13,7 +13,7 @@ from scim_matrix.matrix.errors import HomeserverError, RefusedError, Unavailable
 from scim_matrix.matrix.homeserver import MEMBER, Homeserver, LiveEvent
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Database
-from scim_matrix.sync.backoff import BREAKER, PERMANENT
+from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.room_look import RoomLook
 from scim_matrix.sync.room_rights import RoomRights
 from scim_matrix.sync.room_turn import RoomTurn
@@ -76,7 +76,7 @@ class LiveDrift:
                 if self.works or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
                 self.works = False
-                later = PERMANENT if isinstance(error, RefusedError) else BREAKER
+                later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
                 asked = None
                 if isinstance(error, UnavailableError):
                     asked = error.retry_after

@@ -26,7 +26,7 @@ from scim_matrix.store import accounts, numbers, pairs, record, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.accounts import AccountPolicy
-from scim_matrix.sync.backoff import BREAKER, TRANSIENT
+from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.room_look import RoomLook
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
@@ -115,8 +115,8 @@ class Reconciler:
         self._slots = float(pace.concurrency)
         self._resting_until = 0.0
         self._failures = 0
-        # Answers in a row that said nothing: one may be about a single room, two are doubt.
-        self._silent = 0
+        # False after an answer that said nothing, until the homeserver is known to be there.
+        self._sure = False
         self.state = HomeserverState()
 
     @property
@@ -136,7 +136,7 @@ class Reconciler:
 
     def _doubt(self) -> None:
         """Ask whether the homeserver is there before anything else is done."""
-        self._silent = 2
+        self._sure = False
         self._live.homeserver_ready.clear()
         self._wake.set()
 
@@ -157,8 +157,9 @@ class Reconciler:
             while not self._stopping:
                 await self._rest()
                 self._wake.clear()
+                now = time.time()
                 try:
-                    await self._round()
+                    await self._round(now)
                 except HomeserverError as error:
                     self._trip(error)
                 except (OSError, sqlite3.Error) as error:
@@ -166,7 +167,7 @@ class Reconciler:
                     log.exception("reconcile_failed", error=str(error))
                     self._resting_until = time.time() + TRANSIENT.delay(5)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(await self._pause()):
+                    async with asyncio.timeout(await self._pause(now)):
                         await self._wake.wait()
         finally:
             await self._drain()
@@ -191,30 +192,30 @@ class Reconciler:
                 async with asyncio.timeout(left):
                     await self._wake.wait()
 
-    async def _pause(self) -> float:
-        """Return how long nothing will fall due (seconds)."""
+    async def _pause(self, looked_at: float) -> float:
+        """Return how long nothing will fall due that had not when last looked at (seconds)."""
         if len(self._running) >= int(self._slots):
             return LONGEST_PAUSE
-        now = time.time()
-        moments = [self._compare_at, *(until for _, until in self._ailing.values() if until > now)]
-        due = await pairs.next_due(self._database.scanner)
-        # Work that is due but cannot start (its room is busy or ailing) is not waited for: the
-        # end of that task or rest wakes us.
-        if due is not None and (due > now or not (self._running or len(moments) > 1)):
+        rests = [self._resting_until, *(until for _, until in self._ailing.values())]
+        moments = [self._compare_at, *(until for until in rests if until > looked_at)]
+        # Work that was due then and has not started waits for the end of a task or a rest.
+        due = await pairs.next_due(self._database.scanner, looked_at)
+        if due is not None:
             moments.append(due)
-        return min(LONGEST_PAUSE, max(0.05, min(moments) - now))
+        return min(LONGEST_PAUSE, max(0.05, min(moments) - time.time()))
 
     # -- Rounds -----------------------------------------------------------
 
-    async def _round(self) -> None:
+    async def _round(self, now: float) -> None:
         """Start as much of the due work as there are slots for, no kind starving another."""
         await self._be_sure_of_the_homeserver()
-        now = time.time()
         await self._keep_house(now)
         free = int(self._slots) - len(self._running)
         if free <= 0:
             return
         lanes = {lane: deque(jobs) for lane, jobs in (await self._due(now, free)).items()}
+        if not self._sure or self._resting_until > time.time():
+            return
         running = Counter(lane for lane, _ in self._running.values())
         for _ in range(free):
             waiting = [lane for lane, jobs in lanes.items() if jobs]
@@ -310,7 +311,6 @@ class Reconciler:
             return
         error = task.exception()
         if error is None:
-            self._silent = 0
             self._ailing.pop(job.key, None)
             self._slots = min(float(self._pace.concurrency), self._slots + 1 / self._slots)
             return
@@ -321,10 +321,10 @@ class Reconciler:
         self._ailing[job.key] = (failures + 1, time.time() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
             log.warning("no_usable_answer", what=job.key, error=str(error))
+            if self._slots == 1:
+                self._resting_until = max(self._resting_until, time.time() + TRANSIENT.delay(1))
             self._slots = max(1.0, self._slots / 2)
-            self._silent += 1
-            if self._silent > 1:
-                self._resting_until = max(self._resting_until, time.time() + BREAKER.delay(1))
+            self._doubt()
         else:
             log.error("action_failed", what=job.key, error=repr(error), exc_info=error)
 
@@ -334,9 +334,9 @@ class Reconciler:
         """Before any work, and where answers said nothing, ask whether it is there."""
         if self.state.condition != "ready":
             await self._meet()
-        elif self._silent > 1:
+        elif not self._sure:
             await self._homeserver.server_version()
-            self._silent = 0
+            self._sure = True
             self._live.homeserver_ready.set()
         self._failures = 0
 
@@ -357,6 +357,7 @@ class Reconciler:
             await self._live.begin()
         if self._following is None:
             self._following = asyncio.create_task(self._live.run(), name="live drift")
+        self._sure = True
         self._live.homeserver_ready.set()
         self.state = HomeserverState(
             "ready", "answers; the token is an admin's", version, delegated
@@ -374,7 +375,7 @@ class Reconciler:
         if isinstance(error, UnavailableError) and error.retry_after is not None:
             delay = error.retry_after
         else:
-            delay = BREAKER.delay(self._failures)
+            delay = TRANSIENT.delay(self._failures + 1)
         self._failures += 1
         self._resting_until = max(self._resting_until, time.time() + delay)
         if isinstance(error, RateLimitedError):
