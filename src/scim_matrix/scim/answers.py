@@ -11,8 +11,6 @@ from scim_matrix.scim.members import GROUP
 from scim_matrix.scim.query import Selection
 from scim_matrix.store import resources
 
-_PARTS = ("value", "display", "type", "$ref")
-
 
 async def complete(
     connection: aiosqlite.Connection, body: dict[str, Any], selection: Selection, base_url: str
@@ -22,12 +20,12 @@ async def complete(
     They are JSON text made by the database, whatever their number: nothing is built per member.
     """
     found = body.get("Resources", []) if "totalResults" in body else [body]
-    groups, parts = _of(found, GROUP), selection.parts(GROUP, "members", _PARTS)
+    groups, parts = _of(found, GROUP), selection.parts(GROUP, "members", resources.ENTRY_PARTS)
     if groups and parts:
         lists = await resources.members(connection, list(groups), parts, base_url)
         for group_id, group in groups.items():
             group["members"] = orjson.Fragment(lists.get(group_id, "[]"))
-    users, parts = _of(found, USER), selection.parts(USER, "groups", _PARTS)
+    users, parts = _of(found, USER), selection.parts(USER, "groups", resources.ENTRY_PARTS)
     if users and parts:
         lists = await resources.groups(connection, list(users), parts, base_url)
         for user_id in lists:

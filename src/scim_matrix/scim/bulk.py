@@ -29,7 +29,9 @@ class Plan(BulkPlan):
         referred = [
             entry["value"].removeprefix(BULK_ID_PREFIX)
             for change in self._steps[index].changes
-            for entry in _referring(change)
+            if BULK_ID_PREFIX in change.members
+            for entry in orjson.loads(change.members)
+            if entry["value"].startswith(BULK_ID_PREFIX)
         ]
         own = [self.creations[b] for b in referred if b in self.creations]
         return [*super().dependencies(index), *own]
@@ -46,7 +48,7 @@ class Plan(BulkPlan):
         return [self._resolved(change) for change in sent.changes]
 
     def _resolved(self, change: MemberChange) -> MemberChange:
-        if not _referring(change):
+        if BULK_ID_PREFIX not in change.members:
             return change
         entries = orjson.loads(change.members)
         for entry in entries:
@@ -58,9 +60,3 @@ class Plan(BulkPlan):
                     )
                 entry["value"] = str(self.created[bulk_id].id)
         return replace(change, members=orjson.dumps(entries).decode())
-
-
-def _referring(change: MemberChange) -> list[dict[str, str]]:
-    if BULK_ID_PREFIX not in change.members:
-        return []
-    return [e for e in orjson.loads(change.members) if e["value"].startswith(BULK_ID_PREFIX)]

@@ -1,7 +1,7 @@
 """Requests as the protocol library gets them: canonical, checked, group members taken off."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -34,7 +34,7 @@ class Incoming:
     body: bytes
     selection: Selection
     changes: Sequence[MemberChange] = ()
-    steps: Sequence[Step] = field(default=())
+    steps: Sequence[Step] = ()
 
     @property
     def writes(self) -> bool:

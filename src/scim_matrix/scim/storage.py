@@ -35,9 +35,8 @@ class RequestStorage(AsyncScimStorage):
     """Reads and writes SCIM resources on behalf of one request.
 
     A write is one transaction with its consequences (accounts, grants), which know `cause` as the
-    request behind them. `member_changes` are
-    what the request wants of the group's members; where they are None, members travel inside
-    the models, as the library's storage contract asks.
+    request behind them. `member_changes` are what the request wants of the group's members; where
+    they are None, members travel inside the models, as the library's storage contract asks.
     """
 
     supports_cursors = True
@@ -125,8 +124,7 @@ class RequestStorage(AsyncScimStorage):
         model = self._model_of(row.kind)
         document = row.document
         if members and row.kind == "Group":
-            parts = ("value", "display", "type", "$ref")
-            found = await resources.members(connection, [row.id], parts, "")
+            found = await resources.members(connection, [row.id], resources.ENTRY_PARTS, "")
             document = {**document, "members": orjson.loads(found.get(row.id, "[]"))}
         with self._provider:
             resource = model.model_validate({**document, "id": row.id})
@@ -135,7 +133,7 @@ class RequestStorage(AsyncScimStorage):
                 "resourceType": row.kind,
                 "created": row.created,
                 "lastModified": row.last_modified,
-                "version": f'W/"{row.version}"',
+                "version": _etag(row),
             }
         )
         return resource
@@ -224,6 +222,10 @@ def _kind(resource_type: ResourceType | str | None) -> Kind:
     return cast(Kind, name)
 
 
+def _etag(row: Row) -> str:
+    return f'W/"{row.version}"'
+
+
 def _document(resource: Resource[Any]) -> dict[str, Any]:
     dumped = resource.model_dump(mode="json")
     return {k: v for k, v in dumped.items() if k not in _APART}
@@ -240,5 +242,5 @@ async def _check_version(
     connection: aiosqlite.Connection, kind: Kind, resource_id: str, expected: str | None
 ) -> None:
     row = await _existing(connection, kind, resource_id)
-    if expected is not None and expected != f'W/"{row.version}"':
+    if expected is not None and expected != _etag(row):
         raise PreconditionFailedException

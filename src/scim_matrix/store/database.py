@@ -1,4 +1,4 @@
-"""One SQLite file: a writer that runs whole transactions, and a read-only reader."""
+"""One SQLite file: a writer that runs whole transactions, and read-only readers."""
 
 import asyncio
 import contextlib

@@ -16,7 +16,9 @@ from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
 Op = Literal["add", "remove", "replace", "display"]
-_TABLE = {"User": "scim_user", "Group": "scim_group"}
+TABLE: dict[Kind, str] = {"User": "scim_user", "Group": "scim_group"}
+# Of an entry in `members` or `groups`.
+ENTRY_PARTS = ("value", "display", "type", "$ref")
 _COLUMNS = "id, document, created, last_modified, version"
 
 
@@ -53,7 +55,7 @@ async def get(connection: aiosqlite.Connection, kind: Kind, resource_id: str) ->
     """Return one resource. Raises NoSuchResourceError."""
     found = list(
         await connection.execute_fetchall(
-            f"SELECT {_COLUMNS} FROM {_TABLE[kind]} WHERE id = ?", (resource_id,)
+            f"SELECT {_COLUMNS} FROM {TABLE[kind]} WHERE id = ?", (resource_id,)
         )
     )
     if not found:
@@ -66,7 +68,7 @@ async def rows_by_seq(
 ) -> dict[int, Row]:
     """Return resources by their place in the order of creation."""
     found = await connection.execute_fetchall(
-        f"SELECT {_COLUMNS}, seq FROM {_TABLE[kind]} WHERE seq IN (SELECT value FROM json_each(?))",
+        f"SELECT {_COLUMNS}, seq FROM {TABLE[kind]} WHERE seq IN (SELECT value FROM json_each(?))",
         (orjson.dumps(seqs).decode(),),
     )
     return {row[5]: _row(kind, row) for row in found}
@@ -130,7 +132,7 @@ async def create(
     row = Row(kind, resource_id or str(uuid.uuid4()), document, now, now, 1)
     try:
         await connection.execute_fetchall(
-            f"INSERT INTO {_TABLE[kind]} (id, created, last_modified, {', '.join(columns)})"
+            f"INSERT INTO {TABLE[kind]} (id, created, last_modified, {', '.join(columns)})"
             f" VALUES (?, ?, ?, {', '.join('?' * len(columns))})",
             (row.id, now, now, *values),
         )
@@ -152,7 +154,7 @@ async def update(
         updated, *_ = await together(
             connection,
             (
-                f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1,"
+                f"UPDATE {TABLE[kind]} SET last_modified = ?, version = version + 1,"
                 f" {assignments} WHERE id = ? RETURNING {_COLUMNS}",
                 (_now(), *values, resource_id),
             ),
@@ -168,7 +170,7 @@ async def update(
 def _bumping(kind: Kind, resource_id: str) -> Statement:
     """Return the statement that counts a version up after a change outside the document."""
     return (
-        f"UPDATE {_TABLE[kind]} SET last_modified = ?, version = version + 1 WHERE id = ?",
+        f"UPDATE {TABLE[kind]} SET last_modified = ?, version = version + 1 WHERE id = ?",
         (_now(), resource_id),
     )
 
@@ -178,7 +180,7 @@ async def delete(connection: aiosqlite.Connection, kind: Kind, resource_id: str)
     _, deleted, *_ = await together(
         connection,
         grants.touching([resource_id]),
-        (f"DELETE FROM {_TABLE[kind]} WHERE id = ? RETURNING id", (resource_id,)),
+        (f"DELETE FROM {TABLE[kind]} WHERE id = ? RETURNING id", (resource_id,)),
         ("DELETE FROM group_member WHERE value = ?", (resource_id,)),
         *grants.settling(),
     )

@@ -8,13 +8,12 @@ import aiosqlite
 from scim2_models import InvalidCursorException, Resource, SearchRequest
 
 from scim_matrix.store import filters
-from scim_matrix.store.resources import Kind, Row, rows_by_seq
+from scim_matrix.store.resources import TABLE, Kind, Row, rows_by_seq
 
 Models = Mapping[Kind, type[Resource[Any]]]
 
 _RANK: dict[Kind, int] = {"User": 0, "Group": 1}
 _KINDS: dict[int, Kind] = {rank: kind for kind, rank in _RANK.items()}
-_TABLE: dict[Kind, str] = {"User": "scim_user", "Group": "scim_group"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ async def search(
         where, bound = filters.where(kind, model, request.filter)
         parts.append(
             f"SELECT {_RANK[kind]} AS rank, r.seq, {filters.sort_key(kind, model, request)} AS k"
-            f" FROM {_TABLE[kind]} r WHERE {where}"
+            f" FROM {TABLE[kind]} r WHERE {where}"
         )
         values += bound
     source = f"({' UNION ALL '.join(parts)})"
