@@ -6,10 +6,11 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
+import aiosqlite
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import CHANGE_MAP, DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER, SETTLE_MAP
 from scim_matrix.config import Settings
 from scim_matrix.console.site import make_console
 from scim_matrix.groupmap import GroupMapError
@@ -45,6 +46,7 @@ class MapKeeper:
         self._database = database
         self._reconciler = reconciler
         self._seen = self._stamp()
+        self._configured = settings.group_map()
 
     def _stamp(self) -> tuple[int, int] | None:
         if self._settings.group_map_file is None:
@@ -59,22 +61,22 @@ class MapKeeper:
         """Put the map in force; a broken one is reported and the old one stays."""
         self._seen = self._stamp()
         try:
-            configured = await asyncio.to_thread(self._settings.group_map)
+            self._configured = await asyncio.to_thread(self._settings.group_map)
         except GroupMapError as error:
             log.error("group_map_refused", error=str(error), in_force="the former map")  # noqa: TRY400
             return
-        keys = {(m.kind, m.pattern, m.room) for m in configured}
         async with self._database.write() as connection:
-            # Where both say something of the same group and room, the configuration wins.
-            made = [
-                m
-                for m in await console.mappings(connection)
-                if (m.kind, m.pattern, m.room) not in keys
-            ]
-            mappings = [*configured, *made]
-            await grants.put_map(connection, mappings)
-        log.info("group_map_loaded", mappings=len(mappings))
+            await self.settle(connection)
+        log.info("group_map_loaded", mappings=len(self._configured))
         self._reconciler.compare()
+
+    async def settle(self, connection: aiosqlite.Connection) -> None:
+        """Put in force what the configuration and the console say, within a transaction."""
+        keys = {(m.kind, m.pattern, m.room) for m in self._configured}
+        made = await console.mappings(connection)
+        # Where both say something of the same group and room, the configuration wins.
+        others = [m for m in made if (m.kind, m.pattern, m.room) not in keys]
+        await grants.put_map(connection, [*self._configured, *others])
 
     async def watch(self) -> None:
         """Reload whenever the file has changed; wake the reconciler when others have decided."""
@@ -146,7 +148,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.reload()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
-        app[HOMESERVER], app[CHANGE_MAP] = homeserver, keeper.reload
+        app[HOMESERVER], app[SETTLE_MAP] = homeserver, keeper.settle
         _add_routes(app, settings, database, reconciler)
 
         async def show(request: web.Request) -> web.Response:

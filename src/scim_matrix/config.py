@@ -191,6 +191,13 @@ class Settings(BaseModel):
         Url | None,
         _about("the service's own address in `meta.location`", default="from the request"),
     ] = None
+    matrix_public_url: Annotated[
+        Url | None,
+        _about(
+            "where browsers reach the homeserver, for single sign-on to the console",
+            default="`MATRIX_URL`",
+        ),
+    ] = None
     trusted_proxies: Annotated[
         tuple[IPvAnyNetwork, ...],
         BeforeValidator(_words),

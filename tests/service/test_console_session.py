@@ -40,10 +40,10 @@ async def begun(client: Client) -> str:
         return answer.cookies[session.COOKIE].OutputString()
 
 
-async def who(client: Client, cookie: str) -> tuple[str, str]:
+async def who(client: Client, cookie: str, **headers: str) -> tuple[str, str]:
     """Return who a cookie stands for, and the cookie to go on with."""
     value = cookie.partition(";")[0]
-    async with client.get("/who", headers={"Cookie": value}) as answer:
+    async with client.get("/who", headers={"Cookie": value, **headers}) as answer:
         renewed = answer.cookies.get(session.COOKIE)
         return await answer.text(), value if renewed is None else renewed.OutputString()
 
@@ -81,3 +81,15 @@ async def test_sessions_end(
         monkeypatch.setattr(time, "time", lambda now=now: now)
         found, cookie = await who(client, cookie)
     assert (found == "None") is ends
+
+
+async def test_a_page_that_refreshes_itself_keeps_no_session(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has to do something."""
+    cookie = await begun(client)
+    now = time.time()
+    for wait in (session.IDLE_SECONDS - 60, session.IDLE_SECONDS + 60):
+        monkeypatch.setattr(time, "time", lambda wait=wait: now + wait)
+        found, cookie = await who(client, cookie, **{"HX-Request": "true"})
+    assert found == "None"

@@ -219,7 +219,12 @@ async def test_a_manager_is_refused_where_they_have_no_power(
         await person.sign_in(f"{tag}boss")
         await page.get_by_role("link", name="Engineering").click()
         await page.get_by_label("Room (address or ID)").fill(room)
+        refusal = "You may only map rooms in which you yourself can"
+        await page.get_by_role("button", name="What would happen?").click()
+        await page.locator("#preview").get_by_text(refusal).wait_for()
         await page.get_by_role("button", name="Open this room").click()
-        await page.get_by_text("You may only map rooms in which you yourself can").wait_for()
+        await page.get_by_role("heading", name="Not possible").wait_for()
+        await page.get_by_text(refusal).wait_for()
+        await person.is_accessible()
         assert await admin.members(room) == {"scim-bot"}
         await page.close()

@@ -14,6 +14,7 @@ from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import StartService, group_of, mxid, ready, room_holds, settled
+from tests.synapse.proxy import proxying
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
@@ -149,6 +150,10 @@ async def test_a_manager_maps_only_rooms_they_manage(scene: Any) -> None:
 
         for path in ("preview", "mappings"):
             assert await visitor.send(page, f"{page}/{path}", room=s.other) == 403
+        csrf = await visitor.token(page)
+        _, text, _ = await visitor.ask("POST", f"{page}/mappings", csrf=csrf, room=s.other)
+        assert "You may only map rooms in which you yourself can invite and kick." in text
+        assert "To the console" in text
         assert await visitor.send(page, f"{page}/mappings", room="#nowhere:demo.test") == 400
         assert await visitor.send(page, f"{page}/mappings", room=s.own) == 303
         await room_holds(s.admin, s.own, {s.manager, *s.people})
@@ -246,15 +251,32 @@ async def test_guessing_passwords_is_stopped(scene: Any) -> None:
 
 async def test_sso_must_have_been_begun_here(scene: Any) -> None:
     """A login token that somebody else sends is not taken."""
-    async with scene() as s:
+    addresses = {"PUBLIC_URL": "https://scim.test", "MATRIX_PUBLIC_URL": "https://matrix.test"}
+    async with scene(**addresses) as s:
         visitor = Visitor(s.service.url)
         status, _, headers = await visitor.ask("GET", "/console/sso/begin")
         assert status == 302
-        assert "/_matrix/client/v3/login/sso/redirect?redirectUrl=" in headers["Location"]
+        where = URL(headers["Location"])
+        assert str(where.with_query(None)) == (
+            "https://matrix.test/_matrix/client/v3/login/sso/redirect"
+        )
+        assert where.query["redirectUrl"].startswith("https://scim.test/console/sso?state=")
         assert (await visitor.ask("GET", "/console/sso?loginToken=x&state=forged"))[0] == 400
         state = URL(URL(headers["Location"]).query["redirectUrl"]).query["state"]
         await visitor.ask("GET", "/console/sso/begin")
         assert (await visitor.ask("GET", f"/console/sso?loginToken=x&state={state}"))[0] == 400
+
+
+async def test_a_room_or_homeserver_that_is_gone_is_said(synapse: Synapse, scene: Any) -> None:
+    """A page that needs the homeserver says so, instead of failing."""
+    async with proxying(synapse.url) as proxy, scene(MATRIX_URL=proxy.url) as s:
+        visitor = await s.visitor("scim-bot")
+        status, text, _ = await visitor.ask("GET", "/console/rooms/!gone:demo.test")
+        assert status == 200
+        assert "The homeserver does not show this room" in text
+        proxy.dark = True
+        status, text, _ = await visitor.ask("GET", f"/console/rooms/{s.own}")
+        assert (status, "does not answer" in text) == (503, True)
 
 
 async def test_sso_signs_in_with_a_login_token(scene: Any) -> None:

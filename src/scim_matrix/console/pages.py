@@ -8,9 +8,10 @@ from urllib.parse import quote, urlencode
 
 import aiohttp_jinja2
 import orjson
+import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import CHANGE_MAP, DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER, SETTLE_MAP
 from scim_matrix.console import session
 from scim_matrix.console.access import Access
 from scim_matrix.groupmap import GroupMapError, Mapping, parse_group_map
@@ -18,9 +19,30 @@ from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import console, held, look, numbers, pairs, record, rooms, text
 from scim_matrix.store.record import Entry
 
+log = structlog.get_logger(__name__)
+
 PAGE = 100
 _USER = "console_user"
 _OPEN_TO_ALL = ("/console/sign-in", "/console/sso", "/console/static/")
+_AWAY = "The homeserver does not answer, and without it nobody can be let in. Try again later."
+
+
+@web.middleware
+async def explain(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Show what went wrong as a page, or as the part of one that was asked for."""
+    try:
+        answer: web.StreamResponse = await handler(request)
+    except HomeserverError as error:
+        log.warning("console_without_homeserver", path=request.path, error=str(error))
+        problem, status = _AWAY, 503
+    except web.HTTPError as error:
+        problem, status = error.text or error.reason, error.status
+    else:
+        return answer
+    template = "preview.html" if "HX-Request" in request.headers else "problem.html"
+    return await aiohttp_jinja2.render_template_async(
+        template, request, {"preview": {"problem": problem}}, status=status
+    )
 
 
 class Pages:
@@ -34,27 +56,24 @@ class Pages:
     @web.middleware
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Let nobody past who is not signed in, and no change that was not made here."""
-        open_to_all = request.path.startswith(
-            ("/console/sign-in", "/console/sso", "/console/static")
-        )
         if request.method == "POST" and not await session.is_from_here(request):
             raise web.HTTPForbidden(
                 text="This form was not made for this session. Go back, reload."
             )
-        if not open_to_all:
-            user_id = (await session.current(request)).get("user")
-            if user_id is None:
-                raise web.HTTPSeeOther("/console/sign-in")
-            try:
-                if not await self._access.may_enter(user_id):
-                    raise web.HTTPForbidden(text="You may not use this console any more.")
-            except HomeserverError as error:
-                raise web.HTTPServiceUnavailable(
-                    text="The homeserver does not answer, so nobody can be let in. Try again later."
-                ) from error
-            request[_USER] = user_id
+        if not request.path.startswith(_OPEN_TO_ALL):
+            await self._let_in(request)
         answer: web.StreamResponse = await handler(request)
         return answer
+
+    async def _let_in(self, request: web.Request) -> None:
+        user_id = (await session.current(request)).get("user")
+        if user_id is None and "HX-Request" in request.headers:
+            raise web.HTTPNoContent(headers={"HX-Redirect": "/console/sign-in"})
+        if user_id is None:
+            raise web.HTTPSeeOther("/console/sign-in")
+        if not await self._access.may_enter(user_id):
+            raise web.HTTPForbidden(text="You may not use this console any more.")
+        request[_USER] = user_id
 
     async def _only_admins(self, request: web.Request) -> None:
         if not await self._access.is_admin(request[_USER]):
@@ -218,7 +237,8 @@ class Pages:
                     "map", "asked", request[_USER], room_id, group["displayName"], "console"
                 )
                 await record.add(connection, entry)
-        await request.config_dict[CHANGE_MAP]()
+                await request.config_dict[SETTLE_MAP](connection)
+        request.config_dict[RECONCILER].compare()
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
     async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
@@ -231,19 +251,17 @@ class Pages:
             raise web.HTTPForbidden(
                 text="You may only change rooms in which you yourself can invite and kick."
             )
-        cause = f"console {request[_USER]}"
-        before = await console.granted(database.scanner, reference)
-        async with database.write(cause) as connection:
+        async with database.write(f"console {request[_USER]}") as connection:
+            before = await console.granted(connection, reference)
             kind, pattern = str(form.get("kind", "")), str(form.get("pattern", ""))
             if not await console.remove(connection, kind, pattern, reference):
                 raise web.HTTPNotFound(text="This mapping is not one that was made here.")
             entry = Entry("unmap", "asked", request[_USER], room_ids[0], pattern, "console")
             await record.add(connection, entry)
-        await request.config_dict[CHANGE_MAP]()
-        if form.get("people") == "leave":
-            async with database.write(cause) as connection:
+            await request.config_dict[SETTLE_MAP](connection)
+            if form.get("people") == "leave":
                 await console.take_out(connection, before)
-            request.config_dict[RECONCILER].wake()
+        request.config_dict[RECONCILER].compare()
         raise web.HTTPSeeOther(f"/console/groups/{quote(request.match_info['id'])}")
 
     # -- Rooms ------------------------------------------------------------
@@ -266,14 +284,18 @@ class Pages:
             raise web.HTTPForbidden(text="You may only see rooms in which you can invite and kick.")
         async with request.config_dict[DATABASE].write() as connection:
             people = await look.people(connection, room_id=room_id)
-        levels = await self._access.levels(room_id)
-        own = levels.of(request.config_dict[HOMESERVER].user_id)
-        context = {
+        context: dict[str, Any] = {
             "room_id": room_id,
             "people": [p for p in people if not p["forgotten"]],
-            "power": own,
-            "lacks": [what for what in ("invite", "kick") if own < levels.needed(what)],
+            "power": None,
         }
+        try:
+            levels = await self._access.levels(room_id)
+        except RefusedError as error:
+            context["problem"] = str(error)
+        else:
+            context["power"] = own = levels.of(request.config_dict[HOMESERVER].user_id)
+            context["lacks"] = [w for w in ("invite", "kick") if own < levels.needed(w)]
         return await self._render(request, "room.html", context)
 
     # -- Held removals ----------------------------------------------------

@@ -36,14 +36,14 @@ async def begin(request: web.Request, user_id: str) -> None:
 
 
 async def current(request: web.Request) -> Session:
-    """Return the session, emptied where it is over."""
+    """Return the session, emptied where it is over. Pages that refresh themselves are no use."""
     session = await aiohttp_session.get_session(request)
     now = time.time()
     if "user" in session:
         idle, age = now - float(session["seen"]), now - float(session["begun"])
         if idle > IDLE_SECONDS or age > LONGEST_SECONDS:
             session.invalidate()
-        elif idle > 1:
+        elif idle > 1 and not (request.method == "GET" and "HX-Request" in request.headers):
             session["seen"] = now
     return session
 

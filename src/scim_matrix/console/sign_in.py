@@ -28,7 +28,8 @@ HOME = "/console/"
 class SignIn:
     """The pages before the console.
 
-    The homeserver's token is used once, to learn who it is, and logged out at once.
+    The homeserver's token is used once, to learn who it is, and logged out at once. Browsers
+    reach this service at `public_url` and the homeserver at `homeserver_url`.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class SignIn:
         access: Access,
         attempts: Attempts,
         public_url: str | None,
+        homeserver_url: str,
     ) -> None:
         self._homeserver = homeserver
         self._access = access
         self._attempts = attempts
         self._public_url = public_url
+        self._homeserver_url = homeserver_url.rstrip("/")
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET: the ways in that the homeserver offers."""
@@ -82,7 +85,7 @@ class SignIn:
         kept["state"] = secrets.token_urlsafe(16)
         origin = self._public_url or request.url.origin()
         back = f"{origin}/console/sso?{urlencode({'state': kept['state']})}"
-        where = f"{self._homeserver().url}/_matrix/client/v3/login/sso/redirect"
+        where = f"{self._homeserver_url}/_matrix/client/v3/login/sso/redirect"
         raise web.HTTPFound(f"{where}?{urlencode({'redirectUrl': back})}")
 
     async def returned(self, request: web.Request) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp import web
 from scim_matrix.config import Settings
 from scim_matrix.console import session
 from scim_matrix.console.access import Access
-from scim_matrix.console.pages import Pages
+from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.sign_in import SignIn
 from scim_matrix.matrix.homeserver import Homeserver
 from scim_matrix.scim.attempts import Attempts
@@ -27,9 +27,15 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
     """Return the application that is added below /console/; `homeserver` is there once it runs."""
     access = Access(homeserver, settings.console_managers)
     pages = Pages(access)
-    sign_in = SignIn(homeserver, access, Attempts(settings.trusted_proxies), settings.public_url)
+    sign_in = SignIn(
+        homeserver,
+        access,
+        Attempts(settings.trusted_proxies),
+        settings.public_url,
+        settings.matrix_public_url or settings.matrix_url,
+    )
     app = web.Application(
-        middlewares=[aiohttp_session.session_middleware(session.storage()), pages.guard]
+        middlewares=[aiohttp_session.session_middleware(session.storage()), explain, pages.guard]
     )
     environment = aiohttp_jinja2.setup(
         app,

@@ -136,11 +136,6 @@ class Homeserver:
         if self._dry_run:
             raise WithheldError(f"DRY_RUN: would {what}")
 
-    @property
-    def url(self) -> str:
-        """Where the homeserver answers."""
-        return str(self._client.homeserver)
-
     # -- Signing in -------------------------------------------------------
 
     async def sign_in_flows(self) -> list[str]:
