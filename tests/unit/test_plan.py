@@ -17,6 +17,12 @@ def test_the_banned_are_left_banned() -> None:
     assert plan(banned, POLICY) == []
 
 
+def test_who_left_is_left_out() -> None:
+    """Somebody gone by their own will is neither brought back nor asked to go."""
+    gone = [pair("a", granted=True, membership="left"), pair("b", granted=False, membership="left")]
+    assert plan(gone, POLICY) == []
+
+
 def test_removals_come_first() -> None:
     """Who must be out does not wait for those who come in."""
     joins, leaves = (
