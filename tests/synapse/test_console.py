@@ -171,6 +171,28 @@ async def test_a_manager_maps_only_rooms_they_manage(scene: Any) -> None:
         assert (await visitor.ask("GET", page))[0] == 303
 
 
+async def test_a_managers_power_in_the_room_decides(scene: Any) -> None:
+    """Being in a room without power is not enough, nor power in a room they have left."""
+    async with scene() as s:
+        await s.admin.call(
+            "POST", f"/_synapse/admin/v1/join/{s.other}", {"user_id": mxid(s.manager)}
+        )
+        manager, admin = await s.visitor(s.manager), await s.visitor("scim-bot")
+        page = f"/console/groups/{s.group}"
+        assert await manager.send(page, f"{page}/mappings", room=s.other) == 403
+        assert await admin.send(page, f"{page}/mappings", room=s.other) == 303
+        key = {"kind": "external_id", "pattern": f"{s.manager.removesuffix('manager')}g"}
+        removal = {**key, "room": s.other, "people": "leave"}
+        assert await manager.send(page, f"{page}/mappings/remove", **removal) == 403
+        await room_holds(s.admin, s.other, {s.manager, *s.people})
+
+        levels = {s.admin.user_id: 100, mxid(s.manager): 50}
+        elsewhere = await s.admin.create_room(
+            room_version="10", power_level_content_override={"users": levels}
+        )
+        assert await manager.send(page, f"{page}/mappings", room=elsewhere) == 403
+
+
 async def test_what_becomes_of_people_when_a_mapping_goes(scene: Any) -> None:
     """They stay, or they leave, as was chosen; the configuration's mappings are read-only."""
     async with scene() as s:
