@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+import pytest
 from aiohttp import web
 
 from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
+from scim_matrix.matrix.errors import UnavailableError
+from scim_matrix.matrix.homeserver import Homeserver
 from tests.conftest import eventually
 from tests.synapse.conftest import StartService, ready, room_holds, settled
 from tests.synapse.proxy import Fault, proxying
@@ -207,3 +210,17 @@ async def test_protected_people_and_other_admins_are_never_kicked(
     for name in ("root", "vip"):
         account = await admin.call("GET", f"/_synapse/admin/v2/users/@{tag}{name}:{SERVER_NAME}")
         assert account["locked"] is False
+
+
+async def test_a_request_that_breaks_off_is_not_sent_again(synapse: Synapse, admin: User) -> None:
+    """When to try again is the reconciler's decision, not the HTTP library's."""
+    async with proxying(synapse.url) as proxy:
+        homeserver = Homeserver.connect(proxy.url, admin.user_id, admin.token)
+        try:
+            await homeserver.server_version()
+            proxy.dark = True
+            with pytest.raises(UnavailableError):
+                await homeserver.server_version()
+        finally:
+            await homeserver.close()
+        assert len(proxy.requests) == 2
