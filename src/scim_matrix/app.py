@@ -65,6 +65,10 @@ class MapKeeper:
         except GroupMapError as error:
             log.error("group_map_refused", error=str(error), in_force="the former map")  # noqa: TRY400
             return
+        await self.put_in_force()
+
+    async def put_in_force(self) -> None:
+        """Put what was loaded in force, with what the console says."""
         async with self._database.write() as connection:
             await self.settle(connection)
         log.info("group_map_loaded", mappings=len(self._configured))
@@ -146,7 +150,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
             ),
         )
         keeper = MapKeeper(settings, database, reconciler)
-        await keeper.reload()
+        await keeper.put_in_force()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
         app[HOMESERVER], app[SETTLE_MAP] = homeserver, keeper.settle
         _add_routes(app, settings, database, reconciler)

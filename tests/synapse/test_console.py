@@ -172,7 +172,7 @@ async def test_a_manager_maps_only_rooms_they_manage(scene: Any) -> None:
 
 
 async def test_a_managers_power_in_the_room_decides(scene: Any) -> None:
-    """Being in a room without power is not enough, nor power in a room they have left."""
+    """Being in a room without power is not enough, nor power in a room they are not in."""
     async with scene() as s:
         await s.admin.call(
             "POST", f"/_synapse/admin/v1/join/{s.other}", {"user_id": mxid(s.manager)}

@@ -115,8 +115,6 @@ class Reconciler:
         self._slots = float(pace.concurrency)
         self._resting_until = 0.0
         self._failures = 0
-        # False after an answer that said nothing, until the homeserver is known to be there.
-        self._sure = False
         self.state = HomeserverState()
 
     @property
@@ -136,7 +134,6 @@ class Reconciler:
 
     def _doubt(self) -> None:
         """Ask whether the homeserver is there before anything else is done."""
-        self._sure = False
         self._live.homeserver_ready.clear()
         self._wake.set()
 
@@ -214,7 +211,7 @@ class Reconciler:
         if free <= 0:
             return
         lanes = {lane: deque(jobs) for lane, jobs in (await self._due(now, free)).items()}
-        if not self._sure or self._resting_until > time.time():
+        if not self._live.homeserver_ready.is_set() or self._resting_until > time.time():
             return
         running = Counter(lane for lane, _ in self._running.values())
         for _ in range(free):
@@ -334,10 +331,9 @@ class Reconciler:
         """Before any work, and where answers said nothing, ask whether it is there."""
         if self.state.condition != "ready":
             await self._meet()
-        elif not self._sure:
+        elif not self._live.homeserver_ready.is_set():
             await self._homeserver.server_version()
-            self._sure = True
-            self._live.homeserver_ready.set()
+        self._live.homeserver_ready.set()
         self._failures = 0
 
     async def _meet(self) -> None:
@@ -357,8 +353,6 @@ class Reconciler:
             await self._live.begin()
         if self._following is None:
             self._following = asyncio.create_task(self._live.run(), name="live drift")
-        self._sure = True
-        self._live.homeserver_ready.set()
         self.state = HomeserverState(
             "ready", "answers; the token is an admin's", version, delegated
         )
