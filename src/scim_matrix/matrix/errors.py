@@ -1,4 +1,28 @@
-"""What can go wrong between us and the homeserver."""
+"""What can go wrong between us and the homeserver.
+
+HomeserverError
+├── UnavailableError        nothing is known about the outcome
+│   └── RateLimitedError    not now
+├── RefusedError            no, for this request
+│   └── NotFoundError       there is no such thing
+├── TokenError              no, whatever is asked
+└── WithheldError           not sent
+"""
+
+# Words by which Synapse (1.163) tells what neither status nor errcode does.
+# rest/admin/_base.py, assert_user_is_admin: 403 M_FORBIDDEN "You are not a server admin".
+NOT_A_SERVER_ADMIN = "not a server admin"
+# event_auth.py, _is_membership_change_allowed: 403 M_FORBIDDEN "@a:s is already in the room."
+ALREADY_IN_THE_ROOM = "is already in the room"
+# handlers/room_member.py, update_membership_locked: 403 "The target user is not in the room".
+NOT_IN_THE_ROOM = "The target user is not in the room"
+
+# Errcodes that decide something (Matrix specification, client-server API, standard error response).
+FORBIDDEN = "M_FORBIDDEN"
+UNRECOGNIZED = "M_UNRECOGNIZED"
+INVALID_PARAM = "M_INVALID_PARAM"
+USER_IN_USE = "M_USER_IN_USE"
+NOT_FOUND = "M_NOT_FOUND"
 
 
 class HomeserverError(Exception):
@@ -8,7 +32,7 @@ class HomeserverError(Exception):
 class UnavailableError(HomeserverError):
     """No usable answer: connection, time-out, 5xx, a proxy's page. Says nothing of the request.
 
-    `retry_after` is how many seconds the server asked to wait, if it did.
+    `retry_after` is how many seconds the server asked to wait, if it did, within bounds.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -17,7 +41,7 @@ class UnavailableError(HomeserverError):
 
 
 class RateLimitedError(UnavailableError):
-    """429: too fast; `retry_after` as the server says (seconds)."""
+    """429: too fast; `retry_after` as the server says (seconds, within bounds)."""
 
 
 class RefusedError(HomeserverError):
@@ -30,12 +54,18 @@ class RefusedError(HomeserverError):
         self.message = message
 
 
-class TokenError(RefusedError):
-    """The token is not valid, or not an administrator's where that is needed."""
-
-
 class NotFoundError(RefusedError):
     """The thing asked for does not exist (404)."""
+
+
+class TokenError(HomeserverError):
+    """The service's token is not valid, or not an administrator's where that is needed."""
+
+    def __init__(self, status: int, errcode: str, message: str) -> None:
+        super().__init__(f"{status} {errcode}: {message}")
+        self.status = status
+        self.errcode = errcode
+        self.message = message
 
 
 class WithheldError(HomeserverError):
