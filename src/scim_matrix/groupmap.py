@@ -9,7 +9,8 @@ import json5
 
 from scim_matrix.validation import first_problem
 
-Kind = Literal["external_id", "display_name", "everyone"]
+# group_id is the console's: the SCIM id of one group.
+Kind = Literal["external_id", "display_name", "everyone", "group_id"]
 _BY_NAME = "displayName:"
 
 

@@ -4,11 +4,11 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
-import aiosqlite
 import pytest
 
 from scim_matrix.store.database import (
     DATABASE_NAME,
+    Connection,
     Database,
     DatabaseTooNewError,
     DatabaseUnusableError,
@@ -52,7 +52,7 @@ async def test_settings_that_make_commits_durable(database: Database) -> None:
 
 async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     """A read is answered while a transaction is open, with the last committed state."""
-    insert = "INSERT INTO room (reference) VALUES ('!a')"
+    insert = "INSERT INTO room (room_id) VALUES ('!a')"
     async with database.write() as connection:
         await connection.execute_fetchall(insert)
         [(before,)] = await database.reader.execute_fetchall("SELECT count(*) FROM room")
@@ -66,7 +66,7 @@ async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> Non
 
     async def write_and_hang() -> None:
         async with database.write() as connection:
-            await connection.execute_fetchall("INSERT INTO room (reference) VALUES ('!a')")
+            await connection.execute_fetchall("INSERT INTO room (room_id) VALUES ('!a')")
             inside.set()
             await asyncio.Event().wait()
 
@@ -76,8 +76,8 @@ async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     async with database.write() as connection:
-        await connection.execute_fetchall("INSERT INTO room (reference) VALUES ('!b')")
-    rows = await database.reader.execute_fetchall("SELECT reference FROM room")
+        await connection.execute_fetchall("INSERT INTO room (room_id) VALUES ('!b')")
+    rows = await database.reader.execute_fetchall("SELECT room_id FROM room")
     assert [tuple(row) for row in rows] == [("!b",)]
 
 
@@ -86,13 +86,13 @@ def test_migrations_are_numbered_without_gaps() -> None:
     assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
 
 
-async def _insert(connection: aiosqlite.Connection, reference: str) -> None:
-    await connection.execute_fetchall("INSERT INTO room (reference) VALUES (?)", (reference,))
+async def _insert(connection: Connection, room_id: str) -> None:
+    await connection.execute_fetchall("INSERT INTO room (room_id) VALUES (?)", (room_id,))
 
 
-async def _references(database: Database) -> list[str]:
-    found = await database.reader.execute_fetchall("SELECT reference FROM room ORDER BY 1")
-    return [reference for (reference,) in found]
+async def _rooms(database: Database) -> list[str]:
+    found = await database.reader.execute_fetchall("SELECT room_id FROM room ORDER BY 1")
+    return [room_id for (room_id,) in found]
 
 
 async def test_writers_that_wait_share_a_commit(database: Database) -> None:
@@ -105,12 +105,12 @@ async def test_writers_that_wait_share_a_commit(database: Database) -> None:
     async def write(number: int) -> None:
         async with database.write() as connection:
             await _insert(connection, f"!{number:02}")
-        assert f"!{number:02}" in await _references(database)
+        assert f"!{number:02}" in await _rooms(database)
 
     before = await commits()
     await asyncio.gather(*map(write, range(20)))
     assert await commits() - before <= 2
-    assert await _references(database) == [f"!{n:02}" for n in range(20)]
+    assert await _rooms(database) == [f"!{n:02}" for n in range(20)]
 
 
 async def test_a_block_that_fails_is_undone_alone(database: Database) -> None:
@@ -138,15 +138,15 @@ async def test_a_block_that_fails_is_undone_alone(database: Database) -> None:
         asyncio.CancelledError,
         type(None),
     ]
-    assert await _references(database) == ["!0", "!4"]
+    assert await _rooms(database) == ["!0", "!4"]
 
 
 async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database) -> None:
     """No writer that shared the commit is told that its change is durable; later ones are."""
 
-    async def write(reference: str, *more: str) -> None:
+    async def write(room_id: str, *more: str) -> None:
         async with database.write() as connection:
-            await _insert(connection, reference)
+            await _insert(connection, room_id)
             for statement in more:
                 await connection.execute_fetchall(statement)
 
@@ -159,9 +159,9 @@ async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database)
         write("!a"), write("!b", *dangling), write("!c"), return_exceptions=True
     )
     assert [type(d) for d in done] == [sqlite3.IntegrityError] * 3
-    assert await _references(database) == []
+    assert await _rooms(database) == []
     await write("!d")
-    assert await _references(database) == ["!d"]
+    assert await _rooms(database) == ["!d"]
 
 
 async def test_a_full_disk_fails_whoever_shared_the_transaction(database: Database) -> None:
@@ -170,19 +170,19 @@ async def test_a_full_disk_fails_whoever_shared_the_transaction(database: Databa
         [(pages,)] = await connection.execute_fetchall("PRAGMA page_count")
         await connection.execute_fetchall(f"PRAGMA max_page_count = {pages + 2}")
 
-    async def write(reference: str) -> None:
+    async def write(room_id: str) -> None:
         async with database.write() as connection:
-            await _insert(connection, reference)
+            await _insert(connection, room_id)
 
-    references = ["!a", "!" + "x" * 100_000, "!b"]
-    done = await asyncio.gather(*map(write, references), return_exceptions=True)
+    room_ids = ["!a", "!" + "x" * 100_000, "!b"]
+    done = await asyncio.gather(*map(write, room_ids), return_exceptions=True)
     assert isinstance(done[1], sqlite3.Error)
-    kept = [r for r, result in zip(references, done, strict=True) if result is None]
-    assert await _references(database) == kept
+    kept = [r for r, result in zip(room_ids, done, strict=True) if result is None]
+    assert await _rooms(database) == kept
     async with database.write() as connection:
         await connection.execute_fetchall("PRAGMA max_page_count = 1000000")
     await write("!c")
-    assert "!c" in await _references(database)
+    assert "!c" in await _rooms(database)
 
 
 @pytest.mark.parametrize("version", [number for number, _ in migrations()[:-1]])
@@ -201,7 +201,7 @@ async def test_old_databases_are_brought_up_to_date(tmp_path: Path, version: int
     connection.close()
     database = await Database.open(tmp_path)
     found = await database.reader.execute_fetchall("SELECT value_key, user_id FROM user_email")
-    assert list(found) == [("\u00e4nn@a.example", "u")]
+    assert [tuple(row) for row in found] == [("\u00e4nn@a.example", "u")]
     [(version,)] = await database.reader.execute_fetchall("PRAGMA user_version")
     assert version == migrations()[-1][0]
     await database.close()

@@ -1,27 +1,37 @@
-"""Matrix accounts: what each should be, what was last applied, and the work between the two."""
+"""Matrix accounts: what each should be, which one is whose, and the work between (docs/states.md).
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+An account is *bound* once it is known which Matrix account is the user's; before that nothing is
+done in its name.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-import aiosqlite
 import orjson
 
 from scim_matrix.store import grants
-from scim_matrix.store.database import together
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.queries import load
 from scim_matrix.store.resources import TakenError
+from scim_matrix.store.text import folded
 
 # active; disabled: active=false at the identity provider; deleted: within its grace period;
 # expired: the grace period has passed.
 State = Literal["active", "disabled", "deleted", "expired"]
+# How an account was found to be a user's (design "Whose account").
+BoundBy = Literal["link", "mark", "made", "record", "adopted", "human", "migrated"]
+Problem = Literal["conflict", "refused", "unavailable", "withheld", "spared", "dismissed"]
+ByHand = Literal["locked", "suspended", "deactivated"]
+
+_Q = load("accounts")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What an account should be, or was last made: the unit of comparison."""
+    """What the identity provider says of a user: the unit of comparison."""
 
-    state: State
     display_name: str | None
     emails: tuple[str, ...]
     subject: str | None
@@ -38,149 +48,412 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """An account whose wanted profile has not been applied yet."""
+class Wanted:
+    """What a user's account should be, and the user ID that one would be made with."""
 
-    user_id: str
-    wanted: Profile
-    applied: Profile | None
-    ready: bool
-    attempts: int
+    state: Literal["active", "disabled"]
+    profile: Profile
+    proposed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the service wrote on an account and may take back: e-mails and SSO subjects."""
+
+    emails: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
+
+    def __or__(self, profile: Profile) -> "Written":
+        """Return what it is with a profile written too."""
+        subjects = {profile.subject} if profile.subject is not None else set()
+        return Written(self.emails | set(profile.emails), self.subjects | subjects)
+
+    def dump(self) -> str:
+        """Return the JSON text under which it is stored."""
+        return orjson.dumps(
+            {"emails": sorted(self.emails), "subjects": sorted(self.subjects)}
+        ).decode()
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """Return what a stored JSON text says."""
+        values = orjson.loads(text)
+        return cls(frozenset(values["emails"]), frozenset(values["subjects"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Disablement:
+    """What the service did to an account, and may undo where it is so."""
+
+    locked: bool = False
+    suspended: bool = False
+    deactivated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account on which there is work. `user_id` is None until it is bound."""
+
+    id: int
+    scim_id: str | None
+    user_id: str | None
+    proposed: str | None
+    bound_by: BoundBy | None
+    desired: State
+    profile: Profile
+    confirmed: State | None = None
+    ours: Disablement = field(default_factory=Disablement)
+    written: Written = field(default_factory=Written)
+    usable: bool = False
+    barred: str | None = None
+    approved_by: str | None = None
+    problem: Problem | None = None
+    reason: str | None = None
+    attempts: int = 0
     request: str | None = None
-    approved: bool = False
+    mark: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in logs and the record."""
+        return self.user_id or self.proposed or f"user {self.scim_id}"
+
+
+def _account(row: sqlite3.Row) -> Account:
+    return Account(
+        id=row["id"],
+        scim_id=row["scim_id"],
+        user_id=row["user_id"],
+        proposed=row["proposed"],
+        bound_by=row["bound_by"],
+        desired=row["desired"],
+        profile=Profile.load(row["profile"]),
+        confirmed=row["confirmed"],
+        ours=Disablement(
+            bool(row["locked_by_us"]),
+            bool(row["suspended_by_us"]),
+            bool(row["deactivated_by_us"]),
+        ),
+        written=Written.load(row["written"]),
+        usable=bool(row["usable"]),
+        barred=row["barred"],
+        approved_by=row["approved_by"] if row["brake"] == "approved" else None,
+        problem=row["problem"],
+        reason=row["reason"],
+        attempts=row["attempts"],
+        request=row["request"],
+        mark=row["mark"],
+    )
+
+
+# -- What the identity provider says ------------------------------------------
 
 
 async def create(
-    connection: aiosqlite.Connection, scim_id: str, user_id: str, wanted: Profile
+    connection: Connection, scim_id: str, wanted: Wanted, subject_attribute: str
 ) -> None:
     """Say what the account of a new user should be.
 
-    A user who comes back (same SSO subject, or the same user ID without a user) gets the former
-    account. Raises TakenError where another user has the account.
+    A user who comes back (same SSO subject, or without one the same SCIM id) gets the former
+    account. Raises TakenError naming `subject_attribute` or userName where another user has it.
     """
-    made, *_ = await together(
-        connection,
-        (
-            "INSERT INTO account (user_id, scim_id, subject, wanted, request, since)"
-            " VALUES (coalesce(("
-            "  SELECT user_id FROM account WHERE scim_id IS NULL AND (user_id = ?1 OR subject = ?3)"
-            "  ORDER BY subject IS ?3 DESC LIMIT 1), ?1), ?2, ?3, ?4, cause(),"
-            "  julianday('now'))"
-            " ON CONFLICT (user_id) DO UPDATE SET scim_id = excluded.scim_id,"
-            " subject = excluded.subject, wanted = excluded.wanted, expires = NULL, attempts = 0,"
-            " next_try = 0, error = NULL, request = cause(), since = excluded.since, held = 0,"
-            " approved = 0 WHERE scim_id IS NULL RETURNING user_id",
-            (user_id, scim_id, wanted.subject, wanted.dump()),
-        ),
-        *grants.settling([scim_id]),
+    values = await _values(connection, scim_id, wanted)
+    await _check_subject(connection, scim_id, wanted, subject_attribute)
+    former = await connection.execute_fetchall(_Q["former"], values)
+    if former:
+        await connection.execute_fetchall(_Q["come_back"], {**values, "id": former[0]["id"]})
+    else:
+        await _check_name(connection, scim_id, wanted)
+        await connection.execute_fetchall(_Q["insert"], values)
+    await grants.settle(connection, [scim_id])
+
+
+async def change(
+    connection: Connection, scim_id: str, wanted: Wanted, subject_attribute: str
+) -> None:
+    """Say what the account of a user should be from now on. Raises TakenError as `create` does."""
+    await _check_subject(connection, scim_id, wanted, subject_attribute)
+    [row] = await connection.execute_fetchall(
+        "SELECT user_id, proposed FROM account WHERE scim_id = ?", (scim_id,)
     )
-    if not made:
-        raise TakenError(f"userName: another user already has the Matrix account {user_id}")
+    if row["user_id"] is None and row["proposed"] != wanted.proposed:
+        await _check_name(connection, scim_id, wanted)
+    values = await _values(connection, scim_id, wanted)
+    await connection.execute_fetchall(_Q["change"], values)
 
 
-async def change(connection: aiosqlite.Connection, scim_id: str, wanted: Profile) -> None:
-    """Say what the account of a user should be from now on."""
-    await connection.execute_fetchall(
-        "UPDATE account SET wanted = ?1, subject = ?2, expires = NULL, attempts = 0, next_try = 0,"
-        " error = NULL, request = cause(), since = julianday('now'), held = 0,"
-        " approved = approved AND ?4 <> 'active'"
-        " WHERE scim_id = ?3 AND wanted IS NOT ?1",
-        (wanted.dump(), wanted.subject, scim_id, wanted.state),
-    )
+async def _values(connection: Connection, scim_id: str, wanted: Wanted) -> dict[str, Any]:
+    return {
+        "scim_id": scim_id,
+        "proposed": wanted.proposed,
+        "subject": wanted.profile.subject,
+        "desired": wanted.state,
+        "profile": wanted.profile.dump(),
+        "tick": await connection.tick(),
+        "at": connection.at,
+        "request": connection.cause,
+    }
 
 
-async def release(connection: aiosqlite.Connection, scim_id: str, grace: float) -> None:
-    """End a deleted user's grants and mark the account, which expires after `grace` seconds."""
-    found = list(
-        await connection.execute_fetchall(
-            "SELECT user_id, wanted FROM account WHERE scim_id = ?", (scim_id,)
-        )
-    )
-    for user_id, wanted in found:
-        profile = Profile.load(wanted)
-        deleted = Profile("deleted", profile.display_name, profile.emails, profile.subject)
-        await grants.revoke_account(connection, user_id)
-        await connection.execute_fetchall(
-            "UPDATE account SET scim_id = NULL, wanted = ?, expires = ?, attempts = 0,"
-            " next_try = 0, error = NULL, request = cause(), since = julianday('now'), held = 0"
-            " WHERE user_id = ?",
-            (deleted.dump(), time.time() + grace, user_id),
+async def _check_subject(
+    connection: Connection, scim_id: str, wanted: Wanted, attribute: str
+) -> None:
+    values = {"scim_id": scim_id, "subject": wanted.profile.subject}
+    if await connection.execute_fetchall(_Q["subject_taken"], values):
+        raise TakenError(
+            f"{attribute}: another user has this value, which leads to their Matrix account"
         )
 
 
-async def any_expired(connection: aiosqlite.Connection, now: float) -> bool:
-    """Tell whether the grace period of a deleted account has passed."""
-    return bool(
-        await connection.execute_fetchall(
-            "SELECT 1 FROM account WHERE expires <= ? LIMIT 1", (now,)
-        )
-    )
+async def _check_name(connection: Connection, scim_id: str, wanted: Wanted) -> None:
+    values = {"scim_id": scim_id, "proposed": wanted.proposed}
+    if await connection.execute_fetchall(_Q["name_taken"], values):
+        raise TakenError(f"userName: another user already has the Matrix account {wanted.proposed}")
 
 
-async def expire(connection: aiosqlite.Connection, now: float) -> None:
-    """Move deleted accounts whose grace period has passed to `expired`."""
-    await connection.execute_fetchall(
-        "UPDATE account SET wanted = json_set(wanted, '$.state', 'expired'), expires = NULL,"
-        " attempts = 0, next_try = 0 WHERE expires <= ?",
-        (now,),
+async def release(connection: Connection, scim_id: str, grace: float) -> None:
+    """Have a deleted user's account locked at once, and expire after `grace` seconds.
+
+    Its grants end when the caller settles. A user who has no account leaves nothing behind.
+    """
+    values = {
+        "scim_id": scim_id,
+        "expires": connection.at + grace,
+        "at": connection.at,
+        "tick": await connection.tick(),
+        "request": connection.cause,
+    }
+    released, _ = await together(
+        connection, (_Q["release_bound"], values), (_Q["release_unbound"], values)
     )
+    for row in released:
+        await grants.touch_account(connection, row["id"])
+
+
+async def any_expired(connection: Connection, now: float) -> bool:
+    """Tell whether the grace period of a deleted account has passed (seconds since the epoch)."""
+    return bool(await connection.execute_fetchall(_Q["any_expired"], {"now": now}))
+
+
+async def expire(connection: Connection, now: float) -> None:
+    """Move deleted accounts whose grace period has passed to `expired`.
+
+    Not those that are held, dismissed, or only known from a backup.
+    """
+    await connection.execute_fetchall(_Q["expire"], {"now": now, "at": connection.at})
+
+
+# -- The work left -------------------------------------------------------------
 
 
 async def due(
-    connection: aiosqlite.Connection, now: float, limit: int, besides: Sequence[str]
+    connection: Connection, now: float, limit: int, besides: Sequence[int]
 ) -> list[Account]:
     """Return up to `limit` accounts to work on now, the newest change first, without `besides`."""
     found = await connection.execute_fetchall(
-        "SELECT user_id, wanted, applied, ready, attempts, request, approved FROM account"
-        " WHERE wanted IS NOT applied AND NOT held AND next_try <= ?"
-        " AND user_id NOT IN (SELECT value FROM json_each(?)) ORDER BY since DESC LIMIT ?",
-        (now, orjson.dumps(besides).decode(), limit),
+        _Q["due"], {"now": now, "limit": limit, "besides": orjson.dumps(besides).decode()}
+    )
+    return [_account(row) for row in found]
+
+
+async def get(connection: Connection, account_id: int) -> Account | None:
+    """Return one account as it is now."""
+    found = await connection.execute_fetchall(_Q["get"], {"id": account_id})
+    return _account(found[0]) if found else None
+
+
+async def named(connection: Connection, name: str) -> list[Account]:
+    """Return the accounts of users of this SCIM id, user name or Matrix user ID."""
+    found = await connection.execute_fetchall(_Q["named"], {"name": name, "folded": folded(name)})
+    return [_account(row) for row in found]
+
+
+async def begin(connection: Connection, account: Account, does: Disablement) -> None:
+    """Note before a request leaves that it is under way, and what it will have done."""
+    await connection.execute_fetchall(
+        _Q["begin"],
+        {
+            "id": account.id,
+            "written": (account.written | account.profile).dump(),
+            "locks": does.locked,
+            "suspends": does.suspended,
+            "deactivates": does.deactivated,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How an account was seen or made to be, for the state and profile that were wanted."""
+
+    ours: Disablement
+    written: Written
+    by_hand: ByHand | None = None
+    usable: bool = False
+    notice: str | None = None
+
+
+async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
+    """Record that an account is as wanted; False where something else is wanted by now."""
+    await connection.execute_fetchall(
+        _Q["confirm"],
+        {
+            "id": account.id,
+            "state": account.desired,
+            "profile": account.profile.dump(),
+            "written": seen.written.dump(),
+            "locked": seen.ours.locked,
+            "suspended": seen.ours.suspended,
+            "deactivated": seen.ours.deactivated,
+            "by_hand": seen.by_hand,
+            "usable": seen.usable,
+            "notice": seen.notice,
+        },
+    )
+    [row] = await connection.execute_fetchall("SELECT changes() AS changed")
+    return bool(row["changed"])
+
+
+async def fail(
+    connection: Connection,
+    account_id: int,
+    problem: Problem,
+    reason: str,
+    next_try: float,
+    cure: str | None = None,
+) -> None:
+    """Record why work does not go on, and when to try again (seconds since the epoch)."""
+    await connection.execute_fetchall(
+        _Q["fail"],
+        {
+            "id": account_id,
+            "problem": problem,
+            "reason": reason,
+            "cure": cure,
+            "next_try": next_try,
+        },
+    )
+
+
+# -- Whose account -------------------------------------------------------------
+
+
+async def bind(
+    connection: Connection, account: Account, user_id: str, bound_by: BoundBy
+) -> str | None:
+    """Record which account is a user's; return why not where it is another user's.
+
+    What is known of a former holder's rooms counts for the user who has the account now.
+    """
+    for holder in await connection.execute_fetchall(
+        _Q["holder"], {"user_id": user_id, "id": account.id}
+    ):
+        if holder["scim_id"] is not None:
+            return f"{user_id} is the account of another user, {holder['scim_id']}"
+        if holder["desired"] != "unmanaged":
+            await connection.execute_fetchall(
+                _Q["take_memberships"], {"id": account.id, "former": holder["id"]}
+            )
+        await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
+    values = {"id": account.id, "user_id": user_id, "bound_by": bound_by}
+    if account.user_id != user_id:
+        await connection.execute_fetchall(_Q["unsee"], values)
+    await together(connection, (_Q["bind"], values), (_Q["manage"], values))
+    return None
+
+
+async def unbind(
+    connection: Connection,
+    account: Account,
+    proposed: str | None,
+    reason: str,
+    cure: str,
+    next_try: float,
+    *,
+    barred: str | None = None,
+) -> None:
+    """Record that an account is not a user's; it is left as it is, and shown as a conflict."""
+    values = {
+        "id": account.id,
+        "proposed": proposed,
+        "barred": barred,
+        "reason": reason,
+        "cure": cure,
+        "next_try": next_try,
+    }
+    await together(connection, (_Q["unsee"], values), (_Q["unbind"], values))
+
+
+async def never_made(connection: Connection, account: Account) -> Account | None:
+    """Record that a user's account does not exist, and return what is known of it then.
+
+    It is made when it is needed; of a deleted user nothing is left (None).
+    """
+    values = {"id": account.id}
+    if account.scim_id is None:
+        await connection.execute_fetchall(_Q["delete"], values)
+        return None
+    await together(connection, (_Q["unsee"], values), (_Q["never_made"], values))
+    return await get(connection, account.id)
+
+
+# -- Comparing -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """What is thought of an account that is in line."""
+
+    id: int
+    user_id: str
+    desired: State
+    profile: Profile
+    ours: Disablement
+    by_hand: ByHand | None
+
+
+async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Believed]:
+    """Return what is thought of those of some accounts that are ours and in line."""
+    found = await connection.execute_fetchall(
+        _Q["ours"], {"user_ids": orjson.dumps(list(user_ids)).decode()}
     )
     return [
-        Account(
-            user_id,
-            Profile.load(wanted),
-            None if applied is None else Profile.load(applied),
-            bool(ready),
-            attempts,
-            request,
-            bool(approved),
+        Believed(
+            row["id"],
+            row["user_id"],
+            row["desired"],
+            Profile.load(row["profile"]),
+            Disablement(
+                bool(row["locked_by_us"]),
+                bool(row["suspended_by_us"]),
+                bool(row["deactivated_by_us"]),
+            ),
+            row["by_hand"],
         )
-        for user_id, wanted, applied, ready, attempts, request, approved in found
+        for row in found
     ]
 
 
-async def applied(connection: aiosqlite.Connection, user_id: str, profile: Profile) -> None:
-    """Record that an account was made to be `profile`."""
-    await connection.execute_fetchall(
-        "UPDATE account SET applied = ?, ready = 1, attempts = 0, next_try = 0, error = NULL"
-        " WHERE user_id = ?",
-        (profile.dump(), user_id),
-    )
+async def doubt(connection: Connection, account_ids: Iterable[int]) -> None:
+    """Have accounts looked at anew that are not what they were thought to be."""
+    await connection.executemany(_Q["doubt"], [{"id": i} for i in account_ids])
 
 
-async def rename(connection: aiosqlite.Connection, old: str, new: str) -> bool:
-    """Note that the user's account is another one than assumed; False if that one is taken."""
-    found = list(
-        await connection.execute_fetchall("SELECT scim_id FROM account WHERE user_id = ?", (new,))
-    )
-    if found and found[0][0] is not None:
-        return False
-    await together(
-        connection,
-        ("DELETE FROM pair WHERE user_id = ?", (new,)),
-        ("DELETE FROM account WHERE user_id = ?", (new,)),
-        ("UPDATE account SET user_id = ? WHERE user_id = ?", (new, old)),
-        ("UPDATE pair SET user_id = ? WHERE user_id = ?", (new, old)),
-    )
-    return True
+async def retry_stopped(connection: Connection) -> None:
+    """Try again what was refused, spared or in conflict: it may have been mended."""
+    await connection.execute_fetchall(_Q["retry_stopped"])
 
 
-async def failed(
-    connection: aiosqlite.Connection, user_id: str, error: str, next_try: float
-) -> None:
-    """Record that working on an account failed, and when to try again (seconds since epoch)."""
-    await connection.execute_fetchall(
-        "UPDATE account SET attempts = attempts + 1, error = ?, next_try = ? WHERE user_id = ?",
-        (error, next_try, user_id),
-    )
+async def retry_withheld(connection: Connection) -> None:
+    """Try what a dry run withheld."""
+    await connection.execute_fetchall(_Q["retry_withheld"])
+
+
+async def use(connection: Connection, account_id: int) -> None:
+    """Record that an account can be joined to rooms."""
+    await connection.execute_fetchall(_Q["use"], {"id": account_id})
+
+
+async def move_home(connection: Connection, server_name: str) -> None:
+    """Have accounts that are still to be made be made on this server, whatever was set before."""
+    await connection.execute_fetchall(_Q["move_home"], {"server_name": server_name})

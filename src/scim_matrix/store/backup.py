@@ -53,6 +53,7 @@ def restore(data_dir: Path, source: Path) -> None:
             with contextlib.closing(sqlite3.connect(target, timeout=1.0)) as database:
                 _be_alone(database)
                 copy.backup(database)
+                _mark_as_restored(database)
     except (OSError, sqlite3.Error) as error:
         raise BackupError(f"{source}: {error}") from error
 
@@ -69,6 +70,14 @@ def _be_alone(database: sqlite3.Connection) -> None:
             raise BackupError("the database is in use: stop the service first")
     except sqlite3.OperationalError as error:
         raise BackupError(f"the database is in use: stop the service first ({error})") from error
+
+
+def _mark_as_restored(database: sqlite3.Connection) -> None:
+    """Have it known from the homeserver's number that this is a copy, however new it is."""
+    tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'installation'"
+    if database.execute(tables).fetchone() is not None:
+        database.execute("UPDATE installation SET generation = 0")
+        database.commit()
 
 
 def _check(copy: sqlite3.Connection) -> None:

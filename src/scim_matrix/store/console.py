@@ -1,135 +1,121 @@
-"""Mappings made in the console, and what the console asks before one is made or removed."""
+"""What the console asks of groups before a mapping is made, and shows of them."""
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
-import aiosqlite
 import orjson
 
-from scim_matrix.groupmap import Mapping
-from scim_matrix.store import grants
-
-_KEY = "kind = ? AND pattern = ? AND room_reference = ?"
+from scim_matrix.store.database import Connection
+from scim_matrix.store.text import folded
 
 
-async def mappings(connection: aiosqlite.Connection) -> list[Mapping]:
-    """Return the mappings made in the console."""
-    found = await connection.execute_fetchall(
-        "SELECT kind, pattern, room_reference, power, children, invite, exclusive"
-        " FROM console_mapping ORDER BY made_at"
-    )
-    return [
-        Mapping(kind, pattern, room, power, bool(children), bool(invite), bool(exclusive))
-        for kind, pattern, room, power, children, invite, exclusive in found
-    ]
-
-
-async def add(connection: aiosqlite.Connection, mapping: Mapping, made_by: str) -> bool:
-    """Keep a mapping; False where one of the same group and room is there already."""
-    found = await connection.execute_fetchall(
-        "INSERT OR IGNORE INTO console_mapping (kind, pattern, room_reference, power, children,"
-        " invite, exclusive, made_by, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING 1",
-        (
-            mapping.kind,
-            mapping.pattern,
-            mapping.room,
-            mapping.power,
-            mapping.children,
-            mapping.invite,
-            mapping.exclusive,
-            made_by,
-            time.time(),
-        ),
-    )
-    return bool(found)
-
-
-async def remove(connection: aiosqlite.Connection, kind: str, pattern: str, room: str) -> bool:
-    """Drop a mapping made in the console; False where there is none."""
-    found = await connection.execute_fetchall(
-        f"DELETE FROM console_mapping WHERE {_KEY} RETURNING 1", (kind, pattern, room)
-    )
-    return bool(found)
-
-
-async def granted(connection: aiosqlite.Connection, reference: str) -> list[tuple[str, str]]:
-    """Return the (room ID, user ID) pairs granted in the rooms that a reference stands for."""
-    found = await connection.execute_fetchall(
-        "SELECT room_id, user_id FROM pair WHERE granted AND room_id IN ("
-        "SELECT room_id FROM room WHERE reference = ?1"
-        " UNION SELECT room_id FROM room_child WHERE reference = ?1)",
-        (reference,),
-    )
-    return [(row[0], row[1]) for row in found]
-
-
-async def take_out(connection: aiosqlite.Connection, pairs: Iterable[tuple[str, str]]) -> int:
-    """Make removals of those of some pairs that no mapping grants any more; return how many."""
-    number = 0
-    for room_id, user_id in pairs:
-        found = await connection.execute_fetchall(
-            "UPDATE pair SET forgotten = 0, approved = 0, attempts = 0, next_try = 0, request = ?"
-            " WHERE room_id = ? AND user_id = ? AND forgotten AND NOT granted RETURNING 1",
-            (grants.PRUNED, room_id, user_id),
-        )
-        number += len(list(found))
-    return number
-
-
-async def accounts_of(connection: aiosqlite.Connection, group_id: str) -> set[str]:
+async def accounts_of(connection: Connection, group_id: str) -> set[str]:
     """Return the user IDs of a group's active people, those of groups inside it included."""
     found = await connection.execute_fetchall(
         "WITH RECURSIVE below (id) AS (SELECT ?1 UNION"
         " SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id)"
-        " SELECT a.user_id FROM below CROSS JOIN scim_user u CROSS JOIN account a"
-        " WHERE u.id = below.id AND u.active AND a.scim_id = u.id",
+        " SELECT coalesce(a.user_id, a.proposed) AS user_id"
+        " FROM below CROSS JOIN scim_user u CROSS JOIN account a"
+        " WHERE u.id = below.id AND u.active AND a.scim_id = u.id"
+        " AND coalesce(a.user_id, a.proposed) IS NOT NULL",
         (group_id,),
     )
-    return {user_id for (user_id,) in found}
+    return {row["user_id"] for row in found}
 
 
-async def group(connection: aiosqlite.Connection, group_id: str) -> dict[str, Any] | None:
-    """Return a group with its name, externalId and members' names, None if there is none."""
-    found = list(
-        await connection.execute_fetchall(
-            "SELECT display_name, external_id, (SELECT json_group_array(name) FROM ("
-            " SELECT coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
-            "  g.display_name, m.value) AS name FROM group_member m"
-            " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
-            " WHERE m.group_id = ?1 ORDER BY name LIMIT 500)),"
-            " (SELECT count(*) FROM group_member WHERE group_id = ?1)"
-            " FROM scim_group WHERE id = ?1",
-            (group_id,),
-        )
+async def group(connection: Connection, group_id: str, most: int = 500) -> dict[str, Any] | None:
+    """Return a group with its name, externalId and members' names, None if there is none.
+
+    At most `most` members are named; `number` says how many there are.
+    """
+    found = await connection.execute_fetchall(
+        "SELECT display_name, external_id, (SELECT count(*) FROM group_member"
+        " WHERE group_id = g.id) AS number FROM scim_group g WHERE id = ?",
+        (group_id,),
     )
     if not found:
         return None
-    name, external_id, members, number = found[0]
+    members = await connection.execute_fetchall(
+        "SELECT coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
+        "  g.display_name, m.value) AS name FROM group_member m"
+        " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
+        " WHERE m.group_id = ? ORDER BY name LIMIT ?",
+        (group_id, most),
+    )
     return {
         "id": group_id,
-        "displayName": name,
-        "externalId": external_id,
-        "members": orjson.loads(members),
-        "number": number,
+        "displayName": found[0]["display_name"],
+        "externalId": found[0]["external_id"],
+        "members": [row["name"] for row in members],
+        "number": found[0]["number"],
     }
 
 
-async def of_group(
-    connection: aiosqlite.Connection, name: str, external_id: str | None
-) -> list[dict[str, Any]]:
-    """Return the mappings in force that a group falls under, with who made them, if anybody."""
-    cursor = await connection.execute(
-        "SELECT m.kind, m.pattern, m.room_reference AS room, m.power, m.children, m.invite,"
-        " m.exclusive, c.made_by, r.room_id, r.error FROM mapping m"
-        " JOIN room r ON r.reference = m.room_reference"
-        " LEFT JOIN console_mapping c USING (kind, pattern, room_reference)"
-        " WHERE (m.kind = 'external_id' AND m.pattern = ?1)"
-        " OR (m.kind = 'display_name' AND ?2 GLOB m.pattern) OR m.kind = 'everyone'"
-        " ORDER BY m.room_reference",
-        (external_id, name),
+async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]]:
+    """Return the mappings that a group falls under, with who made them, if anybody.
+
+    `room_id` is the room that a mapping names, `rooms` are those that it opens.
+    """
+    found = await connection.execute_fetchall(
+        "SELECT m.id, m.kind, m.pattern, coalesce(m.alias, m.reference) AS room, m.reference,"
+        " m.power, m.children, m.invite, m.exclusive, m.made_by, m.standing,"
+        " coalesce(m.reason, r.reason) AS error, coalesce(m.cure, r.cure) AS cure, r.room_id"
+        " FROM scim_group g JOIN mapping m ON (m.kind = 'external_id'"
+        "  AND m.pattern = g.external_id) OR (m.kind = 'group_id' AND m.pattern = g.id)"
+        "  OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern) OR m.kind = 'everyone'"
+        " JOIN room_reference r ON r.reference = m.reference"
+        " WHERE g.id = ? AND m.standing <> 'overruled' ORDER BY m.reference",
+        (group_id,),
     )
-    names = [column[0] for column in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-    await cursor.close()
-    return rows
+    return [{**row, "rooms": await _opened(connection, row["id"])} for row in found]
+
+
+async def _opened(connection: Connection, mapping_id: int) -> list[str]:
+    found = await connection.execute_fetchall(
+        "SELECT room_id FROM opening WHERE mapping_id = ? AND standing = 'followed'"
+        " ORDER BY via IS NOT NULL, room_id",
+        (mapping_id,),
+    )
+    return [row["room_id"] for row in found]
+
+
+async def groups_opening(connection: Connection, rooms: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the groups that open any of some rooms, with these and the number of members."""
+    found = await connection.execute_fetchall(
+        "SELECT DISTINCT g.id, g.display_name, g.display_name_key, o.room_id, (SELECT count(*)"
+        "  FROM group_member n WHERE n.group_id = g.id) AS members"
+        " FROM opening o JOIN mapping m ON m.id = o.mapping_id"
+        " JOIN scim_group g ON (m.kind = 'external_id' AND g.external_id = m.pattern)"
+        "  OR (m.kind = 'group_id' AND g.id = m.pattern)"
+        "  OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)"
+        " WHERE o.standing = 'followed' AND m.standing <> 'overruled'"
+        " AND o.room_id IN (SELECT value FROM json_each(?))"
+        " ORDER BY g.display_name_key, g.id, o.room_id",
+        (orjson.dumps(list(rooms)).decode(),),
+    )
+    groups: dict[str, dict[str, Any]] = {}
+    for row in found:
+        name, members = row["display_name"], row["members"]
+        group = {"id": row["id"], "displayName": name, "members": members, "rooms": []}
+        groups.setdefault(row["id"], group)["rooms"].append(row["room_id"])
+    return list(groups.values())
+
+
+async def groups_named(connection: Connection, words: str, limit: int) -> list[dict[str, Any]]:
+    """Return groups with some text in their names, in whatever case: their IDs and names."""
+    found = await connection.execute_fetchall(
+        "SELECT id, display_name FROM scim_group WHERE instr(display_name_key, ?) > 0"
+        " ORDER BY display_name_key, id LIMIT ?",
+        (folded(words), limit),
+    )
+    return [{"id": row["id"], "displayName": row["display_name"]} for row in found]
+
+
+async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int, str]:
+    """Return the Matrix user IDs of accounts that have one, by account."""
+    found = await connection.execute_fetchall(
+        "SELECT id, user_id FROM account WHERE user_id IS NOT NULL"
+        " AND id IN (SELECT value FROM json_each(?))",
+        (orjson.dumps(list(accounts)).decode(),),
+    )
+    return {row["id"]: row["user_id"] for row in found}

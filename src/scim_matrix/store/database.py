@@ -3,16 +3,30 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import aiosqlite
 
+from scim_matrix.clock import Clock
 from scim_matrix.store import text
 
 DATABASE_NAME = "scim-matrix.sqlite3"
+
+# What a block notes for itself while it settles grants (store/queries/grants.sql).
+_SCRATCH = """
+CREATE TEMP TABLE touched (account_id INTEGER PRIMARY KEY);
+CREATE TEMP TABLE opened (
+    account_id INTEGER, mapping_id INTEGER, group_name TEXT, PRIMARY KEY (account_id, mapping_id)
+) WITHOUT ROWID;
+CREATE TEMP TABLE wanted (
+    account_id INTEGER, room_id TEXT, group_name TEXT, power INTEGER, invite BOOLEAN, told INTEGER,
+    PRIMARY KEY (account_id, room_id)
+) WITHOUT ROWID;
+"""
 
 
 class DatabaseTooNewError(Exception):
@@ -30,12 +44,45 @@ def migrations() -> list[tuple[int, str]]:
     return [(int(name.split("_")[0]), (folder / name).read_text("utf-8")) for name in scripts]
 
 
-Statement = tuple[str, Sequence[object]]
+Values = Sequence[object] | Mapping[str, object]
+Statement = tuple[str, Values]
 
 
-async def together(
-    connection: aiosqlite.Connection, *statements: Statement
-) -> list[list[sqlite3.Row]]:
+class Connection:
+    """One connection for a block of reading or writing; its rows have names.
+
+    Within a writing transaction `cause` is the id of the request behind it and `at` its time
+    (seconds since the epoch).
+    """
+
+    def __init__(
+        self, connection: aiosqlite.Connection, at: float = 0.0, cause: str | None = None
+    ) -> None:
+        self._connection = connection
+        self._tick: int | None = None
+        self.at = at
+        self.cause = cause
+
+    async def execute_fetchall(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+        """Run one statement and return its rows."""
+        return list(await self._connection.execute_fetchall(sql, cast(Any, values)))
+
+    async def executemany(self, sql: str, values: Iterable[Values]) -> None:
+        """Run one statement for each of several sets of values."""
+        cursor = await self._connection.executemany(sql, cast(Any, values))
+        await cursor.close()
+
+    async def tick(self) -> int:
+        """Return the number of this block, which is above that of every one before."""
+        if self._tick is None:
+            [row] = await self.execute_fetchall(
+                "UPDATE tick SET number = number + 1 RETURNING number"
+            )
+            self._tick = int(row["number"])
+        return self._tick
+
+
+async def together(connection: Connection, *statements: Statement) -> list[list[sqlite3.Row]]:
     """Run statements one after the other without a pause between them; return their rows.
 
     Each awaited statement waits for two turns of the event loop; these wait together. The later
@@ -49,7 +96,7 @@ async def together(
     for result in done:
         if isinstance(result, BaseException):
             raise result
-    return [list(cast("Iterable[sqlite3.Row]", rows)) for rows in done]
+    return [cast("list[sqlite3.Row]", rows) for rows in done]
 
 
 class Database:
@@ -64,18 +111,22 @@ class Database:
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
         scanner: aiosqlite.Connection,
+        clock: Clock,
     ) -> None:
         self._writer = writer
+        self._readers = (reader, scanner)
         self._turn = asyncio.Lock()
-        self._cause: str | None = None
         self._shared: asyncio.Future[None] | None = None
         self._committing: asyncio.Task[None] | None = None
-        self.reader = reader
-        self.scanner = scanner
+        self.clock = clock
+        self.reader = Connection(reader)
+        self.scanner = Connection(scanner)
 
     @classmethod
-    async def open(cls, data_dir: Path) -> "Database":
+    async def open(cls, data_dir: Path, clock: Clock | None = None) -> "Database":
         """Open (and where needed create or migrate) the database in `data_dir`.
+
+        `clock` is what the times of writes go by.
 
         Raises DatabaseTooNewError or DatabaseUnusableError.
         """
@@ -93,12 +144,11 @@ class Database:
             await _migrate(writer)
             # A write that changes nothing still proves that the file can be written.
             await writer.executescript("BEGIN IMMEDIATE; COMMIT;")
-            await writer.execute_fetchall(
-                "CREATE TEMP TABLE touched_user (scim_id TEXT PRIMARY KEY) WITHOUT ROWID"
-            )
+            await writer.executescript(_SCRATCH)
+            writer.row_factory = sqlite3.Row
             uri = f"{path.absolute().as_uri()}?mode=ro"
-            database = cls(writer, await _open_reader(uri), await _open_reader(uri))
-            await writer.create_function("cause", 0, lambda: database._cause)
+            readers = await _open_reader(uri), await _open_reader(uri)
+            database = cls(writer, *readers, clock or Clock())
         except sqlite3.Error as error:
             await writer.close()
             raise DatabaseUnusableError(f"{path}: {error}") from error
@@ -108,10 +158,10 @@ class Database:
         return database
 
     @contextlib.asynccontextmanager
-    async def write(self, cause: str | None = None) -> AsyncIterator[aiosqlite.Connection]:
+    async def write(self, cause: str | None = None) -> AsyncIterator[Connection]:
         """Run a block wholly or not at all, and return once it is durable.
 
-        `cause` is the id of the request behind it, which SQL knows as cause().
+        `cause` is the id of the request behind it.
 
         Blocks run one at a time; those that wait for their turn when a transaction begins share
         it and its commit. A block that raises or is cancelled is undone before the next one
@@ -121,10 +171,9 @@ class Database:
             if self._shared is None:
                 self._shared = await self._begin()
             committed = self._shared
-            self._cause = cause
             try:
                 await self._writer.execute_fetchall("SAVEPOINT block")
-                yield self._writer
+                yield Connection(self._writer, self.clock.now(), cause)
                 await self._writer.execute_fetchall("RELEASE block")
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
@@ -169,9 +218,35 @@ class Database:
     async def close(self) -> None:
         """Close the connections once the running transaction has ended."""
         async with self._turn:
-            await self.reader.close()
-            await self.scanner.close()
-            await self._writer.close()
+            for connection in (*self._readers, self._writer):
+                await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def reading(data_dir: Path) -> AsyncIterator[Connection]:
+    """Read a database that a service may be using, without ever waiting for its writer.
+
+    Raises DatabaseTooNewError or DatabaseUnusableError.
+    """
+    path = data_dir / DATABASE_NAME
+    try:
+        reader = await _open_reader(f"{path.absolute().as_uri()}?mode=ro")
+    except sqlite3.Error as error:
+        raise DatabaseUnusableError(f"{path}: {error}") from error
+    try:
+        [(version,)] = await reader.execute_fetchall("PRAGMA user_version")
+        known = migrations()[-1][0]
+        if version > known:
+            raise DatabaseTooNewError(f"{path} has schema version {version}, this is {known}")
+        if version < known:
+            raise DatabaseUnusableError(
+                f"{path} has schema version {version}, this is {known}: start the service first"
+            )
+        yield Connection(reader, time.time())
+    except sqlite3.Error as error:
+        raise DatabaseUnusableError(f"{path}: {error}") from error
+    finally:
+        await reader.close()
 
 
 def _fail(committed: asyncio.Future[None], error: BaseException) -> None:
@@ -183,6 +258,7 @@ def _fail(committed: asyncio.Future[None], error: BaseException) -> None:
 async def _open_reader(uri: str) -> aiosqlite.Connection:
     reader = await aiosqlite.connect(uri, uri=True, isolation_level=None)
     await _add_functions(reader)
+    reader.row_factory = sqlite3.Row
     return reader
 
 

@@ -38,7 +38,12 @@ _COLUMNS = {
 }
 _COLUMNS_OF: dict[Kind, dict[str, tuple[str, bool]]] = {
     "User": _COLUMNS
-    | {"userName": ("r.user_name_key", True), "meta.resourceType": ("'User'", False)},
+    | {
+        "userName": ("r.user_name_key", True),
+        # The column knows what somebody counts as who was stored without it.
+        "active": ("r.active", True),
+        "meta.resourceType": ("'User'", False),
+    },
     "Group": _COLUMNS | {"meta.resourceType": ("'Group'", False)},
 }
 
@@ -101,6 +106,23 @@ def where(
     bound = cast("ScimFilter[Any]", cast(Any, ScimFilter)[model](str(scim_filter)))
     translator = _Translator(kind, bound)
     return translator.visit(bound.ast), translator.values
+
+
+def selecting_members(model: type[Resource[Any]], expression: str) -> tuple[str, list[Any]]:
+    """Return the query of the ids of those members of the group `?` whom a filter selects.
+
+    `expression` is what stands in the brackets of a path. The values come after the group's id.
+    Raises InvalidFilterException where a value cannot be one of its attribute's.
+    """
+    bound = cast("ScimFilter[Any]", cast(Any, ScimFilter)[model](f"members[{expression}]"))
+    node = cast(ValuePath, bound.ast)
+    inner = _Translator("Group", bound, node.attr_path)
+    test = inner.visit(node.val_filter)
+    return (
+        f"SELECT e.value ->> '$.value' FROM scim_group r, json_each({_LISTS['members']}) e"
+        f" WHERE r.id = ? AND {test}",
+        inner.values,
+    )
 
 
 class _Attribute:

@@ -1,20 +1,45 @@
 """The record: every action done, refused, failed or held, in order; old entries are pruned."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import aiosqlite
+from scim_matrix.store.database import Connection
 
+Kind = Literal[
+    "join",
+    "invite",
+    "kick",
+    "power",
+    "create",
+    "update",
+    "lock",
+    "suspend",
+    "deactivate",
+    "erase",
+    "disable",
+    "account",
+    "bind",
+    "link",
+    "unlink",
+    "alias",
+    "create_room",
+    "map",
+    "unmap",
+    "sync",
+    "restore",
+]
 Outcome = Literal["done", "refused", "held", "approved", "dismissed", "asked", "spared", "dry_run"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One action: what, whom, where, because of which group and SCIM request, and how it ended."""
+    """One action: what, whom, where, because of which group and SCIM request, and how it ended.
 
-    kind: str
+    `by` is the human who decided or asked, `approved` whether one let it through.
+    """
+
+    kind: Kind
     outcome: Outcome
     user_id: str | None = None
     room_id: str | None = None
@@ -22,21 +47,22 @@ class Entry:
     request: str | None = None
     approved: bool = False
     detail: str | None = None
+    by: str | None = None
 
 
-async def add(connection: aiosqlite.Connection, *entries: Entry) -> None:
-    """Append entries with the present time."""
-    now = time.time()
-    await connection.executemany(
-        "INSERT INTO action (at, kind, outcome, user_id, room_id, group_name, request, approved,"
-        " detail) VALUES (:at, :kind, :outcome, :user_id, :room_id, :group_name, :request,"
-        " :approved, :detail)",
-        [{"at": now, **asdict(entry)} for entry in entries],
-    )
+async def add(connection: Connection, *entries: Entry) -> None:
+    """Append entries with the time of the transaction."""
+    if entries:
+        await connection.executemany(
+            "INSERT INTO action (at, kind, outcome, user_id, room_id, group_name, request,"
+            " approved, detail, decided_by) VALUES (:at, :kind, :outcome, :user_id, :room_id,"
+            " :group_name, :request, :approved, :detail, :by)",
+            [{"at": connection.at, **asdict(entry)} for entry in entries],
+        )
 
 
 async def find(
-    connection: aiosqlite.Connection,
+    connection: Connection,
     *,
     user: str | None,
     rooms: Sequence[str],
@@ -56,23 +82,20 @@ async def find(
     if rooms:
         conditions.append(f"room_id IN ({', '.join('?' * len(rooms))})")
         values += rooms
-    cursor = await connection.execute(
-        "SELECT id, at, kind, outcome, user_id, room_id, group_name, request, approved, detail"
-        f" FROM action WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+    found = await connection.execute_fetchall(
+        "SELECT id, at, kind, outcome, user_id, room_id, group_name, request, approved, detail,"
+        f" decided_by AS by FROM action WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
         (*values, limit),
     )
-    names = [column[0] for column in cursor.description]
-    found = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-    await cursor.close()
-    return found[::-1]
+    return [dict(row) for row in found[::-1]]
 
 
-async def prune(connection: aiosqlite.Connection, before: float) -> None:
+async def prune(connection: Connection, before: float) -> None:
     """Forget entries older than a time (seconds since the epoch)."""
     await connection.execute_fetchall("DELETE FROM action WHERE at < ?", (before,))
 
 
-async def last_decision(connection: aiosqlite.Connection) -> int:
+async def last_decision(connection: Connection) -> int:
     """Return the number of the newest entry that a human made, 0 if there is none."""
     [(newest,)] = await connection.execute_fetchall(
         "SELECT coalesce(max(id), 0) FROM action"

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import aiosqlite
 import orjson
 
 from scim_matrix.store import grants
-from scim_matrix.store.database import Statement, together
+from scim_matrix.store.database import Connection, Statement, together
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
@@ -51,7 +50,7 @@ def _row(kind: Kind, found: sqlite3.Row | Sequence[Any]) -> Row:
     return Row(kind, found[0], orjson.loads(found[1]), found[2], found[3], found[4])
 
 
-async def get(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> Row:
+async def get(connection: Connection, kind: Kind, resource_id: str) -> Row:
     """Return one resource. Raises NoSuchResourceError."""
     found = list(
         await connection.execute_fetchall(
@@ -63,9 +62,7 @@ async def get(connection: aiosqlite.Connection, kind: Kind, resource_id: str) ->
     return _row(kind, found[0])
 
 
-async def rows_by_seq(
-    connection: aiosqlite.Connection, kind: Kind, seqs: Sequence[int]
-) -> dict[int, Row]:
+async def rows_by_seq(connection: Connection, kind: Kind, seqs: Sequence[int]) -> dict[int, Row]:
     """Return resources by their place in the order of creation."""
     found = await connection.execute_fetchall(
         f"SELECT {_COLUMNS}, seq FROM {TABLE[kind]} WHERE seq IN (SELECT value FROM json_each(?))",
@@ -117,7 +114,7 @@ def _taken(kind: Kind, error: sqlite3.IntegrityError) -> TakenError:
 
 
 async def create(
-    connection: aiosqlite.Connection,
+    connection: Connection,
     kind: Kind,
     document: dict[str, Any],
     resource_id: str | None = None,
@@ -142,7 +139,7 @@ async def create(
 
 
 async def update(
-    connection: aiosqlite.Connection, kind: Kind, resource_id: str, document: dict[str, Any]
+    connection: Connection, kind: Kind, resource_id: str, document: dict[str, Any]
 ) -> Row:
     """Replace a stored resource's attributes and count its version up.
 
@@ -151,19 +148,16 @@ async def update(
     columns, values = _values(kind, document)
     assignments = ", ".join(f"{column} = ?" for column in columns)
     try:
-        updated, *_ = await together(
-            connection,
-            (
-                f"UPDATE {TABLE[kind]} SET last_modified = ?, version = version + 1,"
-                f" {assignments} WHERE id = ? RETURNING {_COLUMNS}",
-                (_now(), *values, resource_id),
-            ),
-            *grants.settling([resource_id]),
+        updated = await connection.execute_fetchall(
+            f"UPDATE {TABLE[kind]} SET last_modified = ?, version = version + 1,"
+            f" {assignments} WHERE id = ? RETURNING {_COLUMNS}",
+            (_now(), *values, resource_id),
         )
     except sqlite3.IntegrityError as error:
         raise _taken(kind, error) from error
     if not updated:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
+    await grants.settle(connection, [resource_id])
     return _row(kind, updated[0])
 
 
@@ -175,17 +169,17 @@ def _bumping(kind: Kind, resource_id: str) -> Statement:
     )
 
 
-async def delete(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> None:
+async def delete(connection: Connection, kind: Kind, resource_id: str) -> None:
     """Delete a resource; what it granted ends. Raises NoSuchResourceError."""
     _, deleted, *_ = await together(
         connection,
         grants.touching([resource_id]),
         (f"DELETE FROM {TABLE[kind]} WHERE id = ? RETURNING id", (resource_id,)),
         ("DELETE FROM group_member WHERE value = ?", (resource_id,)),
-        *grants.settling(),
     )
     if not deleted:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
+    await grants.settle(connection)
 
 
 # -- Members ------------------------------------------------------------
@@ -207,7 +201,7 @@ _SENT = "SELECT e.value ->> 'value' AS value, e.value ->> 'display' AS display F
 
 
 async def change_members(
-    connection: aiosqlite.Connection, group_id: str, changes: Sequence[MemberChange]
+    connection: Connection, group_id: str, changes: Sequence[MemberChange]
 ) -> bool:
     """Apply member changes in order; return whether anything changed.
 
@@ -225,7 +219,8 @@ async def change_members(
         else:
             changed |= await _add(connection, group_id, sent)
     if changed:
-        await together(connection, *grants.settling(), _bumping("Group", group_id))
+        await connection.execute_fetchall(*_bumping("Group", group_id))
+        await grants.settle(connection)
     return changed
 
 
@@ -233,7 +228,7 @@ _NOT_SENT = f"value NOT IN (SELECT value FROM ({_SENT}))"
 _AMONG_SENT = f"value IN (SELECT value FROM ({_SENT}))"
 
 
-async def _rename(connection: aiosqlite.Connection, group_id: str, sent: str) -> bool:
+async def _rename(connection: Connection, group_id: str, sent: str) -> bool:
     renamed = await connection.execute_fetchall(
         f"UPDATE group_member SET display = s.display FROM (SELECT value, display FROM ({_SENT})) s"
         " WHERE group_id = ? AND group_member.value = s.value"
@@ -243,7 +238,7 @@ async def _rename(connection: aiosqlite.Connection, group_id: str, sent: str) ->
     return bool(renamed)
 
 
-async def _cut(connection: aiosqlite.Connection, group_id: str, which: str, sent: str) -> bool:
+async def _cut(connection: Connection, group_id: str, which: str, sent: str) -> bool:
     gone = await connection.execute_fetchall(
         f"DELETE FROM group_member WHERE group_id = ? AND {which} RETURNING value",
         (group_id, sent),
@@ -253,7 +248,7 @@ async def _cut(connection: aiosqlite.Connection, group_id: str, which: str, sent
     return bool(gone)
 
 
-async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> bool:
+async def _add(connection: Connection, group_id: str, sent: str) -> bool:
     new = await connection.execute_fetchall(
         f"INSERT INTO group_member (group_id, value, display)"
         f" SELECT ?, value, max(display) FROM ({_SENT}) WHERE true GROUP BY value"
@@ -268,7 +263,7 @@ async def _add(connection: aiosqlite.Connection, group_id: str, sent: str) -> bo
 
 
 async def members(
-    connection: aiosqlite.Connection, groups: Sequence[str], parts: Sequence[str], base_url: str
+    connection: Connection, groups: Sequence[str], parts: Sequence[str], base_url: str
 ) -> dict[str, str]:
     """Return the members of each group that has any, as JSON text.
 
@@ -276,27 +271,27 @@ async def members(
     """
     found = await connection.execute_fetchall(
         f"SELECT m.group_id, json_group_array(json_patch('{{}}', {_object(parts, 'm.resource')}))"
-        " FROM (SELECT m.group_id, m.value, m.display, ?2 AS base,"
+        " FROM (SELECT gm.group_id, gm.value, gm.display, ?2 AS base,"
         " CASE WHEN u.id IS NOT NULL THEN 'User' WHEN g.id IS NOT NULL THEN 'Group' END AS resource"
-        " FROM group_member m LEFT JOIN scim_user u ON u.id = m.value"
-        " LEFT JOIN scim_group g ON g.id = m.value"
-        " WHERE m.group_id IN (SELECT value FROM json_each(?1))"
-        " ORDER BY m.group_id, m.value) m GROUP BY m.group_id",
+        " FROM group_member gm LEFT JOIN scim_user u ON u.id = gm.value"
+        " LEFT JOIN scim_group g ON g.id = gm.value"
+        " WHERE gm.group_id IN (SELECT value FROM json_each(?1))"
+        " ORDER BY gm.group_id, gm.value) m GROUP BY m.group_id",
         (orjson.dumps(groups).decode(), base_url),
     )
     return dict(cast("Iterable[tuple[str, str]]", found))
 
 
 async def groups(
-    connection: aiosqlite.Connection, users: Sequence[str], parts: Sequence[str], base_url: str
+    connection: Connection, users: Sequence[str], parts: Sequence[str], base_url: str
 ) -> dict[str, str]:
     """Return the groups of each user that is in any, directly or through others, as JSON text."""
     found = await connection.execute_fetchall(
         f"""WITH RECURSIVE above (user_id, group_id, direct) AS (
-            SELECT m.value, m.group_id, 1 FROM json_each(?1) u CROSS JOIN group_member m
-            WHERE m.value = u.value
-            UNION SELECT above.user_id, m.group_id, 0 FROM above CROSS JOIN group_member m
-            WHERE m.value = above.group_id)
+            SELECT gm.value, gm.group_id, 1 FROM json_each(?1) u CROSS JOIN group_member gm
+            WHERE gm.value = u.value
+            UNION SELECT above.user_id, gm.group_id, 0 FROM above CROSS JOIN group_member gm
+            WHERE gm.value = above.group_id)
         SELECT m.user_id, json_group_array(json_patch('{{}}', {_object(parts, "m.kind")}))
         FROM (SELECT above.user_id, g.id AS value, g.display_name AS display, ?2 AS base,
                 'Group' AS resource, iif(max(above.direct), 'direct', 'indirect') AS kind

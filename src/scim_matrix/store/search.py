@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import aiosqlite
 from scim2_models import InvalidCursorException, Resource, SearchRequest
 
 from scim_matrix.store import filters
+from scim_matrix.store.database import Connection
 from scim_matrix.store.resources import TABLE, Kind, Row, rows_by_seq
 
 Models = Mapping[Kind, type[Resource[Any]]]
@@ -27,7 +27,7 @@ class Found:
 
 
 async def search(
-    connection: aiosqlite.Connection,
+    connection: Connection,
     models: Models,
     request: SearchRequest[Any],
     position: Any = None,
@@ -63,6 +63,17 @@ async def search(
     return Found(total, await _rows(connection, list(keys)))
 
 
+async def members_selected(
+    connection: Connection, model: type[Resource[Any]], group_id: str, expression: str
+) -> list[str]:
+    """Return the ids of those members of a group whom a filter selects.
+
+    Raises as `filters.selecting_members`.
+    """
+    query, values = filters.selecting_members(model, expression)
+    return [value for (value,) in await connection.execute_fetchall(query, (group_id, *values))]
+
+
 @dataclass(frozen=True, slots=True)
 class _Order:
     """The total order of a search: the sort key, then the order of creation."""
@@ -90,7 +101,7 @@ class _Order:
 
 
 async def _cursor_page(
-    connection: aiosqlite.Connection,
+    connection: Connection,
     source: str,
     values: list[Any],
     order: _Order,
@@ -137,7 +148,7 @@ def _read(position: Any) -> tuple[bool, tuple[int, int, Any] | None]:
         raise InvalidCursorException from None
 
 
-async def _rows(connection: aiosqlite.Connection, keys: list[Any]) -> list[Row]:
+async def _rows(connection: Connection, keys: list[Any]) -> list[Row]:
     found: dict[tuple[int, int], Row] = {}
     for rank, kind in _KINDS.items():
         if seqs := [seq for r, seq, _ in keys if r == rank]:

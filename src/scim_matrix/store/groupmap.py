@@ -1,0 +1,197 @@
+"""The map in force: the configuration's mappings and those made in the console."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store import grants, rooms
+from scim_matrix.store.database import Connection
+from scim_matrix.store.text import composed
+
+_COLUMNS = ("kind", "pattern", "reference", "power", "children", "invite", "exclusive")
+
+
+def _row(mapping: Mapping) -> dict[str, Any]:
+    is_id = mapping.kind == "external_id"
+    return {
+        "kind": mapping.kind,
+        "pattern": composed(mapping.pattern) if is_id else mapping.pattern,
+        "reference": mapping.room,
+        "power": mapping.power,
+        "children": mapping.children,
+        "invite": mapping.invite,
+        "exclusive": mapping.exclusive,
+    }
+
+
+async def put(connection: Connection, mappings: Sequence[Mapping]) -> None:
+    """Make `mappings` what the configuration says, and settle what follows where it is news.
+
+    Costs what the difference reaches: whom a new, dropped or changed line concerns.
+    """
+    wanted = {(m["kind"], m["pattern"], m["reference"]): m for m in map(_row, mappings)}
+    found = await connection.execute_fetchall(
+        f"SELECT id, {', '.join(_COLUMNS)} FROM mapping WHERE origin = 'configuration'"
+    )
+    present = {(r["kind"], r["pattern"], r["reference"]): r for r in found}
+    changed = False
+    for key in present.keys() - wanted.keys():
+        await _drop(connection, present[key]["id"])
+        changed = True
+    for key, values in wanted.items():
+        if key not in present:
+            await _insert(connection, {**values, "origin": "configuration"})
+            changed = True
+        elif any(present[key][name] != values[name] for name in _COLUMNS):
+            await _update(connection, present[key]["id"], values)
+            changed = True
+    await _put_templates(connection, mappings)
+    if changed:
+        await _overrule(connection)
+        await _tidy(connection)
+    if changed or await _is_new(connection):
+        await grants.settle_map(connection)
+
+
+async def _is_new(connection: Connection) -> bool:
+    """Have everybody's grants worked out where none ever were, as after an upgrade."""
+    found = await connection.execute_fetchall(
+        "SELECT 1 FROM mapping WHERE NOT EXISTS (SELECT 1 FROM mapping_grant) LIMIT 1"
+    )
+    if found:
+        await grants.touch_everybody(connection)
+    return bool(found)
+
+
+async def _insert(connection: Connection, values: dict[str, Any]) -> int:
+    columns = ", ".join(values)
+    placeholders = ", ".join(f":{name}" for name in values)
+    [row] = await connection.execute_fetchall(
+        f"INSERT INTO mapping ({columns}) VALUES ({placeholders}) RETURNING id", values
+    )
+    mapping_id, name = int(row["id"]), values["reference"]
+    # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
+    room_id = await rooms.successor(connection, name) if name.startswith("!") else None
+    await connection.execute_fetchall(
+        "INSERT INTO room_reference (reference, standing, room_id) VALUES (?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (name, "unresolved" if room_id is None else "pinned", room_id),
+    )
+    await connection.execute_fetchall(
+        "INSERT INTO opening (mapping_id, room_id, standing)"
+        " SELECT ?, room_id, 'followed' FROM room_reference"
+        " WHERE reference = ? AND room_id IS NOT NULL",
+        (mapping_id, name),
+    )
+    await grants.touch_mapping(connection, mapping_id, new=True)
+    return mapping_id
+
+
+async def _update(connection: Connection, mapping_id: int, values: dict[str, Any]) -> None:
+    await connection.execute_fetchall(
+        "UPDATE mapping SET power = :power, children = :children, invite = :invite,"
+        " exclusive = :exclusive WHERE id = :id",
+        {**values, "id": mapping_id},
+    )
+    if not values["children"]:
+        await connection.execute_fetchall(
+            "DELETE FROM opening WHERE mapping_id = ? AND via IS NOT NULL", (mapping_id,)
+        )
+    await grants.touch_mapping(connection, mapping_id)
+
+
+async def _drop(connection: Connection, mapping_id: int) -> None:
+    await grants.touch_mapping(connection, mapping_id)
+    await connection.execute_fetchall("DELETE FROM mapping WHERE id = ?", (mapping_id,))
+
+
+async def _overrule(connection: Connection) -> None:
+    """Let the configuration win where both say something of the same group and room."""
+    found = await connection.execute_fetchall(
+        "SELECT c.id, c.standing = 'overruled' AS was, m.id IS NOT NULL AS wins FROM mapping c"
+        " LEFT JOIN mapping m ON m.origin = 'configuration' AND m.kind = c.kind"
+        " AND m.pattern = c.pattern AND m.reference = c.reference WHERE c.origin = 'console'"
+    )
+    for row in found:
+        if row["was"] != row["wins"]:
+            await grants.touch_mapping(connection, row["id"], new=not row["wins"])
+            await connection.execute_fetchall(
+                "UPDATE mapping SET standing = ?, reason = NULL, cure = NULL WHERE id = ?",
+                ("overruled" if row["wins"] else "in_force", row["id"]),
+            )
+
+
+async def _put_templates(connection: Connection, mappings: Sequence[Mapping]) -> None:
+    templates = {m.room: orjson.dumps(m.create).decode() for m in mappings if m.create is not None}
+    found = await connection.execute_fetchall(
+        "SELECT reference, template FROM room_reference WHERE template IS NOT NULL"
+    )
+    present = {row["reference"]: row["template"] for row in found}
+    if present != templates:
+        await connection.execute_fetchall("UPDATE room_reference SET template = NULL")
+        await connection.executemany(
+            "UPDATE room_reference SET template = ? WHERE reference = ?",
+            [(template, name) for name, template in templates.items()],
+        )
+
+
+async def _tidy(connection: Connection) -> None:
+    await connection.execute_fetchall(
+        "DELETE FROM room_reference WHERE reference NOT IN (SELECT reference FROM mapping)"
+    )
+
+
+# -- The console's -------------------------------------------------------------
+
+
+async def add(connection: Connection, mapping: Mapping, made_by: str, alias: str | None) -> bool:
+    """Keep a mapping made in the console; False where one of the same group and room is there.
+
+    `mapping.room` is a room ID, `alias` what its maker called it.
+    """
+    values = _row(mapping)
+    found = await connection.execute_fetchall(
+        "SELECT 1 FROM mapping WHERE origin = 'console' AND kind = :kind AND pattern = :pattern"
+        " AND reference = :reference",
+        values,
+    )
+    if found:
+        return False
+    await _insert(
+        connection,
+        {
+            **values,
+            "origin": "console",
+            "made_by": made_by,
+            "made_at": connection.at,
+            "alias": alias,
+        },
+    )
+    await _overrule(connection)
+    await grants.settle_map(connection)
+    return True
+
+
+async def remove(connection: Connection, mapping_id: int) -> list[tuple[str, int]] | None:
+    """Drop a mapping made in the console; None where there is none.
+
+    Returns the (room ID, account) pairs that it granted and that were forgotten for it.
+    """
+    given = await connection.execute_fetchall(
+        "SELECT o.room_id, g.account_id FROM mapping m"
+        " JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'"
+        " JOIN mapping_grant g ON g.mapping_id = m.id AND g.state = 'granted'"
+        " WHERE m.id = ? AND m.origin = 'console'",
+        (mapping_id,),
+    )
+    await grants.touch_mapping(connection, mapping_id)
+    dropped = await connection.execute_fetchall(
+        "DELETE FROM mapping WHERE id = ? AND origin = 'console' RETURNING 1", (mapping_id,)
+    )
+    if not dropped:
+        return None
+    await _tidy(connection)
+    await grants.settle_map(connection)
+    return [(row["room_id"], row["account_id"]) for row in given]

@@ -1,0 +1,178 @@
+"""Memberships: the work left in rooms, and its outcomes (docs/states.md)."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import orjson
+
+from scim_matrix.membership import Membership, Observed, Todo
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.queries import load
+
+Problem = Literal["refused", "unavailable", "withheld", "spared"]
+
+# Rooms with more work than this (a few turns') count as having as much.
+_MUCH = 50
+
+_Q = load("memberships")
+
+
+def membership(row: sqlite3.Row) -> Membership:
+    """Return a row of membership, with its account's user ID, as a value."""
+    return Membership(
+        room_id=row["room_id"],
+        account_id=row["account_id"],
+        user_id=row["user_id"],
+        state=row["state"],
+        todo=row["todo"],
+        observed=row["observed"],
+        group_name=row["group_name"],
+        attempts=row["attempts"],
+        request=row["request"],
+        approved_by=row["approved_by"] if row["brake"] == "approved" else None,
+        was_spared=row["problem"] == "spared",
+        invite=bool(row["invite"]),
+        power=row["power"],
+        power_given=row["power_given"],
+        power_before=row["power_before"],
+        power_tried=row["power_tried"],
+    )
+
+
+def _key(pair: Membership) -> dict[str, Any]:
+    return {"room_id": pair.room_id, "account_id": pair.account_id}
+
+
+async def rooms_due(connection: Connection, now: float, besides: Sequence[str]) -> list[str]:
+    """Return the IDs of rooms with work due (now: seconds since the epoch), the least work first.
+
+    Rooms in `besides` are left out.
+    """
+    found = await connection.execute_fetchall(
+        _Q["rooms_due"], {"now": now, "most": _MUCH, "besides": orjson.dumps(besides).decode()}
+    )
+    return [row["room_id"] for row in found]
+
+
+async def due(connection: Connection, room_id: str, now: float, limit: int) -> list[Membership]:
+    """Return up to `limit` memberships of a room that are due: removals, then the newest."""
+    found = await connection.execute_fetchall(
+        _Q["due"], {"room_id": room_id, "now": now, "limit": limit}
+    )
+    return [membership(row) for row in found]
+
+
+async def power_due(connection: Connection, room_id: str, now: float) -> list[Membership]:
+    """Return the memberships of a room whose power level is due."""
+    found = await connection.execute_fetchall(_Q["power_due"], {"room_id": room_id, "now": now})
+    return [membership(row) for row in found]
+
+
+async def joins_of(
+    connection: Connection, account_id: int
+) -> list[tuple[str, Todo, str | None, str | None]]:
+    """Return what an account waits for: room ID, join or invite, group and request."""
+    found = await connection.execute_fetchall(_Q["joins_of"], {"account_id": account_id})
+    return [(r["room_id"], r["todo"], r["group_name"], r["request"]) for r in found]
+
+
+async def next_due(connection: Connection, after: float) -> float | None:
+    """Return when the first work after a moment falls due, None if there is none.
+
+    Both are seconds since the epoch.
+    """
+    [row] = await connection.execute_fetchall(_Q["next_due"], {"after": after})
+    return None if row["due"] is None else float(row["due"])
+
+
+async def is_as_planned(connection: Connection, pair: Membership) -> bool:
+    """Tell whether there is still the work that a plan was made for."""
+    values = {**_key(pair), "state": pair.state, "todo": pair.todo}
+    return bool(await connection.execute_fetchall(_Q["as_planned"], values))
+
+
+async def begin(connection: Connection, pairs: Iterable[Membership]) -> None:
+    """Note before requests leave that how these memberships are is not known."""
+    await connection.executemany(_Q["begin"], [_key(pair) for pair in pairs])
+
+
+async def reach(connection: Connection, pair: Membership, observed: Observed) -> None:
+    """Record the membership that an action led to or found; an approval ends with it."""
+    await connection.execute_fetchall(_Q["reach"], {**_key(pair), "observed": observed})
+
+
+async def fail(
+    connection: Connection, pair: Membership, problem: Problem, reason: str, next_try: float
+) -> None:
+    """Record why an action failed, and when to try again (seconds since the epoch)."""
+    await connection.execute_fetchall(
+        _Q["fail"], {**_key(pair), "problem": problem, "reason": reason, "next_try": next_try}
+    )
+
+
+async def try_power(
+    connection: Connection, tries: Iterable[tuple[Membership, int | None, int | None]]
+) -> None:
+    """Note power levels that are about to be sent: membership, level, and the one before it."""
+    await connection.executemany(
+        _Q["try_power"],
+        [{**_key(pair), "tried": tried, "before": before} for pair, tried, before in tries],
+    )
+
+
+async def reach_power(
+    connection: Connection, reached: Iterable[tuple[Membership, int | None, int | None]]
+) -> None:
+    """Record power levels: membership, the level that the service gave, the one before it."""
+    await connection.executemany(
+        _Q["reach_power"],
+        [{**_key(pair), "given": given, "before": before} for pair, given, before in reached],
+    )
+
+
+async def prune(connection: Connection) -> int:
+    """Make removals of what the map forgot, and return how many people that concerns.
+
+    Those whom a human let stay are left out.
+    """
+    found = await connection.execute_fetchall(_Q["prune"], await _removal(connection))
+    return len(found)
+
+
+async def prune_some(connection: Connection, pairs: Iterable[tuple[str, int]]) -> int:
+    """Make removals of those of some (room ID, account) that were forgotten; return how many."""
+    values = await _removal(connection)
+    found = await together(
+        connection,
+        *(
+            (_Q["prune_one"], {**values, "room_id": room_id, "account_id": account_id})
+            for room_id, account_id in pairs
+        ),
+    )
+    return sum(map(len, found))
+
+
+async def _removal(connection: Connection) -> dict[str, Any]:
+    return {
+        "tick": await connection.tick(),
+        "at": connection.at,
+        "request": connection.cause,
+    }
+
+
+async def retry(connection: Connection, problem: Problem, room_id: str | None = None) -> None:
+    """Try those again who were spared or withheld, in one room or in all."""
+    await connection.execute_fetchall(_Q["retry"], {"problem": problem, "room_id": room_id})
+
+
+async def bound_rests(connection: Connection, latest: float) -> None:
+    """Let nothing rest beyond a moment (seconds since the epoch)."""
+    values = {"latest": latest}
+    await together(connection, (_Q["bound_rests"], values), (_Q["bound_account_rests"], values))
+
+
+async def counts(connection: Connection) -> dict[str, int]:
+    """Return how much is pending, failing, held, spared, conflicting and not followed."""
+    [row] = await connection.execute_fetchall(_Q["counts"])
+    return {name: int(row[name]) for name in row.keys()}  # noqa: SIM118

@@ -1,0 +1,184 @@
+-- former --
+-- The account that a user comes back to: of the same subject, or without one of the same SCIM id.
+SELECT id FROM account WHERE scim_id IS NULL AND desired IN ('deleted', 'expired')
+AND (subject = :subject OR (CAST(:subject AS TEXT) IS NULL AND mark = :scim_id))
+ORDER BY id LIMIT 1
+
+-- subject_taken --
+-- Whether another user has this subject.
+SELECT 1 FROM account WHERE subject = :subject AND scim_id IS NOT NULL AND scim_id <> :scim_id
+
+-- name_taken --
+-- Whether another user has the account of this name, or would be given it.
+SELECT 1 FROM account WHERE scim_id IS NOT NULL AND scim_id <> :scim_id
+AND (user_id = :proposed OR proposed = :proposed)
+
+-- insert --
+-- What the account of a new user should be.
+INSERT INTO account (scim_id, proposed, mark, subject, desired, profile, tick, since, request)
+VALUES (:scim_id, :proposed, :scim_id, :subject, :desired, :profile, :tick, :at, :request)
+RETURNING id
+
+-- come_back --
+-- A former account is a user's again.
+UPDATE account SET scim_id = :scim_id, subject = :subject, desired = :desired, profile = :profile,
+    expires = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
+    problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0,
+    tick = :tick, since = :at, request = :request
+WHERE id = :id RETURNING id
+
+-- change --
+-- What the account of a user should be from now on. An approval ends where the state is another.
+UPDATE account SET desired = :desired, profile = :profile, subject = :subject,
+    proposed = CASE WHEN user_id IS NULL THEN :proposed END,
+    brake = CASE WHEN desired = :desired THEN brake ELSE 'free' END,
+    held_because = CASE WHEN desired = :desired THEN held_because END,
+    held_tick = CASE WHEN desired = :desired THEN held_tick END,
+    approved_by = CASE WHEN desired = :desired THEN approved_by END,
+    problem = CASE WHEN problem = 'conflict' AND proposed = :proposed THEN problem END,
+    reason = CASE WHEN problem = 'conflict' AND proposed = :proposed THEN reason END,
+    cure = CASE WHEN problem = 'conflict' AND proposed = :proposed THEN cure END,
+    attempts = 0, next_try = 0, tick = :tick, since = :at, request = :request
+WHERE scim_id = :scim_id AND (desired <> :desired OR profile <> :profile
+    OR (user_id IS NULL AND proposed IS DISTINCT FROM :proposed))
+
+-- release_bound --
+-- The account of a deleted user: locked at once, and more once its grace period has passed.
+UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, proposed = NULL,
+    brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
+    problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0,
+    tick = :tick, since = :at, request = :request
+WHERE scim_id = :scim_id AND user_id IS NOT NULL RETURNING id
+
+-- release_unbound --
+-- A deleted user who never had an account leaves nothing behind.
+DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL
+
+-- any_expired --
+-- Whether the grace period of a deleted account has passed.
+SELECT 1 FROM account a, installation i WHERE a.expires <= :now AND a.brake <> 'held'
+AND (i.restored_tick IS NULL OR a.tick > i.restored_tick) LIMIT 1
+
+-- expire --
+-- Deleted accounts whose grace period has passed; what was approved for the lock ends with it.
+UPDATE account SET desired = 'expired', expires = NULL, brake = 'free', held_because = NULL,
+    held_tick = NULL, approved_by = NULL, attempts = 0, next_try = 0, problem = NULL,
+    reason = NULL, cure = NULL, since = :at
+WHERE expires <= :now AND brake <> 'held'
+AND tick > (SELECT coalesce(restored_tick, -1) FROM installation)
+
+-- due --
+-- Accounts to work on now, the newest change first.
+SELECT * FROM account WHERE todo IS NOT NULL AND +next_try <= :now
+AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit
+
+-- get --
+-- One account.
+SELECT * FROM account WHERE id = :id
+
+-- begin --
+-- A request is about to leave: until its answer is here, how the account is is not known.
+UPDATE account SET confirmed = NULL, written = :written,
+    usable = usable AND desired = 'active',
+    locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
+WHERE id = :id
+
+-- confirm --
+-- The account is as it should be, as far as this profile and state say.
+UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :written,
+    locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
+    by_hand = :by_hand, usable = :usable, notice = :notice,
+    brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
+    approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
+WHERE id = :id AND desired = :state
+
+-- fail --
+-- Why work on an account does not go on, and when to try again.
+UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason, cure = :cure,
+    next_try = :next_try, confirmed = CASE WHEN :problem = 'spared' THEN NULL ELSE confirmed END
+WHERE id = :id
+
+-- holder --
+-- Whose account has a user ID.
+SELECT id, scim_id, desired, subject FROM account WHERE user_id = :user_id AND id <> :id
+
+-- take_memberships --
+-- What is known of a former account in rooms counts for the user who has it now.
+UPDATE OR IGNORE membership SET account_id = :id WHERE account_id = :former
+
+-- delete --
+-- An account that is nobody's any more.
+DELETE FROM account WHERE id = :id
+
+-- bind --
+-- It is known which account is a user's; where it is in rooms is not known yet.
+UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL, problem = NULL,
+    barred = CASE WHEN :bound_by = 'human' THEN NULL ELSE barred END,
+    reason = NULL, cure = NULL, usable = FALSE,
+    confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,
+    next_try = 0
+WHERE id = :id
+
+-- unsee --
+-- Where an account is in rooms is not known.
+UPDATE membership SET observed = NULL, left_by_choice = FALSE, power_given = NULL,
+    power_tried = NULL, next_try = 0
+WHERE account_id = :id
+
+-- manage --
+-- An account that is managed is no unmanaged member.
+DELETE FROM unmanaged_member WHERE user_id = :user_id
+AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state = 'granted')
+
+-- unbind --
+-- An account is no longer a user's; nothing is done to it.
+UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
+    usable = FALSE, confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE,
+    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL,
+    problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
+WHERE id = :id
+
+-- never_made --
+-- There is no such account: one is made when it is needed.
+UPDATE account SET user_id = NULL, bound_by = NULL, proposed = user_id, usable = FALSE,
+    confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
+    deactivated_by_us = FALSE, by_hand = NULL, written = '{"emails":[],"subjects":[]}',
+    problem = NULL, reason = NULL, cure = NULL, next_try = 0
+WHERE id = :id
+
+-- named --
+-- A user's account by SCIM id, user name or user ID.
+SELECT * FROM account WHERE id IN (
+    SELECT id FROM account WHERE scim_id = :name
+    UNION SELECT id FROM account WHERE user_id = :name AND scim_id IS NOT NULL
+    UNION SELECT a.id FROM scim_user u CROSS JOIN account a
+        WHERE u.user_name_key = :folded AND a.scim_id = u.id)
+
+-- ours --
+-- Those of some accounts that are ours and thought to be in line.
+SELECT id, user_id, desired, confirmed, profile, locked_by_us, suspended_by_us, deactivated_by_us,
+    by_hand FROM account
+WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed IS NOT NULL
+AND desired <> 'unmanaged'
+
+-- doubt --
+-- An account is not what it was thought to be.
+UPDATE account SET confirmed = NULL, next_try = 0 WHERE id = :id AND confirmed IS NOT NULL
+
+-- retry_stopped --
+-- What only a change elsewhere can mend may have been mended.
+UPDATE account SET next_try = 0 WHERE problem IN ('conflict', 'refused', 'spared')
+
+-- use --
+-- An account can be joined to rooms.
+UPDATE account SET usable = TRUE WHERE id = :id AND user_id IS NOT NULL
+
+-- retry_withheld --
+-- What a dry run withheld is tried at once.
+UPDATE account SET next_try = 0, problem = NULL, reason = NULL WHERE problem = 'withheld'
+
+-- move_home --
+-- Accounts that are still to be made are made on the server that is there.
+UPDATE account SET proposed = substr(proposed, 1, instr(proposed, ':')) || :server_name,
+    problem = NULL, reason = NULL, cure = NULL, next_try = 0
+WHERE user_id IS NULL AND substr(proposed, instr(proposed, ':') + 1) <> :server_name

@@ -1,0 +1,250 @@
+-- touch_below --
+-- Note the accounts of everybody below some members: users, users of groups among them, and so on.
+WITH RECURSIVE below (id) AS (
+    SELECT value FROM json_each(:members)
+    UNION SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id
+)
+INSERT INTO touched (account_id)
+SELECT a.id FROM below CROSS JOIN account a WHERE a.scim_id = below.id
+ON CONFLICT DO NOTHING
+
+-- touch_account --
+-- Note one account.
+INSERT INTO touched (account_id) VALUES (:account_id) ON CONFLICT DO NOTHING
+
+-- touch_given --
+-- Note every account that a mapping gives something, or gave.
+INSERT INTO touched (account_id)
+SELECT g.account_id FROM mapping_grant g WHERE g.mapping_id = :mapping_id
+ON CONFLICT DO NOTHING
+
+-- touch_mapped --
+-- Note the accounts of everybody whom a new mapping reaches.
+WITH RECURSIVE below (id) AS (
+    SELECT g.id FROM mapping m CROSS JOIN scim_group g
+    WHERE m.id = :mapping_id AND m.kind = 'external_id' AND g.external_id = m.pattern
+    UNION SELECT m.pattern FROM mapping m WHERE m.id = :mapping_id AND m.kind = 'group_id'
+    UNION SELECT g.id FROM mapping m CROSS JOIN scim_group g
+    WHERE m.id = :mapping_id AND m.kind = 'display_name' AND g.display_name GLOB m.pattern
+    UNION SELECT gm.value FROM below CROSS JOIN group_member gm WHERE gm.group_id = below.id
+)
+INSERT INTO touched (account_id)
+SELECT a.id FROM below CROSS JOIN account a WHERE a.scim_id = below.id
+UNION SELECT a.id FROM mapping m CROSS JOIN account a
+WHERE m.id = :mapping_id AND m.kind = 'everyone' AND a.scim_id IS NOT NULL
+ON CONFLICT DO NOTHING
+
+-- touch_everybody --
+-- Note every account.
+INSERT INTO touched (account_id) SELECT id FROM account WHERE scim_id IS NOT NULL
+ON CONFLICT DO NOTHING
+
+-- open --
+-- Find what mapped groups give those noted now. The joins start from the few who are noted: CROSS
+-- JOIN keeps the planner from starting at the many memberships of everybody else.
+WITH RECURSIVE present (account_id, scim_id) AS (
+    SELECT a.id, u.id FROM touched t CROSS JOIN account a CROSS JOIN scim_user u
+    WHERE a.id = t.account_id AND u.id = a.scim_id AND u.active
+),
+above (account_id, group_id) AS (
+    SELECT p.account_id, gm.group_id FROM present p CROSS JOIN group_member gm
+    WHERE gm.value = p.scim_id
+    UNION SELECT above.account_id, gm.group_id FROM above CROSS JOIN group_member gm
+    WHERE gm.value = above.group_id
+)
+INSERT INTO opened (account_id, mapping_id, group_name)
+SELECT account_id, mapping_id, min(group_name) FROM (
+    SELECT above.account_id, m.id AS mapping_id, g.display_name AS group_name
+    FROM above CROSS JOIN scim_group g CROSS JOIN mapping m
+    WHERE g.id = above.group_id AND m.standing <> 'overruled'
+    AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
+        OR (m.kind = 'group_id' AND g.id = m.pattern)
+        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))
+    UNION ALL
+    SELECT p.account_id, m.id, 'everyone' FROM present p CROSS JOIN mapping m
+    WHERE m.kind = 'everyone' AND m.standing <> 'overruled'
+) found GROUP BY account_id, mapping_id
+
+-- grant --
+-- What is given now is granted.
+INSERT INTO mapping_grant (account_id, mapping_id, state, origin, group_name, request, tick)
+SELECT account_id, mapping_id, 'granted', :origin, group_name, :request, :tick FROM opened
+WHERE true
+ON CONFLICT (account_id, mapping_id) DO UPDATE SET
+    state = 'granted',
+    group_name = excluded.group_name,
+    origin = CASE mapping_grant.state WHEN 'granted' THEN mapping_grant.origin
+        ELSE excluded.origin END,
+    request = CASE mapping_grant.state WHEN 'granted' THEN mapping_grant.request
+        ELSE excluded.request END,
+    tick = CASE mapping_grant.state WHEN 'granted' THEN mapping_grant.tick ELSE excluded.tick END
+WHERE mapping_grant.state <> 'granted'
+    OR mapping_grant.group_name IS DISTINCT FROM excluded.group_name
+
+-- revoke --
+-- What was granted to those noted and is given no more is revoked.
+UPDATE mapping_grant SET state = 'revoked', origin = :origin, request = :request, tick = :tick
+WHERE state = 'granted' AND account_id IN (SELECT account_id FROM touched)
+AND NOT EXISTS (SELECT 1 FROM opened o
+    WHERE o.account_id = mapping_grant.account_id AND o.mapping_id = mapping_grant.mapping_id)
+
+-- want --
+-- The rooms that those noted are granted, by every mapping that is in force and followed there.
+-- told: the last time that the identity provider gave it to them.
+INSERT INTO wanted (room_id, account_id, group_name, power, invite, told)
+SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
+    max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END)
+FROM touched t CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
+WHERE g.account_id = t.account_id AND g.state = 'granted'
+AND m.id = g.mapping_id AND m.standing = 'in_force'
+AND o.mapping_id = m.id AND o.standing = 'followed'
+GROUP BY o.room_id, g.account_id
+
+-- regain --
+-- Memberships that are granted now: what was held, or to be removed, is so no more. Who was let
+-- stay by a human, or left by choice, is granted it anew only by the identity provider.
+UPDATE membership SET
+    state = 'granted', group_name = w.group_name, power = w.power, invite = w.invite,
+    left_by_choice = membership.left_by_choice AND membership.tick >= w.told
+        AND NOT (membership.invite AND NOT w.invite),
+    brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
+    tick = CASE membership.state WHEN 'granted' THEN membership.tick ELSE :tick END,
+    since = CASE membership.state WHEN 'granted' THEN membership.since ELSE :at END,
+    request = CASE membership.state WHEN 'granted' THEN membership.request ELSE :request END,
+    attempts = CASE membership.state WHEN 'granted' THEN membership.attempts ELSE 0 END,
+    next_try = CASE membership.state WHEN 'granted' THEN membership.next_try ELSE 0 END,
+    problem = CASE membership.state WHEN 'granted' THEN membership.problem END,
+    reason = CASE membership.state WHEN 'granted' THEN membership.reason END
+FROM wanted w
+WHERE membership.account_id IN (SELECT account_id FROM touched)
+AND membership.room_id = w.room_id AND membership.account_id = w.account_id
+AND (membership.state <> 'dismissed' OR w.told > membership.tick)
+AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.group_name
+    OR membership.power IS DISTINCT FROM w.power OR membership.invite <> w.invite
+    OR (membership.left_by_choice AND w.told > membership.tick))
+
+-- gain --
+-- Memberships that are granted for the first time.
+INSERT INTO membership (room_id, account_id, state, group_name, power, invite, tick, since, request)
+SELECT room_id, account_id, 'granted', group_name, power, invite, :tick, :at, :request FROM wanted
+WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
+
+-- lose --
+-- Memberships that are granted no more: revoked where the identity provider took them, forgotten
+-- where the map no longer says so, or says so by a mapping that does not count at present.
+UPDATE membership SET state = iif(l.forgotten, 'forgotten', 'revoked'),
+    left_by_choice = l.forgotten AND left_by_choice,
+    power = iif(l.forgotten, power, NULL),
+    tick = :tick, since = :at, request = :request, attempts = 0, next_try = 0,
+    problem = NULL, reason = NULL
+FROM (
+    SELECT m.room_id, m.account_id, :origin = 'map' OR EXISTS (
+        SELECT 1 FROM mapping_grant g CROSS JOIN opening o WHERE g.account_id = m.account_id
+        AND g.state = 'granted' AND o.mapping_id = g.mapping_id AND o.room_id = m.room_id
+        ) AS forgotten
+    FROM touched t CROSS JOIN membership m WHERE m.account_id = t.account_id
+    AND m.state = 'granted' AND NOT EXISTS (SELECT 1 FROM wanted w
+        WHERE w.account_id = m.account_id AND w.room_id = m.room_id)
+) l
+WHERE membership.account_id IN (SELECT account_id FROM touched)
+AND membership.room_id = l.room_id AND membership.account_id = l.account_id
+
+-- catch_up --
+-- What the identity provider revoked while the room was forgotten is revoked now that it is
+-- mapped again.
+UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
+    tick = :tick, since = :at, request = (SELECT max(g.request) FROM mapping_grant g
+        JOIN opening o ON o.mapping_id = g.mapping_id AND o.room_id = membership.room_id
+        WHERE g.account_id = membership.account_id AND g.state = 'revoked'),
+    attempts = 0, next_try = 0, problem = NULL, reason = NULL
+WHERE state = 'forgotten' AND account_id IN (SELECT account_id FROM touched)
+AND EXISTS (SELECT 1 FROM mapping_grant g
+    JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
+    JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
+    WHERE g.account_id = membership.account_id AND o.room_id = membership.room_id
+    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > membership.tick)
+
+-- would_have_had --
+-- What a mapping gave and the identity provider took before its room was known.
+INSERT INTO membership (room_id, account_id, state, group_name, tick, since, request)
+SELECT :room_id, g.account_id, 'revoked', g.group_name, :tick, :at, g.request
+FROM mapping_grant g
+WHERE g.mapping_id = :mapping_id AND g.state = 'revoked' AND g.origin = 'identity_provider'
+ON CONFLICT (room_id, account_id) DO NOTHING
+
+-- carry --
+-- What is known of everybody in one room counts in the room that takes its place; who is there
+-- is not known yet. With a reference: of those whom its mappings give something, or gave.
+INSERT INTO membership (room_id, account_id, state, group_name, invite, left_by_choice, power,
+    power_before, brake, held_because, held_tick, approved_by, tick, since, request)
+SELECT :successor, account_id, state, group_name, invite, left_by_choice, power,
+    power_before, brake, held_because, held_tick, approved_by, tick, since, request
+FROM membership WHERE room_id = :room_id AND state <> 'excluded'
+AND (CAST(:reference AS TEXT) IS NULL OR EXISTS (
+    SELECT 1 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id
+    WHERE g.account_id = membership.account_id AND m.reference = :reference))
+ON CONFLICT (room_id, account_id) DO UPDATE SET
+    state = excluded.state, group_name = excluded.group_name,
+    left_by_choice = excluded.left_by_choice, brake = excluded.brake,
+    held_because = excluded.held_because, held_tick = excluded.held_tick,
+    approved_by = excluded.approved_by, tick = excluded.tick, since = excluded.since,
+    request = excluded.request, power = excluded.power, attempts = 0, next_try = 0
+WHERE membership.state = 'forgotten' AND excluded.state <> 'forgotten'
+
+-- leave_behind --
+-- Nobody is removed from a room whose place another took, unless it is still mapped otherwise.
+UPDATE membership SET state = 'forgotten', brake = 'free', held_because = NULL, held_tick = NULL,
+    approved_by = NULL, problem = NULL, reason = NULL, tick = :tick
+WHERE room_id = :room_id AND state IN ('revoked', 'pruned', 'excluded')
+AND NOT EXISTS (SELECT 1 FROM opening o WHERE o.room_id = :room_id)
+
+-- open_up_seen --
+-- Rooms that hold nobody else no longer: whom no group ever put there is unmanaged again.
+INSERT INTO unmanaged_member (room_id, user_id)
+SELECT m.room_id, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.state = 'excluded' AND m.group_name IS NULL AND m.observed = 'join'
+AND a.user_id IS NOT NULL AND m.room_id NOT IN (
+    SELECT o.room_id FROM mapping p JOIN opening o ON o.mapping_id = p.id
+    WHERE p.exclusive AND p.standing = 'in_force' AND o.standing = 'followed')
+ON CONFLICT DO NOTHING
+
+-- open_up_others --
+-- So they are not known as managed.
+DELETE FROM membership WHERE state = 'excluded' AND group_name IS NULL AND room_id NOT IN (
+    SELECT o.room_id FROM mapping m JOIN opening o ON o.mapping_id = m.id
+    WHERE m.exclusive AND m.standing = 'in_force' AND o.standing = 'followed')
+
+-- open_up --
+-- Others who were to leave for that are forgotten.
+UPDATE membership SET state = 'forgotten', brake = 'free', held_because = NULL, held_tick = NULL,
+    approved_by = NULL, problem = NULL, reason = NULL, tick = :tick
+WHERE state = 'excluded' AND room_id NOT IN (
+    SELECT o.room_id FROM mapping m JOIN opening o ON o.mapping_id = m.id
+    WHERE m.exclusive AND m.standing = 'in_force' AND o.standing = 'followed')
+
+-- forget_unmanaged --
+-- Accounts that were known only for having to leave an exclusive room.
+DELETE FROM account WHERE desired = 'unmanaged'
+AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.account_id = account.id
+    AND m.state <> 'forgotten')
+
+-- forget_members --
+-- Who was seen in rooms that are mapped no more.
+WITH RECURSIVE seen (room_id) AS (
+    SELECT min(room_id) FROM unmanaged_member WHERE room_id > ''
+    UNION ALL SELECT (SELECT min(u.room_id) FROM unmanaged_member u
+        WHERE u.room_id > seen.room_id) FROM seen WHERE seen.room_id IS NOT NULL
+)
+DELETE FROM unmanaged_member WHERE room_id IN (
+    SELECT room_id FROM seen WHERE room_id IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM opening o CROSS JOIN mapping m WHERE o.room_id = seen.room_id
+        AND o.standing = 'followed' AND m.id = o.mapping_id AND m.standing = 'in_force'))
+
+-- reasons --
+-- Why accounts are granted rooms: by which group, which key of the map, which reference.
+SELECT DISTINCT o.room_id, g.account_id, g.group_name, m.kind, m.pattern, m.reference
+FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
+JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
+WHERE g.state = 'granted' AND (CAST(:room_id AS TEXT) IS NULL OR o.room_id = :room_id)
+AND (CAST(:account_id AS INTEGER) IS NULL OR g.account_id = :account_id)
+ORDER BY 1, 2, 3

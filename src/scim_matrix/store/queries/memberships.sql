@@ -1,0 +1,165 @@
+-- rooms_due --
+-- Rooms with work due, the one where the least waits first (more than :most counts as :most). Work
+-- waits while the account is not known or not usable, and in rooms that are not mapped or cannot be
+-- used; who was pruned leaves rooms that are mapped no more.
+WITH place (room_id, is_mapped) AS (
+    SELECT room_id, max(is_mapped) FROM (
+        SELECT o.room_id, TRUE AS is_mapped FROM mapping p CROSS JOIN opening o
+        WHERE p.standing = 'in_force' AND o.mapping_id = p.id AND o.standing = 'followed'
+        UNION ALL SELECT room_id, FALSE FROM membership WHERE state = 'pruned'
+    ) GROUP BY room_id
+),
+due (room_id, work) AS MATERIALIZED (
+    SELECT p.room_id, CASE WHEN EXISTS (
+            SELECT 1 FROM membership m CROSS JOIN account a
+            WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
+            AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
+            AND a.user_id IS NOT NULL AND (m.todo = 'leave' OR a.usable))
+        THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+            AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
+        ELSE EXISTS (
+            SELECT 1 FROM membership m CROSS JOIN account a
+            WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
+            AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
+            AND a.user_id IS NOT NULL) END
+    FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
+    AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
+)
+SELECT room_id FROM due WHERE work > 0 ORDER BY work, room_id
+
+-- due --
+-- The memberships of a room that are due: removals, then the newest.
+SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.todo IS NOT NULL AND +m.next_try <= :now
+AND a.user_id IS NOT NULL AND (m.todo = 'leave' OR a.usable)
+AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+    WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
+ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
+
+-- power_due --
+-- The memberships of a room whose power level is due.
+SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.power_todo AND m.next_try <= :now AND a.user_id IS NOT NULL
+
+-- joins_of --
+-- The rooms that an account is to be brought into.
+SELECT room_id, todo, group_name, request FROM membership
+WHERE account_id = :account_id AND todo IN ('join', 'invite') ORDER BY room_id
+
+-- next_due --
+-- When the first work after a moment falls due.
+SELECT min(t) AS due FROM (
+    SELECT * FROM (
+        SELECT m.next_try AS t FROM membership m CROSS JOIN account a
+        WHERE m.next_try > :after AND m.next_try > 0 AND a.id = m.account_id
+        AND a.user_id IS NOT NULL
+        AND ((m.todo IS NOT NULL AND (m.todo = 'leave' OR a.usable)) OR m.power_todo)
+        ORDER BY m.next_try LIMIT 1)
+    UNION ALL
+    SELECT min(next_try) FROM account WHERE todo IS NOT NULL AND next_try > :after
+    UNION ALL
+    SELECT min(expires) FROM account WHERE expires > :after AND brake <> 'held'
+    UNION ALL
+    SELECT min(next_try) FROM room_reference WHERE standing <> 'pinned' AND next_try > :after
+) moments
+
+-- as_planned --
+-- Whether there is still the work that a plan was made for.
+SELECT 1 FROM membership WHERE room_id = :room_id AND account_id = :account_id
+AND state = :state AND todo = :todo
+
+-- begin --
+-- A request is about to leave: until its answer is here, the membership is not known.
+UPDATE membership SET observed = NULL
+WHERE room_id = :room_id AND account_id = :account_id AND observed IS NOT NULL
+
+-- reach --
+-- What an action led to, or found. What a human let through ends with it.
+UPDATE membership SET observed = :observed, attempts = 0, next_try = 0, problem = NULL,
+    reason = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
+WHERE room_id = :room_id AND account_id = :account_id
+
+-- fail --
+-- Why an action did not succeed, and when to try again.
+UPDATE membership SET attempts = attempts + 1, problem = :problem, reason = :reason,
+    next_try = :next_try
+WHERE room_id = :room_id AND account_id = :account_id
+
+-- try_power --
+-- A power level is about to be sent.
+UPDATE membership SET power_tried = :tried, power_before = :before
+WHERE room_id = :room_id AND account_id = :account_id
+
+-- reach_power --
+-- The power level that the service has given, none once it was taken back.
+UPDATE membership SET power_given = :given, power_before = :before, power_tried = NULL,
+    attempts = 0, next_try = 0, problem = NULL, reason = NULL
+WHERE room_id = :room_id AND account_id = :account_id
+
+-- prune --
+-- Removals of those whom the map forgot, and of those revoked in rooms that it forgot.
+UPDATE membership SET state = 'pruned', left_by_choice = FALSE, attempts = 0, next_try = 0,
+    problem = NULL, reason = NULL, tick = :tick, since = :at, request = :request
+WHERE observed IS DISTINCT FROM 'leave' AND observed IS DISTINCT FROM 'ban' AND (state = 'forgotten' OR (state = 'revoked'
+    AND NOT EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+        WHERE o.room_id = membership.room_id AND o.standing = 'followed'
+        AND p.standing = 'in_force')))
+RETURNING 1
+
+-- prune_one --
+-- The same for somebody whom a human takes out with a mapping.
+UPDATE membership SET state = 'pruned', left_by_choice = FALSE, attempts = 0, next_try = 0,
+    problem = NULL, reason = NULL, tick = :tick, since = :at, request = :request
+WHERE room_id = :room_id AND account_id = :account_id AND state = 'forgotten' RETURNING 1
+
+-- retry --
+-- Those whom protection spared, or dry run withheld, are tried again.
+UPDATE membership SET next_try = 0 WHERE problem = :problem
+AND (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
+
+-- bound_rests --
+-- No rest outlasts the longest one, whatever the clock said when it began.
+UPDATE membership SET next_try = :latest WHERE next_try > :latest AND next_try > 0
+
+-- bound_account_rests --
+-- The same for accounts.
+UPDATE account SET next_try = :latest WHERE next_try > :latest
+
+-- counts --
+-- How much is pending, failing and held, and what is shown for a human.
+SELECT
+    (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
+        AND m.problem IS DISTINCT FROM 'spared'
+        AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+            JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
+            AND o.standing = 'followed' AND p.standing = 'in_force'))
+        AND EXISTS (SELECT 1 FROM account a WHERE a.id = m.account_id
+            AND a.problem IS DISTINCT FROM 'conflict'
+            AND (a.usable OR m.todo = 'leave' OR a.problem IS DISTINCT FROM 'refused')
+            AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
+            AND (m.todo IS DISTINCT FROM 'join' OR a.by_hand IS DISTINCT FROM 'deactivated'))
+    ) AS pendingPairs,
+    (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
+        AND (m.problem IN ('refused', 'unavailable', 'withheld') OR EXISTS (SELECT 1 FROM room r
+            WHERE r.room_id = m.room_id AND r.unusable IS NOT NULL))) AS failingPairs,
+    (SELECT count(*) FROM account WHERE todo IS NOT NULL
+        AND (problem IS NULL OR problem NOT IN ('conflict', 'spared'))) AS pendingAccounts,
+    (SELECT count(*) FROM account WHERE todo IS NOT NULL
+        AND problem IN ('refused', 'unavailable', 'withheld')) AS failingAccounts,
+    (SELECT count(*) FROM room WHERE unusable IS NOT NULL)
+        + (SELECT count(*) FROM room_reference WHERE standing = 'unresolved'
+            AND reason IS NOT NULL) AS failingRooms,
+    (SELECT count(*) FROM membership WHERE brake = 'held' AND brake <> 'free')
+        AS heldPairs,
+    (SELECT count(*) FROM account WHERE brake = 'held' AND brake <> 'free')
+        AS heldAccounts,
+    (SELECT count(*) FROM account WHERE problem = 'conflict') AS conflictingAccounts,
+    (SELECT count(*) FROM membership WHERE problem = 'spared' AND todo IS NOT NULL)
+        AS sparedPairs,
+    (SELECT count(*) FROM account WHERE problem = 'spared') AS sparedAccounts,
+    (SELECT count(*) FROM (SELECT DISTINCT o.room_id FROM opening o JOIN mapping p
+        ON p.id = o.mapping_id WHERE o.standing = 'not_followed' AND p.standing = 'in_force'))
+        + (SELECT count(*) FROM room_reference WHERE candidate IS NOT NULL)
+        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS notFollowed,
+    (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS suspendedMappings,
+    (SELECT count(*) FROM unmanaged_member) AS unmanagedMembers

@@ -1,0 +1,313 @@
+-- mapped --
+-- Every room that the map opens now, or will once a suspended mapping is in force again.
+SELECT DISTINCT o.room_id FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.standing = 'followed' AND m.standing <> 'overruled'
+
+-- unresolved --
+-- The references that are to be resolved now, or may no longer have to wait for a human.
+SELECT * FROM room_reference WHERE standing <> 'pinned' AND next_try <= :now
+
+-- of_room --
+-- The references that stand for a room.
+SELECT * FROM room_reference WHERE room_id = :room_id
+
+-- reference --
+-- One reference.
+SELECT * FROM room_reference WHERE reference = :reference
+
+-- mappings_of --
+-- The mappings that name a reference.
+SELECT * FROM mapping WHERE reference = :reference AND standing <> 'overruled'
+
+-- spaces_mapped --
+-- The mappings that open the rooms of a space, by the space's present room.
+SELECT m.*, r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
+WHERE m.children AND m.standing <> 'overruled' AND r.room_id = :room_id
+
+-- console_mappings --
+-- The mappings made in the console, with the room that each is about now.
+SELECT m.*, r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
+WHERE m.origin = 'console' AND m.standing <> 'overruled'
+AND (CAST(:room_id AS TEXT) IS NULL OR r.room_id = :room_id
+    OR EXISTS (SELECT 1 FROM opening o WHERE o.mapping_id = m.id AND o.room_id = :room_id))
+
+-- pin --
+-- A reference stands for a room from now on.
+UPDATE room_reference SET standing = 'pinned', room_id = :room_id, candidate = NULL,
+    reason = NULL, cure = NULL, attempts = 0, next_try = 0
+WHERE reference = :reference
+
+-- wait --
+-- A reference leads to a room that a human must let in.
+UPDATE room_reference SET standing = 'waiting', candidate = :candidate, reason = :reason,
+    cure = :cure, attempts = attempts + 1, next_try = :next_try
+WHERE reference = :reference AND standing <> 'pinned'
+
+-- point_elsewhere --
+-- The alias of a pinned room leads to another room, which is not followed.
+UPDATE room_reference SET candidate = :candidate, reason = :reason, cure = :cure
+WHERE reference = :reference AND standing = 'pinned'
+AND (candidate IS DISTINCT FROM :candidate OR reason IS DISTINCT FROM :reason)
+RETURNING 1
+
+-- fail_reference --
+-- Why a reference leads nowhere, and when to try again. absent: the alias does not exist.
+UPDATE room_reference SET standing = 'unresolved', candidate = NULL, attempts = attempts + 1,
+    reason = :reason, cure = :cure, next_try = :next_try, absent = absent OR :absent
+WHERE reference = :reference AND standing <> 'pinned'
+
+-- succeed --
+-- A room was upgraded, and what it means is the new one.
+INSERT INTO room (room_id, successor) VALUES (:room_id, :successor)
+ON CONFLICT (room_id) DO UPDATE SET successor = excluded.successor, upgrade_to = NULL,
+    reason = NULL, cure = NULL, unusable = NULL
+
+-- succeed_references --
+-- References that stood for a room stand for its successor.
+UPDATE room_reference SET room_id = :successor, candidate = NULL, reason = NULL, cure = NULL
+WHERE room_id = :room_id
+
+-- open_successor --
+-- Mappings that opened a room open its successor.
+INSERT INTO opening (mapping_id, room_id, via, standing)
+SELECT mapping_id, :successor, via, 'followed' FROM opening
+WHERE room_id = :room_id AND standing = 'followed'
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', reason = NULL, cure = NULL
+
+-- close --
+-- No mapping opens a room any more.
+DELETE FROM opening WHERE room_id = :room_id
+
+-- successors --
+-- The rooms that took the place of others.
+SELECT room_id, successor FROM room WHERE successor IS NOT NULL
+
+-- refuse_upgrade --
+-- An upgrade that is not followed, and why.
+INSERT INTO room (room_id, upgrade_to, reason, cure)
+VALUES (:room_id, :upgrade_to, :reason, :cure)
+ON CONFLICT (room_id) DO UPDATE SET upgrade_to = excluded.upgrade_to, reason = excluded.reason,
+    cure = excluded.cure
+WHERE room.upgrade_to IS DISTINCT FROM excluded.upgrade_to
+    OR room.reason IS DISTINCT FROM excluded.reason
+RETURNING 1
+
+-- no_upgrade --
+-- A room is not upgraded.
+UPDATE room SET upgrade_to = NULL, reason = NULL, cure = NULL
+WHERE room_id = :room_id AND upgrade_to IS NOT NULL
+
+-- open_own --
+-- A mapping opens the room that it names.
+INSERT INTO opening (mapping_id, room_id, standing) VALUES (:mapping_id, :room_id, 'followed')
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', via = NULL,
+    reason = NULL, cure = NULL
+
+-- openings --
+-- The rooms below a mapping's space, as last judged.
+SELECT room_id, via, standing, reason, cure FROM opening
+WHERE mapping_id = :mapping_id AND via IS NOT NULL
+
+-- open_child --
+-- A room below a mapping's space, followed or not.
+INSERT INTO opening (mapping_id, room_id, via, standing, reason, cure)
+VALUES (:mapping_id, :room_id, :via, :standing, :reason, :cure)
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET via = excluded.via,
+    standing = excluded.standing, reason = excluded.reason, cure = excluded.cure
+WHERE opening.via IS NOT NULL
+
+-- close_child --
+-- A room that is no longer below a mapping's space.
+DELETE FROM opening WHERE mapping_id = :mapping_id AND room_id = :room_id AND via IS NOT NULL
+
+-- children_known --
+-- The rooms below a mapping's space have been read.
+UPDATE mapping SET children_known = TRUE WHERE id = :mapping_id AND NOT children_known
+RETURNING 1
+
+-- stand --
+-- Whether a mapping counts, and if not why.
+UPDATE mapping SET standing = :standing, reason = :reason, cure = :cure
+WHERE id = :mapping_id AND (standing <> :standing OR reason IS DISTINCT FROM :reason)
+RETURNING 1
+
+-- disable --
+-- Why a room cannot be used at present.
+INSERT INTO room (room_id, unusable) VALUES (:room_id, :reason)
+ON CONFLICT (room_id) DO UPDATE SET unusable = excluded.unusable
+
+-- enable --
+-- A room can be used.
+UPDATE room SET unusable = NULL WHERE room_id = :room_id AND unusable IS NOT NULL
+
+-- compared --
+-- When a room was last compared with the homeserver.
+INSERT INTO room (room_id, compared_at) VALUES (:room_id, :at)
+ON CONFLICT (room_id) DO UPDATE SET compared_at = excluded.compared_at
+
+-- missing --
+-- Who is granted a room, was in it, and is no longer.
+SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.state = 'granted' AND m.observed = 'join' AND NOT m.invite
+AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM json_each(:joined))
+
+-- observe --
+-- What is known of the memberships of a room, where it was read who is in it. Who was invited or
+-- banned stays so unless found in the room. Somebody granted it by invitation who is gone is not
+-- invited again.
+UPDATE membership SET
+    observed = CASE
+        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN 'join'
+        WHEN observed IN ('invite', 'ban', 'knock') THEN observed ELSE 'leave' END,
+    left_by_choice = CASE
+        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN FALSE
+        WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join' THEN TRUE
+        ELSE left_by_choice END,
+    tick = CASE WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join'
+        AND a.user_id NOT IN (SELECT value FROM json_each(:joined)) THEN :tick
+        ELSE membership.tick END,
+    next_try = CASE WHEN observed IS DISTINCT FROM CASE
+        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN 'join'
+        ELSE observed END THEN 0 ELSE membership.next_try END
+FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
+AND membership.room_id = :room_id
+
+-- clear_members --
+-- Who is in a room without being managed is read anew.
+DELETE FROM unmanaged_member WHERE room_id = :room_id
+
+-- see_members --
+-- Who is in a room without being managed.
+INSERT INTO unmanaged_member (room_id, user_id)
+SELECT :room_id, value FROM json_each(:joined) WHERE value NOT IN (
+    SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+    WHERE m.room_id = :room_id AND a.user_id IS NOT NULL
+    AND m.state IN ('granted', 'revoked', 'pruned', 'excluded'))
+ON CONFLICT DO NOTHING
+
+-- is_exclusive --
+-- Whether a room is to hold nobody else: not before somebody is granted it, since an identity
+-- provider that has not sent its groups yet must not empty it.
+SELECT EXISTS (SELECT 1 FROM mapping m JOIN opening o ON o.mapping_id = m.id
+    WHERE o.room_id = :room_id AND m.exclusive AND m.standing = 'in_force'
+    AND o.standing = 'followed')
+AND EXISTS (SELECT 1 FROM membership m WHERE m.room_id = :room_id AND m.state = 'granted')
+    AS exclusive
+
+-- know_unmanaged --
+-- Accounts that are no user's and are in an exclusive room.
+INSERT INTO account (user_id, bound_by, desired, profile)
+SELECT value, 'observed', 'unmanaged', '{}' FROM json_each(:users)
+WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL)
+ON CONFLICT DO NOTHING
+
+-- exclude --
+-- Those are to leave an exclusive room whom nobody grants it and no human let stay. Whoever a group
+-- put there once keeps its name.
+INSERT INTO membership (room_id, account_id, state, observed, since)
+SELECT :room_id, a.id, 'excluded', 'join', :at FROM account a
+WHERE a.user_id IN (SELECT value FROM json_each(:users))
+ON CONFLICT (room_id, account_id) DO UPDATE SET state = 'excluded', observed = 'join',
+    left_by_choice = FALSE, attempts = 0, next_try = 0, problem = NULL,
+    reason = NULL, tick = 0, since = excluded.since
+WHERE membership.state = 'forgotten'
+
+-- manage_excluded --
+-- Who is to leave is managed.
+DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id IN (
+    SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+    WHERE m.room_id = :room_id AND m.state = 'excluded')
+
+-- kinds_waiting --
+-- Which memberships other than joined were last known in a room.
+SELECT DISTINCT observed FROM membership WHERE room_id = :room_id
+AND observed IN ('invite', 'ban', 'knock')
+
+-- any_unknown --
+-- Whether it is not known of somebody who is to leave whether they are in a room, or invited.
+SELECT 1 FROM membership WHERE room_id = :room_id AND observed IS NULL
+AND state IN ('revoked', 'pruned', 'excluded') LIMIT 1
+
+-- find_invited --
+-- Who was thought out of a room and is invited.
+UPDATE membership SET observed = 'invite', next_try = 0
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM json_each(:still))
+
+-- undo --
+-- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
+-- respected; who is no longer banned may come back.
+UPDATE membership SET observed = 'leave', next_try = 0,
+    left_by_choice = state = 'granted' AND :observed = 'invite',
+    tick = CASE WHEN state = 'granted' AND :observed = 'invite' THEN :tick
+        ELSE membership.tick END
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND observed = :observed AND a.user_id NOT IN (SELECT value FROM json_each(:still))
+
+-- respect --
+-- Who left by themselves stays out until the identity provider grants it anew.
+UPDATE membership SET left_by_choice = TRUE, tick = :tick
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND state = 'granted' AND observed = 'leave' AND NOT left_by_choice
+AND a.user_id IN (SELECT value FROM json_each(:users))
+
+-- powerful --
+-- Whom the service gave a power level in a room.
+SELECT a.user_id, m.account_id, m.power_given FROM membership m JOIN account a
+ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.power_given IS NOT NULL AND m.state = 'granted'
+
+-- lost_power --
+-- A power level that the service gave is no longer there.
+UPDATE membership SET power_given = NULL, next_try = 0
+WHERE room_id = :room_id AND account_id = :account_id AND power_given > :level
+
+-- see_one --
+-- One membership was seen to change.
+UPDATE membership SET next_try = 0, observed = :observed,
+    left_by_choice = state = 'granted' AND :observed = 'leave' AND (invite OR :respected),
+    tick = CASE WHEN state = 'granted' AND :observed = 'leave' AND (invite OR :respected)
+        THEN :tick ELSE membership.tick END
+FROM account a WHERE a.id = membership.account_id AND a.user_id = :user_id
+AND membership.room_id = :room_id AND observed IS DISTINCT FROM :observed
+
+-- one --
+-- What is known of one membership.
+SELECT m.state, m.todo, m.observed FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND a.user_id = :user_id
+
+-- gone_member --
+-- Somebody who is not managed left.
+DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id = :user_id
+
+-- names --
+-- What the map calls rooms.
+SELECT r.room_id, min(coalesce(m.alias, r.reference)) AS name
+FROM room_reference r LEFT JOIN mapping m ON m.reference = r.reference
+WHERE r.room_id IS NOT NULL GROUP BY r.room_id
+
+-- spaces_of --
+-- The mapped spaces whose rooms are opened too and that hold a room, or are it.
+SELECT DISTINCT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
+WHERE m.children AND r.room_id IS NOT NULL AND (r.room_id = :room_id
+    OR EXISTS (SELECT 1 FROM opening o WHERE o.mapping_id = m.id AND (o.room_id = :room_id
+        OR o.via = :room_id)))
+
+-- led_to --
+-- The rooms that mappings of a room lead to from there: those below it, of spaces.
+SELECT DISTINCT o.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
+JOIN opening o ON o.mapping_id = m.id
+WHERE r.room_id = :room_id AND o.via IS NOT NULL AND o.standing = 'followed'
+
+-- named --
+-- The rooms that a name stands for: a reference, an alias of the console, or a room ID itself.
+SELECT room_id FROM room_reference WHERE reference = :name AND room_id IS NOT NULL
+UNION SELECT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
+    WHERE m.alias = :name AND r.room_id IS NOT NULL
+UNION SELECT room_id FROM membership WHERE room_id = :name
+UNION SELECT room_id FROM opening WHERE room_id = :name
+
+-- makers --
+-- Who made each mapping that opens a room now.
+SELECT m.made_by, m.exclusive FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.room_id = :room_id AND o.standing = 'followed' AND m.standing = 'in_force'

@@ -1,0 +1,151 @@
+-- users --
+-- Users with their accounts.
+SELECT u.id, u.document ->> '$.userName' AS userName, a.user_id AS account,
+    CASE WHEN a.problem = 'conflict' THEN 'conflict'
+        WHEN a.user_id IS NULL AND a.desired <> 'active' THEN 'none'
+        WHEN a.user_id IS NULL OR (a.todo IS NOT NULL AND a.brake = 'free') THEN 'pending'
+        WHEN a.brake = 'held' THEN 'held'
+        ELSE a.desired END AS state,
+    a.bound_by AS bound, a.todo IS NULL AS applied, a.brake = 'held' AS held,
+    CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL THEN a.by_hand || ' by hand'
+        ELSE a.reason END AS problem,
+    CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL
+        THEN 'only a hand takes off what a hand did' ELSE a.cure END AS cure,
+    a.notice, (SELECT count(*) FROM membership m
+        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms
+FROM scim_user u LEFT JOIN account a ON a.scim_id = u.id
+WHERE CAST(:like AS TEXT) IS NULL OR u.document ->> '$.userName' GLOB :like
+    OR a.user_id GLOB :like
+ORDER BY u.user_name_key
+
+-- groups --
+-- Groups with how many members they have and what they open.
+SELECT g.id, g.display_name AS displayName, g.external_id AS externalId,
+    (SELECT count(*) FROM group_member m WHERE m.group_id = g.id) AS members,
+    (SELECT group_concat(DISTINCT coalesce(m.alias, m.reference)) FROM mapping m WHERE
+        (m.kind = 'external_id' AND g.external_id = m.pattern)
+        OR (m.kind = 'group_id' AND g.id = m.pattern)
+        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)) AS rooms
+FROM scim_group g WHERE CAST(:like AS TEXT) IS NULL OR g.display_name GLOB :like
+ORDER BY g.display_name_key
+
+-- rooms --
+-- Every room that the map names, or that a step leads to, and how many people are in it by what.
+WITH named (reference, room_id, standing, problem, cure) AS (
+    SELECT r.reference, coalesce(r.room_id, r.candidate),
+        CASE WHEN r.standing = 'pinned' AND r.candidate IS NOT NULL THEN 'alias_moved'
+            WHEN r.standing = 'pinned' THEN 'followed' ELSE r.standing END,
+        r.reason, r.cure FROM room_reference r
+    UNION ALL
+    SELECT m.reference, o.room_id, o.standing, o.reason, o.cure
+    FROM mapping m JOIN opening o ON o.mapping_id = m.id WHERE o.via IS NOT NULL
+)
+SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.reference),
+        n.reference) AS room, n.room_id,
+    (SELECT group_concat(DISTINCT CASE m.kind WHEN 'everyone' THEN '*'
+        WHEN 'display_name' THEN 'displayName:' || m.pattern
+        WHEN 'group_id' THEN 'group ' || m.pattern ELSE m.pattern END)
+        FROM mapping m WHERE m.reference = n.reference) AS keys,
+    (SELECT count(*) FROM membership p WHERE p.room_id = n.room_id AND p.state = 'granted')
+        AS granted,
+    (SELECT count(*) FROM membership p WHERE p.room_id = n.room_id AND p.state = 'granted'
+        AND p.observed = 'join') AS joined,
+    (SELECT count(*) FROM membership p WHERE p.room_id = n.room_id AND p.brake = 'held') AS held,
+    (SELECT count(*) FROM unmanaged_member s WHERE s.room_id = n.room_id) AS unmanaged,
+    CASE WHEN (SELECT count(*) FROM mapping m WHERE m.reference = n.reference
+            AND m.standing = 'in_force') = 0 THEN 'suspended'
+        WHEN t.upgrade_to IS NOT NULL AND n.standing = 'followed' THEN 'not_followed'
+        ELSE min(n.standing) END AS standing,
+    coalesce(t.unusable, max(n.problem), t.reason, (SELECT max(m.reason) FROM mapping m
+        WHERE m.reference = n.reference AND m.standing = 'suspended')) AS problem,
+    coalesce(max(n.cure), t.cure, (SELECT max(m.cure) FROM mapping m
+        WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure
+FROM named n LEFT JOIN room t ON t.room_id = n.room_id
+GROUP BY n.reference, n.room_id ORDER BY 1, 2
+
+-- people --
+-- Who is in a room, or where somebody is.
+SELECT m.room_id, coalesce(a.user_id, a.proposed) AS user_id, m.account_id, m.state,
+    m.state = 'granted' AS granted, m.observed AS membership, m.power,
+    m.brake = 'held' AS held, m.left_by_choice,
+    m.todo IS NOT NULL OR m.power_todo AS pending, m.reason AS error
+FROM membership m JOIN account a ON a.id = m.account_id
+WHERE (CAST(:room_id AS TEXT) IS NULL OR m.room_id = :room_id)
+AND (CAST(:user_id AS TEXT) IS NULL OR a.user_id = :user_id)
+UNION ALL
+SELECT room_id, user_id, NULL, 'unmanaged', FALSE, 'join', NULL, FALSE, FALSE, FALSE, NULL
+FROM unmanaged_member
+WHERE (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
+AND (CAST(:user_id AS TEXT) IS NULL OR user_id = :user_id)
+ORDER BY 1, 2
+
+-- work --
+-- What is left to do, fails, is held or spared, and what a human may have to settle: what has
+-- waited longest first.
+SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'spared'
+        WHEN m.problem IS NULL THEN 'pending' ELSE 'failing' END AS state,
+    coalesce(m.todo, CASE WHEN m.brake = 'held' THEN 'leave' ELSE 'power' END) AS what,
+    m.room_id AS room, coalesce(a.user_id, a.proposed) AS user, m.group_name AS "group",
+    CASE WHEN m.brake = 'held' THEN CASE m.held_because
+        WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
+        ELSE 'unusually many removals' END ELSE m.reason END AS reason,
+    CASE WHEN m.brake = 'held' THEN CASE m.held_because
+        WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
+        ELSE 'scim-matrix approve ' || m.room_id || ', or dismiss' END
+        WHEN m.problem = 'spared' THEN 'done when the protection has gone' END AS cure,
+    m.since
+FROM membership m JOIN account a ON a.id = m.account_id
+WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
+AND a.problem IS DISTINCT FROM 'conflict'
+AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
+AND (m.state = 'pruned' OR m.brake = 'held' OR EXISTS (SELECT 1 FROM opening o
+    JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
+    AND o.standing = 'followed' AND p.standing = 'in_force'))
+UNION ALL
+SELECT CASE WHEN brake = 'held' THEN 'held' WHEN problem = 'conflict' THEN 'conflict'
+        WHEN problem = 'spared' THEN 'spared' WHEN problem IS NULL THEN 'pending'
+        ELSE 'failing' END,
+    'account ' || desired, NULL, coalesce(user_id, proposed, scim_id), NULL,
+    CASE WHEN brake = 'held' THEN CASE held_because
+        WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
+        ELSE 'unusually many accounts' END ELSE reason END,
+    CASE WHEN brake = 'held' THEN CASE held_because
+        WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
+        ELSE 'scim-matrix approve accounts, or dismiss' END ELSE cure END,
+    since
+FROM account WHERE brake = 'held' OR todo IS NOT NULL OR problem = 'conflict'
+UNION ALL
+SELECT CASE standing WHEN 'unresolved' THEN 'failing' ELSE 'not_followed' END, 'room', reference,
+    NULL, NULL, reason, cure, 0 FROM room_reference WHERE reason IS NOT NULL
+UNION ALL
+SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 0 FROM room
+WHERE unusable IS NOT NULL
+UNION ALL
+SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 0 FROM room
+WHERE upgrade_to IS NOT NULL
+UNION ALL
+SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure, 0
+FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
+UNION ALL
+SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, pattern, reason, cure, 0
+FROM mapping WHERE standing = 'suspended'
+ORDER BY 8 LIMIT :limit
+
+-- pending_memberships --
+-- What would be done in rooms, accounts that are to be made included.
+SELECT m.*, coalesce(a.user_id, a.proposed) AS user_id
+FROM membership m JOIN account a ON a.id = m.account_id
+WHERE (m.todo IS NOT NULL OR m.power_todo) AND a.problem IS DISTINCT FROM 'conflict'
+AND coalesce(a.user_id, a.proposed) IS NOT NULL
+AND (m.todo IS DISTINCT FROM 'leave' OR a.user_id IS NOT NULL)
+AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+    JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
+    AND o.standing = 'followed' AND p.standing = 'in_force'))
+ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
+
+-- pending_accounts --
+-- What would be done to accounts.
+SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
+    locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
+FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict' ORDER BY 1

@@ -1,0 +1,64 @@
+"""How much there is of everything, for metrics and the command line."""
+
+from dataclasses import dataclass
+
+from scim_matrix.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Resources by kind, actions by kind and outcome, and how old what is pending is (seconds).
+
+    `compared_at` is when every mapped room had been compared (seconds since the epoch).
+    """
+
+    resources: dict[str, int]
+    actions: dict[tuple[str, str], int]
+    oldest_pending: float
+    compared_at: float
+    restored: bool
+
+
+async def totals(connection: Connection, now: float) -> Totals:
+    """Count everything; `now` is in seconds since the epoch."""
+    [resources] = await connection.execute_fetchall(
+        "SELECT (SELECT count(*) FROM scim_user) AS users,"
+        " (SELECT count(*) FROM scim_group) AS groups,"
+        " (SELECT count(*) FROM group_member) AS members"
+    )
+    actions = await connection.execute_fetchall("SELECT kind, outcome, number FROM action_count")
+    [oldest] = await connection.execute_fetchall(
+        "SELECT min(since) AS since FROM ("
+        " SELECT min(m.since) AS since FROM membership m JOIN account a ON a.id = m.account_id"
+        " WHERE (m.todo IS NOT NULL OR m.power_todo) AND m.problem IS DISTINCT FROM 'spared'"
+        " AND m.since > 0 AND a.problem IS NULL AND a.user_id IS NOT NULL"
+        " AND EXISTS (SELECT 1 FROM opening o WHERE o.room_id = m.room_id"
+        " AND o.standing = 'followed')"
+        " UNION ALL SELECT min(since) FROM account WHERE todo IS NOT NULL AND since > 0"
+        " AND (problem IS NULL OR problem = 'unavailable')) pending"
+    )
+    [installation] = await connection.execute_fetchall("SELECT restored_tick FROM installation")
+    return Totals(
+        dict(resources),
+        {(row["kind"], row["outcome"]): row["number"] for row in actions},
+        0.0 if oldest["since"] is None else max(0.0, now - oldest["since"]),
+        await when(connection, "compared"),
+        installation["restored_tick"] is not None,
+    )
+
+
+async def happened(connection: Connection, what: str) -> None:
+    """Record that something happened now."""
+    await connection.execute_fetchall(
+        "INSERT INTO moment (what, at) VALUES (?1, ?2)"
+        " ON CONFLICT (what) DO UPDATE SET at = excluded.at",
+        (what, connection.at),
+    )
+
+
+async def when(connection: Connection, what: str) -> float:
+    """Return when something last happened (seconds since the epoch), 0 for never."""
+    [row] = await connection.execute_fetchall(
+        "SELECT coalesce(max(at), 0) AS at FROM moment WHERE what = ?", (what,)
+    )
+    return float(row["at"])

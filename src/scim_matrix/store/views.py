@@ -1,0 +1,61 @@
+"""What commands and pages show of the store: who is where and why, what is left, what fails."""
+
+from typing import Any
+
+from scim_matrix.membership import Membership
+from scim_matrix.store import grants
+from scim_matrix.store.database import Connection
+from scim_matrix.store.memberships import membership
+from scim_matrix.store.queries import load
+
+Rows = list[dict[str, Any]]
+
+_Q = load("views")
+
+
+async def _rows(connection: Connection, query: str, **values: Any) -> Rows:
+    return [dict(row) for row in await connection.execute_fetchall(_Q[query], values)]
+
+
+async def users(connection: Connection, like: str | None) -> Rows:
+    """Return users with their accounts; `like` is a glob of userName or user ID."""
+    return await _rows(connection, "users", like=like)
+
+
+async def groups(connection: Connection, like: str | None) -> Rows:
+    """Return groups with their members and mapped rooms; `like` is a glob of displayName."""
+    return await _rows(connection, "groups", like=like)
+
+
+async def mapped_rooms(connection: Connection) -> Rows:
+    """Return every room of the map, whether it is followed, and how many people are in it."""
+    return await _rows(connection, "rooms")
+
+
+async def people(
+    connection: Connection, *, room_id: str | None = None, user_id: str | None = None
+) -> Rows:
+    """Return who is in a room, or where somebody is, and why."""
+    found = await _rows(connection, "people", room_id=room_id, user_id=user_id)
+    accounts = {row["account_id"] for row in found}
+    account_id = accounts.pop() if user_id is not None and len(accounts) == 1 else None
+    why = await grants.reasons(connection, room_id=room_id, account_id=account_id)
+    for row in found:
+        row["because"] = "; ".join(why.get((row["room_id"], row.pop("account_id")), []))
+    return found
+
+
+async def left_to_do(connection: Connection, limit: int) -> Rows:
+    """Return what is pending, failing, held, spared, conflicting or not followed."""
+    return await _rows(connection, "work", limit=limit)
+
+
+async def pending_memberships(connection: Connection) -> list[Membership]:
+    """Return what would be done in rooms, for accounts that are still to be made too."""
+    found = await connection.execute_fetchall(_Q["pending_memberships"])
+    return [membership(row) for row in found]
+
+
+async def pending_accounts(connection: Connection) -> Rows:
+    """Return what would be done to accounts."""
+    return await _rows(connection, "pending_accounts")

@@ -1,0 +1,684 @@
+"""What mapped groups grant: who revokes, who forgets, and what outlasts both."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.membership import State
+from scim_matrix.store import brake, grants, groupmap, memberships, resources, rooms
+from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.rooms import Opening
+from tests.service.directory import ROOM, TO_ALL, Directory
+
+ALIAS = "#room:s"
+STAFF = Mapping("external_id", "ext-staff", ROOM)
+LEADS = Mapping("external_id", "ext-leads", ROOM)
+
+
+async def put(connection: Connection, *mappings: Mapping) -> None:
+    """Put a map in force."""
+    await groupmap.put(connection, mappings)
+
+
+async def mapping_id(connection: Connection, mapping: Mapping) -> int:
+    """Return the number of a mapping."""
+    [row] = await connection.execute_fetchall(
+        "SELECT id FROM mapping WHERE pattern = ? AND reference = ?",
+        (mapping.pattern, mapping.room),
+    )
+    return int(row["id"])
+
+
+async def dismiss(connection: Connection, room_id: str = ROOM) -> None:
+    """Hold the removals of a room and let everybody stay."""
+    await brake.hold_room(connection, room_id, "limit")
+    await brake.decide(connection, await brake.held(connection, [room_id]), "dismissed", "eve")
+
+
+# -- Revoked or forgotten ------------------------------------------------------
+
+
+async def test_what_the_identity_provider_takes_is_revoked(database: Database) -> None:
+    """By a member less, an inactive user, a deleted user, a deleted group."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        for name in ("ann", "bob", "cat", "dan", "eve"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob", "cat", "eve")
+        await people.group("leads", "dan")
+        await people.members("staff", "bob", "cat", "eve")
+        await people.activity("bob", active=False)
+        await people.deletes("cat")
+        await resources.delete(connection, "Group", "leads")
+        assert await people.states() == {
+            "ann": "revoked",
+            "bob": "revoked",
+            "cat": "revoked",
+            "dan": "revoked",
+            "eve": "granted",
+        }
+
+
+async def test_what_the_map_no_longer_says_is_forgotten(database: Database) -> None:
+    """Nobody is removed for a line that goes; it comes back as it was."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
+        await put(connection)
+        assert await people.states() == {"ann": "forgotten"}
+        assert (await people.membership(ROOM, "ann")).todo is None
+        await put(connection, STAFF)
+        assert await people.states() == {"ann": "granted"}
+        assert (await people.membership(ROOM, "ann")).todo is None
+
+
+async def test_who_is_granted_a_room_twice_leaves_with_the_last_grant(database: Database) -> None:
+    """Whichever goes first."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.group("leads", "ann")
+        await people.members("staff")
+        assert await people.states() == {"ann": "granted"}
+        assert (await people.row("ann"))["group_name"] == "leads"
+        await people.members("leads")
+        assert await people.states() == {"ann": "revoked"}
+
+
+async def test_nested_groups_grant_and_revoke(database: Database) -> None:
+    """Through every path."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.account("ann")
+        await people.group("inner", "ann")
+        await people.group("middle", "inner")
+        await people.group("staff", "middle")
+        assert await people.states() == {"ann": "granted"}
+        await people.members("middle")
+        assert await people.states() == {"ann": "revoked"}
+
+
+async def test_a_member_unknown_yet_takes_effect_once_the_user_exists(database: Database) -> None:
+    """The identity provider may send groups first."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", "ann")
+        assert await people.states() == {}
+        await people.account("ann")
+        assert await people.states() == {"ann": "granted"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "state"), [("eng-*", "granted"), ("ENG-*", None), ("eng-?", None), ("*", "granted")]
+)
+async def test_groups_are_matched_by_name(
+    database: Database, pattern: str, state: State | None
+) -> None:
+    """By the pattern, whose letters count."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, Mapping("display_name", pattern, ROOM))
+        await people.group("eng-core", await people.account("ann"))
+        assert (await people.states()).get("ann") == state
+
+
+# -- Suspended mappings --------------------------------------------------------
+
+
+async def test_a_suspended_mapping_removes_nobody(database: Database) -> None:
+    """And brings nobody in; in force again, it catches up with what was revoked meanwhile."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        for name in ("ann", "bob", "cat"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.observed("join", "ann", "bob")
+        number = await mapping_id(connection, STAFF)
+    async with database.write() as connection:
+        people = Directory(connection)
+        assert await rooms.stand(connection, number, "suspended", "why", "cure")
+        assert await people.states() == {"ann": "forgotten", "bob": "forgotten"}
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.members("staff", "ann", "cat")
+        assert await people.states() == {"ann": "forgotten", "bob": "forgotten"}
+    async with database.write() as connection:
+        people = Directory(connection)
+        assert await rooms.stand(connection, number, "in_force")
+        assert await people.states() == {"ann": "granted", "bob": "revoked", "cat": "granted"}
+        assert (await people.membership(ROOM, "bob")).todo == "leave"
+
+
+async def test_whom_a_suspended_mapping_still_grants_nobody_revokes(database: Database) -> None:
+    """Another group's end is not the last grant's: a suspended mapping removes nobody."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.group("leads", "ann")
+        await people.observed("join", "ann")
+        number = await mapping_id(connection, LEADS)
+        await rooms.stand(connection, number, "suspended", "why", "cure")
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.members("staff")
+        assert await people.states() == {"ann": "forgotten"}
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.members("leads")
+        await rooms.stand(connection, number, "in_force")
+        assert await people.states() == {"ann": "revoked"}
+
+
+async def test_what_was_forgotten_before_is_not_revoked_by_catching_up(database: Database) -> None:
+    """Only what the identity provider took after the map had forgotten it."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.group("leads", "ann")
+        await people.observed("join", "ann")
+        await people.members("leads")
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, LEADS)
+        assert await people.states() == {"ann": "forgotten"}
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.activity("ann", active=False)
+        await people.activity("ann", active=True)
+        assert await people.states() == {"ann": "forgotten"}
+
+
+# -- Before a room is known ----------------------------------------------------
+
+
+async def test_what_was_revoked_before_the_alias_resolved_is_revoked_there(
+    database: Database,
+) -> None:
+    """Whoever is in the room would have been put there; the map alone revokes nothing."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        staff = replace(STAFF, room=ALIAS)
+        await put(connection, staff, replace(LEADS, room=ALIAS))
+        for name in ("ann", "bob", "cat", "dan"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.group("leads", "cat")
+        await people.members("staff", "ann")
+        await put(connection, staff)
+        assert await people.states() == {}
+        await rooms.pin(connection, ALIAS, ROOM)
+        assert await people.states() == {"ann": "granted", "bob": "revoked"}
+        assert (await people.membership(ROOM, "bob")).todo == "leave"
+
+
+async def test_who_is_granted_otherwise_is_not_revoked_when_the_alias_resolves(
+    database: Database,
+) -> None:
+    """Another group gives them the room."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, room=ALIAS), replace(LEADS, room=ALIAS))
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.group("leads", "ann")
+        await people.members("staff")
+        await rooms.pin(connection, ALIAS, ROOM)
+        assert await people.states() == {"ann": "granted"}
+
+
+async def test_what_was_revoked_before_a_space_was_read_is_revoked_in_its_rooms(
+    database: Database,
+) -> None:
+    """In those first read; a room that comes later never was theirs."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        space = replace(STAFF, children=True)
+        await put(connection, space)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.members("staff", "ann")
+        number = await mapping_id(connection, space)
+        await children(connection, number, "!first")
+        assert await people.states("!first") == {"ann": "granted", "bob": "revoked"}
+        await children(connection, number, "!first", "!second")
+        assert await people.states("!second") == {"ann": "granted"}
+
+
+async def children(
+    connection: Connection, number: int, *room_ids: str, not_followed: str = ""
+) -> bool:
+    """Have rooms be below a mapping's space."""
+    found = [Opening(room_id, ROOM, "followed") for room_id in room_ids]
+    if not_followed:
+        found.append(Opening(not_followed, ROOM, "not_followed", "why", "cure"))
+    return await rooms.put_children(connection, number, found)
+
+
+async def test_only_rooms_that_are_followed_are_opened(database: Database) -> None:
+    """A step that is not followed grants nothing, and forgets what it granted before."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        space = replace(STAFF, children=True)
+        await put(connection, space)
+        await people.group("staff", await people.account("ann"))
+        number = await mapping_id(connection, space)
+        assert await children(connection, number, "!a", not_followed="!b")
+        assert await people.states("!a") == {"ann": "granted"}
+        assert await people.states("!b") == {}
+        assert not await children(connection, number, "!a", not_followed="!b")
+        assert await children(connection, number, "!b", not_followed="!a")
+        assert await people.states("!a") == {"ann": "forgotten"}
+        assert await people.states("!b") == {"ann": "granted"}
+        assert await children(connection, number)
+        assert await people.states("!b") == {"ann": "forgotten"}
+
+
+# -- Rooms that take the place of others ---------------------------------------
+
+
+async def everybody(people: Directory, connection: Connection) -> None:
+    """Have somebody of every state in the room."""
+    await put(connection, STAFF)
+    names = ("ann", "bob", "cat", "dan", "eve")
+    for name in names:
+        await people.account(name)
+    await people.group("staff", *names)
+    await people.observed("join", *names)
+    await people.members("staff", "ann", "bob")
+    await connection.execute_fetchall(
+        "UPDATE membership SET left_by_choice = TRUE, observed = 'leave' WHERE account_id = ?",
+        (await people.account_id("bob"),),
+    )
+    await brake.hold_room(connection, ROOM, "limit")
+    [dan] = [one for one in await brake.held(connection) if one.user_id == "@dan:s"]
+    await brake.decide(connection, [dan], "dismissed", "eve")
+    [eve] = [one for one in await brake.held(connection) if one.user_id == "@eve:s"]
+    await brake.decide(connection, [eve], "approved", "eve")
+
+
+EVERYBODY = {
+    "ann": "granted",
+    "bob": "granted",
+    "cat": "revoked",
+    "dan": "dismissed",
+    "eve": "revoked",
+}
+
+
+async def test_an_upgraded_room_is_followed_with_everything(database: Database) -> None:
+    """Who should leave leaves the new one; nobody is removed from the old one, nor shown twice."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await everybody(people, connection)
+        await rooms.upgraded(connection, ROOM, "!new")
+        assert await people.states("!new") == EVERYBODY
+        assert {row["observed"] for row in await people.rows("!new")} == {None}
+        assert (await people.row("bob", "!new"))["left_by_choice"] == 1
+        assert [(o.room_id, o.user_id) for o in await brake.held(connection)] == [
+            ("!new", "@cat:s")
+        ]
+        assert (await people.membership("!new", "eve")).approved_by == "eve"
+        assert {row["todo"] for row in await people.rows(ROOM)} == {None}
+        assert await memberships.rooms_due(connection, 1.0, []) == ["!new"]
+        assert await rooms.successor(connection, ROOM) == "!new"
+        # The line that names the old room means the new one.
+        await put(connection, STAFF, LEADS)
+        assert await rooms.mapped(connection) == ["!new"]
+
+
+async def test_an_alias_that_moved_takes_everything_along(database: Database) -> None:
+    """As an upgrade does."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, room=ALIAS))
+        await rooms.pin(connection, ALIAS, ROOM)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.observed("join", "ann", "bob")
+        await people.members("staff", "ann")
+        await rooms.pin(connection, ALIAS, "!new")
+        assert await people.states("!new") == {"ann": "granted", "bob": "revoked"}
+        assert await rooms.mapped(connection) == ["!new"]
+        assert {row["todo"] for row in await people.rows(ROOM)} == {None}
+
+
+async def test_a_room_that_is_mapped_otherwise_too_stays_as_it_is(database: Database) -> None:
+    """Its removals are still its own."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, room=ALIAS), LEADS)
+        await rooms.pin(connection, ALIAS, ROOM)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.group("leads", "ann")
+        await people.observed("join", "ann", "bob")
+        await people.members("staff", "ann")
+        await rooms.pin(connection, ALIAS, "!new")
+        assert await people.states(ROOM) == {"ann": "granted", "bob": "revoked"}
+        assert (await people.membership(ROOM, "bob")).todo == "leave"
+
+
+async def test_an_upgrade_back_is_followed_too(database: Database) -> None:
+    """Without turning in a circle."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", await people.account("ann"))
+        await rooms.upgraded(connection, ROOM, "!new")
+        await rooms.upgraded(connection, "!new", ROOM)
+        assert await rooms.mapped(connection) == [ROOM]
+        assert await rooms.successor(connection, "!new") == ROOM
+        assert await people.states(ROOM) == {"ann": "granted"}
+        assert await people.states("!new") == {"ann": "forgotten"}
+
+
+# -- Dismissed -----------------------------------------------------------------
+
+
+async def dismissed(people: Directory, connection: Connection) -> None:
+    """Have Ann let stay by a human after her group took the room."""
+    await put(connection, STAFF)
+    await people.group("staff", await people.account("ann"))
+    await people.observed("join", "ann")
+    await people.members("staff")
+    await dismiss(connection)
+    assert await people.states() == {"ann": "dismissed"}
+    assert (await people.membership(ROOM, "ann")).todo is None
+
+
+async def test_who_was_dismissed_stays_through_changes_of_the_map(database: Database) -> None:
+    """Also where it gives them the room by another group, and where they are pruned."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await dismissed(people, connection)
+        await people.group("leads", "ann")
+    for mappings in ((STAFF, LEADS), (STAFF,), (), (STAFF, replace(LEADS, exclusive=True))):
+        async with database.write() as connection:
+            people = Directory(connection)
+            await put(connection, *mappings)
+            assert await memberships.prune(connection) == 0
+            await rooms.observe(connection, ROOM, ["@ann:s"], [])
+            assert await people.states() == {"ann": "dismissed"}
+
+
+async def test_who_was_dismissed_is_managed_again_once_granted_anew(database: Database) -> None:
+    """By the identity provider: then they may also be removed again."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await dismissed(people, connection)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.members("staff", "ann")
+        assert await people.states() == {"ann": "granted"}
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.members("staff")
+        assert await people.states() == {"ann": "revoked"}
+
+
+# -- Left by choice ------------------------------------------------------------
+
+
+async def left(people: Directory, connection: Connection) -> None:
+    """Have Ann leave a granted room by herself, which is respected."""
+    await put(connection, STAFF)
+    await people.group("staff", await people.account("ann"))
+    await people.observed("join", "ann")
+
+
+async def leave(database: Database) -> None:
+    """Have her seen to leave, in a transaction of its own."""
+    async with database.write() as connection:
+        await left(Directory(connection), connection)
+    async with database.write() as connection:
+        work = await rooms.see(connection, ROOM, "@ann:s", "leave", protected=False, respected=True)
+        assert not work
+
+
+async def test_who_left_stays_out_when_the_map_is_spelled_anew(database: Database) -> None:
+    """A line that names the same room by another key, forgotten for a while or not."""
+    await leave(database)
+    everybody = TO_ALL
+    by_name = Mapping("display_name", "staff", ROOM)
+    for mappings in ((by_name,), (everybody,), (), (STAFF,), (STAFF, everybody)):
+        async with database.write() as connection:
+            people = Directory(connection)
+            await put(connection, *mappings)
+            row = await people.row("ann")
+            assert (row["left_by_choice"], row["todo"]) == (1, None), mappings
+
+
+async def test_who_left_is_brought_back_by_a_new_grant(database: Database) -> None:
+    """Another group, or the same one anew."""
+    await leave(database)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        assert (await people.membership(ROOM, "ann")).todo is None
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.group("leads", "ann")
+        assert (await people.membership(ROOM, "ann")).todo == "join"
+
+
+async def test_who_left_is_brought_back_when_granted_after_a_removal(database: Database) -> None:
+    """Removed from the group and added again."""
+    await leave(database)
+    for members, todo in ((), None), (("ann",), "join"):
+        async with database.write() as connection:
+            people = Directory(connection)
+            await people.members("staff", *members)
+            assert (await people.membership(ROOM, "ann")).todo == todo
+
+
+async def test_who_declined_is_joined_where_it_is_no_longer_left_to_them(
+    database: Database,
+) -> None:
+    """A mapping that invited and now joins."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, invite=True))
+        await people.group("staff", await people.account("ann"))
+        await people.observed("invite", "ann")
+        await rooms.undo(connection, ROOM, "invite", [])
+        assert (await people.row("ann"))["left_by_choice"] == 1
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        assert (await people.membership(ROOM, "ann")).todo == "join"
+
+
+# -- Rooms that hold nobody else -----------------------------------------------
+
+
+async def test_who_is_excluded_is_so_only_while_the_room_is_exclusive(database: Database) -> None:
+    """Afterwards nobody removes whom no group ever put there, not even pruning."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, exclusive=True), LEADS)
+        for name in ("ann", "bob", "cat"):
+            await people.account(name)
+        await people.group("staff", "ann")
+        await people.group("leads", "bob")
+        await people.observed("join", "bob")
+        await put(connection, replace(STAFF, exclusive=True))
+        assert (await people.states())["bob"] == "forgotten"
+        joined = ["@ann:s", "@bob:s", "@cat:s", "@guest:s", "@vip:s"]
+        await rooms.observe(connection, ROOM, joined, ["@vip:s"])
+        assert await people.states() == {
+            "ann": "granted",
+            "bob": "excluded",
+            "cat": "excluded",
+            "guest": "excluded",
+        }
+        assert await people.unmanaged() == ["@vip:s"]
+
+        await put(connection, STAFF)
+        # Bob was granted it once; the others never.
+        assert await people.states() == {"ann": "granted", "bob": "forgotten"}
+        assert await people.unmanaged() == ["@cat:s", "@guest:s", "@vip:s"]
+        assert await memberships.prune(connection) == 1
+        assert await people.states() == {"ann": "granted", "bob": "pruned"}
+        assert (
+            await connection.execute_fetchall("SELECT 1 FROM account WHERE desired = 'unmanaged'")
+            == []
+        )
+
+
+async def test_nobody_is_excluded_before_anybody_is_granted(database: Database) -> None:
+    """An identity provider that has not sent its groups yet must not empty a room."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, exclusive=True))
+        await rooms.observe(connection, ROOM, ["@guest:s"], [])
+        assert await people.states() == {}
+        await people.group("staff", await people.account("ann"))
+        await rooms.observe(connection, ROOM, ["@guest:s"], [])
+        assert await people.states() == {"ann": "granted", "guest": "excluded"}
+
+
+# -- Pruning -------------------------------------------------------------------
+
+
+async def test_pruning_removes_what_the_map_forgot(database: Database) -> None:
+    """And what was revoked in rooms that it forgot; not those who are out or banned."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        other = Mapping("external_id", "ext-staff", "!other")
+        await put(connection, STAFF, other)
+        names = ("ann", "bob", "cat", "dan", "eve")
+        for name in names:
+            await people.account(name)
+        await people.group("staff", *names)
+        for room_id in (ROOM, "!other"):
+            await people.observed("join", "ann", "bob", "cat", room_id=room_id)
+            await people.observed("leave", "dan", room_id=room_id)
+            await people.observed("ban", "eve", room_id=room_id)
+        await people.members("staff", "ann", "cat", "dan", "eve")
+        await put(connection, other)
+        assert await memberships.prune(connection) == 3
+        assert await people.states() == {
+            "ann": "pruned",
+            "bob": "pruned",
+            "cat": "pruned",
+            "dan": "forgotten",
+            "eve": "forgotten",
+        }
+        others = await people.states("!other")
+        assert others == {n: "revoked" if n == "bob" else "granted" for n in names}
+        assert await memberships.rooms_due(connection, 1.0, []) == ["!other", ROOM]
+
+
+async def test_who_is_pruned_is_granted_again_with_the_map(database: Database) -> None:
+    """A human's wish ends where a group says otherwise."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await left(people, connection)
+        await put(connection)
+        await memberships.prune(connection)
+        await put(connection, STAFF)
+        assert await people.states() == {"ann": "granted"}
+
+
+async def test_a_console_mapping_can_take_its_people_out(database: Database) -> None:
+    """Exactly those whom it alone granted."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann")
+        await people.group("leads", "ann", "bob")
+        made = Mapping("group_id", "leads", ROOM)
+        assert await groupmap.add(connection, made, "@mod:s", None)
+        assert not await groupmap.add(connection, made, "@mod:s", None)
+        await people.observed("join", "ann", "bob")
+        given = await groupmap.remove(connection, await mapping_id(connection, made))
+        assert given is not None
+        assert await memberships.prune_some(connection, given) == 1
+        assert await people.states() == {"ann": "granted", "bob": "pruned"}
+        assert await groupmap.remove(connection, await mapping_id(connection, STAFF)) is None
+
+
+# -- The map's edges -----------------------------------------------------------
+
+
+async def test_the_configuration_overrules_the_console(database: Database) -> None:
+    """While it says something of the same group and room; nobody's state changes by that."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.group("staff", await people.account("ann"))
+        made = replace(STAFF, power=10)
+        assert await groupmap.add(connection, made, "@mod:s", None)
+        assert (await people.membership(ROOM, "ann")).power == 10
+        for mappings, power in (((replace(STAFF, power=50),), 50), ((), 10)):
+            await put(connection, *mappings)
+            pair = await people.membership(ROOM, "ann")
+            assert (pair.state, pair.power) == ("granted", power)
+
+
+@pytest.mark.parametrize("others", [[], [LEADS]])
+async def test_the_highest_level_counts_and_joining_above_inviting(
+    database: Database, others: Sequence[Mapping]
+) -> None:
+    """Of all that grant the room."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, power=50, invite=True), *others)
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.group("leads", "ann")
+        pair = await people.membership(ROOM, "ann")
+        assert (pair.power, pair.todo) == (50, "join" if others else "invite")
+
+
+async def test_reasons_name_group_key_and_room(database: Database) -> None:
+    """Every one of them, as the map writes it."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        by_name = Mapping("display_name", "[[]sta]*", ROOM)
+        await put(connection, STAFF, by_name, TO_ALL)
+        await people.account("ann")
+        await people.group("[sta]ff", "ann")
+        await people.group("staff", "ann")
+        account_id = await people.account_id("ann")
+        assert await grants.reasons(connection, room_id=ROOM) == {
+            (ROOM, account_id): [
+                f"[sta]ff (displayName:[sta]* \u2192 {ROOM})",
+                f"everyone (* \u2192 {ROOM})",
+                f"staff (ext-staff \u2192 {ROOM})",
+            ]
+        }
+        assert await grants.reasons(connection, room_id="!other") == {}
+
+
+async def test_what_changes_nothing_writes_nothing(database: Database) -> None:
+    """A group sent again leaves every membership as it was, ticks and times included."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", await people.account("ann"))
+    async with database.write() as connection:
+        people = Directory(connection)
+        before = [tuple(row) for row in await people.rows()]
+        await people.members("staff", "ann")
+        await people.activity("ann", active=True)
+        await put(connection, STAFF)
+        assert [tuple(row) for row in await people.rows()] == before

@@ -1,0 +1,251 @@
+"""Which work may start, and how it ends."""
+
+from dataclasses import replace
+
+import pytest
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.membership import Observed
+from scim_matrix.store import accounts, groupmap, memberships, rooms
+from scim_matrix.store.database import Database
+from tests.service.directory import ROOM, TO_ALL, Directory
+
+NOW = 1.0
+TO_ONE = Mapping("external_id", "ext-G", "!few")
+
+
+async def test_a_join_waits_until_the_account_is_active(database: Database) -> None:
+    """Nobody is joined before the account exists, nor before it is unlocked again."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        ann = await people.user("ann")
+        assert await memberships.rooms_due(connection, NOW, []) == []
+
+        await people.binds(ann, usable=False)
+        assert await memberships.rooms_due(connection, NOW, []) == []
+        assert await memberships.due(connection, ROOM, NOW, 10) == []
+
+        await people.confirms(ann)
+        assert await memberships.rooms_due(connection, NOW, []) == [ROOM]
+        assert [p.user_id for p in await memberships.due(connection, ROOM, NOW, 10)] == ["@ann:s"]
+
+
+async def test_what_is_overdue_hides_no_later_work(database: Database) -> None:
+    """A person who is left alone for long, or whose room is, delays nobody's next try."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        for name, next_try in (("ann", 100.0), ("bob", 200.0)):
+            await people.account(name)
+            pair = await people.membership(ROOM, name)
+            await memberships.fail(connection, pair, "unavailable", "away", next_try)
+        assert await memberships.next_due(connection, 99.0) == 100.0
+        assert await memberships.next_due(connection, 150.0) == 200.0
+        assert await memberships.next_due(connection, 200.0) is None
+
+
+async def test_rooms_with_little_work_go_first(database: Database) -> None:
+    """One person's change does not wait behind an import; busy rooms are left out."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [Mapping("everyone", "", "!many"), TO_ONE])
+        ann = await people.account("ann")
+        await people.account("bob")
+        await people.group("G", ann)
+        assert await memberships.rooms_due(connection, NOW, []) == ["!few", "!many"]
+        assert await memberships.rooms_due(connection, NOW, ["!few"]) == ["!many"]
+
+
+async def test_nothing_is_done_for_an_account_that_is_not_known(database: Database) -> None:
+    """Neither joined nor removed: it may be somebody else's."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        ann = await people.user("ann")
+        group = await people.group("G", ann)
+        await people.members(group)
+        assert [r["todo"] for r in await people.rows()] == ["leave"]
+        assert await memberships.rooms_due(connection, NOW, []) == []
+        pair = await people.membership("!few", "ann")
+        await memberships.fail(connection, pair, "unavailable", "away", 100.0)
+        assert await memberships.next_due(connection, NOW) is None
+
+
+async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Database) -> None:
+    """What is wrong with it is asked once a comparison, not once a person."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        await people.account("ann")
+        await rooms.unusable(connection, ROOM, "no power")
+        assert await memberships.rooms_due(connection, NOW, []) == []
+        await rooms.observe(connection, ROOM, [], [])
+        assert await memberships.rooms_due(connection, NOW, []) == [ROOM]
+
+
+@pytest.mark.parametrize("observed", ["join", "ban"])
+async def test_what_is_so_already_is_no_work(database: Database, observed: Observed) -> None:
+    """Who is in the room is not joined again, and who is banned is left banned."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        await people.account("ann")
+        await memberships.reach(connection, await people.membership(ROOM, "ann"), observed)
+        assert (await people.membership(ROOM, "ann")).todo is None
+        assert await memberships.rooms_due(connection, NOW, []) == []
+
+
+async def test_the_banned_are_not_removed(database: Database) -> None:
+    """Somebody banned stays so when the grant ends."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        ann = await people.account("ann")
+        group = await people.group("G", ann)
+        await memberships.reach(connection, await people.membership("!few", "ann"), "ban")
+        await people.members(group)
+        pair = await people.membership("!few", "ann")
+        assert (pair.state, pair.todo) == ("revoked", None)
+
+
+async def test_an_unknown_membership_is_work_until_it_is_known(database: Database) -> None:
+    """A request may have been in flight when the service died: it is asked again, also to go."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        ann = await people.account("ann")
+        group = await people.group("G", ann)
+        await memberships.reach(connection, await people.membership("!few", "ann"), "join")
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        assert (await people.membership("!few", "ann")).todo == "join"
+        await people.members(group)
+        assert (await people.membership("!few", "ann")).todo == "leave"
+
+
+async def test_a_plan_that_is_overtaken_is_not_carried_out(database: Database) -> None:
+    """The identity provider may have changed its mind since the plan was made."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        ann = await people.account("ann")
+        group = await people.group("G", ann)
+        planned = await people.membership("!few", "ann")
+        assert await memberships.is_as_planned(connection, planned)
+        await people.members(group)
+        assert not await memberships.is_as_planned(connection, planned)
+        assert await memberships.is_as_planned(connection, await people.membership("!few", "ann"))
+
+
+async def test_an_invitation_is_sent_once(database: Database) -> None:
+    """Who is invited is waited for."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ALL, invite=True)])
+        await people.account("ann")
+        pair = await people.membership(ROOM, "ann")
+        assert pair.todo == "invite"
+        await memberships.reach(connection, pair, "invite")
+        assert (await people.membership(ROOM, "ann")).todo is None
+
+
+async def test_power_waits_for_the_membership_that_it_belongs_to(database: Database) -> None:
+    """A level is given to who is in the room, and taken back once they are out."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ONE, power=50)])
+        ann = await people.account("ann")
+        group = await people.group("G", ann)
+        assert await memberships.power_due(connection, "!few", NOW) == []
+        await memberships.reach(connection, await people.membership("!few", "ann"), "join")
+        [due] = await memberships.power_due(connection, "!few", NOW)
+        assert (due.power, due.power_given) == (50, None)
+        await memberships.reach_power(connection, [(due, 50, None)])
+        assert await memberships.power_due(connection, "!few", NOW) == []
+
+        await people.members(group)
+        assert await memberships.power_due(connection, "!few", NOW) == []
+        await memberships.reach(connection, await people.membership("!few", "ann"), "leave")
+        [due] = await memberships.power_due(connection, "!few", NOW)
+        assert (due.power, due.power_given) == (None, 50)
+
+
+async def test_a_level_whose_answer_was_lost_is_looked_at_again(database: Database) -> None:
+    """Also where the grant ended meanwhile: somebody may have it now."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ONE, power=50)])
+        ann = await people.account("ann")
+        group = await people.group("G", ann)
+        await memberships.reach(connection, await people.membership("!few", "ann"), "join")
+        pair = await people.membership("!few", "ann")
+        await memberships.try_power(connection, [(pair, 50, 10)])
+        await people.members(group)
+        [due] = await memberships.power_due(connection, "!few", NOW)
+        assert (due.power_tried, due.power_before) == (50, 10)
+
+
+async def test_no_rest_outlasts_the_longest_one(database: Database) -> None:
+    """A clock that was far ahead when something failed keeps nobody waiting for years."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        ann = await people.account("ann")
+        pair = await people.membership(ROOM, "ann")
+        await memberships.fail(connection, pair, "refused", "no", 1e12)
+        await accounts.fail(connection, await people.account_id(ann), "refused", "no", 1e12)
+        await memberships.bound_rests(connection, 50.0)
+        assert await memberships.rooms_due(connection, 50.0, []) == [ROOM]
+        rests = await connection.execute_fetchall("SELECT next_try FROM account")
+        assert [row["next_try"] for row in rests] == [50.0]
+
+
+async def test_only_what_a_dry_run_withheld_is_tried_at_once(database: Database) -> None:
+    """Once it is switched off; what was refused rests on."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        problems: dict[str, memberships.Problem] = {"ann": "withheld", "bob": "refused"}
+        for name, problem in problems.items():
+            await people.account(name)
+            pair = await people.membership(ROOM, name)
+            await memberships.fail(connection, pair, problem, "no", 1e9)
+        await memberships.retry(connection, "withheld")
+        assert [p.user_id for p in await memberships.due(connection, ROOM, NOW, 9)] == ["@ann:s"]
+
+
+async def test_counts_tell_what_is_shown(database: Database) -> None:
+    """Pending, failing, held, spared and conflicting are told apart."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        for name in ("ann", "bob", "cat", "dan"):
+            await people.account(name)
+        await memberships.fail(
+            connection, await people.membership(ROOM, "bob"), "refused", "no", 1e9
+        )
+        await memberships.fail(
+            connection, await people.membership(ROOM, "cat"), "spared", "admin", 1e9
+        )
+        await memberships.reach(connection, await people.membership(ROOM, "dan"), "join")
+        eve = await people.user("eve")
+        await accounts.fail(connection, await people.account_id(eve), "conflict", "taken", 1e9)
+        await rooms.observe(connection, "!else", ["@stranger:s"], [])
+        counts = await memberships.counts(connection)
+    expected = {
+        "pendingPairs": 2,
+        "failingPairs": 1,
+        "pendingAccounts": 0,
+        "failingAccounts": 0,
+        "failingRooms": 0,
+        "heldPairs": 0,
+        "heldAccounts": 0,
+        "conflictingAccounts": 1,
+        "sparedPairs": 1,
+        "sparedAccounts": 0,
+        "notFollowed": 0,
+        "suspendedMappings": 0,
+        "unmanagedMembers": 1,
+    }
+    assert expected == counts
