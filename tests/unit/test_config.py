@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.config import ConfigurationError, Settings
+from scim_matrix.config import ConfigurationError, Settings, doubtful
 
+ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 GOOD = {
-    "WEBHOOK_SECRET": "one two",
+    "WEBHOOK_SECRET": "one-secret-of-two two-secrets-of-two",
     "MATRIX_URL": "http://127.0.0.1:8008/",
     "MATRIX_SERVER_NAME": "example.com",
     "MATRIX_ADMIN_USER_ID": "@bot:example.com",
@@ -29,7 +30,7 @@ def test_defaults_and_forms() -> None:
     settings = Settings.load(
         {**GOOD, "LOG_LEVEL": "DEBUG", "DELETE_GRACE": "12h", "PROTECTED_USERS": "@a:* @b:*"}
     )
-    assert settings.webhook_secrets == ("one", "two")
+    assert settings.webhook_secrets == ("one-secret-of-two", "two-secrets-of-two")
     assert settings.delete_grace == 43200
     assert settings.protected_users == ("@a:*", "@b:*")
     assert settings.matrix_url == "http://127.0.0.1:8008"
@@ -64,7 +65,7 @@ def test_every_mistake_is_reported_at_once_by_variable() -> None:
 
 def test_secrets_from_files_and_credentials(tmp_path: Path) -> None:
     """A secret may stand in a file or in systemd's credentials directory."""
-    (tmp_path / "hook").write_text("from-file\n")
+    (tmp_path / "hook").write_text("long-enough-from-file\n")
     (tmp_path / "matrix_admin_token").write_text("from-credential\n")
     environment = {k: v for k, v in GOOD.items() if "SECRET" not in k and "TOKEN" not in k}
     settings = Settings.load(
@@ -74,7 +75,7 @@ def test_secrets_from_files_and_credentials(tmp_path: Path) -> None:
             "CREDENTIALS_DIRECTORY": str(tmp_path),
         }
     )
-    assert settings.webhook_secrets == ("from-file",)
+    assert settings.webhook_secrets == ("long-enough-from-file",)
     assert settings.matrix_admin_token.get_secret_value() == "from-credential"
 
 
@@ -100,3 +101,106 @@ def test_admin_must_be_local() -> None:
     assert problems({**GOOD, "MATRIX_SERVER_NAME": "other.org"}) == [
         "MATRIX_ADMIN_USER_ID: must be a user of MATRIX_SERVER_NAME"
     ]
+
+
+def test_a_short_secret_is_refused_with_how_to_make_one() -> None:
+    """Each of the bearer secrets has to be one that nobody guesses."""
+    [problem] = problems({**GOOD, "WEBHOOK_SECRET": "a-secret-that-is-long-enough short"})
+    assert problem.startswith("WEBHOOK_SECRET: has a secret of fewer than 16 characters")
+    assert "token_urlsafe" in problem
+    assert "short" not in problem.removeprefix("WEBHOOK_SECRET: ")
+
+
+@pytest.mark.parametrize("name", ["WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN"])
+def test_a_secret_in_two_places_is_refused(tmp_path: Path, name: str) -> None:
+    """Whoever sets a variable and its file would not know which of the two is in force."""
+    (tmp_path / "file").write_text("a-secret-that-is-long-enough")
+    found = problems({**GOOD, f"{name}_FILE": str(tmp_path / "file")})
+    assert found == [f"{name}: {name}_FILE is set as well; keep one of the two"]
+
+
+def test_misspelt_variables_are_told_with_the_nearest_name() -> None:
+    """A variable that looks like a setting and is none would silently protect nobody."""
+    environment = {
+        **GOOD,
+        "WEBHOOK_SECRETS": "x",
+        "PROTECTED_USER": "@a:*",
+        "RECONCILE_INTERVALL": "1h",
+        "MATRIX_ADMIN_TOKEN_FILES": "x",
+        "PATH": "/bin",
+        "HOME": "/",
+        "LANG": "C",
+        "LISTEN_FDS": "1",
+        "LISTEN_PID": "1",
+        "NOTIFY_SOCKET": "x",
+        "CREDENTIALS_DIRECTORY": "x",
+        "AUTHENTIK_TOKEN": "x",
+        "WEBHOOK_SECRET_FILE": "x",
+    }
+    told = doubtful(environment)
+    assert [(line.split(":")[0], line.split()[-2]) for line in told] == [
+        ("MATRIX_ADMIN_TOKEN_FILES", "MATRIX_ADMIN_TOKEN_FILE"),
+        ("PROTECTED_USER", "PROTECTED_USERS"),
+        ("RECONCILE_INTERVALL", "RECONCILE_INTERVAL"),
+        ("WEBHOOK_SECRETS", "WEBHOOK_SECRET"),
+    ]
+    assert doubtful({}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meaning"),
+    [
+        ("delete_grace", "90", 90),
+        ("delete_grace", "15 m", 900),
+        ("record_keep", "2D", 172_800),
+        ("max_body_bytes", "65536", 65_536),
+        ("max_body_bytes", "64KiB", 65_536),
+        ("max_body_bytes", "2 mib", 2_097_152),
+        ("max_body_bytes", "1GiB", 1_073_741_824),
+    ],
+)
+def test_durations_and_sizes_take_units(name: str, value: str, meaning: int) -> None:
+    """Units are understood in any letter case, with a blank or without."""
+    assert getattr(Settings.load({**GOOD, name.upper(): value}), name) == meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("DELETE_GRACE", "a week", "s, m, h or d"),
+        ("RECONCILE_INTERVAL", "1w", "s, m, h or d"),
+        ("REMOVAL_WINDOW", "-5", "s, m, h or d"),
+        ("MAX_BODY_BYTES", "32MB", "KiB, MiB or GiB"),
+        ("MAX_BODY_BYTES", "lots", "KiB, MiB or GiB"),
+    ],
+)
+def test_wrong_durations_and_sizes_say_what_would_be_right(
+    name: str, value: str, says: str
+) -> None:
+    """The problem names the units that there are."""
+    [problem] = problems({**GOOD, name: value})
+    assert problem.startswith(f"{name}: ")
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "meaning"),
+    [
+        ("externalId", "externalId"),
+        ("ID", "id"),
+        ("username", "userName"),
+        ("name.familyname", "name.familyName"),
+        (f"{ENTERPRISE}:employeenumber", f"{ENTERPRISE}:employeeNumber"),
+        (f"{ENTERPRISE}:manager.value", f"{ENTERPRISE}:manager.value"),
+        *((wrong, None) for wrong in ("subject", "emails", "emails.value", "name", "active")),
+        *((wrong, None) for wrong in ("urn:x:y:employeeNumber", "name.", ".", "userName.x")),
+    ],
+)
+def test_the_subject_is_an_attribute(path: str, meaning: str | None) -> None:
+    """SSO_SUBJECT_ATTRIBUTE names an attribute with one text, as the schemas spell it."""
+    environment = {**GOOD, "SSO_SUBJECT_ATTRIBUTE": path}
+    if meaning is not None:
+        assert Settings.load(environment).sso_subject_attribute == meaning
+    else:
+        [problem] = problems(environment)
+        assert problem.startswith("SSO_SUBJECT_ATTRIBUTE: is no attribute")

@@ -1,34 +1,50 @@
-"""Work on one account: bring it in line, behind the brake, and record how that ended."""
-
-import time
+"""Work on one account: find or make it, bring it in line behind the brake, record how it ended."""
 
 import structlog
 
+from scim_matrix.matrix.accounts import (
+    Accounts,
+    Change,
+    MatrixAccount,
+    NewAccount,
+    takes_email,
+)
 from scim_matrix.matrix.errors import (
+    USER_IN_USE,
     RateLimitedError,
     RefusedError,
-    TokenError,
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.store import accounts, record
-from scim_matrix.store import held as held_work
-from scim_matrix.store.accounts import Account
+from scim_matrix.store import accounts, brake, memberships, record
+from scim_matrix.store.accounts import Account, Confirmation, Disablement, Problem
 from scim_matrix.store.database import Database
 from scim_matrix.store.record import Entry
-from scim_matrix.sync.accounts import (
+from scim_matrix.sync.account_changes import (
     AccountPolicy,
-    Applied,
-    ConflictError,
-    HeldError,
-    MissingAccountError,
-    apply,
+    Enabling,
+    disabling,
+    display_name,
+    done_by,
+    enabling,
 )
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.guard import Brake, Tally
+from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
+from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
+
+
+class _StoppedError(Exception):
+    """Work on an account does not go on; why, and what would mend it."""
+
+    def __init__(self, problem: Problem, reason: str, delay: float, cure: str | None = None):
+        super().__init__(reason)
+        self.problem: Problem = problem
+        self.reason = reason
+        self.delay = delay
+        self.cure = cure
 
 
 class AccountWorker:
@@ -39,86 +55,405 @@ class AccountWorker:
     """
 
     def __init__(
-        self, database: Database, homeserver: Homeserver, policy: AccountPolicy, brake: Brake
+        self,
+        database: Database,
+        homeserver: Accounts,
+        policy: AccountPolicy,
+        rights: RoomRights,
+        limit: Brake,
     ) -> None:
         self._database = database
-        self._homeserver = homeserver
+        self._accounts = homeserver
         self._policy = policy
-        self._brake = brake
+        self._rights = rights
+        self._brake = limit
 
     async def work(self, account: Account, *, delegated: bool) -> None:
         """Bring one account in line."""
-
-        async def may_disable() -> bool:
-            return await self._may_disable(account)
-
         try:
-            done = await apply(
-                self._homeserver, account, self._policy, may_disable, delegated=delegated
-            )
-        except HeldError:
-            return
-        except (TokenError, RateLimitedError):
+            if delegated:
+                await self._take_as_it_is(account)
+            else:
+                await self._work(account)
+        except RateLimitedError:
             raise
         except UnavailableError as error:
             # Perhaps it is about this one account: others go first next time.
-            await self._failed(account, error, TRANSIENT.delay(account.attempts))
+            delay = TRANSIENT.delay(account.attempts)
+            await self._stopped(account, _StoppedError("unavailable", str(error), delay))
             raise
-        except (RefusedError, WithheldError, ConflictError, MissingAccountError) as error:
-            await self._failed(account, error, PERMANENT.delay(account.attempts))
-            return
-        if await self._applied(account, done):
-            log.info("account_applied", user_id=done.user_id, did=done.did, request=account.request)
+        except WithheldError as error:
+            await self._withheld(account, error)
+        except RefusedError as error:
+            delay = PERMANENT.delay(account.attempts)
+            await self._stopped(account, _StoppedError("refused", str(error), delay))
+        except _StoppedError as stopped:
+            await self._stopped(account, stopped)
+
+    async def _work(self, account: Account) -> None:
+        if account.bound_by == "migrated":
+            verified = await self._verified(account)
+            if verified is None:
+                return
+            account = verified
+        if account.user_id is None:
+            if account.desired != "active":
+                return
+            found = await self._identified(account)
+            if found is None:
+                return
+            account = found
+        assert account.user_id is not None
+        present = await self._accounts.get(account.user_id)
+        if account.desired == "active":
+            if present is None:
+                await self._make(account, account.user_id)
+            else:
+                await self._enable(account, present)
+        elif present is None:
+            seen = Confirmation(Disablement(), accounts.Written())
+            await self._confirm(account, seen, None)
         else:
-            taken = f"{done.user_id} is linked to this user but is another user's"
-            await self._failed(account, ConflictError(taken), PERMANENT.delay(3))
+            await self._disable(account, present)
 
-    async def _applied(self, account: Account, done: Applied) -> bool:
-        """Record what was done; False where the account turns out to be another user's."""
-        async with self._database.write() as connection:
-            if done.user_id != account.user_id and not await accounts.rename(
-                connection, account.user_id, done.user_id
-            ):
-                return False
-            await accounts.applied(connection, done.user_id, account.wanted)
-            if done.did is not None:
-                entry = Entry(
-                    done.did,
-                    "done",
-                    done.user_id,
-                    request=account.request,
-                    approved=account.approved,
-                )
-                await record.add(connection, entry)
-        return True
+    # -- Whose ------------------------------------------------------------
 
-    async def _failed(self, account: Account, error: Exception, delay: float) -> None:
-        log.warning(
-            "account_failed", user_id=account.user_id, error=str(error), request=account.request
+    async def _identified(self, account: Account) -> Account | None:
+        """Bind a user to the account that is theirs, or make it; None where it was made."""
+        subject, scim_id = account.profile.subject, account.scim_id
+        assert account.proposed is not None
+        assert scim_id is not None
+        if account.barred is not None:
+            await self._take_off(account, account.barred)
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        marked = await self._accounts.by_mark(scim_id) if linked is None else None
+        found = linked or marked
+        named = await self._accounts.get(account.proposed) if found is None else None
+        decision = whose(
+            account, Evidence(linked, marked, named), adopt=self._policy.adopt_existing
         )
+        if isinstance(decision, Bind) and self._rights.is_service(decision.user_id):
+            decision = Conflict(
+                f"{decision.user_id} is the service's own account",
+                "take the user's link off it, or give the user another user name",
+            )
+        match decision:
+            case Conflict():
+                raise self._conflict(account, decision)
+            case Make(user_id=user_id):
+                await self._make(account, user_id)
+                return None
+            case Bind():
+                return await self._bound(account, decision)
+
+    async def _take_off(self, account: Account, barred: str) -> None:
+        """Let neither SSO nor a mark lead to an account that a human said is not the user's."""
+        present = await self._accounts.get(barred)
+        if present is None or self._rights.is_service(barred):
+            return
+        subject = account.profile.subject
+        change = Change(
+            drop_subjects=tuple(present.subjects & {subject or ""}),
+            drop_marks=tuple(present.marks & {account.scim_id or ""}),
+        )
+        if change != Change():
+            await self._accounts.change(present, change)
+
+    async def _bound(self, account: Account, decision: Bind) -> Account:
         async with self._database.write() as connection:
-            if not isinstance(error, UnavailableError):
-                withheld = isinstance(error, WithheldError)
+            why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
+            # What was made is recorded as that.
+            if why_not is None and decision.because != "made":
                 entry = Entry(
-                    "account",
-                    "dry_run" if withheld else "refused",
-                    account.user_id,
+                    "bind",
+                    "done",
+                    decision.user_id,
                     request=account.request,
-                    detail=str(error),
+                    detail=f"found by {decision.because}",
                 )
                 await record.add(connection, entry)
-            when = time.time() + delay
-            await accounts.failed(connection, account.user_id, str(error), when)
+            bound = await accounts.get(connection, account.id)
+        if why_not is not None:
+            cure = f"scim-matrix users link {account.scim_id} to an account of their own"
+            raise self._conflict(account, Conflict(why_not, cure))
+        log.info("account_bound", user_id=decision.user_id, by=decision.because)
+        assert bound is not None
+        return bound
+
+    async def _verified(self, account: Account) -> Account | None:
+        """Ask once whether an account that an older version took is its user's.
+
+        None where there is nothing left of it. An older version wrote down an account of users
+        stored inactive too, who never had one: until it is made, anybody may take the name.
+        """
+        assert account.user_id is not None
+        present = await self._accounts.get(account.user_id)
+        if present is None:
+            async with self._database.write() as connection:
+                return await accounts.never_made(connection, account)
+        if account.scim_id is None:
+            # A deleted user's: it was locked as theirs, and goes back to the same subject only.
+            decision: Bind | Conflict = Bind(account.user_id, "record")
+        else:
+            decision = still_whose(account, present)
+        if isinstance(decision, Bind):
+            return await self._bound(account, decision)
+        async with self._database.write() as connection:
+            next_try = connection.at + PERMANENT.delay(account.attempts)
+            await accounts.unbind(
+                connection,
+                account,
+                account.user_id,
+                decision.reason,
+                decision.cure,
+                next_try,
+                barred=account.user_id,
+            )
+        raise self._conflict(account, decision)
+
+    def _conflict(self, account: Account, conflict: Conflict) -> _StoppedError:
+        delay = PERMANENT.delay(account.attempts)
+        return _StoppedError("conflict", conflict.reason, delay, conflict.cure)
+
+    async def _take_as_it_is(self, account: Account) -> None:
+        """Take an account of this name as the user's where another system keeps accounts."""
+        user_id = account.user_id or account.proposed
+        assert user_id is not None
+        if await self._accounts.get(user_id) is None:
+            reason = f"{user_id} does not exist and cannot be created here"
+            raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
+        if account.user_id is None:
+            account = await self._bound(account, Bind(user_id, "record"))
+        await self._confirm(
+            account,
+            Confirmation(Disablement(), account.written, usable=account.desired == "active"),
+            None,
+        )
+
+    # -- Making and changing ----------------------------------------------
+
+    async def _make(self, account: Account, user_id: str) -> None:
+        left_out = await self._left_out(account, user_id, ())
+        emails = tuple(e for e in account.profile.emails if e not in left_out)
+        assert account.scim_id is not None
+        new = NewAccount(
+            user_id,
+            account.scim_id,
+            account.profile.subject,
+            display_name(account.profile.display_name),
+            emails,
+        )
+        try:
+            await self._accounts.create(new)
+        except RefusedError as error:
+            if error.errcode != USER_IN_USE:
+                raise
+            conflict = Conflict(f"{user_id} exists by now", "it is looked at again")
+            raise self._conflict(account, conflict) from error
+        written = accounts.Written(
+            frozenset(emails), frozenset({new.subject} if new.subject is not None else ())
+        )
+        if account.user_id is None:
+            account = await self._bound(account, Bind(user_id, "made"))
+        seen = Confirmation(Disablement(), written, usable=True, notice=_notice(account, left_out))
+        await self._confirm(account, seen, "create")
+
+    async def _left_out(
+        self, account: Account, user_id: str, has: tuple[str, ...]
+    ) -> dict[str, str]:
+        """Return which e-mails are not written, and why: other people's, or none at all."""
+        left_out: dict[str, str] = {}
+        for address in account.profile.emails:
+            if address in has:
+                continue
+            if not takes_email(address):
+                left_out[address] = "is no address that the homeserver takes"
+            elif (owner := await self._accounts.by_email(address)) not in (None, user_id):
+                left_out[address] = f"belongs to {owner}"
+        return left_out
+
+    async def _enable(self, account: Account, present: MatrixAccount) -> None:
+        left_out = await self._left_out(account, present.user_id, present.emails)
+        needed = enabling(present, account, left_out)
+        notice = _notice(account, left_out)
+        if needed.is_needed and not await self._spared(account, present):
+            account = await self._free_subject(account, present, needed)
+            await self._change(account, present, needed.change)
+            did: record.Kind | None = "update"
+        elif needed.is_needed:
+            return
+        else:
+            did = None
+        seen = Confirmation(
+            needed.ours,
+            needed.written,
+            needed.by_hand,
+            usable=needed.by_hand != "deactivated",
+            notice=notice,
+        )
+        await self._confirm(account, seen, did)
+
+    async def _free_subject(
+        self, account: Account, present: MatrixAccount, needed: Enabling
+    ) -> Account:
+        """Take stale links off first where the new one still leads to another account.
+
+        So two users whose subjects are swapped do not wait for each other.
+        """
+        subject = needed.change.add_subject
+        if subject is None:
+            return account
+        holder = await self._accounts.by_subject(subject)
+        if holder is None or holder == present.user_id:
+            return account
+        if needed.change.drop_subjects:
+            stale = Change(drop_subjects=needed.change.drop_subjects)
+            await self._change(account, present, stale)
+        raise _StoppedError(
+            "refused",
+            f"the user's SSO identity leads to {holder}",
+            TRANSIENT.delay(account.attempts),
+            f"take that link off {holder}, or: scim-matrix users link {account.scim_id} {holder}",
+        )
+
+    async def _disable(self, account: Account, present: MatrixAccount) -> None:
+        how = self._policy.how(account.desired)
+        change = disabling(present, how)
+        if change is None:
+            ours = done_by(Change(), account.ours, present)
+            await self._confirm(account, Confirmation(ours, account.written), None)
+            return
+        if await self._spared(account, present) or not await self._may_disable(account):
+            return
+        await self._change(account, present, change)
+        ours = done_by(change, account.ours, present)
+        assert how != "nothing"
+        await self._confirm(account, Confirmation(ours, account.written), how)
+
+    async def _change(self, account: Account, present: MatrixAccount, change: Change) -> None:
+        """Send a change; until its answer is here, how the account is is not known."""
+        if not self._policy.dry_run:
+            async with self._database.write() as connection:
+                does = done_by(change, account.ours, present)
+                await accounts.begin(connection, account, does)
+        await self._accounts.change(present, change)
+
+    async def _spared(self, account: Account, present: MatrixAccount) -> bool:
+        """Tell whether somebody is left alone who should not be, and record that once."""
+        users = await self._rights.protection()
+        reason = users.protection(present.user_id)
+        if reason is None and present.is_admin:
+            reason = f"{present.user_id} administers the homeserver"
+        if reason is None:
+            return False
+        async with self._database.write() as connection:
+            next_try = connection.at + PERMANENT.delay(account.attempts)
+            await accounts.fail(connection, account.id, "spared", reason, next_try)
+            if account.desired == "active":
+                await accounts.use(connection, account.id)
+            if account.problem != "spared":
+                await record.add(
+                    connection,
+                    Entry(
+                        "update" if account.desired == "active" else "disable",
+                        "spared",
+                        present.user_id,
+                        request=account.request,
+                        detail=reason,
+                    ),
+                )
+        log.warning("account_spared", user_id=present.user_id, reason=reason)
+        return True
 
     async def _may_disable(self, account: Account) -> bool:
         """Ask the brake about one more account; where it holds, all that are waiting are held."""
-        if account.approved:
+        if self._policy.dry_run:
             return True
-        since = time.time() - self._brake.window
         async with self._database.write() as connection:
-            counts = await held_work.account_counts(connection, account.user_id, since)
-            if not self._brake.holds(Tally(*counts)):
+            if await brake.hold_restored(connection, account.id):
+                number = 1
+            elif account.approved_by is not None:
                 return True
-            number = await held_work.hold_accounts(connection, account.user_id)
+            else:
+                since = connection.at - self._brake.window
+                counts = await brake.account_tally(connection, account.id, since)
+                if not self._brake.holds(Tally(*counts)):
+                    return True
+                number = await brake.hold_accounts(connection)
         log.error("accounts_held", accounts=number, cure="scim-matrix approve accounts, or dismiss")
         return False
+
+    # -- Outcomes ---------------------------------------------------------
+
+    async def _confirm(self, account: Account, seen: Confirmation, did: record.Kind | None) -> None:
+        async with self._database.write() as connection:
+            await accounts.confirm(connection, account, seen)
+            if did is not None:
+                entry = Entry(
+                    did,
+                    "done",
+                    account.user_id,
+                    request=account.request,
+                    approved=account.approved_by is not None,
+                    detail=seen.notice,
+                    by=account.approved_by,
+                )
+                await record.add(connection, entry)
+        log.info("account_applied", user_id=account.user_id, did=did, request=account.request)
+
+    async def _stopped(self, account: Account, stopped: _StoppedError) -> None:
+        log.warning(
+            "account_conflict" if stopped.problem == "conflict" else "account_failed",
+            user_id=account.name,
+            error=stopped.reason,
+            request=account.request,
+        )
+        async with self._database.write() as connection:
+            if stopped.problem != "unavailable" and stopped.reason != account.reason:
+                entry = Entry(
+                    "account",
+                    "refused",
+                    account.name,
+                    request=account.request,
+                    detail=stopped.reason,
+                )
+                await record.add(connection, entry)
+            when = connection.at + stopped.delay
+            await accounts.fail(
+                connection, account.id, stopped.problem, stopped.reason, when, stopped.cure
+            )
+
+    async def _withheld(self, account: Account, error: WithheldError) -> None:
+        """Record what would have been done, and the joins of an account that would be made."""
+        log.warning("account_withheld", user_id=account.name, would=str(error))
+        async with self._database.write() as connection:
+            entry = Entry(
+                "account", "dry_run", account.name, request=account.request, detail=str(error)
+            )
+            entries = [entry]
+            if account.user_id is None:
+                entries += [
+                    Entry(
+                        "join" if todo == "join" else "invite",
+                        "dry_run",
+                        account.name,
+                        room_id,
+                        group,
+                        request,
+                    )
+                    for room_id, todo, group, request in await memberships.joins_of(
+                        connection, account.id
+                    )
+                ]
+            await record.add(connection, *entries)
+            when = connection.at + PERMANENT.delay(account.attempts)
+            await accounts.fail(connection, account.id, "withheld", str(error), when)
+
+
+def _notice(account: Account, left_out: dict[str, str]) -> str | None:
+    """Return what was left out of a profile, as a sentence."""
+    said = [f"{address} {why}" for address, why in left_out.items()]
+    name = account.profile.display_name
+    if name is not None and name.strip() != display_name(name):
+        said.append("the display name is cut to what the homeserver takes")
+    return "left out: " + "; ".join(said) if said else None

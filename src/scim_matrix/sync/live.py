@@ -3,18 +3,18 @@
 import asyncio
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast
 
 import structlog
 
 from scim_matrix.matrix.errors import HomeserverError, RefusedError, UnavailableError
-from scim_matrix.matrix.homeserver import MEMBER, Homeserver, LiveEvent
+from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
-from scim_matrix.sync.room_look import RoomLook
+from scim_matrix.sync.observation import Observation
+from scim_matrix.sync.power import POWER_LEVELS
 from scim_matrix.sync.room_rights import RoomRights
 from scim_matrix.sync.room_turn import RoomTurn
 
@@ -22,8 +22,10 @@ log = structlog.get_logger(__name__)
 
 # Between two answers (seconds): the service's own joins must not cost a request each.
 PAUSE = 2.0
-# An action that changed nothing has no event: for so long (seconds) one is waited for.
-ACTED_SECONDS = 30.0
+
+
+# What the service itself sends: it knows that already. A tombstone sent by its account is a hand's.
+_OWN = (MEMBER, POWER_LEVELS)
 
 
 class LiveDrift:
@@ -35,8 +37,9 @@ class LiveDrift:
     def __init__(
         self,
         database: Database,
-        homeserver: Homeserver,
-        look: RoomLook,
+        live: Live,
+        service_user_id: str,
+        observation: Observation,
         turn: RoomTurn,
         rights: RoomRights,
         on_self_leave: Literal["rejoin", "respect"],
@@ -44,8 +47,9 @@ class LiveDrift:
         doubt: Callable[[], None],
     ) -> None:
         self._database = database
-        self._homeserver = homeserver
-        self._look = look
+        self._live = live
+        self._service_user_id = service_user_id
+        self._observation = observation
         self._turn = turn
         self._rights = rights
         self._respected = on_self_leave == "respect"
@@ -59,9 +63,9 @@ class LiveDrift:
         self.homeserver_ready = asyncio.Event()
 
     async def begin(self) -> None:
-        """Note where to go on from, before rooms are compared: nothing is missed in between."""
+        """Learn where to go on from, before rooms are compared: nothing is missed in between."""
         if self._since is None:
-            self._since = await self._homeserver.live_position()
+            self._since = await self._live.position()
 
     async def run(self) -> None:
         """Follow until cancelled; without an answer, try again later and say so once."""
@@ -87,18 +91,19 @@ class LiveDrift:
     async def _follow(self) -> None:
         """Wait once for something to happen, or for the map to open other rooms."""
         await self.begin()
-        self._look.others_opened.clear()
+        self._observation.others_opened.clear()
         followed = frozenset(await rooms.mapped(self._database.scanner))
         if followed != self._followed and followed:
-            self._filter = await self._homeserver.upload_filter(sorted(followed))
+            self._filter = await self._live.upload_filter(sorted(followed))
         self._followed = followed
         if not self.works:
             log.info("live_drift_followed", rooms=len(followed))
         self.works = True
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._look.others_opened.wait())]
+        opened = self._observation.others_opened.wait()
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(opened)]
         if followed:
             assert self._since is not None
-            waits.append(asyncio.create_task(self._homeserver.sync(self._filter, self._since)))
+            waits.append(asyncio.create_task(self._live.sync(self._filter, self._since)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -108,10 +113,11 @@ class LiveDrift:
                     with contextlib.suppress(asyncio.CancelledError):
                         await wait
         if followed and not waits[1].cancelled():
-            self._since, events, gaps = waits[1].result()
-            self._look.observed.difference_update(gaps)
-            await self._apply(events)
-            if gaps:
+            batch = waits[1].result()
+            self._since = batch.position
+            self._observation.doubt(batch.gaps)
+            await self._apply(batch.events)
+            if batch.gaps:
                 self._wake()
 
     async def _apply(self, events: Iterable[LiveEvent]) -> None:
@@ -121,42 +127,35 @@ class LiveDrift:
         for event in events:
             latest[event.room_id, event.type, event.state_key] = event
             seen.add((event.room_id, event.state_key, event.membership))
-        self._settle_acted(seen)
+        self._turn.told(seen)
         for event in latest.values():
-            if event.sender == self._homeserver.user_id:
+            if event.sender == self._service_user_id and event.type in _OWN:
                 continue
             if event.type == MEMBER:
                 changed = await self._member(event)
             else:
                 spaces = await rooms.spaces_of(self._database.scanner, event.room_id)
-                self._look.observed.difference_update([event.room_id, *spaces])
+                self._observation.doubt([event.room_id, *spaces])
                 changed = True
             if changed:
                 self._wake()
-
-    def _settle_acted(self, seen: set[tuple[str, str | None, str | None]]) -> None:
-        """Forget what the service did once its event has come, or none will."""
-        now = time.monotonic()
-        for (room_id, user_id), (membership, at) in list(self._turn.acted.items()):
-            if (room_id, user_id, membership) in seen or now > at + ACTED_SECONDS:
-                del self._turn.acted[room_id, user_id]
 
     async def _member(self, event: LiveEvent) -> bool:
         user_id = event.state_key
         if (
             user_id is None
-            or user_id == self._homeserver.user_id
+            or user_id == self._service_user_id
             or event.membership not in ("join", "leave", "ban")
         ):
             return False
         if await rooms.is_known(self._database.reader, event.room_id, user_id, event.membership):
             return False
-        if (event.room_id, user_id) in self._turn.acted:
+        if self._turn.has_acted(event.room_id, user_id):
             # Older than what the service did since: its own event has not come yet.
             return False
         protection = await self._rights.protection()
         async with self._database.write() as connection:
-            changed = await rooms.noted(
+            changed = await rooms.see(
                 connection,
                 event.room_id,
                 user_id,

@@ -4,88 +4,102 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from scim_matrix.pair import Pair
+from scim_matrix.membership import Membership
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
     """Bring an account into a room."""
 
-    pair: Pair
+    pair: Membership
 
 
 @dataclass(frozen=True, slots=True)
 class Invite:
     """Invite an account to a room, once."""
 
-    pair: Pair
+    pair: Membership
 
 
 @dataclass(frozen=True, slots=True)
 class Kick:
     """Take an account out of a room, or take its invitation back."""
 
-    pair: Pair
+    pair: Membership
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """Leave an account in a room that no group grants any more, because it is protected."""
+    """Leave an account in a room that it should leave, for a reason that may go."""
 
-    pair: Pair
+    pair: Membership
+    reason: str
 
 
 Action = Join | Invite | Kick | Spare
+
+_UNKNOWN_ADMINS = (
+    "who administers the homeserver is not known (accounts are kept by MAS): set PROTECTED_USERS"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Who is never touched: the service's own account and glob patterns of user IDs.
 
-    `admins` are the homeserver's administrators as far as they are known.
+    `admins` are the homeserver's administrators, None where nobody can say who they are.
     """
 
     service_user_id: str
     protected_users: tuple[str, ...] = ()
-    admins: frozenset[str] = frozenset()
+    admins: frozenset[str] | None = frozenset()
+
+    def protection(self, user_id: str) -> str | None:
+        """Return why a user is never locked, renamed, demoted or kicked; None where they may be.
+
+        Where the administrators are not known, and nobody named anybody, everybody is protected.
+        """
+        if user_id == self.service_user_id:
+            return f"{user_id} is the service's own account"
+        if any(fnmatchcase(user_id, pattern) for pattern in self.protected_users):
+            return f"{user_id} is protected by PROTECTED_USERS"
+        if self.admins is None:
+            return None if self.protected_users else _UNKNOWN_ADMINS
+        if user_id in self.admins:
+            return f"{user_id} administers the homeserver"
+        return None
 
     def protects(self, user_id: str) -> bool:
         """Tell whether a user is never locked, renamed, demoted or kicked."""
-        return (
-            user_id == self.service_user_id
-            or user_id in self.admins
-            or any(fnmatchcase(user_id, pattern) for pattern in self.protected_users)
-        )
+        return self.protection(user_id) is not None
+
+    def trusts(self, user_id: str) -> bool:
+        """Tell whether a user has the same say as the service: administers the homeserver."""
+        return user_id == self.service_user_id or user_id in (self.admins or ())
 
 
-def plan(pairs: Iterable[Pair], policy: Policy) -> list[Action]:
-    """Return the actions that bring observed membership to what is granted, removals first.
-
-    Somebody banned is left banned, and somebody who left (membership `left`) is left out; a pair
-    already as it should be yields nothing; an account that does not exist yet is not joined.
-    """
+def plan(pairs: Iterable[Membership], policy: Policy) -> list[Action]:
+    """Return the actions that bring memberships to what they should be, removals first."""
     removals: list[Action] = []
     additions: list[Action] = []
     for pair in pairs:
-        if pair.membership in ("ban", "left"):
-            continue
-        if not pair.granted:
-            if pair.membership == "leave":
-                continue
-            if policy.protects(pair.user_id):
-                removals.append(Spare(pair))
-            else:
-                removals.append(Kick(pair, _reason(pair)))
-        elif pair.account_ready and pair.membership != "join":
-            if not pair.invite:
+        match pair.todo:
+            case "leave":
+                reason = policy.protection(pair.user_id)
+                removals.append(
+                    Kick(pair, _reason(pair)) if reason is None else Spare(pair, reason)
+                )
+            case "join":
                 additions.append(Join(pair))
-            elif pair.membership != "invite":
+            case "invite":
                 additions.append(Invite(pair))
+            case None:
+                pass
     return removals + additions
 
 
-def _reason(pair: Pair) -> str:
-    if pair.group_name is None:
+def _reason(pair: Membership) -> str:
+    if pair.group_name is None or pair.state == "excluded":
         return "Not in a group that opens this room"
     return f"Removed from group {pair.group_name}"

@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from scim_matrix.pair import Pair
+from scim_matrix.membership import Membership
 from scim_matrix.sync.plan import Policy
 
 POWER_LEVELS = "m.room.power_levels"
-_CREATORS = 1000
+# Above every level that an event can hold (canonical JSON).
+_CREATORS = 2**53
+# More than anybody has: an event that says anything but a number lets nobody do anything.
+_NOBODY = 2 * _CREATORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,19 @@ class PowerLevels:
         if user_id in self.creators:
             return _CREATORS
         users = self.content.get("users", {})
-        return _level(users.get(user_id, self.content.get("users_default", 0)))
+        return _level(users[user_id]) if user_id in users else self.ordinary
+
+    @property
+    def ordinary(self) -> int:
+        """The power level of those who are not listed."""
+        return _level(self.content.get("users_default", 0))
 
     def needed(self, action: str) -> int:
         """Return the power level that `kick`, `invite` or an event type (state) asks for."""
         if action in ("kick", "invite"):
-            return _level(self.content.get(action, 50 if action == "kick" else 0))
+            return _level(self.content.get(action, 50 if action == "kick" else 0), _NOBODY)
         default = self.content.get("state_default", 50)
-        return _level(self.content.get("events", {}).get(action, default))
+        return _level(self.content.get("events", {}).get(action, default), _NOBODY)
 
 
 def power_levels(
@@ -52,56 +60,84 @@ def power_levels(
     )
 
 
-def _level(value: Any) -> int:
+def _level(value: Any, otherwise: int = 0) -> int:
     # Rooms before version 10 may hold levels as text.
-    return int(value)
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return otherwise
+
+
+Level = int | None
 
 
 @dataclass
 class PowerPlan:
-    """What becomes of pairs whose power differs: `content` is the new event, None without one."""
+    """What becomes of memberships whose power differs.
+
+    `content` is the new event, None without one. `tries` are the levels that it gives (with the
+    level of their own that people had before), `reached` is what holds once it is sent: the level
+    that the service has given, None once it was taken back, and the one before it.
+    """
 
     content: dict[str, Any] | None = None
-    settled: list[Pair] = field(default_factory=list)
-    refused: list[tuple[Pair, str]] = field(default_factory=list)
+    tries: list[tuple[Membership, Level, Level]] = field(default_factory=list)
+    reached: list[tuple[Membership, Level, Level]] = field(default_factory=list)
+    refused: list[tuple[Membership, str]] = field(default_factory=list)
 
 
-def power_plan(levels: PowerLevels, pairs: Iterable[Pair], policy: Policy) -> PowerPlan:
-    """Return one event for all pairs of a room: given while granted, given back afterwards.
+def power_plan(levels: PowerLevels, pairs: Iterable[Membership], policy: Policy) -> PowerPlan:
+    """Return one event for all memberships of a room: given while granted, given back afterwards.
 
-    Levels that somebody gave by hand and that are higher are respected; nobody with as much
-    power as the service is touched, and nobody gets as much: it could not be taken back.
+    Levels that somebody gave by hand are respected while they are higher, and come back when the
+    group's go; nobody with as much power as the service is touched, and nobody gets as much: it
+    could not be taken back.
     """
     own = levels.of(policy.service_user_id)
     users = dict(levels.content.get("users", {}))
     result = PowerPlan()
     for pair in pairs:
         current = levels.of(pair.user_id)
-        given_by_us = pair.power_set is not None and current == pair.power_set
-        if pair.power is None or (given_by_us and current > pair.power):
-            if not given_by_us or policy.protects(pair.user_id):
-                result.settled.append(pair)
+        entry = _level(users[pair.user_id]) if pair.user_id in users else None
+        given = pair.power_given
+        if pair.power_tried is not None and entry == pair.power_tried:
+            # The answer was lost, and it had been done.
+            given = pair.power_tried
+        # Who had more before was given nothing: a hand lowered it since.
+        is_ours = current == given and (pair.power_before is None or pair.power_before <= current)
+        before = pair.power_before if is_ours else entry
+        wanted = pair.power if pair.state == "granted" else None
+        if wanted is not None and before is not None:
+            wanted = max(wanted, before)
+        if wanted is None or (is_ours and current > wanted):
+            if not is_ours:
+                result.reached.append((pair, None, None))
+            elif (reason := policy.protection(pair.user_id)) is not None:
+                result.refused.append((pair, reason))
             elif current >= own:
                 result.refused.append((pair, "has as much power as the service"))
             else:
-                _set(users, pair)
-                result.settled.append(pair)
-        elif current >= pair.power:
-            result.settled.append(pair)
-        elif pair.power >= own:
+                _set(users, pair.user_id, before if wanted is None else wanted)
+                result.reached.append(
+                    (pair, None, None) if wanted is None else (pair, pair.power, before)
+                )
+        elif current >= wanted:
+            result.reached.append((pair, pair.power, before))
+        elif wanted >= own:
             result.refused.append(
-                (pair, f"power level {pair.power} is not below the service's own, {own}")
+                (pair, f"power level {wanted} is not below the service's own, {own}")
             )
         else:
-            _set(users, pair)
-            result.settled.append(pair)
+            _set(users, pair.user_id, wanted)
+            result.tries.append((pair, wanted, before))
+            result.reached.append((pair, pair.power, before))
     if users != levels.content.get("users", {}):
         result.content = {**levels.content, "users": users}
     return result
 
 
-def _set(users: dict[str, Any], pair: Pair) -> None:
-    if pair.power is None:
-        users.pop(pair.user_id, None)
+def _set(users: dict[str, Any], user_id: str, level: Level) -> None:
+    if level is None:
+        users.pop(user_id, None)
     else:
-        users[pair.user_id] = pair.power
+        users[user_id] = level

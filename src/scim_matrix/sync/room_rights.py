@@ -1,17 +1,17 @@
 """What the service may do in a room, and whom it must not touch."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
 
-from scim_matrix.matrix.errors import RefusedError, TokenError
-from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.clock import Clock
+from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
+from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
-from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
+from scim_matrix.sync.power import PowerLevels, power_levels
 
 log = structlog.get_logger(__name__)
 
@@ -26,29 +26,38 @@ class RoomPolicy:
     users: Policy
     brake: Brake
     on_self_leave: Literal["rejoin", "respect"]
+    dry_run: bool = False
 
 
 class RoomRights:
-    """Asks for power in rooms where it is lacking, and who has as much of it."""
+    """Asks for power in rooms where it is lacking, and whom the service must not touch."""
 
-    def __init__(self, homeserver: Homeserver, users: Policy) -> None:
+    def __init__(self, homeserver: Homeserver, users: Policy, clock: Clock) -> None:
         self._homeserver = homeserver
-        self.users = users
+        self._users = users
+        self._clock = clock
         self._admins_known = float("-inf")
+
+    def is_service(self, user_id: str) -> bool:
+        """Tell whether an account is the service's own."""
+        return user_id == self._homeserver.user_id
 
     async def protection(self) -> Policy:
         """Return who is protected, administrators who have become that lately included."""
-        if time.monotonic() > self._admins_known + ADMINS_KEEP:
-            self.users = replace(self.users, admins=await self._homeserver.admins())
-            self._admins_known = time.monotonic()
-        return self.users
+        if self._clock.now() > self._admins_known + ADMINS_KEEP:
+            await self.renew()
+        return self._users
+
+    async def renew(self) -> Policy:
+        """Ask anew who administers the homeserver."""
+        self._users = replace(self._users, admins=await self._homeserver.accounts.admins())
+        self._admins_known = self._clock.now()
+        return self._users
 
     async def levels(self, room_id: str) -> PowerLevels:
-        """Read a room's power levels; the service has to be in it."""
-        content = await self._homeserver.state(room_id, POWER_LEVELS)
-        creation = await self._homeserver.state(room_id, "m.room.create") or {}
-        details = await self._homeserver.details(room_id)
-        return power_levels(content, creation, details.creator, details.version)
+        """Read a room's power levels, whether or not the service is in it."""
+        state = await self._homeserver.rooms.power_state(room_id)
+        return power_levels(state.power_levels, state.creation, state.creator, state.version)
 
     async def with_power(
         self, room_id: str, request: Callable[[], Awaitable[None]], kicked: str | None = None
@@ -59,25 +68,20 @@ class RoomRights:
         """
         try:
             await request()
-        except TokenError:
-            raise
         except RefusedError as error:
-            if error.status != 403 or error.errcode != "M_FORBIDDEN":
+            if error.status != 403 or error.errcode != FORBIDDEN:
                 raise
             if kicked is not None and await self._is_able_to_kick(room_id):
                 raise RefusedError(
-                    403, "M_FORBIDDEN", f"{kicked} has as much power in the room as the service"
+                    403, FORBIDDEN, f"{kicked} has as much power in the room as the service"
                 ) from error
             log.info("taking_room_admin", room_id=room_id, because=str(error))
-            await self._homeserver.become_room_admin(room_id)
+            await self._homeserver.rooms.become_room_admin(room_id)
             await request()
 
     async def _is_able_to_kick(self, room_id: str) -> bool:
-        try:
-            levels = await self.levels(room_id)
-        except TokenError:
-            raise
-        except RefusedError:
-            # The service is not in the room.
+        service = self._homeserver.user_id
+        if service not in await self._homeserver.rooms.members(room_id):
             return False
-        return levels.of(self._homeserver.user_id) >= levels.needed("kick")
+        levels = await self.levels(room_id)
+        return levels.of(service) >= levels.needed("kick")

@@ -1,33 +1,34 @@
 """Carry out a turn of a room's plan: removals, joins, invitations, power levels."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 import structlog
 
 from scim_matrix.matrix.errors import (
     RateLimitedError,
     RefusedError,
-    TokenError,
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.pair import Pair
-from scim_matrix.store import held as held_work
-from scim_matrix.store import pairs, record
+from scim_matrix.matrix.server import Homeserver
+from scim_matrix.membership import Membership, Observed
+from scim_matrix.store import brake, memberships, record
 from scim_matrix.store.database import Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
-from scim_matrix.sync.guard import Brake, Tally
+from scim_matrix.sync.delegation import Leaders, leaders
+from scim_matrix.sync.guard import Tally
 from scim_matrix.sync.plan import Action, Invite, Join, Kick, Policy, Spare, plan
 from scim_matrix.sync.power import POWER_LEVELS, power_plan
-from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
 
 log = structlog.get_logger(__name__)
 
 # Short turns let a small change in another room overtake a large import.
 TURN = 10
+# An action that changed nothing has no event: for so long (seconds) one is waited for.
+ACTED_SECONDS = 30.0
 
 
 class RoomTurn:
@@ -38,78 +39,101 @@ class RoomTurn:
     """
 
     def __init__(
-        self, database: Database, homeserver: Homeserver, rights: RoomRights, brake: Brake
+        self, database: Database, homeserver: Homeserver, rights: RoomRights, policy: RoomPolicy
     ) -> None:
         self._database = database
         self._homeserver = homeserver
         self._rights = rights
-        self._brake = brake
+        self._policy = policy
         # What the service did lately and sync has not told yet: membership and when.
-        self.acted: dict[tuple[str, str], tuple[str, float]] = {}
+        self._acted: dict[tuple[str, str], tuple[Observed, float]] = {}
+
+    def has_acted(self, room_id: str, user_id: str) -> bool:
+        """Tell whether the service did something that sync has not told of yet."""
+        return (room_id, user_id) in self._acted
+
+    def told(self, seen: Iterable[tuple[str, str | None, str | None]]) -> None:
+        """Take note of what sync told: (room ID, user ID, membership); old waits end too."""
+        now = self._database.clock.now()
+        told = set(seen)
+        for (room_id, user_id), (observed, at) in list(self._acted.items()):
+            if (room_id, user_id, observed) in told or now > at + ACTED_SECONDS:
+                del self._acted[room_id, user_id]
 
     async def take(self, room_id: str, may_go_on: Callable[[], bool]) -> None:
         """Carry out one turn of a room's plan, one change after the other.
 
         `may_go_on` is asked before each; where it says no, what is left stays for a later turn.
         """
-        due = await self._due(room_id)
-        removes = not all(pair.granted for pair in due)
-        users = await self._rights.protection() if removes else self._rights.users
-        for action in plan(due, users):
+        users = await self._rights.protection()
+        behind = await leaders(self._database.reader, self._rights, room_id, users)
+        actions, is_full = await self._hand_out(room_id, users, behind)
+        for action in actions:
             if not may_go_on():
                 return
             # The identity provider may have changed its mind since the plan was made.
-            if await pairs.is_as_planned(self._database.reader, action.pair):
+            if await memberships.is_as_planned(self._database.reader, action.pair):
                 await self._act(action)
-        if len(due) < TURN and may_go_on():
-            await self._powers(room_id)
+        if not is_full and may_go_on():
+            await self._powers(room_id, users)
 
-    async def _due(self, room_id: str) -> list[Pair]:
-        """Return a turn's work in a room; removals only as far as the brake lets them."""
-        now = time.time()
-        due = await pairs.due(self._database.scanner, room_id, now, TURN)
-        if all(pair.granted or pair.approved for pair in due):
-            return due
-        # Counted and read in one transaction: what comes in between is counted next time.
+    async def _hand_out(
+        self, room_id: str, users: Policy, behind: Leaders
+    ) -> tuple[list[Action], bool]:
+        """Return a turn's actions, removals only as far as the brake lets them.
+
+        Counted and handed out in one transaction, which also notes that what is handed out is
+        under way: until an answer is here, how it is is not known.
+        """
+        held = 0
         async with self._database.write() as connection:
-            counts = await held_work.room_counts(connection, room_id, now - self._brake.window)
-            if not self._brake.holds(Tally(*counts)):
-                return await pairs.due(connection, room_id, now, TURN)
-            number = await held_work.hold_room(connection, room_id)
-            left = await pairs.due(connection, room_id, now, TURN)
-        log.error(
-            "removals_held",
-            room_id=room_id,
-            people=number,
-            cure=f"scim-matrix approve '{room_id}', or dismiss",
-        )
-        return left
+            now = connection.at
+            if not self._policy.dry_run:
+                held = await brake.hold_room(connection, room_id, "restored")
+            due = await memberships.due(connection, room_id, now, TURN)
+            if not self._policy.dry_run and any(
+                pair.todo == "leave" and pair.approved_by is None for pair in due
+            ):
+                since = now - self._policy.brake.window
+                counts = await brake.room_tally(connection, room_id, since)
+                if self._policy.brake.holds(Tally(*counts)):
+                    held += await brake.hold_room(connection, room_id, "limit")
+                    due = await memberships.due(connection, room_id, now, TURN)
+            actions = [_within(behind, action) for action in plan(due, users)]
+            if not self._policy.dry_run:
+                under_way = [a.pair for a in actions if not isinstance(a, Spare)]
+                await memberships.begin(connection, under_way)
+        if held:
+            log.error(
+                "removals_held",
+                room_id=room_id,
+                people=held,
+                cure=f"scim-matrix approve '{room_id}', or dismiss",
+            )
+        return actions, len(due) >= TURN
 
     async def _act(self, action: Action) -> None:
         """Carry out one action and record how that ended."""
         pair = action.pair
+        if isinstance(action, Spare):
+            await self._spare(pair, action.reason)
+            return
         try:
             await self._carry_out(action)
-        except TokenError:
-            raise
         except RateLimitedError:
             raise
         except UnavailableError as error:
             # Perhaps it is about this one person: others go first next time.
-            await self._postpone(pair, str(error), TRANSIENT.delay(pair.attempts))
+            await self._failed(pair, "unavailable", str(error), TRANSIENT.delay(pair.attempts))
             raise
         except (RefusedError, WithheldError) as error:
             await self._refused(action, error)
             return
-        membership = {Join: "join", Invite: "invite", Kick: "leave"}.get(type(action))
-        if membership is not None:
-            self.acted[pair.room_id, pair.user_id] = (membership, time.monotonic())
+        observed = _LEADS_TO[type(action)]
+        self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:
-            if membership is None:
-                await pairs.forget(connection, pair.room_id, pair.user_id)
-            else:
-                await pairs.settle_pair(connection, pair.room_id, pair.user_id, membership)
-            await record.add(connection, _entry(action, "spared" if not membership else "done"))
+            await memberships.reach(connection, pair, observed)
+            await record.add(connection, _entry(action, "done"))
         log.info(
             _EVENTS[type(action)],
             room_id=pair.room_id,
@@ -118,32 +142,45 @@ class RoomTurn:
             request=pair.request,
         )
 
-    async def _carry_out(self, action: Action) -> None:
+    async def _carry_out(self, action: Join | Invite | Kick) -> None:
         """Ask the homeserver for one action."""
         room_id, user_id = action.pair.room_id, action.pair.user_id
+        rooms = self._homeserver.rooms
         match action:
             case Join():
-                await self._rights.with_power(
-                    room_id, lambda: self._homeserver.force_join(room_id, user_id)
-                )
+                await self._rights.with_power(room_id, lambda: rooms.force_join(room_id, user_id))
             case Invite():
-                await self._rights.with_power(
-                    room_id, lambda: self._homeserver.invite(room_id, user_id)
-                )
+                await self._rights.with_power(room_id, lambda: rooms.invite(room_id, user_id))
             case Kick(reason=reason):
                 await self._rights.with_power(
-                    room_id, lambda: self._homeserver.kick(room_id, user_id, reason), user_id
+                    room_id, lambda: rooms.kick(room_id, user_id, reason), user_id
                 )
 
-    async def _refused(self, action: Action, error: RefusedError | WithheldError) -> None:
+    async def _spare(self, pair: Membership, reason: str) -> None:
+        """Leave somebody in a room until what protects them has gone; record it once."""
+        if not pair.was_spared:
+            log.warning("removal_spared", room_id=pair.room_id, user_id=pair.user_id, reason=reason)
+        async with self._database.write() as connection:
+            next_try = connection.at + PERMANENT.delay(pair.attempts)
+            await memberships.fail(connection, pair, "spared", reason, next_try)
+            if not pair.was_spared:
+                await record.add(connection, _entry(Spare(pair, reason), "spared", reason))
+
+    async def _refused(
+        self, action: Join | Invite | Kick, error: RefusedError | WithheldError
+    ) -> None:
         pair = action.pair
         withheld = isinstance(error, WithheldError)
-        banned = pair.granted and isinstance(error, RefusedError) and error.errcode == "M_BAD_STATE"
+        banned = (
+            pair.todo != "leave"
+            and isinstance(error, RefusedError)
+            and error.errcode == "M_BAD_STATE"
+        )
         log.warning(
             "action_withheld" if withheld else "action_refused",
             room_id=pair.room_id,
             user_id=pair.user_id,
-            granted=pair.granted,
+            todo=pair.todo,
             banned=banned,
             error=str(error),
             request=pair.request,
@@ -151,78 +188,101 @@ class RoomTurn:
         async with self._database.write() as connection:
             outcome: record.Outcome = "dry_run" if withheld else "refused"
             await record.add(connection, _entry(action, outcome, str(error)))
-        if banned:
-            async with self._database.write() as connection:
-                await pairs.settle_pair(connection, pair.room_id, pair.user_id, "ban")
-        else:
-            await self._postpone(pair, str(error), PERMANENT.delay(pair.attempts))
+            if banned:
+                await memberships.reach(connection, pair, "ban")
+        if not banned:
+            problem: memberships.Problem = "withheld" if withheld else "refused"
+            await self._failed(pair, problem, str(error), PERMANENT.delay(pair.attempts))
 
-    async def _postpone(self, pair: Pair, error: str, delay: float) -> None:
+    async def _failed(
+        self, pair: Membership, problem: memberships.Problem, error: str, delay: float
+    ) -> None:
         async with self._database.write() as connection:
-            when = time.time() + delay
-            await pairs.pair_failed(connection, pair.room_id, pair.user_id, error, when)
+            when = connection.at + delay
+            await memberships.fail(connection, pair, problem, error, when)
 
     # -- Power levels -----------------------------------------------------
 
-    async def _powers(self, room_id: str) -> None:
+    async def _powers(self, room_id: str, users: Policy) -> None:
         """Send one event with all power levels that are to change in a room."""
-        due = await pairs.power_due(self._database.scanner, room_id, time.time())
+        now = self._database.clock.now()
+        due = await memberships.power_due(self._database.scanner, room_id, now)
         if not due:
             return
-        users = await self._rights.protection()
         try:
             await self._rights.with_power(room_id, lambda: self._set_powers(room_id, due, users))
-        except TokenError:
-            raise
         except (RefusedError, WithheldError) as error:
             for pair in due:
                 await self._power_refused(pair, error)
 
-    async def _set_powers(self, room_id: str, due: list[Pair], users: Policy) -> None:
+    async def _set_powers(self, room_id: str, due: list[Membership], users: Policy) -> None:
         levels = await self._rights.levels(room_id)
         if levels.of(users.service_user_id) < levels.needed(POWER_LEVELS):
             raise RefusedError(403, "M_FORBIDDEN", "the service may not change power levels")
         planned = power_plan(levels, due, users)
         if planned.content is not None:
-            await self._homeserver.put_state(room_id, POWER_LEVELS, planned.content)
-        entries = [_power_entry(pair, "done") for pair in planned.settled]
+            if planned.tries and not self._policy.dry_run:
+                async with self._database.write() as connection:
+                    await memberships.try_power(connection, planned.tries)
+            await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, planned.content)
+        entries = [_power_entry(pair, given, "done") for pair, given, _ in planned.reached]
         async with self._database.write() as connection:
-            await pairs.settle_power(connection, planned.settled)
+            await memberships.reach_power(connection, planned.reached)
             await record.add(connection, *entries)
-        if planned.settled:
-            log.info("power_levels_set", room_id=room_id, people=len(planned.settled))
+        if planned.reached:
+            log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
         for pair, reason in planned.refused:
             await self._power_refused(pair, RefusedError(403, "M_FORBIDDEN", reason))
 
-    async def _power_refused(self, pair: Pair, error: RefusedError | WithheldError) -> None:
+    async def _power_refused(self, pair: Membership, error: RefusedError | WithheldError) -> None:
         log.warning(
             "power_level_refused", room_id=pair.room_id, user_id=pair.user_id, error=str(error)
         )
-        outcome: record.Outcome = "dry_run" if isinstance(error, WithheldError) else "refused"
+        withheld = isinstance(error, WithheldError)
+        outcome: record.Outcome = "dry_run" if withheld else "refused"
         async with self._database.write() as connection:
-            await record.add(connection, _power_entry(pair, outcome, str(error)))
-        await self._postpone(pair, str(error), PERMANENT.delay(pair.attempts))
+            await record.add(connection, _power_entry(pair, pair.power, outcome, str(error)))
+        problem: memberships.Problem = "withheld" if withheld else "refused"
+        await self._failed(pair, problem, str(error), PERMANENT.delay(pair.attempts))
 
 
-_EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked", Spare: "removal_spared"}
+_LEADS_TO: dict[type[Action], Literal["join", "invite", "leave"]] = {
+    Join: "join",
+    Invite: "invite",
+    Kick: "leave",
+}
+_EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked"}
+
+
+def _within(behind: Leaders, action: Action) -> Action:
+    """Spare whom nobody behind a removal could remove by themselves."""
+    if isinstance(action, Kick) and (reason := behind.refusal(action.pair)) is not None:
+        return Spare(action.pair, reason)
+    return action
 
 
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:
     pair = action.pair
+    kind: record.Kind = "kick"
+    if isinstance(action, Join | Invite):
+        kind = "join" if isinstance(action, Join) else "invite"
     return Entry(
-        {Join: "join", Invite: "invite"}.get(type(action), "kick"),
+        kind,
         outcome,
         pair.user_id,
         pair.room_id,
         pair.group_name,
         pair.request,
-        pair.approved,
+        pair.approved_by is not None,
         detail,
+        pair.approved_by,
     )
 
 
-def _power_entry(pair: Pair, outcome: record.Outcome, detail: str | None = None) -> Entry:
-    what = "given back" if pair.power is None else str(pair.power)
+def _power_entry(
+    pair: Membership, level: int | None, outcome: record.Outcome, detail: str | None = None
+) -> Entry:
+    what = "given back" if level is None else str(level)
     return Entry(
         "power",
         outcome,

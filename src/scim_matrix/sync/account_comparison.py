@@ -1,0 +1,83 @@
+"""Compare accounts with the homeserver in pages, so that no lost answer stays unseen."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from scim_matrix.matrix.accounts import Accounts
+from scim_matrix.matrix.errors import HomeserverError
+from scim_matrix.store import accounts
+from scim_matrix.store.database import Database
+from scim_matrix.sync.account_changes import AccountPolicy, is_as_believed
+
+log = structlog.get_logger(__name__)
+
+# Of the time until the next comparison, the share between two pages; at most so many seconds.
+_SHARE = 0.005
+_LONGEST_PAUSE = 5.0
+
+
+class AccountComparison:
+    """Reads the homeserver's list of accounts and doubts those that are not as they were thought.
+
+    What is doubted is work like any other. One comparison runs at a time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Accounts,
+        policy: AccountPolicy,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._accounts = homeserver
+        self._policy = policy
+        self._wake = wake
+        self._running: asyncio.Task[None] | None = None
+
+    def begin(self, interval: float) -> None:
+        """Compare all accounts once, spread over a part of `interval` (seconds)."""
+        if self._running is None or self._running.done():
+            pause = min(_LONGEST_PAUSE, interval * _SHARE)
+            self._running = asyncio.create_task(self._compare(pause), name="account comparison")
+
+    async def finish(self) -> None:
+        """Wait until a running comparison has ended."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def stop(self) -> None:
+        """End a running comparison."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    async def _compare(self, pause: float) -> None:
+        try:
+            rest = 0.0
+            async for page in self._accounts.listed():
+                await asyncio.sleep(rest)
+                rest = pause
+                present = {account.user_id: account for account in page}
+                wrong = [
+                    known.id
+                    for known in await accounts.believed(self._database.scanner, present)
+                    if not is_as_believed(
+                        present[known.user_id],
+                        active=known.desired == "active",
+                        how=self._policy.how(known.desired),
+                        by_hand=known.by_hand,
+                    )
+                ]
+                if wrong:
+                    log.warning("accounts_differ", accounts=len(wrong))
+                    async with self._database.write() as connection:
+                        await accounts.doubt(connection, wrong)
+                    self._wake()
+        except HomeserverError as error:
+            # The next comparison asks again; the breaker is the reconciler's.
+            log.warning("accounts_not_compared", error=str(error))

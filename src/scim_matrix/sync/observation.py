@@ -1,0 +1,312 @@
+"""Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+from scim_matrix.matrix.errors import (
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    WithheldError,
+)
+from scim_matrix.matrix.server import Homeserver
+from scim_matrix.store import memberships, record, rooms
+from scim_matrix.store.database import Database
+from scim_matrix.store.record import Entry
+from scim_matrix.store.rooms import RoomReference
+from scim_matrix.sync import provenance
+from scim_matrix.sync.backoff import PERMANENT
+from scim_matrix.sync.delegation import Delegation
+from scim_matrix.sync.room_rights import RoomRights
+
+log = structlog.get_logger(__name__)
+
+
+class Observation:
+    """Brings what is thought of rooms in line with what they are.
+
+    Its methods raise UnavailableError and TokenError, which say something of the homeserver as a
+    whole; what is wrong with one room is recorded.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        rights: RoomRights,
+        on_self_leave: Literal["rejoin", "respect"],
+    ) -> None:
+        self._database = database
+        self._homeserver = homeserver
+        self._rights = rights
+        self._on_self_leave = on_self_leave
+        # Compared since the last comparison was due.
+        self._observed: set[str] = set()
+        # Set when the map opens other rooms than before.
+        self.others_opened = asyncio.Event()
+
+    def is_due(self, room_id: str) -> bool:
+        """Tell whether a room has not been compared since the last comparison was due."""
+        return room_id not in self._observed
+
+    def doubt(self, room_ids: Iterable[str]) -> None:
+        """Have rooms compared again before anything is done in them."""
+        self._observed.difference_update(room_ids)
+
+    def doubt_all(self) -> None:
+        """Have every room compared again."""
+        self._observed.clear()
+
+    def _opens(self, room_ids: Iterable[str]) -> None:
+        """Note that the map opens rooms, or opens them otherwise: they are compared anew."""
+        self.doubt(room_ids)
+        self.others_opened.set()
+
+    # -- References -------------------------------------------------------
+
+    async def resolve(self, reference: RoomReference) -> None:
+        """Find the room behind a reference; make it where the map says how."""
+        name = reference.reference
+        try:
+            room_id = await self._resolve(reference)
+        except (RefusedError, RateLimitedError, WithheldError) as error:
+            # A burst of new rooms is rate limited, which is no reason to stop all else.
+            limited = error.retry_after if isinstance(error, RateLimitedError) else None
+            delay = PERMANENT.delay(reference.attempts) if limited is None else limited
+            log.warning("room_unresolved", room=name, error=str(error))
+            async with self._database.write() as connection:
+                await rooms.fail_reference(
+                    connection,
+                    name,
+                    f"does not resolve: {error}",
+                    connection.at + delay,
+                    absent=isinstance(error, NotFoundError),
+                    cure="make the room, correct the map, or give it a create object",
+                )
+            return
+        if room_id is None:
+            return
+        async with self._database.write() as connection:
+            room_id = await rooms.successor(connection, room_id)
+            await rooms.pin(connection, name, room_id)
+        self._opens([room_id])
+        log.info("room_resolved", room=name, room_id=room_id)
+
+    async def _resolve(self, reference: RoomReference) -> str | None:
+        """Return the room that a reference stands for, None where a human must let it in."""
+        alias = reference.reference
+        try:
+            room_id = await self._homeserver.rooms.resolve_alias(alias)
+        except NotFoundError:
+            if reference.template is None:
+                raise
+            return await self._create(alias, reference.template)
+        if not reference.absent and reference.template is None:
+            return room_id
+        users = await self._rights.protection()
+        try:
+            creator = (await self._homeserver.rooms.power_state(room_id)).creator
+        except NotFoundError:
+            creator = None
+        canonical = await self._canonical(room_id)
+        verdict = provenance.appeared(alias, room_id, creator, canonical, users)
+        if verdict.followed:
+            return room_id
+        if reference.candidate != room_id:
+            log.warning("room_waits", room=alias, room_id=room_id, reason=verdict.reason)
+        async with self._database.write() as connection:
+            next_try = connection.at + PERMANENT.delay(reference.attempts)
+            await rooms.wait(connection, alias, room_id, verdict.reason, verdict.cure, next_try)
+        return None
+
+    async def _canonical(self, room_id: str) -> Mapping[str, Any]:
+        """Return what a room says of its aliases, nothing where the homeserver does not know."""
+        try:
+            event = await self._homeserver.rooms.state_event(room_id, "m.room.canonical_alias")
+        except RefusedError:
+            return {}
+        return {} if event is None else event.content
+
+    async def _create(self, alias: str, template: str) -> str:
+        if not alias.endswith(":" + self._homeserver.server_name):
+            raise RefusedError(400, "M_INVALID_PARAM", "only a room of this server can be created")
+        room_id = await self._homeserver.rooms.create_room(alias, orjson.loads(template))
+        log.info("room_created", room=alias, room_id=room_id)
+        async with self._database.write() as connection:
+            entry = Entry("create_room", "done", None, room_id, detail=alias)
+            await record.add(connection, entry)
+        return room_id
+
+    async def _has_moved(self, reference: RoomReference, room_id: str) -> bool:
+        """Ask anew what an alias stands for; another room has to say itself that it is meant."""
+        alias = reference.reference
+        if not alias.startswith("#"):
+            return False
+        try:
+            found = await self._homeserver.rooms.resolve_alias(alias)
+        except RefusedError as error:
+            # The room may well be there still: it is kept until the alias names another.
+            log.warning("alias_gone", room=alias, room_id=room_id, error=str(error))
+            return False
+        # An alias that stayed with a room when that was upgraded leads to what took its place.
+        if await rooms.successor(self._database.scanner, found) == room_id:
+            if reference.candidate is not None:
+                async with self._database.write() as connection:
+                    await rooms.points_elsewhere(connection, alias, None, None, None)
+            return False
+        verdict = provenance.alias_moved(alias, room_id, found, await self._canonical(found))
+        async with self._database.write() as connection:
+            if verdict.followed:
+                found = await rooms.successor(connection, found)
+                await rooms.pin(connection, alias, found)
+                news = True
+            else:
+                news = await rooms.points_elsewhere(
+                    connection, alias, found, verdict.reason, verdict.cure
+                )
+        if news:
+            log.warning(
+                "alias_moved",
+                room=alias,
+                room_id=found,
+                former=room_id,
+                followed=verdict.followed,
+                reason=verdict.reason,
+            )
+        if verdict.followed:
+            # Something else may still open the former room.
+            self._opens([found, room_id])
+        return verdict.followed
+
+    # -- Rooms ------------------------------------------------------------
+
+    async def observe(self, room_id: str) -> None:
+        """Compare a room with what is thought of it: where it is, what is below it, who is in."""
+        self._observed.add(room_id)
+        try:
+            await self._observe(room_id)
+        except RefusedError as error:
+            log.warning("room_unusable", room_id=room_id, error=str(error))
+            async with self._database.write() as connection:
+                await rooms.unusable(connection, room_id, str(error))
+        except BaseException:
+            self._observed.discard(room_id)
+            raise
+
+    async def _observe(self, room_id: str) -> None:
+        references = await rooms.references(self._database.scanner, room_id)
+        for reference in references:
+            if await self._has_moved(reference, room_id):
+                return
+        if await self._is_upgraded(room_id):
+            return
+        users = await self._rights.protection()
+        delegation = Delegation(self._database, self._homeserver, self._rights, users)
+        if await delegation.judge(room_id):
+            self._opens(await rooms.led_to(self._database.scanner, room_id))
+        for reference in references:
+            if reference.template is not None:
+                await self._place(reference.template, room_id)
+        joined = await self._homeserver.rooms.members(room_id)
+        protected = [user_id for user_id in joined if users.protects(user_id)]
+        joined = [user_id for user_id in joined if user_id != users.service_user_id]
+        unknown = await rooms.any_unknown(self._database.scanner, room_id)
+        async with self._database.write() as connection:
+            missing = await rooms.observe(connection, room_id, joined, protected)
+            for problem in ("spared", "refused"):
+                await memberships.retry(connection, problem, room_id)
+        if missing:
+            log.warning("people_missing", room_id=room_id, people=len(missing))
+        await self._observe_closer(room_id, missing, unknown=unknown)
+
+    async def _is_upgraded(self, room_id: str) -> bool:
+        """Follow an upgraded room to one that names it as its predecessor."""
+        replacement = (await self._homeserver.rooms.details(room_id)).replacement
+        if replacement is None:
+            async with self._database.write() as connection:
+                await rooms.no_upgrade(connection, room_id)
+            return False
+        last = await rooms.successor(self._database.scanner, room_id)
+        if last == await rooms.successor(self._database.scanner, replacement) != room_id:
+            # Followed before: what is known here now is not what counts there.
+            return False
+        try:
+            creation = (await self._homeserver.rooms.power_state(replacement)).creation
+        except RefusedError:
+            creation = None
+        verdict = provenance.upgraded(room_id, replacement, creation)
+        async with self._database.write() as connection:
+            if verdict.followed:
+                await rooms.upgraded(connection, room_id, replacement)
+                news = True
+            else:
+                news = await rooms.refuse_upgrade(
+                    connection, room_id, replacement, verdict.reason, verdict.cure
+                )
+        if news:
+            log.warning(
+                "room_upgraded",
+                room_id=room_id,
+                replacement=replacement,
+                followed=verdict.followed,
+                reason=verdict.reason,
+            )
+        if verdict.followed:
+            self._opens([replacement])
+        return verdict.followed
+
+    async def _place(self, template: str, room_id: str) -> None:
+        """Put a room into the space it belongs to, unless somebody did or undid that before."""
+        space = orjson.loads(template)["space"]
+        if space is None:
+            return
+        try:
+            if space.startswith("#"):
+                space = await self._homeserver.rooms.resolve_alias(space)
+            if await self._homeserver.rooms.state_event(space, "m.space.child", room_id):
+                return
+            via = {"via": [self._homeserver.server_name]}
+            await self._rights.with_power(
+                space,
+                lambda: self._homeserver.rooms.put_state(space, "m.space.child", via, room_id),
+            )
+            await self._homeserver.rooms.put_state(room_id, "m.space.parent", via, space)
+        except (RefusedError, WithheldError) as error:
+            log.warning("room_not_placed", room_id=room_id, space=space, error=str(error))
+
+    async def _observe_closer(self, room_id: str, missing: list[str], *, unknown: bool) -> None:
+        """Ask what the list of those joined cannot tell, where it matters.
+
+        `unknown`: whether the outcome of a removal was not known, perhaps of an invitation's.
+        """
+        waiting = await rooms.kinds_waiting(self._database.scanner, room_id)
+        if unknown:
+            waiting.add("invite")
+        powerful = await rooms.powerful(self._database.scanner, room_id)
+        try:
+            for kind in waiting:
+                still = await self._homeserver.rooms.member_events(room_id, kind)
+                async with self._database.write() as connection:
+                    await rooms.undo(connection, room_id, kind, still)
+                    if kind == "invite":
+                        await rooms.find_invited(connection, room_id, still)
+            if missing and self._on_self_leave == "respect":
+                left = await self._homeserver.rooms.member_events(room_id, "leave")
+                themselves = [user for user, sender in left.items() if user == sender]
+                async with self._database.write() as connection:
+                    await rooms.respect(connection, room_id, themselves)
+            if powerful:
+                levels = await self._rights.levels(room_id)
+                async with self._database.write() as connection:
+                    await rooms.powers_are(
+                        connection,
+                        room_id,
+                        [(account_id, levels.of(user)) for user, account_id in powerful],
+                    )
+        except RefusedError as error:
+            # Only somebody in the room may ask; without an answer things stay as they are.
+            log.info("room_not_seen_from_inside", room_id=room_id, error=str(error))
