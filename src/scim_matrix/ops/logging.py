@@ -4,15 +4,24 @@ import logging
 import sys
 
 import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+# What a client does wrong, as far as aiohttp itself finds out: framing, heads, broken connections.
+_CLIENTS_MISTAKES = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
 def set_up(level: str, log_format: str | None) -> None:
-    """Log to standard error: `console` or `json`, by default as the terminal suggests."""
+    """Log to standard error: `console` or `json`, by default as the terminal suggests.
+
+    No traceback shows the values of local variables: they hold secrets and payloads.
+    """
     console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
+        structlog.stdlib.ExtraAdder(allow=["error"]),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -21,7 +30,13 @@ def set_up(level: str, log_format: str | None) -> None:
         cache_logger_on_first_use=False,
     )
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [
+            structlog.dev.ConsoleRenderer(
+                exception_formatter=structlog.dev.plain_traceback,
+                # Else a path with control characters would reach the terminal as it is.
+                repr_native_str=True,
+            )
+        ]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -35,6 +50,23 @@ def set_up(level: str, log_format: str | None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # nio logs whole bodies at DEBUG; aiosqlite every statement with its values.
-    for name in ("nio", "aiosqlite", "asyncio", "aiohttp.access"):
+    # aiosqlite logs every statement with its values.
+    for name in ("aiosqlite", "asyncio", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # nio logs whole bodies at DEBUG, and warns of answers that we judge and tell of ourselves.
+    logging.getLogger("nio").setLevel(logging.CRITICAL)
+    logging.getLogger("aiohttp.server").addFilter(one_line_for_clients_mistakes)
+
+
+def one_line_for_clients_mistakes(record: logging.LogRecord) -> bool:
+    """Make of what a client did wrong one line at info, without the traceback (a log filter).
+
+    The line names the kind of mistake only: aiohttp's text repeats what was sent.
+    """
+    mistake = record.exc_info[1] if record.exc_info else None
+    if not isinstance(mistake, _CLIENTS_MISTAKES):
+        return True
+    record.levelno, record.levelname = logging.INFO, "INFO"
+    record.msg, record.args, record.exc_info = "malformed_request", (), None
+    record.error = type(mistake).__name__
+    return logging.getLogger(record.name).isEnabledFor(logging.INFO)

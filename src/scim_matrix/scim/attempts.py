@@ -2,8 +2,10 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from scim_matrix.edge.address import asking, counted_as
 
 ALLOWED = 10
 WINDOW_SECONDS = 60.0
@@ -11,35 +13,29 @@ _REMEMBERED = 10_000
 
 
 class Attempts:
-    """Refuses an address that failed ALLOWED times within WINDOW_SECONDS, until that has passed.
+    """Refuses an address that failed `allowed` times within WINDOW_SECONDS, until that has passed.
 
-    An address is that of the connection, or the one that `trusted_proxies` forwarded for.
+    An address is that of the connection, or the one that `trusted_proxies` forwarded for. At most
+    _REMEMBERED are kept, those that failed last.
     """
 
-    def __init__(self, trusted_proxies: Sequence[IPv4Network | IPv6Network]) -> None:
+    def __init__(
+        self, trusted_proxies: Sequence[IPv4Network | IPv6Network], allowed: int = ALLOWED
+    ) -> None:
         self._trusted = trusted_proxies
+        self._allowed = allowed
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def address(self, remote: str | None, forwarded: str | None) -> str:
-        """Return who is asking: the last address that no trusted proxy has."""
-        chain = [a.strip() for a in (forwarded or "").split(",") if a.strip()]
-        found = remote or "unknown"
-        while chain and self._is_trusted(found):
-            found = chain.pop()
-        return found
-
-    def _is_trusted(self, text: str) -> bool:
-        try:
-            address = ip_address(text)
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted)
+    def address(self, remote: str | None, forwarded: str | Iterable[str] | None) -> str:
+        """Return who is asking, as it is counted; `forwarded` has all lines of X-Forwarded-For."""
+        lines = [forwarded] if isinstance(forwarded, str) else forwarded or ()
+        return counted_as(asking(remote, lines, self._trusted))
 
     def wait(self, address: str) -> float | None:
         """Return how long an address has to wait (seconds), None if it may try."""
         number, until = self._failures.get(address, (0, 0.0))
         left = until - time.monotonic()
-        return left if number >= ALLOWED and left > 0 else None
+        return left if number >= self._allowed and left > 0 else None
 
     def failed(self, address: str) -> None:
         """Note a failure."""

@@ -1,0 +1,87 @@
+"""Request bodies, bounded by what they become: read, decompressed, or refused."""
+
+import asyncio
+import zlib
+
+from aiohttp import web
+
+# Decompressing less than this keeps the event loop for about a millisecond.
+_LARGE = 16 * 1024
+# Bytes made at a time: between two such steps others have their turn.
+_STEP = 256 * 1024
+# What zlib is told: 32 more than the window finds out by itself whether it is zlib or gzip.
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+_RAW_DEFLATE = -zlib.MAX_WBITS
+
+
+class BodyError(Exception):
+    """A body that cannot be used; `status` says how, the message why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def encoding(request: web.Request) -> str:
+    """Return the content coding of a request (RFC 9110 section 8.4.1), "identity" for none.
+
+    Raises BodyError for one that is not known here, or for several.
+    """
+    sent = ", ".join(request.headers.getall("Content-Encoding", ())).strip().lower()
+    name = sent.removeprefix("x-") or "identity"
+    if name not in {"identity", "gzip", "deflate"}:
+        raise BodyError(415, "Content-Encoding must be gzip, deflate or identity")
+    return name
+
+
+async def read(request: web.Request, limit: int, seconds: float) -> bytes:
+    """Return a body of at most `limit` bytes, decompressed, that arrives within `seconds`.
+
+    Nothing larger is ever held. Raises BodyError.
+    """
+    coding = encoding(request)
+    if (request.content_length or 0) > limit:
+        raise BodyError(413, "the body is too large")
+    sent = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            while chunk := await request.content.readany():
+                sent += chunk
+                if len(sent) > limit:
+                    raise BodyError(413, "the body is too large")
+    except TimeoutError:
+        raise BodyError(408, "the body did not arrive in time") from None
+    except (web.RequestPayloadError, ConnectionError, EOFError):
+        raise BodyError(400, "the body broke off, or is not framed as HTTP says") from None
+    if coding == "identity" or not sent:
+        return bytes(sent)
+    if len(sent) < _LARGE and limit < _LARGE:
+        return decompressed(bytes(sent), limit)
+    return await asyncio.to_thread(decompressed, bytes(sent), limit)
+
+
+def decompressed(sent: bytes, limit: int) -> bytes:
+    """Return what gzip or deflate data becomes. Raises BodyError, before it holds over `limit`.
+
+    "deflate" means zlib's format; raw data, as some clients send it, is understood too.
+    """
+    # RFC 1950: the first byte of zlib data ends in 8 (deflate); gzip begins with 1f 8b.
+    has_header = sent[:2] == b"\x1f\x8b" or sent[0] & 0x0F == 8
+    machine = zlib.decompressobj(_ZLIB_OR_GZIP if has_header else _RAW_DEFLATE)
+    became = bytearray()
+    left = sent
+    try:
+        while not machine.eof:
+            step = machine.decompress(left, _STEP)
+            left = machine.unconsumed_tail
+            # All may be read and something of it still be to come.
+            if not step and not left:
+                break
+            became += step
+            if len(became) > limit:
+                raise BodyError(413, "the body is too large once it is decompressed")
+    except zlib.error:
+        raise BodyError(400, "the body is not what its Content-Encoding says") from None
+    if not machine.eof or machine.unused_data:
+        raise BodyError(400, "the body is not what its Content-Encoding says")
+    return bytes(became)

@@ -1,0 +1,291 @@
+"""The HTTP edge: connections, heads, bodies, and what is wrong with a request as such."""
+
+import asyncio
+import contextlib
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from aiohttp import web
+
+from scim_matrix.edge import body, listening, requests
+from scim_matrix.edge.door import Door
+from tests.service.client import ERROR, call
+from tests.service.conftest import SECRET, Start
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+# -- Connections ------------------------------------------------------------
+
+
+class Entrance:
+    """A tiny application behind a door; `/wait` answers when `go` is set."""
+
+    def __init__(self, door: Door) -> None:
+        self.go = asyncio.Event()
+        self.waiting = asyncio.Semaphore(0)
+        self._door = door
+        self._app = web.Application(middlewares=[door.middleware])
+        self._app.router.add_get("/", self._at_once)
+        self._app.router.add_get("/wait", self._wait)
+        self.port = 0
+
+    async def _at_once(self, request: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        self.waiting.release()
+        await self.go.wait()
+        return web.Response(text="waited")
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator["Entrance"]:
+        """Serve."""
+        runner = web.AppRunner(self._app, access_log=None, **listening.OPTIONS)
+        make = self._door.guard(lambda: listening.protocol(runner))
+        [server] = await listening.bind(make, [], "127.0.0.1", 0, None)
+        await runner.setup()
+        await server.start_serving()
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            self.go.set()
+            server.close()
+            await runner.cleanup()
+
+    async def connect(self, sent: str = "") -> Stream:
+        """Open a connection and send something."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(sent.encode())
+        await writer.drain()
+        return reader, writer
+
+
+async def answered(stream: Stream, path: str = "/") -> bytes:
+    """Ask on a connection and return the answer's first line; empty where it was closed."""
+    _, writer = stream
+    with contextlib.suppress(ConnectionError):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await writer.drain()
+        return await first_line(stream)
+    return b""
+
+
+async def first_line(stream: Stream) -> bytes:
+    """Return the first line that comes on a connection and skip the rest of the answer."""
+    reader, _ = stream
+    async with asyncio.timeout(10):
+        try:
+            line = await reader.readline()
+            while (header := await reader.readline()).strip():
+                if header.lower().startswith(b"content-length:"):
+                    length = int(header.split(b":")[1])
+            if line:
+                await reader.readexactly(length)
+        except ConnectionError:
+            return b""
+        return line
+
+
+async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for() -> None:
+    """From its first byte a head has so long, on a new connection and on one already used."""
+    async with Entrance(Door(head_seconds=0.1)).opened() as entrance:
+        half = "GET / HTTP/1.1\r\nHost: x\r\n"
+        fresh = await entrance.connect(half)
+        assert await first_line(fresh) == b""
+        used = await entrance.connect()
+        assert b" 200 " in await answered(used)
+        used[1].write(half.encode())
+        assert await first_line(used) == b""
+
+
+async def test_a_request_that_has_arrived_may_take_its_time() -> None:
+    """The limit for heads does not touch work that takes longer."""
+    async with Entrance(Door(head_seconds=0.1)).opened() as entrance:
+        working = await entrance.connect("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        await entrance.waiting.acquire()
+        # Another connection's head times out meanwhile: the limit has passed.
+        assert await first_line(await entrance.connect("GET")) == b""
+        entrance.go.set()
+        assert b" 200 " in await first_line(working)
+
+
+async def test_an_idle_connection_makes_room() -> None:
+    """With too many connections the one longest without a request goes, whoever comes is served."""
+    async with Entrance(Door(most=2)).opened() as entrance:
+        first, second = await entrance.connect(), await entrance.connect()
+        assert b" 200 " in await answered(second)
+        assert b" 200 " in await answered(first)
+        third = await entrance.connect()
+        assert b" 200 " in await answered(third)
+        assert await answered(second) == b""
+        assert b" 200 " in await answered(first)
+
+
+async def test_connections_at_work_stay() -> None:
+    """Where all that may be are at work, a new one is closed at once and they are finished."""
+    async with Entrance(Door(most=2)).opened() as entrance:
+        working = [
+            await entrance.connect("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)
+        ]
+        for _ in working:
+            await entrance.waiting.acquire()
+        assert await first_line(await entrance.connect()) == b""
+        entrance.go.set()
+        for stream in working:
+            assert b" 200 " in await first_line(stream)
+        assert b" 200 " in await answered(await entrance.connect())
+
+
+# -- Bodies -----------------------------------------------------------------
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Compress without any header, as some clients understand "deflate"."""
+    machine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return machine.compress(data) + machine.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("X-GZIP", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("identity", bytes),
+    ],
+)
+async def test_compressed_bodies_are_understood(
+    start: Start, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    """gzip and deflate, in the forms that clients send, are the same as the plain body."""
+    client = await start()
+    sent = compress(b'{"userName": "ann"}')
+    status, user = await call(client, "POST", "/Users", sent, **{"Content-Encoding": coding})
+    assert (status, user["userName"]) == (201, "ann")
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent", "expected"),
+    [
+        ("br", b"x", 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), 415),
+        ("gzip", b"not gzip at all", 400),
+        ("gzip", gzip.compress(b'{"userName": "ann"}', mtime=0)[:-6], 400),
+        ("deflate", zlib.compress(b'{"userName": "ann"}') + b"more", 400),
+        ("gzip", gzip.compress(b" " * 3_000_000, mtime=0), 413),
+        ("deflate", raw_deflate(b" " * 3_000_000), 413),
+    ],
+)
+async def test_compressed_bodies_that_cannot_be(
+    start: Start, coding: str, sent: bytes, expected: int
+) -> None:
+    """Unknown codings are 415, broken data 400, and 413 is for what a body becomes, as SCIM."""
+    client = await start(MAX_BODY_BYTES="1000000")
+    assert len(sent) < 10_000
+    status, error = await call(client, "POST", "/Users", sent, **{"Content-Encoding": coding})
+    assert (status, error["schemas"], error["status"]) == (expected, [ERROR], str(expected))
+
+
+@pytest.mark.parametrize("length", [n * 256 * 1024 + d for n in (1, 2) for d in (-1, 0, 1, 258)])
+def test_bodies_of_any_length_come_out_whole(length: int) -> None:
+    """What is made in steps is what was sent, wherever a step ends; one byte over is refused."""
+    sent = gzip.compress(b"a" * length, mtime=0)
+    assert body.decompressed(sent, length) == b"a" * length
+    with pytest.raises(body.BodyError):
+        body.decompressed(sent, length - 1)
+
+
+def test_a_body_never_becomes_more_than_its_limit() -> None:
+    """Of a compressed body no more is ever held than the limit allows."""
+    bomb = gzip.compress(b"a" * 50_000_000, mtime=0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(body.BodyError) as caught:
+            body.decompressed(bomb, 1_000_000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.status == 413
+    assert most < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "expected"),
+    [
+        (FORM, b"a=" + b"x" * requests.MOST_FORM_BYTES, 413),
+        ({**FORM, "Content-Encoding": "gzip"}, gzip.compress(b"a=b", mtime=0), 415),
+        ({"Content-Type": f"{FORM['Content-Type']}; charset=nonsense"}, b"a=b", 415),
+        ({"Content-Type": f"{FORM['Content-Type']}; charset=latin-1"}, b"a=b", 415),
+        ({"Content-Type": "multipart/form-data"}, b"--x", 415),
+        (FORM, b"user=\xff\xfe", 400),
+    ],
+)
+async def test_forms_that_no_browser_sends(
+    start: Start, headers: dict[str, str], sent: bytes, expected: int
+) -> None:
+    """The console's forms are small, uncompressed and UTF-8; anything else is refused unread."""
+    client = await start(CONSOLE="true")
+    async with client.post("/console/sign-in", data=sent, headers=headers) as answer:
+        assert answer.status == expected
+
+
+async def test_a_form_of_unknown_length_is_not_read(start: Start) -> None:
+    """Without a Content-Length there is 411, before a byte of the form is taken."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"a=b"
+
+    client = await start(CONSOLE="true")
+    async with client.post("/console/sign-in", data=parts(), headers=FORM) as answer:
+        assert answer.status == 411
+
+
+# -- Heads ------------------------------------------------------------------
+
+
+def heads() -> Iterator[tuple[str, str, int]]:
+    """Name heads that are wrong, what is sent, and the status."""
+    post = f"Authorization: Bearer {SECRET}\r\nContent-Type: application/scim+json\r\n"
+    yield "empty host", f"GET /scim/v2/Users HTTP/1.1\r\nHost:\r\n{post}\r\n", 400
+    yield "bad port", f"GET /scim/v2/Users HTTP/1.1\r\nHost: a:99999\r\n{post}\r\n", 400
+    yield "bad port", "GET /console/sign-in HTTP/1.1\r\nHost: a:99999\r\n\r\n", 400
+    yield "newline", f"GET /scim/v2/x%0ay HTTP/1.1\r\nHost: x\r\n{post}\r\n", 404
+    yield "below", f"GET /scim/v3/Users HTTP/1.1\r\nHost: x\r\n{post}\r\n", 404
+    yield "root", f"GET /scim HTTP/1.1\r\nHost: x\r\n{post}\r\n", 404
+    yield "expects", f"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\nExpect: gifts\r\n{post}\r\n", 417
+    chunked = f"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}Transfer-Encoding: chunked\r\n\r\n"
+    yield "broken chunk", f"{chunked}zz\r\n", 400
+
+
+@pytest.mark.parametrize(("why", "head", "expected"), list(heads()))
+async def test_malformed_requests(
+    start: Start, caplog: pytest.LogCaptureFixture, why: str, head: str, expected: int
+) -> None:
+    """What is wrong with a request is 4xx, below /scim a SCIM error, and no traceback."""
+    client = await start(CONSOLE="true")
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        assert f" {expected} ".encode() in await reader.readline(), why
+        told = b""
+        while (line := await reader.readline()).strip():
+            told += line
+    if "GET /scim" in head:
+        assert b"application/scim+json" in told, why
+    writer.close()
+    assert not [r for r in caplog.records if r.exc_info and not why.startswith("broken")]
+
+
+async def test_with_a_public_url_the_host_does_not_matter(start: Start) -> None:
+    """Addresses in answers then come from the setting, so a broken Host header harms nothing."""
+    client = await start(PUBLIC_URL="https://scim.example.org")
+    status, user = await call(client, "POST", "/Users", {"userName": "u"}, Host="a:99999")
+    assert status == 201
+    assert user["meta"]["location"].startswith("https://scim.example.org/scim/v2/Users/")

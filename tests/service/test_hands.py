@@ -1,0 +1,58 @@
+"""What hands do to accounts, beside the service: it stays, and is never taken for its own."""
+
+from pathlib import Path
+
+from tests.homeserver.deployment import Deployment, deployed
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
+
+
+async def ann(deployment: Deployment) -> str:
+    """Have a user with an account, and return the SCIM id."""
+    status, user = await deployment.scim(
+        "POST", "/Users", {"schemas": [SCHEMA], "userName": "ann", "externalId": "ext-ann"}
+    )
+    assert status == 201
+    await deployment.quiet()
+    return str(user["id"])
+
+
+async def activity(deployment: Deployment, scim_id: str, *, active: bool) -> None:
+    """Have the user active or not, and settle."""
+    user = {"schemas": [SCHEMA], "userName": "ann", "externalId": "ext-ann", "active": active}
+    assert (await deployment.scim("PUT", f"/Users/{scim_id}", user))[0] == 200
+    await deployment.quiet()
+
+
+async def test_what_was_undone_is_the_services_doing_no_more(tmp_path: Path) -> None:
+    """Also where a hand did something else to the account meanwhile."""
+    async with deployed(tmp_path) as deployment:
+        account = deployment.world.accounts
+        scim_id = await ann(deployment)
+        await activity(deployment, scim_id, active=False)
+        assert account.get("@ann:s").locked
+        account.get("@ann:s").suspended = True
+        await activity(deployment, scim_id, active=True)
+        assert (account.get("@ann:s").locked, account.get("@ann:s").suspended) == (False, True)
+
+        # A hand locks it later: that is not the lock which the service once made.
+        account.get("@ann:s").locked = True
+        await deployment.quiet(4000.0)
+        assert account.get("@ann:s").locked
+        await activity(deployment, scim_id, active=True)
+        assert account.get("@ann:s").locked
+
+
+async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Path) -> None:
+    """Once the hand brings the account back, the user has it again."""
+    async with deployed(tmp_path) as deployment:
+        account = deployment.world.accounts
+        scim_id = await ann(deployment)
+        await activity(deployment, scim_id, active=False)
+        account.get("@ann:s").deactivated = True
+        await activity(deployment, scim_id, active=True)
+        assert account.get("@ann:s").deactivated
+
+        account.get("@ann:s").deactivated = False
+        await deployment.quiet(4000.0)
+        assert not account.get("@ann:s").locked
