@@ -52,5 +52,9 @@ def _reason(error: Any) -> str:
     if error.validator == "required":
         missing = [k for k in error.validator_value if k not in error.instance]
         return f"{', '.join(missing)} is required"
+    if error.validator == "minLength":
+        return "must not be empty"
+    if error.validator == "maxLength":
+        return f"is longer than {error.validator_value} characters"
     # Never repeats the value: payloads stay out of answers and logs.
     return str(error.schema.get("$comment") or f"does not satisfy {error.validator!r}")

@@ -123,7 +123,7 @@ async def _play(folder: Any, script: list[tuple[str, Any]]) -> None:
             else:
                 patch = [operation for operation, _, _ in what]
                 if method == "WRONG":
-                    patch.append({"op": "replace", "path": "displayName", "value": 5})
+                    patch.append({"op": "replace", "path": "displayName", "value": {}})
                 status, answer = await call(client, "PATCH", path, {"Operations": patch})
                 assert status == (400 if method == "WRONG" else 204), answer
                 for _, meaning, chosen in what if method == "PATCH" else []:
@@ -156,7 +156,7 @@ async def test_display_is_kept_and_changed(start: Start) -> None:
         operation = {"op": "replace", "path": selected + sub, "value": "User"}
         status, error = await call(client, "PATCH", path, {"Operations": [operation]})
         assert (status, error["scimType"]) == (400, kind)
-    for filter_text in ('value ne "x"', 'display eq "One"', 'value eq "x" and value eq "y"'):
+    for filter_text in ('$ref ne "x"', 'nick eq "One"', 'value.x eq "x" and value eq "y"'):
         operation = {"op": "remove", "path": f"members[{filter_text}]"}
         status, error = await call(client, "PATCH", path, {"Operations": [operation]})
         assert (status, error["scimType"]) == (400, "invalidPath")

@@ -8,13 +8,14 @@ import pytest
 
 from scim_matrix.app_keys import DATABASE
 from tests.service.client import ERROR, call
-from tests.service.conftest import Start
+from tests.service.conftest import OTHER_SECRET, SECRET, Start
 
 
 async def test_bearer_secrets(start: Start) -> None:
     """Each of several secrets opens; anything else is 401 with a challenge and a SCIM error."""
     client = await start()
-    for secret, expected in (("first", 200), ("second", 200), ("firs", 401), ("", 401)):
+    wrong = SECRET[:-1]
+    for secret, expected in ((SECRET, 200), (OTHER_SECRET, 200), (wrong, 401), ("", 401)):
         headers = {"Authorization": f"Bearer {secret}"}
         async with client.get("/scim/v2/Users", headers=headers) as answer:
             assert expected == answer.status
@@ -40,10 +41,10 @@ async def test_bearer_secrets(start: Start) -> None:
         ("/Users", b'{"userName": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "invalid", ""),
         ("/Users", {"displayName": "x"}, 400, "invalidValue", "userName is required"),
         ("/Users", {"userName": ""}, 400, "invalidValue", "userName: must not be empty"),
-        ("/Users", {"userName": 5}, 400, "invalidValue", "userName: is not a string"),
+        ("/Users", {"userName": True}, 400, "invalidValue", "userName: is not a string"),
         (
             "/Users",
-            {"userName": "u", "emails": [{"value": 5}]},
+            {"userName": "u", "emails": [{"value": True}]},
             400,
             "invalidValue",
             "emails[0].value: is not a string",
@@ -200,7 +201,7 @@ async def test_bodies_over_the_limit_are_not_read_to_the_end(start: Start) -> No
         assert (answer.status, (await answer.json(content_type=None))["status"]) == (413, "413")
     assert sent < 100
     reader, writer = await asyncio.open_connection(client.host, client.port)
-    head = "POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer first\r\n"
+    head = f"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n"
     writer.write(f"{head}Content-Length: 99999999\r\n\r\n".encode())
     async with asyncio.timeout(10):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413")

@@ -9,7 +9,7 @@ from scim2_models import BulkOperation, ConflictException, Resource
 from scim2_server.bulk import BULK_ID_PREFIX, BulkPlan, BulkStep
 
 from scim_matrix.scim.incoming import Step
-from scim_matrix.store.resources import MemberChange
+from scim_matrix.scim.members import Change
 
 
 class Plan(BulkPlan):
@@ -36,7 +36,7 @@ class Plan(BulkPlan):
         own = [self.creations[b] for b in referred if b in self.creations]
         return [*super().dependencies(index), *own]
 
-    def member_changes(self, step: BulkStep) -> Sequence[MemberChange]:
+    def member_changes(self, step: BulkStep) -> Sequence[Change]:
         """Return an operation's member changes with bulkIds resolved.
 
         Raises what made the operation unreadable, or ConflictException for a bulkId under which
@@ -47,7 +47,7 @@ class Plan(BulkPlan):
             raise sent.error
         return [self._resolved(change) for change in sent.changes]
 
-    def _resolved(self, change: MemberChange) -> MemberChange:
+    def _resolved(self, change: Change) -> Change:
         if BULK_ID_PREFIX not in change.members:
             return change
         entries = orjson.loads(change.members)

@@ -8,10 +8,17 @@ import orjson
 from scim2_models import SCIMException, ScimProvider
 
 from scim_matrix.scim import members, payload
-from scim_matrix.scim.members import GROUP
+from scim_matrix.scim.members import GROUP, Change
 from scim_matrix.scim.payload import Kind, attributes_of
-from scim_matrix.scim.query import Selection, canonical_search, parse_query
-from scim_matrix.store.resources import MemberChange
+from scim_matrix.scim.query import (
+    Narrowing,
+    Selection,
+    canonical_search,
+    parse_query,
+    qualified,
+    take_narrowings,
+)
+from scim_matrix.store.resources import ENTRY_PARTS
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -20,7 +27,7 @@ USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 class Step:
     """One operation of a Bulk request: its member changes, or why it cannot be carried out."""
 
-    changes: Sequence[MemberChange] = ()
+    changes: Sequence[Change] = ()
     error: SCIMException | None = None
 
 
@@ -33,13 +40,20 @@ class Incoming:
     query: Mapping[str, str]
     body: bytes
     selection: Selection
-    changes: Sequence[MemberChange] = ()
+    changes: Sequence[Change] = ()
     steps: Sequence[Step] = ()
+    narrowings: Sequence[Narrowing] = ()
 
     @property
     def writes(self) -> bool:
         """Whether the request may change something."""
         return self.method in _WRITES and not self.path.endswith("/.search")
+
+    @property
+    def answers_with_groups(self) -> bool:
+        """Whether the answer holds the groups of one user, which the user's version knows not."""
+        is_one_user = self.method in {"GET", "HEAD"} and self.path.lower().startswith("/users/")
+        return is_one_user and bool(self.selection.parts(USER, "groups", ENTRY_PARTS))
 
 
 _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
@@ -53,6 +67,13 @@ class Reader:
             "users": Kind(USER, attributes_of(provider, "User"), "user"),
             "groups": Kind(GROUP, attributes_of(provider, "Group"), "group"),
         }
+        self._extended = {
+            name: (extension.name, "value" in attribute.children)
+            for extension in self._kinds["users"].attributes.values()
+            if extension.name.startswith("urn:")
+            for name, attribute in extension.children.items()
+            if name not in self._kinds["users"].attributes
+        }
 
     def read(self, method: str, path: str, query_string: str, body: bytes) -> Incoming:
         """Return a request in the form the library gets; `path` starts below the SCIM root.
@@ -61,12 +82,14 @@ class Reader:
         """
         path = "/" + path.strip("/")
         segments = path.lower().strip("/").split("/")
-        query = parse_query(query_string)
+        query, narrowings = self._search(segments, parse_query(query_string))
         if method not in {"POST", "PUT", "PATCH"}:
-            return Incoming(method, path, query, body, Selection.of(query))
+            selection = Selection.of(query)
+            return Incoming(method, path, query, body, selection, narrowings=narrowings)
         if segments[-1] == ".search":
-            search = canonical_search(payload.parse(body))
-            return Incoming(method, path, query, orjson.dumps(search), Selection.of(search))
+            search, narrowings = self._search(segments, canonical_search(payload.parse(body)))
+            sent, selection = orjson.dumps(search), Selection.of(search)
+            return Incoming(method, path, query, sent, selection, narrowings=narrowings)
         if segments == ["bulk"]:
             document, steps = self._bulk(payload.parse(body))
             sent = orjson.dumps(document)
@@ -77,13 +100,25 @@ class Reader:
         # A new user is in no group yet.
         is_new_user = segments == ["users"]
         selection = Selection(without=("groups",)) if is_new_user else Selection.of(query)
-        return Incoming(method, path, query, orjson.dumps(document), selection, changes=changes)
+        sent = orjson.dumps(document)
+        return Incoming(
+            method, path, query, sent, selection, changes=changes, narrowings=narrowings
+        )
+
+    def _search(
+        self, segments: Sequence[str], query: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Sequence[Narrowing]]:
+        """Return a search as the library reads it, and what to make of its answer."""
+        found, narrowings = take_narrowings(query)
+        if isinstance(found.get("filter"), str) and segments[0] != "groups":
+            found["filter"] = qualified(found["filter"], self._extended)
+        return found, narrowings
 
     def _operation(
         self, method: str, endpoint: str, document: dict[str, Any]
-    ) -> tuple[dict[str, Any], Sequence[MemberChange]]:
+    ) -> tuple[dict[str, Any], Sequence[Change]]:
         kind = self._kinds[endpoint]
-        changes: Sequence[MemberChange] = ()
+        changes: Sequence[Change] = ()
         if method == "PATCH":
             document = kind.patch(document)
             if endpoint == "groups":
@@ -111,7 +146,7 @@ class Reader:
         bulk.setdefault("schemas", ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"])
         return bulk, steps
 
-    def _bulk_data(self, operation: dict[str, Any]) -> Sequence[MemberChange]:
+    def _bulk_data(self, operation: dict[str, Any]) -> Sequence[Change]:
         endpoint = str(operation.get("path", "")).lower().strip("/").split("/")[0]
         if endpoint not in self._kinds or not isinstance(operation.get("data"), dict):
             return ()

@@ -4,6 +4,7 @@ Identity providers differ in letter case, text booleans, single values where lis
 nulls for absent attributes; all of that is folded here, so that one form reaches the rest.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,16 +21,23 @@ from scim_matrix.scim.query import TooLongError, quoted
 from scim_matrix.validation import first_problem
 
 _MAX_DEPTH = 32
+# An empty text is no URL and no certificate; identity providers send it for "none".
+_NEVER_EMPTY = {"reference", "binary"}
+_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----([^-]*)-----END [A-Z0-9 ]+-----")
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute of a SCIM schema: its canonical name, and its sub-attributes by lower case."""
+    """One attribute of a SCIM schema: its canonical name, and its sub-attributes by lower case.
+
+    Where `empty_is_absent` an empty text is no value.
+    """
 
     name: str
     kind: str
     multi_valued: bool
     children: Mapping[str, "Attribute"]
+    empty_is_absent: bool = False
 
 
 def attributes_of(provider: ScimProvider, resource_type: str) -> Mapping[str, Attribute]:
@@ -40,7 +48,7 @@ def attributes_of(provider: ScimProvider, resource_type: str) -> Mapping[str, At
     described = next(t for t in provider.resource_types if t.name == resource_type)
     extensions = {str(e.schema_) for e in described.schema_extensions or ()}
     found = {
-        name.lower(): Attribute(name, kind, multi_valued, {})
+        name.lower(): Attribute(name, kind, multi_valued, {}, name == "externalId")
         for name, kind, multi_valued in (
             ("schemas", "reference", True),
             ("id", "string", False),
@@ -60,7 +68,11 @@ def attributes_of(provider: ScimProvider, resource_type: str) -> Mapping[str, At
 def _tree(attributes: Iterable[Any]) -> dict[str, Attribute]:
     return {
         a.name.lower(): Attribute(
-            a.name, a.type.value, bool(a.multi_valued), _tree(a.sub_attributes or [])
+            a.name,
+            a.type.value,
+            bool(a.multi_valued),
+            _tree(a.sub_attributes or []),
+            a.type.value in _NEVER_EMPTY,
         )
         for a in attributes
     }
@@ -129,7 +141,9 @@ def canonical(
 def _canonical_value(value: Any, attribute: Attribute, *, nulls: bool = False) -> Any:
     if attribute.multi_valued:
         values = value if isinstance(value, list) else [value]
-        return [_canonical_single(v, attribute, nulls=nulls) for v in values if v is not None]
+        folded = ((v, _canonical_single(v, attribute, nulls=nulls)) for v in values)
+        # An entry of which nothing is left was never one; an empty one is for the schema to judge.
+        return [f for v, f in folded if f is not None and (f != {} or v == {})]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if attribute.kind != "complex" and isinstance(value, dict) and "value" in value:
@@ -142,10 +156,15 @@ def _canonical_single(value: Any, attribute: Attribute, *, nulls: bool) -> Any:
         if isinstance(value, dict):
             return canonical(value, attribute.children, nulls=nulls)
         if isinstance(value, str) and "value" in attribute.children:
-            return {"value": value}
+            return canonical({"value": value}, attribute.children, nulls=nulls)
     if attribute.kind == "boolean" and isinstance(value, str):
         return {"true": True, "false": False}.get(value.strip().lower(), value)
-    return value
+    if attribute.kind == "string" and type(value) in (int, float):
+        return str(value)
+    if attribute.kind == "binary" and isinstance(value, str):
+        armoured = _PEM.search(value)
+        value = "".join((armoured[1] if armoured else value).split())
+    return None if value == "" and attribute.empty_is_absent else value
 
 
 def check(schema: str, document: Any, *, partly: bool = False, before: str = "") -> None:
@@ -160,6 +179,10 @@ def check(schema: str, document: Any, *, partly: bool = False, before: str = "")
 
 # What clients echo back with whole resources, and only the service writes.
 _OURS = {"meta", "schemas", "groups"}
+# Taking these away leaves people as they are: who was locked out must not come back by it.
+_KEPT = {"active"}
+# What the library gets in place of operations that change nothing.
+NOTHING = {"op": "add", "value": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +196,10 @@ class Kind:
     def resource(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return a whole resource in canonical form, checked. Raises InvalidValueException."""
         resource = canonical(document, self.attributes)
+        # Read-only: whatever stands there is ignored.
+        resource.pop("meta", None)
+        if not isinstance(resource.get("id"), str):
+            resource.pop("id", None)
         check(self.schema, resource)
         # Some send none, or those of an older SCIM; which ones apply shows in the attributes.
         resource["schemas"] = [self.urn]
@@ -194,12 +221,25 @@ class Kind:
             operations = [_operation(o) if isinstance(o, dict) else o for o in operations]
             patch["Operations"] = operations
         check("patch", patch)
+        spread: list[dict[str, Any]] = []
         for number, operation in enumerate(operations or ()):
-            self._fold_value(operation, f"Operations[{number}]: ")
+            for part in _spread(operation):
+                self._fold_value(part, f"Operations[{number}]: ")
+                if not self._leaves_as_is(part):
+                    spread.append(part)
         return {
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
-            "Operations": operations,
+            "Operations": spread or [NOTHING],
         }
+
+    def _leaves_as_is(self, operation: Mapping[str, Any]) -> bool:
+        """Tell whether an operation would only take away what is kept."""
+        path = operation.get("path")
+        return path is not None and operation.get("value") is None and self._is_kept(path)
+
+    def _is_kept(self, path: str) -> bool:
+        steps, _ = self._steps(path)
+        return len(steps) == 1 and steps[0].name in _KEPT
 
     def _fold_value(self, operation: dict[str, Any], before: str) -> None:
         path, value = operation.get("path"), operation.get("value")
@@ -209,7 +249,7 @@ class Kind:
             operation["value"] = {
                 key: self._fold(key, sent, before)
                 for key, sent in value.items()
-                if key.lower() not in _OURS
+                if key.lower() not in _OURS and not (sent is None and self._is_kept(key))
             }
         elif (
             path is not None
@@ -234,6 +274,8 @@ class Kind:
         target = replace(steps[-1], multi_valued=False) if is_entry else steps[-1]
         # What the resource's schema can judge: the value where the path puts it.
         document = _canonical_value(value, target)
+        if document is None:
+            return None
         for attribute in reversed(steps):
             inside = attribute is not steps[-1] or is_entry
             document = {
@@ -265,6 +307,22 @@ class Kind:
             steps.append(known[name])
             known = known[name].children
         return steps, bool(bracket) and not sub
+
+
+def _spread(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an operation without a path as several: each key that selects entries is a path."""
+    value = operation.get("value")
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if "path" in operation or operation["op"] == "remove" or not isinstance(value, dict):
+        return [operation]
+    selecting = {key: sent for key, sent in value.items() if "[" in key}
+    rest = {key: sent for key, sent in value.items() if key not in selecting}
+    parts = [
+        _operation({"op": operation["op"], "path": key, "value": sent})
+        for key, sent in selecting.items()
+    ]
+    return [{**operation, "value": rest}, *parts] if rest or not parts else parts
 
 
 def _operation(sent: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scim_matrix.localpart import user_id_for
-from scim_matrix.store.accounts import Profile
+from scim_matrix.store.accounts import Profile, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,18 @@ class Identity:
         }
         return user_id_for(self.localpart_template, attributes, self.server_name)
 
-    def profile(self, scim_id: str, user: dict[str, Any]) -> Profile:
-        """Return what the account of a user should be."""
+    def wanted(self, scim_id: str, user: dict[str, Any]) -> Wanted:
+        """Return what the account of a user should be. Raises LocalpartError."""
         name = user.get("name") or {}
         display_name = user.get("displayName") or name.get("formatted")
-        return Profile(
-            state="active" if user.get("active", True) else "disabled",
-            display_name=display_name or user["userName"],
-            emails=_emails(user),
-            subject=self._subject(scim_id, user),
+        return Wanted(
+            "active" if user.get("active", True) else "disabled",
+            Profile(
+                display_name=display_name or user["userName"],
+                emails=_emails(user),
+                subject=self._subject(scim_id, user),
+            ),
+            self.user_id(scim_id, user),
         )
 
     def _subject(self, scim_id: str, user: dict[str, Any]) -> str | None:

@@ -160,8 +160,14 @@ class Handler(AsyncScimHandler):
         replacement: Resource[Any],
         conditions: Conditions,
     ) -> Resource[Any]:
-        """Replace a resource and, for a group, its members."""
+        """Replace a resource and, for a group, its members.
+
+        Without a word on `active` people stay as they are: nobody who was locked out comes back.
+        """
+        if getattr(replacement, "active", True) is None:
+            cast("Any", replacement).active = cast("Any", current).active
         replaced = await super().replace_resource(resource_type, current, replacement, conditions)
+        await self.storage.heard_of(replaced)
         return await self.storage.change_members(replaced)
 
     async def patch_resource(
@@ -173,6 +179,7 @@ class Handler(AsyncScimHandler):
     ) -> Resource[Any]:
         """Patch a resource and, for a group, its members."""
         patched = await super().patch_resource(resource_type, resource_id, patch_op, conditions)
+        await self.storage.heard_of(patched)
         return await self.storage.change_members(patched)
 
     async def bulk(self, request: ScimRequest) -> ScimResponse:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 import structlog
 from aiohttp import web
-from scim2_models import Error, ScimProvider
+from scim2_models import ScimProvider
 from scim2_models.exceptions import UnauthorizedException
 from scim2_server.requests import ScimRequest
 from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
 
+from scim_matrix.edge import body
+from scim_matrix.edge.body import BodyError
+from scim_matrix.edge.requests import scim_error
 from scim_matrix.scim import answers
 from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.incoming import Incoming, Reader
@@ -82,33 +85,41 @@ class ScimEndpoint:
         return answer
 
     async def _answered(self, request: web.Request, request_id: str) -> web.StreamResponse:
-        address = self._attempts.address(request.remote, request.headers.get("X-Forwarded-For"))
-        if (wait := self._attempts.wait(address)) is not None:
-            log.warning("too_many_failures", address=address)
-            refusal = _error(429, "too many requests without the right bearer secret")
-            refusal.headers["Retry-After"] = str(math.ceil(wait))
-            return refusal
+        if not self._shows_secret(request):
+            return self._refusal(request)
         try:
-            self._authorize(request, address)
             return await self._serve(request, request_id)
-        except TimeoutError:
-            return _error(408, "the body did not arrive in time")
-        except web.HTTPRequestEntityTooLarge:
-            return _error(413, "the body is larger than MAX_BODY_BYTES")
+        except BodyError as error:
+            return scim_error(error.status, str(error))
         except Exception as error:  # noqa: BLE001 - logged there, and still answered as SCIM
             answer = self._service.error_response(error)
             if answer.status == 503:
                 answer.headers["Retry-After"] = "30"
             return _answer(answer)
 
-    def _authorize(self, request: web.Request, address: str) -> None:
+    def _shows_secret(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         sent = token.strip().encode("utf-8", "surrogateescape")
         # Every secret is compared, so that the time says nothing about which one matched.
         matches = [hmac.compare_digest(sent, secret) for secret in self._secrets]
-        if scheme.lower() != "bearer" or not any(matches):
-            self._attempts.failed(address)
-            raise UnauthorizedException(detail="the bearer secret is missing or wrong")
+        return scheme.lower() == "bearer" and any(matches)
+
+    def _refusal(self, request: web.Request) -> web.Response:
+        """Return 401, or 429 to an address that has guessed too often.
+
+        Only who is wrong comes here: guessing from behind the identity provider's own proxy does
+        not stop the identity provider.
+        """
+        lines = request.headers.getall("X-Forwarded-For", ())
+        address = self._attempts.address(request.remote, lines)
+        if (wait := self._attempts.wait(address)) is not None:
+            log.warning("too_many_failures", address=address)
+            refusal = scim_error(429, "too many requests without the right bearer secret")
+            refusal.headers["Retry-After"] = str(math.ceil(wait))
+            return refusal
+        self._attempts.failed(address)
+        error = UnauthorizedException(detail="the bearer secret is missing or wrong")
+        return _answer(self._service.error_response(error))
 
     async def _serve(self, request: web.Request, request_id: str) -> web.StreamResponse:
         incoming = await self._read(request)
@@ -121,12 +132,16 @@ class ScimEndpoint:
             member_changes=incoming.changes,
         )
         base_url = f"{self._public_url or request.url.origin()}{PREFIX}"
+        headers = {"content-type": SCIM_MEDIA_TYPE, **_lower(request.headers)}
+        if incoming.answers_with_groups:
+            # Its version does not count its groups: 304 might be wrong.
+            headers.pop("if-none-match", None)
         scim_request = ScimRequest(
             method=incoming.method,
             base_url=base_url,
             path=incoming.path,
             query=incoming.query,
-            headers={"content-type": SCIM_MEDIA_TYPE, **_lower(request.headers)},
+            headers=headers,
             body=incoming.body,
         )
         answer = await Handler(self._service, storage, incoming.steps).handle(scim_request)
@@ -136,22 +151,21 @@ class ScimEndpoint:
             await answers.complete(
                 self._database.scanner, answer.body, incoming.selection, base_url
             )
+            answers.narrow(self._provider, answer.body, incoming.narrowings)
+            if incoming.path.lower().startswith("/schemas"):
+                answers.list_external_id(answer.body)
         return _answer(answer)
 
     async def _read(self, request: web.Request) -> Incoming:
-        size = request.content_length or 0
-        if size > request.client_max_size:
-            raise web.HTTPRequestEntityTooLarge(request.client_max_size, size)
-        async with asyncio.timeout(_BODY_SECONDS):
-            body = await request.read()
+        sent = await body.read(request, request.client_max_size, _BODY_SECONDS)
         read = self._reader.read
-        sent = (
+        parts = (
             request.method,
             request.path.removeprefix(PREFIX),
             request.rel_url.raw_query_string,
-            body,
+            sent,
         )
-        return read(*sent) if len(body) < _LARGE_BODY else await asyncio.to_thread(read, *sent)
+        return read(*parts) if len(sent) < _LARGE_BODY else await asyncio.to_thread(read, *parts)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
@@ -161,10 +175,3 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 def _answer(answer: ScimResponse) -> web.Response:
     body = None if answer.body is None else orjson.dumps(answer.body)
     return web.Response(status=int(answer.status), body=body, headers=answer.headers)
-
-
-def _error(status: int, detail: str) -> web.Response:
-    body = Error(status=status, detail=detail).model_dump()
-    return web.Response(
-        status=status, body=orjson.dumps(body), headers={"Content-Type": SCIM_MEDIA_TYPE}
-    )

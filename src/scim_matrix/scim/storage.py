@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
-import aiosqlite
 import orjson
 from scim2_models import (
     InvalidValueException,
     Meta,
+    NoTargetException,
     NotFoundException,
     PreconditionFailedException,
     Resource,
@@ -22,9 +22,10 @@ from scim2_models import (
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
 from scim_matrix.localpart import LocalpartError
+from scim_matrix.scim.members import Change, Selected
 from scim_matrix.scim.people import Identity
-from scim_matrix.store import accounts, resources, search
-from scim_matrix.store.database import Database
+from scim_matrix.store import accounts, brake, resources, search, versions
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.resources import Kind, MemberChange, Row
 
 # Kept apart from the document: ids and meta are columns, members rows, passwords nothing of ours.
@@ -49,7 +50,7 @@ class RequestStorage(AsyncScimStorage):
         *,
         writes: bool,
         cause: str | None = None,
-        member_changes: Sequence[MemberChange] | None = None,
+        member_changes: Sequence[Change] | None = None,
     ) -> None:
         self._database = database
         self._provider = provider
@@ -57,7 +58,7 @@ class RequestStorage(AsyncScimStorage):
         self._writes = writes
         self._cause = cause
         self.member_changes = member_changes
-        self._transaction: aiosqlite.Connection | None = None
+        self._transaction: Connection | None = None
 
     def operation(self) -> AbstractAsyncContextManager[None]:
         """Enclose a write in one transaction; a read needs none."""
@@ -73,7 +74,7 @@ class RequestStorage(AsyncScimStorage):
                 self._transaction = None
 
     @contextlib.asynccontextmanager
-    async def _connection(self, *, scans: bool = False) -> AsyncIterator[aiosqlite.Connection]:
+    async def _connection(self, *, scans: bool = False) -> AsyncIterator[Connection]:
         """Give the transaction of the operation, or one of its own outside of any."""
         if self._transaction is not None:
             yield self._transaction
@@ -118,11 +119,10 @@ class RequestStorage(AsyncScimStorage):
     def _model_of(self, kind: Kind) -> type[Resource[Any]]:
         return cast("type[Resource[Any]]", self._provider.model_for(kind))
 
-    async def _model(
-        self, connection: aiosqlite.Connection, row: Row, *, members: bool
-    ) -> Resource[Any]:
+    async def _model(self, connection: Connection, row: Row, *, members: bool) -> Resource[Any]:
         model = self._model_of(row.kind)
-        document = row.document
+        # Those whom older versions stored without it count as active.
+        document = {"active": True, **row.document} if row.kind == "User" else row.document
         if members and row.kind == "Group":
             found = await resources.members(connection, [row.id], resources.ENTRY_PARTS, "")
             document = {**document, "members": orjson.loads(found.get(row.id, "[]"))}
@@ -143,15 +143,15 @@ class RequestStorage(AsyncScimStorage):
     async def create(self, resource_type: ResourceType, resource: Resource[Any]) -> Resource[Any]:
         """Store a new resource with its account or members. Raises UniquenessException."""
         kind = _kind(resource_type)
-        document = _document(resource)
+        document = _document(kind, resource, active=True)
         async with self._connection() as connection:
             try:
                 row = await resources.create(connection, kind, document)
                 if kind == "User":
-                    user_id = self._identity.user_id(row.id, document)
-                    profile = self._identity.profile(row.id, document)
-                    await accounts.create(connection, row.id, user_id, profile)
-                elif await resources.change_members(connection, row.id, self._changes_in(resource)):
+                    wanted = self._identity.wanted(row.id, document)
+                    subject = self._identity.sso_subject_attribute
+                    await accounts.create(connection, row.id, wanted, subject)
+                elif await self._apply(connection, row.id, self._changes_in(resource)):
                     row = await resources.get(connection, kind, row.id)
             except resources.TakenError as error:
                 raise UniquenessException(detail=str(error)) from error
@@ -168,20 +168,34 @@ class RequestStorage(AsyncScimStorage):
     ) -> Resource[Any]:
         """Replace a resource's attributes. Raises as AsyncScimStorage.update does."""
         kind, resource_id = _kind(resource_type), cast(str, resource.id)
-        document = _document(resource)
         async with self._connection() as connection:
-            await _check_version(connection, kind, resource_id, expected_version)
+            former = await _check_version(connection, kind, resource_id, expected_version)
+            document = _document(kind, resource, active=former.document.get("active", True))
             try:
                 row = await resources.update(connection, kind, resource_id, document)
+                if kind == "User":
+                    wanted = self._identity.wanted(row.id, document)
+                    subject = self._identity.sso_subject_attribute
+                    await accounts.change(connection, row.id, wanted, subject)
             except resources.TakenError as error:
                 raise UniquenessException(detail=str(error)) from error
-            if kind == "User":
-                profile = self._identity.profile(row.id, document)
-                await accounts.change(connection, row.id, profile)
-            elif self._in_models:
-                await resources.change_members(connection, row.id, self._changes_in(resource))
+            except LocalpartError as error:
+                raise InvalidValueException(detail=f"userName: {error}") from error
+            if kind == "Group" and self._in_models:
+                await self._apply(connection, row.id, self._changes_in(resource))
                 row = await resources.get(connection, kind, resource_id)
             return await self._model(connection, row, members=self._in_models)
+
+    async def heard_of(self, resource: Resource[Any]) -> None:
+        """Note that the identity provider has spoken of a user, be it nothing new.
+
+        What it says again changes nothing, but is newer than any backup that was put back. Of a
+        group it is the members that it speaks of; see `change_members`.
+        """
+        assert resource.meta is not None
+        if resource.meta.resource_type == "User":
+            async with self._connection() as connection:
+                await brake.heard_of_user(connection, cast(str, resource.id))
 
     async def change_members(self, group: Resource[Any]) -> Resource[Any]:
         """Apply the request's member changes to a group and return it as it is then."""
@@ -189,12 +203,52 @@ class RequestStorage(AsyncScimStorage):
             return group
         async with self._connection() as connection:
             group_id = cast(str, group.id)
-            if not await resources.change_members(connection, group_id, self.member_changes):
+            if not await self._apply(connection, group_id, self.member_changes):
                 return group
             row = await resources.get(connection, "Group", group_id)
             return await self._model(connection, row, members=False)
 
-    def _changes_in(self, group: Resource[Any]) -> Sequence[MemberChange]:
+    async def _apply(
+        self, connection: Connection, group_id: str, changes: Sequence[Change]
+    ) -> bool:
+        """Apply member changes in order; return whether anything changed."""
+        changed, known = False, list[MemberChange]()
+        for change in changes:
+            if isinstance(change, Selected):
+                changed |= await self._change(connection, group_id, known)
+                known = await self._members_meant(connection, group_id, change)
+            else:
+                known.append(change)
+        return await self._change(connection, group_id, known) or changed
+
+    async def _change(
+        self, connection: Connection, group_id: str, changes: Sequence[MemberChange]
+    ) -> bool:
+        """Change members that are known; said again, it is newer than any backup all the same."""
+        changed = await resources.change_members(connection, group_id, changes)
+        for change in changes:
+            if change.op == "replace":
+                await brake.heard_of_group(connection, group_id)
+            elif change.op == "remove":
+                await brake.heard_of_group(connection, group_id, change.members)
+        return changed
+
+    async def _members_meant(
+        self, connection: Connection, group_id: str, change: Selected
+    ) -> list[MemberChange]:
+        """Return what a change of selected members comes to. Raises NoTargetException."""
+        model = self._model_of("Group")
+        ids = await search.members_selected(connection, model, group_id, change.selection)
+        if change.op == "replace" and not ids:
+            raise NoTargetException(detail=f"path: members[{change.selection}] selects nobody")
+        entry = {} if change.op == "remove" else orjson.loads(change.members)[0]
+        more = {"display": entry.get("display")} if change.op == "display" else {}
+        named = orjson.dumps([{"value": i, **more} for i in ids]).decode()
+        if change.op == "replace":
+            return [MemberChange("remove", named), MemberChange("add", change.members)]
+        return [MemberChange(change.op, named)]
+
+    def _changes_in(self, group: Resource[Any]) -> Sequence[Change]:
         if self.member_changes is not None:
             return self.member_changes
         sent = getattr(group, "members", None) or []
@@ -212,8 +266,12 @@ class RequestStorage(AsyncScimStorage):
         kind = _kind(resource_type)
         async with self._connection() as connection:
             await _check_version(connection, kind, resource_id, expected_version)
-            if kind == "User":
+            if kind == "Group":
+                await brake.heard_of_group(connection, resource_id)
+            else:
+                await brake.heard_of_user(connection, resource_id, is_gone=True)
                 await accounts.release(connection, resource_id, self._identity.delete_grace)
+            await versions.count_up_groups_of(connection, resource_id)
             await resources.delete(connection, kind, resource_id)
 
 
@@ -226,12 +284,16 @@ def _etag(row: Row) -> str:
     return f'W/"{row.version}"'
 
 
-def _document(resource: Resource[Any]) -> dict[str, Any]:
+def _document(kind: Kind, resource: Resource[Any], *, active: bool) -> dict[str, Any]:
+    """Return what is stored of a resource; `active` is what a user is of whom it does not say."""
     dumped = resource.model_dump(mode="json")
-    return {k: v for k, v in dumped.items() if k not in _APART}
+    stored = {k: v for k, v in dumped.items() if k not in _APART}
+    if kind == "User" and stored.get("active") is None:
+        stored["active"] = active
+    return stored
 
 
-async def _existing(connection: aiosqlite.Connection, kind: Kind, resource_id: str) -> Row:
+async def _existing(connection: Connection, kind: Kind, resource_id: str) -> Row:
     try:
         return await resources.get(connection, kind, resource_id)
     except resources.NoSuchResourceError as error:
@@ -239,8 +301,9 @@ async def _existing(connection: aiosqlite.Connection, kind: Kind, resource_id: s
 
 
 async def _check_version(
-    connection: aiosqlite.Connection, kind: Kind, resource_id: str, expected: str | None
-) -> None:
+    connection: Connection, kind: Kind, resource_id: str, expected: str | None
+) -> Row:
     row = await _existing(connection, kind, resource_id)
     if expected is not None and expected != _etag(row):
         raise PreconditionFailedException
+    return row
