@@ -1,7 +1,6 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +21,12 @@ from pydantic import (
 )
 
 from scim_matrix import groupmap, localpart
+from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN")
 IGNORED = ("AUTHENTIK_API_URL", "AUTHENTIK_TOKEN")
+# systemd's, which are used too.
+_OTHERS = {"CREDENTIALS_DIRECTORY", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 
 OnDisable = Literal["lock", "suspend", "deactivate", "erase", "nothing"]
 
@@ -39,13 +41,6 @@ class ConfigurationError(Exception):
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
-
-
-def _seconds(value: object) -> object:
-    """Read durations like 90, 30s, 15m, 12h, 7d as seconds."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)([smhd]?)", value.strip())):
-        return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    return value
 
 
 def _words(value: object) -> object:
@@ -76,7 +71,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     webhook_secret: Annotated[
-        SecretStr, _about("bearer secrets, separated by blanks (several while rotating)")
+        SecretStr,
+        _about(
+            "bearer secrets of 16 or more characters, separated by blanks (several while rotating)"
+        ),
     ]
     matrix_url: Annotated[Url, _about("the homeserver's client and admin API")]
     matrix_server_name: Annotated[
@@ -101,7 +99,9 @@ class Settings(BaseModel):
         Path | None, _about("the same in a file, read again when it changes and on SIGHUP")
     ] = None
     sso_subject_attribute: Annotated[
-        str, _about("which attribute is the SSO subject: `externalId`, `id`, `userName` or a path")
+        str,
+        AfterValidator(subject_attribute),
+        _about("which attribute is the SSO subject: `externalId`, `id`, `userName` or a path"),
     ] = "externalId"
     localpart_template: Annotated[
         str | None,
@@ -127,7 +127,7 @@ class Settings(BaseModel):
     ] = "deactivate"
     delete_grace: Annotated[
         int,
-        BeforeValidator(_seconds),
+        BeforeValidator(seconds),
         Field(ge=0),
         _about("from DELETE to `ON_DELETE`: until then the account is locked", default="`7d`"),
     ] = 7 * 86400
@@ -138,7 +138,7 @@ class Settings(BaseModel):
     ] = ()
     reconcile_interval: Annotated[
         int,
-        BeforeValidator(_seconds),
+        BeforeValidator(seconds),
         Field(ge=1),
         _about("how often every mapped room is compared with the homeserver", default="`1h`"),
     ] = 3600
@@ -162,7 +162,7 @@ class Settings(BaseModel):
     removal_limit_count: Annotated[int, Field(ge=0), _about("the brake's other limit, people")] = 10
     removal_window: Annotated[
         int,
-        BeforeValidator(_seconds),
+        BeforeValidator(seconds),
         Field(ge=1),
         _about("the time over which the brake counts", default="`1h`"),
     ] = 3600
@@ -171,7 +171,7 @@ class Settings(BaseModel):
     ] = False
     record_keep: Annotated[
         int,
-        BeforeValidator(_seconds),
+        BeforeValidator(seconds),
         Field(ge=3600),
         _about("how long the record of actions is kept", default="`365d`"),
     ] = 365 * 86400
@@ -217,7 +217,10 @@ class Settings(BaseModel):
         ),
     ] = ()
     max_body_bytes: Annotated[
-        int, Field(ge=1024), _about("larger requests get 413", default="32 MiB")
+        int,
+        BeforeValidator(size),
+        Field(ge=1024),
+        _about("larger requests get 413, compressed ones by what they become", default="`32MiB`"),
     ] = 32 * 1024 * 1024
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
@@ -258,6 +261,8 @@ class Settings(BaseModel):
             raise ConfigurationError(problems) from error
         if not settings.webhook_secrets:
             problems.append("WEBHOOK_SECRET: must hold at least one secret")
+        if (weak := weak_secret(settings.webhook_secrets)) is not None:
+            problems.append(f"WEBHOOK_SECRET: {weak}")
         if not settings.matrix_admin_user_id.endswith(f":{settings.matrix_server_name}"):
             problems.append("MATRIX_ADMIN_USER_ID: must be a user of MATRIX_SERVER_NAME")
         if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
@@ -289,7 +294,9 @@ class Settings(BaseModel):
 
 
 def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    """Find a secret: the variable, then <NAME>_FILE, then systemd's credentials directory."""
+    """Find a secret: the variable, or <NAME>_FILE, else in systemd's credentials directory."""
+    if environment.get(name) and environment.get(f"{name}_FILE"):
+        problems.append(f"{name}: {name}_FILE is set as well; keep one of the two")
     if environment.get(name):
         return {name.lower(): environment[name].strip()}
     path: Path | None = None
@@ -315,6 +322,16 @@ def _reason(error: Any) -> str:
         return f"is not set (needed; set {name}{secret})"
     message = str(error["msg"])
     return message.removeprefix("Value error, ")
+
+
+def doubtful(environment: Mapping[str, str]) -> list[str]:
+    """Return a line for each variable that looks like a setting and is none; it has no effect."""
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {f"{name}_FILE" for name in SECRETS} | set(IGNORED) | _OTHERS
+    return [
+        f"{name}: is no setting and has no effect; is {near} meant?"
+        for name, near in misspelt(environment, known).items()
+    ]
 
 
 def table() -> str:

@@ -3,15 +3,17 @@
 import asyncio
 import math
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from scim_matrix.config import Settings
 from scim_matrix.groupmap import Mapping
-from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
-from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError, TokenError
+from scim_matrix.matrix.server import Homeserver
+from scim_matrix.ops import check_settings
+from scim_matrix.ops.findings import Finding
+from scim_matrix.store import views
 from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
 
@@ -19,31 +21,34 @@ from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
 _MANY = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: whether it is well, and if not what to do."""
-
-    verdict: Literal["ok", "warning", "error"]
-    about: str
-    found: str
-    cure: str = ""
-
-
 async def check(settings: Settings) -> list[Finding]:
-    """Look at the database, the homeserver and every mapped room; change nothing."""
-    findings = [await _database(settings.data_dir)]
+    """Look at the settings, the database, the homeserver and every mapped room; change nothing.
+
+    What still may come right by itself is a warning, what cannot work an error.
+    """
+    mappings = settings.group_map()
+    findings = list(await asyncio.to_thread(lambda: [*check_settings.of_files(settings.data_dir)]))
+    groups: Sequence[dict[str, Any]] = ()
+    if await asyncio.to_thread(settings.data_dir.exists):
+        finding, groups = await _database(settings.data_dir)
+        findings.append(finding)
+    findings += check_settings.of_words(settings, mappings)
+    findings += check_settings.of_groups(settings, mappings, groups)
+    findings += await check_settings.of_address(settings)
     homeserver = Homeserver.connect(
         settings.matrix_url,
         settings.matrix_admin_user_id,
         settings.matrix_admin_token.get_secret_value(),
+        settings.idp_name,
         dry_run=True,
     )
     try:
-        findings += await _homeserver(homeserver)
+        findings += await _homeserver(homeserver, protected=bool(settings.protected_users))
         if not any(f.verdict == "error" and f.about == "homeserver" for f in findings):
-            admins = await homeserver.admins()
-            for reference, mappings in _by_room(settings.group_map()).items():
-                findings += await _room(homeserver, reference, mappings, admins)
+            findings += await check_settings.of_homeserver(settings)
+            admins = await homeserver.accounts.admins() or frozenset()
+            for reference, own in _by_room(mappings).items():
+                findings += await _room(homeserver, reference, own, admins)
     except HomeserverError as error:
         findings.append(Finding("error", "homeserver", str(error), "see its log and try again"))
     finally:
@@ -58,30 +63,33 @@ def _by_room(mappings: Iterable[Mapping]) -> dict[str, list[Mapping]]:
     return found
 
 
-async def _database(data_dir: Path) -> Finding:
-    if not await asyncio.to_thread(data_dir.exists):
-        return Finding("ok", "database", f"{data_dir} will be made at the first start")
+async def _database(data_dir: Path) -> tuple[Finding, Sequence[dict[str, Any]]]:
+    """Return whether the database is sound, and the groups in it."""
+    groups: Sequence[dict[str, Any]] = ()
     try:
         database = await Database.open(data_dir)
     except (DatabaseTooNewError, DatabaseUnusableError) as error:
-        return Finding("error", "database", str(error), "see who owns DATA_DIR and its disk")
+        cure = "see who owns DATA_DIR and its disk"
+        return Finding("error", "database", str(error), cure), groups
     try:
         [(verdict,)] = await database.scanner.execute_fetchall("PRAGMA quick_check(1)")
+        groups = await views.groups(database.scanner, None)
     except sqlite3.Error as error:
         verdict = str(error)
     finally:
         await database.close()
     if verdict != "ok":
-        return Finding("error", "database", f"damaged: {verdict}", "scim-matrix restore a backup")
-    return Finding("ok", "database", f"{data_dir} can be written and is sound")
+        cure = "scim-matrix restore a backup"
+        return Finding("error", "database", f"damaged: {verdict}", cure), groups
+    return Finding("ok", "database", f"{data_dir} can be written and is sound"), groups
 
 
-async def _homeserver(homeserver: Homeserver) -> list[Finding]:
+async def _homeserver(homeserver: Homeserver, *, protected: bool) -> list[Finding]:
     try:
         version = await homeserver.server_version()
         whose = await homeserver.whoami()
         delegated = await homeserver.accounts_are_delegated()
-    except RefusedError as error:
+    except TokenError as error:
         return [
             Finding(
                 "error",
@@ -95,7 +103,10 @@ async def _homeserver(homeserver: Homeserver) -> list[Finding]:
         cure = "MATRIX_URL must reach Synapse's client and admin API (/_matrix, /_synapse/admin)"
         return [Finding("error", "homeserver", str(error), cure)]
     if whose != homeserver.user_id:
-        cure = f"set MATRIX_ADMIN_USER_ID to {whose}, or use a token of {homeserver.user_id}"
+        cure = (
+            f"set MATRIX_ADMIN_USER_ID to {whose} (and MATRIX_SERVER_NAME to its server), or use a"
+            f" token of {homeserver.user_id}"
+        )
         return [Finding("error", "homeserver", f"the token is {whose}'s", cure)]
     findings = [Finding("ok", "homeserver", f"Synapse {version}, the token is an admin's")]
     if delegated:
@@ -107,6 +118,16 @@ async def _homeserver(homeserver: Homeserver) -> list[Finding]:
                 "provision accounts there; room membership of existing ones is kept in line",
             )
         )
+    if delegated and not protected:
+        findings.append(
+            Finding(
+                "warning",
+                "PROTECTED_USERS",
+                "is empty, and Synapse does not say who administers it: nobody is removed from"
+                " any room",
+                "name the administrators, and whoever else must stay, in PROTECTED_USERS",
+            )
+        )
     return findings
 
 
@@ -116,10 +137,11 @@ async def _room(
     try:
         room_id = reference
         if reference.startswith("#"):
-            room_id = await homeserver.resolve_alias(reference)
-        details = await homeserver.details(room_id)
-        members = await homeserver.members(room_id)
-        state = await homeserver.full_state(room_id)
+            room_id = await homeserver.rooms.resolve_alias(reference)
+        details = await homeserver.rooms.details(room_id)
+        members = await homeserver.rooms.members(room_id)
+        levels = await _levels(homeserver, room_id)
+        encryption = await homeserver.rooms.state_event(room_id, "m.room.encryption")
     except NotFoundError as error:
         if any(mapping.create is not None for mapping in mappings):
             return [Finding("ok", reference, "does not exist and will be made")]
@@ -130,12 +152,6 @@ async def _room(
     if details.replacement is not None:
         found = f"was upgraded to {details.replacement}, which is followed"
         return [Finding("warning", reference, found, "name the new room in the map")]
-    levels = power_levels(
-        state.get((POWER_LEVELS, "")),
-        state.get(("m.room.create", ""), {}),
-        details.creator,
-        details.version,
-    )
     findings = _power(homeserver.user_id, reference, levels, members, mappings)
     own = levels.of(homeserver.user_id)
     equals = [
@@ -154,7 +170,7 @@ async def _room(
             )
         )
     notes = []
-    if ("m.room.encryption", "") in state:
+    if encryption is not None:
         notes.append("encrypted")
     server = homeserver.user_id.split(":", 1)[1]
     foreign = {user.split(":", 1)[1] for user in members} - {server}
@@ -163,6 +179,15 @@ async def _room(
     what = f"version {details.version}, {len(members)} people"
     findings.insert(0, Finding("ok", reference, ", ".join([what, *notes])))
     return findings
+
+
+async def _levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
+    """Return a room's power levels; nobody's where nobody of this homeserver is in it."""
+    try:
+        state = await homeserver.rooms.power_state(room_id)
+    except NotFoundError:
+        return PowerLevels({})
+    return power_levels(state.power_levels, state.creation, state.creator, state.version)
 
 
 def _power(

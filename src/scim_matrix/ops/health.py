@@ -5,7 +5,7 @@ import sqlite3
 
 from aiohttp import web
 
-from scim_matrix.store import pairs
+from scim_matrix.store import memberships
 from scim_matrix.store.database import Database
 from scim_matrix.sync.reconciler import Reconciler
 
@@ -47,9 +47,11 @@ class Probes:
                     "detail": _EXPLANATION[state.condition],
                     "version": state.version,
                     "delegatedAuthentication": state.delegated,
+                    "restsSeconds": round(self._reconciler.rests_seconds, 1),
+                    "removals": _REMOVALS[state.removals_wait],
                     "liveDrift": self._reconciler.follows_live,
                 },
-                "work": await pairs.trouble(self._database.scanner) if alive else None,
+                "work": await memberships.counts(self._database.scanner) if alive else None,
             },
             status=200 if ready else 503,
             headers=_NO_STORE,
@@ -64,11 +66,15 @@ class Probes:
         return True
 
 
+_REMOVALS = {
+    False: "are done",
+    True: "wait: who administers the homeserver is not known; set PROTECTED_USERS",
+}
 # Fixed words: a homeserver's own error text may hold names; the log has it.
 _EXPLANATION = {
     "unknown": "not asked yet",
     "ready": "answers, and the token is an administrator's",
     "down": "does not answer as a Synapse homeserver does; see the log",
     "refused": "refuses the token: MATRIX_ADMIN_TOKEN must be that of MATRIX_ADMIN_USER_ID,"
-    " a server administrator",
+    " a server administrator of MATRIX_SERVER_NAME",
 }

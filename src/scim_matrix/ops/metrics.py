@@ -1,5 +1,6 @@
 """Metrics for Prometheus: no label holds a name, an ID or an address."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -12,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import Counter, Gauge, Histogram, Info
 
 from scim_matrix import __version__
-from scim_matrix.store import pairs
+from scim_matrix.store import memberships
 from scim_matrix.store.database import Database
-from scim_matrix.store.numbers import Numbers, numbers
+from scim_matrix.store.totals import Totals, totals
 
 # The only words of a path that become part of a label; anything else becomes "-".
 _WORDS = frozenset(
@@ -73,6 +74,22 @@ _WORDS = frozenset(
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+# What may stand in a label of requests to this service: whatever else is sent becomes "-", so
+# that nobody can make the number of series grow.
+_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+_SERVED = re.compile(
+    r"/(?:healthz|readyz|metrics"
+    r"|scim/v2(?:/(?:Users|Groups|Bulk|Me|Schemas|ResourceTypes|ServiceProviderConfig|\.search"
+    r"|-)(?:/(?:\.search|-))?)?|console(?:/-){0,4})"
+)
+
+
+def served(path: str) -> str:
+    """Return the label of a path of this service: one of few, "-" for what is not served."""
+    found = endpoint(path)
+    return found if _SERVED.fullmatch(found) else "-"
 
 
 def endpoint(path: str) -> str:
@@ -145,9 +162,10 @@ class Metrics:
             status = error.status
             raise
         finally:
-            route = endpoint(request.path)
-            self._requests.labels(route, request.method, status).inc()
-            self._seconds.labels(route, request.method).observe(time.perf_counter() - start)
+            route = served(request.path)
+            method = request.method if request.method in _METHODS else "-"
+            self._requests.labels(route, method, status).inc()
+            self._seconds.labels(route, method).observe(time.perf_counter() - start)
         if request.path.startswith("/scim/") and status != 401:
             self._last_request.set_to_current_time()
         return answer
@@ -184,8 +202,8 @@ class Metrics:
 
     async def show(self, database: Database, *, ready: bool) -> web.Response:
         """Return the answer to GET /metrics; `ready` says whether the homeserver is there."""
-        found = await numbers(database.scanner)
-        trouble = await pairs.trouble(database.scanner)
+        found = await totals(database.scanner, database.clock.now())
+        trouble = await memberships.counts(database.scanner)
         self._snapshot.families = _families(found, trouble, ready=ready)
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
@@ -200,7 +218,7 @@ async def _note_start(
     context.start = time.perf_counter()
 
 
-def _families(found: Numbers, trouble: dict[str, int], *, ready: bool) -> list[Any]:
+def _families(found: Totals, trouble: dict[str, int], *, ready: bool) -> list[Any]:
     def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"scim_matrix_{name}", text, value=value)
 
@@ -224,7 +242,34 @@ def _families(found: Numbers, trouble: dict[str, int], *, ready: bool) -> list[A
         resources,
         work,
         gauge(
-            "strangers", "People in mapped rooms whom no group grants them", trouble["strangers"]
+            "unmanaged_members",
+            "People in mapped rooms whom no group grants them",
+            trouble["unmanagedMembers"],
+        ),
+        gauge(
+            "accounts_conflicting",
+            "Users whose account is somebody else's as far as anybody can tell",
+            trouble["conflictingAccounts"],
+        ),
+        gauge(
+            "steps_not_followed",
+            "Aliases, upgrades and rooms of spaces that are not followed",
+            trouble["notFollowed"],
+        ),
+        gauge(
+            "mappings_suspended",
+            "Mappings of the console whose maker lacks the power by now",
+            trouble["suspendedMappings"],
+        ),
+        gauge(
+            "removals_spared",
+            "Removals and changes that wait because somebody is protected",
+            trouble["sparedPairs"] + trouble["sparedAccounts"],
+        ),
+        gauge(
+            "restored",
+            "1 while a backup that was put back waits to be confirmed",
+            float(found.restored),
         ),
         gauge(
             "oldest_pending_seconds", "Age of the oldest change to be done", found.oldest_pending

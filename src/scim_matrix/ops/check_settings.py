@@ -1,0 +1,205 @@
+"""Settings that are well formed and still wrong: each said with its variable and the cure."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from scim_matrix import groupmap
+from scim_matrix.config import Settings
+from scim_matrix.ops.findings import Finding
+
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_PAGE = 1000
+# Beyond this many accounts a pattern is not looked for any further.
+_MOST_PAGES = 50
+_GLOB = "*?["
+_ENDINGS = ("/_matrix", "/_matrix/client", "/_synapse", "/_synapse/admin")
+
+
+def of_files(data_dir: Path) -> Iterator[Finding]:
+    """Tell whether DATA_DIR can be made, or who else may read it."""
+    if not data_dir.exists():
+        there = next(parent for parent in data_dir.absolute().parents if parent.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            yield Finding("ok", "database", f"{data_dir} will be made at the first start")
+        else:
+            found = f"{data_dir} cannot be made: {there} is no directory that may be written"
+            cure = f"make it, owned by the user of the service, or set DATA_DIR below {Path.home()}"
+            yield Finding("error", "DATA_DIR", found, cure)
+        return
+    for path in (data_dir, *sorted(data_dir.glob("scim-matrix.sqlite3*"))):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            right = "700" if path.is_dir() else "600"
+            yield Finding(
+                "warning",
+                "DATA_DIR",
+                f"{path} is open to others (mode {mode:o}): it holds names and e-mail addresses",
+                f"chmod {right} {path}",
+            )
+
+
+def of_words(settings: Settings, mappings: Iterable[groupmap.Mapping]) -> Iterator[Finding]:
+    """Tell what can be seen in the settings alone."""
+    for ending in _ENDINGS:
+        if settings.matrix_url.endswith(ending):
+            base = settings.matrix_url.removesuffix(ending)
+            cure = f"set MATRIX_URL to {base}: the paths are put behind it"
+            yield Finding("error", "MATRIX_URL", f"ends in {ending}", cure)
+    server = settings.matrix_server_name
+    for pattern in settings.protected_users:
+        if not pattern.startswith(("@", "*", "?", "[")):
+            cure = f"patterns are of whole user IDs, such as @{pattern}:{server}"
+            yield Finding("warning", "PROTECTED_USERS", f"{pattern} can match nobody", cure)
+    for mapping in mappings:
+        foreign = mapping.room.startswith("#") and mapping.room.partition(":")[2] != server
+        if foreign and mapping.create is not None:
+            found = f"{mapping.room} is to be made, and is an alias of another server"
+            cure = f"rooms are made under aliases of {server}"
+            yield Finding("error", _map_of(settings, mapping), found, cure)
+        elif foreign:
+            found = f"{mapping.room} is an alias of another server"
+            cure = f"if {server} was meant, write {mapping.room.partition(':')[0]}:{server}"
+            yield Finding("warning", _map_of(settings, mapping), found, cure)
+
+
+def of_groups(
+    settings: Settings, mappings: Iterable[groupmap.Mapping], groups: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """Tell which keys of the map match no group that the identity provider has sent.
+
+    Says nothing where it has sent none at all yet.
+    """
+    ids = {group["externalId"] for group in groups}
+    names = {group["displayName"] for group in groups}
+    told = set()
+    for mapping in mappings:
+        if not groups or mapping.kind == "everyone" or (mapping.kind, mapping.pattern) in told:
+            continue
+        told.add((mapping.kind, mapping.pattern))
+        about = _map_of(settings, mapping)
+        if mapping.kind == "display_name":
+            if not any(fnmatchcase(name, mapping.pattern) for name in names):
+                pattern = mapping.pattern.replace("[[]", "[")
+                cure = "wait for the identity provider to send it, or correct the key"
+                yield Finding("warning", about, f"no group is called like {pattern} yet", cure)
+        elif mapping.pattern in names - ids:
+            found = f"{mapping.pattern} is the name of a group, and no group's externalId"
+            yield Finding("warning", about, found, f'write "displayName:{mapping.pattern}"')
+        elif mapping.pattern not in ids:
+            cure = "wait for the identity provider to send it, or correct the key"
+            found = f"no group has the externalId {mapping.pattern} yet"
+            yield Finding("warning", about, found, cure)
+
+
+def _map_of(settings: Settings, mapping: groupmap.Mapping) -> str:
+    return "IDP_GROUP_TO_ROOM" if mapping in settings.idp_group_to_room else "GROUP_MAP_FILE"
+
+
+async def of_address(settings: Settings) -> list[Finding]:
+    """Tell whether MATRIX_URL has the wrong scheme, or only sends on to another address."""
+    url = settings.matrix_url
+    scheme, _, rest = url.partition("://")
+    other = f"{'http' if scheme == 'https' else 'https'}://{rest}"
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        answered, sent_on = await _versions(session, url)
+        if sent_on:
+            found = f"{url} sends on to {sent_on}: what should change something gets lost"
+            cure = f"set MATRIX_URL to {sent_on.partition('/_matrix')[0]}"
+            return [Finding("error", "MATRIX_URL", found, cure)]
+        if answered or not (await _versions(session, other))[0]:
+            return []
+    found = f"nothing answers at {url}, and a homeserver does at {other}"
+    return [Finding("error", "MATRIX_URL", found, f"set MATRIX_URL to {other}")]
+
+
+async def _versions(session: aiohttp.ClientSession, url: str) -> tuple[bool, str]:
+    """Return whether a homeserver answers, and to where it is sent on, if it is."""
+    try:
+        # No secret is sent: whose certificate it is does not matter here.
+        async with session.get(
+            f"{url}/_matrix/client/versions", allow_redirects=False, ssl=False
+        ) as answer:
+            if 300 <= answer.status < 400:
+                return False, answer.headers.get("Location", "")
+            return "versions" in await answer.json(content_type=None), ""
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError):
+        return False, ""
+
+
+async def of_homeserver(settings: Settings) -> list[Finding]:
+    """Tell whether IDP_NAME is one of its SSO providers and whom PROTECTED_USERS match."""
+    token = settings.matrix_admin_token.get_secret_value()
+    async with aiohttp.ClientSession(
+        timeout=_TIMEOUT, headers={"Authorization": f"Bearer {token}"}
+    ) as session:
+        found = await _provider(session, settings)
+        for pattern in settings.protected_users:
+            if await _matches_nobody(session, settings.matrix_url, pattern):
+                cure = "look for a misspelling: whom no pattern matches is not protected"
+                told = f"{pattern} matches no account of the homeserver"
+                found.append(Finding("warning", "PROTECTED_USERS", told, cure))
+    return found
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    """Return the JSON object of an answer, an empty one where there is none to be had."""
+    try:
+        async with session.get(url) as answer:
+            document = await answer.json(content_type=None)
+            return document if answer.ok and isinstance(document, dict) else {}
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return {}
+
+
+async def _provider(session: aiohttp.ClientSession, settings: Settings) -> list[Finding]:
+    answer = await _get(session, f"{settings.matrix_url}/_matrix/client/v3/login")
+    flows = answer.get("flows")
+    if not isinstance(flows, list) or not flows:
+        return []
+    providers = [
+        str(provider.get("id"))
+        for flow in flows
+        if isinstance(flow, dict)
+        for provider in flow.get("identity_providers") or ()
+        if isinstance(provider, dict)
+    ]
+    if settings.idp_name in providers:
+        return [Finding("ok", "IDP_NAME", f"{settings.idp_name} is an SSO provider")]
+    offered = f"it offers {', '.join(providers)}" if providers else "it offers none"
+    return [
+        Finding(
+            "warning",
+            "IDP_NAME",
+            f"{settings.idp_name} is no SSO provider of the homeserver ({offered}):"
+            " people could not sign in to their accounts",
+            "set it to the provider's name in Synapse, oidc- and its idp_id, or configure that one",
+        )
+    ]
+
+
+async def _matches_nobody(session: aiohttp.ClientSession, url: str, pattern: str) -> bool:
+    """Tell whether no account matches; False too where the homeserver does not tell."""
+    localpart = pattern.partition(":")[0].removeprefix("@")
+    words = "".join(" " if c in f"{_GLOB}]" else c for c in localpart).split()
+    path = f"{url}/_synapse/admin/v2/users?guests=false&limit={_PAGE}"
+    # Synapse itself looks for a part of the name.
+    path += f"&user_id={quote(max(words, key=len))}" if words else ""
+    place = "0"
+    for _ in range(_MOST_PAGES):
+        answer = await _get(session, f"{path}&from={quote(place)}")
+        users = answer.get("users")
+        if not isinstance(users, list):
+            return False
+        if any(isinstance(u, dict) and fnmatchcase(str(u.get("name")), pattern) for u in users):
+            return False
+        if "next_token" not in answer:
+            return True
+        place = str(answer["next_token"])
+    return False
