@@ -1,5 +1,6 @@
 """Sessions of the console end by themselves and cannot be read or made elsewhere."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from scim_matrix.console import session
+from scim_matrix.console import session, sessions
 
 Client = TestClient[Any, Any]
 
@@ -17,26 +18,50 @@ pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 
 
 async def _begin(request: web.Request) -> web.Response:
-    await session.begin(request, "@ann:s")
+    await session.begin(request, request.query.get("user", "@ann:s"))
     return web.Response()
 
 
 async def _who(request: web.Request) -> web.Response:
-    return web.Response(text=str((await session.current(request)).get("user")))
+    return web.Response(text=str(await session.user(request)))
+
+
+async def _end(request: web.Request) -> web.Response:
+    await session.end(request)
+    return web.Response()
+
+
+async def _end_all(request: web.Request) -> web.Response:
+    await session.end_all(request, "@ann:s")
+    return web.Response()
+
+
+async def _check(request: web.Request) -> web.Response:
+    made_here = await session.is_from_here(request)
+    return web.Response(text=f"{made_here} {await session.token(request)}")
 
 
 @pytest.fixture
 async def client(aiohttp_client: Any) -> Client:
     """Return a client of an application that has sessions."""
     app = web.Application(middlewares=[aiohttp_session.session_middleware(session.storage())])
-    app.add_routes([web.get("/begin", _begin), web.get("/who", _who)])
+    app[session.SESSIONS] = sessions.Sessions()
+    app.add_routes(
+        [
+            web.get("/begin", _begin),
+            web.get("/who", _who),
+            web.get("/end", _end),
+            web.get("/end-all", _end_all),
+            web.post("/check", _check),
+        ]
+    )
     client: Client = await aiohttp_client(app)
     return client
 
 
-async def begun(client: Client) -> str:
+async def begun(client: Client, user: str = "@ann:s", **headers: str) -> str:
     """Begin a session and return its cookie."""
-    async with client.get("/begin") as answer:
+    async with client.get("/begin", params={"user": user}, headers=headers) as answer:
         return answer.cookies[session.COOKIE].OutputString()
 
 
@@ -68,9 +93,9 @@ def clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
 @pytest.mark.parametrize(
     ("waits", "ends"),
     [
-        ([session.IDLE_SECONDS - 60] * 2, False),
-        ([session.IDLE_SECONDS + 60], True),
-        ([session.IDLE_SECONDS - 60] * 26, True),
+        ([sessions.IDLE_SECONDS - 60] * 2, False),
+        ([sessions.IDLE_SECONDS + 60], True),
+        ([sessions.IDLE_SECONDS - 60] * 26, True),
     ],
     ids=["used", "idle", "long"],
 )
@@ -94,7 +119,75 @@ async def test_a_page_that_refreshes_itself_keeps_no_session(
     """Somebody has to do something."""
     cookie = await begun(client)
     now = time.time()
-    for wait in (session.IDLE_SECONDS - 60, session.IDLE_SECONDS + 60):
+    for wait in (sessions.IDLE_SECONDS - 60, sessions.IDLE_SECONDS + 60):
         clock(monkeypatch, now + wait)
         found, cookie = await who(client, cookie, **{"HX-Request": "true"})
     assert found == "None"
+
+
+async def test_a_copied_cookie_is_worth_nothing_once_signed_out(client: Client) -> None:
+    """The session ends at the service, wherever its cookie is; other sessions go on."""
+    cookie, other = await begun(client), await begun(client)
+    async with client.get("/end", headers={"Cookie": cookie.partition(";")[0]}) as answer:
+        assert answer.cookies[session.COOKIE].value == ""
+    assert (await who(client, cookie))[0] == "None"
+    assert (await who(client, other))[0] == "@ann:s"
+
+
+async def test_a_new_sign_in_ends_the_one_before_it(client: Client) -> None:
+    """Whoever signs in again in the same browser leaves no session behind."""
+    cookie = await begun(client)
+    again = await begun(client, Cookie=cookie.partition(";")[0])
+    assert (await who(client, cookie))[0] == "None"
+    assert (await who(client, again))[0] == "@ann:s"
+
+
+async def test_somebody_is_signed_out_everywhere(client: Client) -> None:
+    """All of their sessions end, nobody else's."""
+    own, other = [await begun(client), await begun(client)], await begun(client, "@bob:s")
+    async with client.get("/end-all"):
+        pass
+    assert [(await who(client, cookie))[0] for cookie in own] == ["None", "None"]
+    assert (await who(client, other))[0] == "@bob:s"
+
+
+async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user and in all only so many sessions run; the one used least lately ends first."""
+    monkeypatch.setattr(sessions, "MOST", 15)
+    kept = sessions.Sessions()
+    bob = await kept.begin("@bob:s", 0)
+    first, second, *_ = [await kept.begin("@ann:s", 0) for _ in range(sessions.MOST_OF_A_USER)]
+    await kept.use(first, 1)
+    await kept.begin("@ann:s", 2)
+    assert await kept.find(first, 3) is not None
+    assert await kept.find(second, 3) is None
+    assert await kept.find(bob, 3) is not None
+    for number in range(5):
+        await kept.begin(f"@c{number}:s", 4)
+    assert await kept.find(bob, 5) is None
+
+
+@pytest.mark.parametrize("value", ["x", "\xff\xfe", "\xe4" * 40, '"', "gAAAAA==", "a b;c"])
+async def test_a_garbage_cookie_is_nobodys(client: Client, value: str) -> None:
+    """Whatever a cookie holds, it stands for nobody and is no error."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    head = f"GET /who HTTP/1.1\r\nHost: x\r\nCookie: {session.COOKIE}={value}\r\n\r\n"
+    writer.write(head.encode("latin-1"))
+    async with asyncio.timeout(10):
+        assert b" 200 " in await reader.readline()
+        assert (await reader.readuntil(b"None")).endswith(b"None")
+    writer.close()
+
+
+@pytest.mark.parametrize("forged", ["", "x", "\u00e4\U0001f600", "%ED%A0%80", "%FF%00"])
+async def test_a_forged_form_is_refused(client: Client, forged: str) -> None:
+    """Whatever a form's token holds, it is not this session's, and is no error."""
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    headers = {"Cookie": (await begun(client)).partition(";")[0]}
+    async with client.post("/check", headers=headers) as answer:
+        token = (await answer.text()).split()[1]
+        headers["Cookie"] = answer.cookies[session.COOKIE].OutputString().partition(";")[0]
+    async with client.post("/check", data=f"csrf={forged}", headers=headers | kind) as answer:
+        assert (answer.status, await answer.text()) == (200, f"False {token}")
+    async with client.post("/check", data={"csrf": token}, headers=headers) as answer:
+        assert (await answer.text()) == f"True {token}"

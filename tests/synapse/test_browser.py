@@ -141,7 +141,7 @@ async def test_a_group_is_mapped_and_a_removal_decided(
         await page.get_by_role("heading", name="Held removals").wait_for()
         await person.is_accessible()
         await person.picture("held")
-        await page.get_by_role("button", name="Approve: remove 2").click()
+        await page.get_by_role("button", name="Approve: remove those chosen").click()
         await room_holds(admin, room, set())
         await page.get_by_text("Nothing is held.").wait_for()
 
@@ -165,7 +165,7 @@ async def test_the_overview_refreshes_itself(
         await person.sign_in("scim-bot")
         await page.get_by_text("Nothing yet.").wait_for()
         await ScimClient(process.url).create_user(f"{tag}ann")
-        await page.get_by_text(mxid(f"{tag}ann")).wait_for(timeout=15_000)
+        await page.get_by_text(mxid(f"{tag}ann")).first.wait_for(timeout=15_000)
         assert person.said == []
         await page.close()
 
@@ -217,6 +217,9 @@ async def test_a_manager_is_refused_where_they_have_no_power(
         page = await browser.new_page()
         person = Person(page, process.url.replace("127.0.0.1", "localhost"))
         await person.sign_in(f"{tag}boss")
+        await page.get_by_label("Find a group to open a room for").fill("engin")
+        await page.get_by_role("button", name="Search").click()
+        await person.is_accessible()
         await page.get_by_role("link", name="Engineering").click()
         await page.get_by_label("Room (address or ID)").fill(room)
         refusal = "You may only map rooms in which you yourself can"

@@ -1,106 +1,18 @@
 """The console without a browser: who may do what, on a real Synapse."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-import pytest
 from yarl import URL
 
-from scim_matrix.demo.service import ScimClient, Service
-from scim_matrix.demo.synapse import Synapse, User
+from scim_matrix.demo.synapse import Synapse
 from tests.conftest import eventually
-from tests.synapse.conftest import StartService, group_of, mxid, ready, room_holds, settled
+from tests.synapse import visiting
+from tests.synapse.conftest import StartService, mxid, ready, room_holds, settled
 from tests.synapse.proxy import proxying
+from tests.synapse.visiting import Visitor
 
-_CSRF = re.compile(r'name="csrf" value="([^"]+)"')
-
-
-@dataclass
-class Visitor:
-    """A browser without scripts: keeps cookies (Secure ones too) and sends forms."""
-
-    url: str
-    cookies: dict[str, str] = field(default_factory=dict)
-
-    async def ask(self, method: str, path: str, **form: str) -> tuple[int, str, Mapping[str, str]]:
-        """Send one request, without following where it leads."""
-        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())}
-        async with (
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
-            session.request(
-                method,
-                URL(self.url + path, encoded=True),
-                data=form or None,
-                headers=headers,
-                allow_redirects=False,
-            ) as answer,
-        ):
-            for name, cookie in answer.cookies.items():
-                self.cookies[name] = cookie.value
-            return answer.status, await answer.text(), answer.headers
-
-    async def token(self, path: str) -> str:
-        """Return the token of the form on a page."""
-        _, text, _ = await self.ask("GET", path)
-        found = _CSRF.search(text)
-        assert found is not None, text
-        return found[1]
-
-    async def send(self, page: str, path: str, **form: str) -> int:
-        """Send a form found on a page; return the status."""
-        status, _, _ = await self.ask("POST", path, csrf=await self.token(page), **form)
-        return status
-
-    async def sign_in(self, name: str, password: str = "password") -> int:
-        """Sign in by password."""
-        return await self.send("/console/sign-in", "/console/sign-in", user=name, password=password)
-
-
-@dataclass
-class Scene:
-    """A service with its console, a group, two rooms, and a manager with power in one of them."""
-
-    service: Service
-    idp: ScimClient
-    admin: User
-    group: str
-    people: dict[str, str]
-    own: str
-    other: str
-    manager: str
-
-    async def visitor(self, name: str) -> Visitor:
-        """Return somebody who is signed in."""
-        visitor = Visitor(self.service.url)
-        assert await visitor.sign_in(name) == 303
-        return visitor
-
-
-@pytest.fixture
-def scene(synapse: Synapse, admin: User, service: StartService, tag: str) -> Any:
-    """Return what sets the scene."""
-
-    @asynccontextmanager
-    async def run(group_map: dict[str, Any] | None = None, **more: str) -> AsyncIterator[Scene]:
-        manager = await synapse.register(f"{tag}manager")
-        own = await manager.create_room(room_version="10")
-        await admin.call(
-            "POST", f"/_synapse/admin/v1/rooms/{own}/make_room_admin", {"user_id": admin.user_id}
-        )
-        await admin.call("POST", f"/_matrix/client/v3/join/{own}", {})
-        other = await admin.create_room()
-        settings = {"CONSOLE": "true", "CONSOLE_MANAGERS": f"@{tag}manager:*", **more}
-        async with service(group_map or {}, **settings) as process:
-            idp = ScimClient(process.url)
-            group, people = await group_of(idp, f"{tag}ann", f"{tag}bob", key=f"{tag}g")
-            await settled(idp)
-            yield Scene(process, idp, admin, group, people, own, other, f"{tag}manager")
-
-    return run
+scene = visiting.scene
 
 
 async def test_the_console_is_off_unless_asked_for(service: StartService) -> None:
@@ -154,7 +66,7 @@ async def test_a_manager_maps_only_rooms_they_manage(scene: Any) -> None:
         _, text, _ = await visitor.ask("POST", f"{page}/mappings", csrf=csrf, room=s.other)
         assert "You may only map rooms in which you yourself can invite and kick." in text
         assert "To the console" in text
-        assert await visitor.send(page, f"{page}/mappings", room="#nowhere:demo.test") == 400
+        assert await visitor.send(page, f"{page}/mappings", room="#nowhere:demo.test") == 403
         assert await visitor.send(page, f"{page}/mappings", room=s.own) == 303
         await room_holds(s.admin, s.own, {s.manager, *s.people})
 
@@ -181,9 +93,7 @@ async def test_a_managers_power_in_the_room_decides(scene: Any) -> None:
         page = f"/console/groups/{s.group}"
         assert await manager.send(page, f"{page}/mappings", room=s.other) == 403
         assert await admin.send(page, f"{page}/mappings", room=s.other) == 303
-        key = {"kind": "external_id", "pattern": f"{s.manager.removesuffix('manager')}g"}
-        removal = {**key, "room": s.other, "people": "leave"}
-        assert await manager.send(page, f"{page}/mappings/remove", **removal) == 403
+        assert await s.take_out(manager, await s.mapping(admin), "leave") == 403
         await room_holds(s.admin, s.other, {s.manager, *s.people})
 
         levels = {s.admin.user_id: 100, mxid(s.manager): 50}
@@ -198,7 +108,6 @@ async def test_what_becomes_of_people_when_a_mapping_goes(scene: Any) -> None:
     async with scene() as s:
         visitor = await s.visitor(s.manager)
         page = f"/console/groups/{s.group}"
-        key = {"kind": "external_id", "pattern": f"{s.manager.removesuffix('manager')}g"}
 
         async def mapped() -> None:
             assert await visitor.send(page, f"{page}/mappings", room=s.own) == 303
@@ -207,8 +116,7 @@ async def test_what_becomes_of_people_when_a_mapping_goes(scene: Any) -> None:
 
         for choice, left in (("stay", {s.manager, *s.people}), ("leave", {s.manager})):
             await mapped()
-            form = {**key, "room": s.own, "people": choice}
-            assert await visitor.send(page, f"{page}/mappings/remove", **form) == 303
+            assert await s.take_out(visitor, await s.mapping(visitor), choice) == 303
             await room_holds(s.admin, s.own, left)
             await settled(s.idp)
             assert await s.admin.members(s.own) - {"scim-bot"} == left
@@ -229,8 +137,8 @@ async def test_mappings_of_the_configuration_are_read_only(scene: Any, tag: str)
         page = f"/console/groups/{s.group}"
         _, text, _ = await visitor.ask("GET", page)
         assert "the configuration" in text
-        form = {"kind": "external_id", "pattern": f"{tag}g", "room": room, "people": "leave"}
-        assert await visitor.send(page, f"{page}/mappings/remove", **form) == 404
+        # The first mapping of a new database.
+        assert await s.take_out(visitor, "1", "leave") == 404
 
 
 async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str) -> None:
@@ -247,6 +155,20 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         _, text, _ = await visitor.ask("GET", "/console/held")
         assert mxid(f"{tag}ann") in text
         form = {"room": s.other, "decision": "approved"}
+        assert await visitor.send("/console/held", "/console/held", **form) == 400
+        _, text, _ = await visitor.ask("GET", "/console/held")
+        held = {
+            name: key
+            for key, name in re.findall(r'name="chosen" value="(\S+)" checked> ([^<\s]+)<', text)
+        }
+        form["chosen"] = held[mxid(f"{tag}ann")]
+        assert await visitor.send("/console/held", "/console/held", **form) == 303
+        await room_holds(s.admin, s.other, {f"{tag}bob"})
+        form["chosen"] = held[mxid(f"{tag}bob")].partition(".")[0] + ".1"
+        assert await visitor.send("/console/held", "/console/held", **form) == 303
+        _, text, _ = await visitor.ask("GET", "/console/held")
+        assert mxid(f"{tag}bob") in text
+        form["chosen"] = held[mxid(f"{tag}bob")]
         assert await visitor.send("/console/held", "/console/held", **form) == 303
         await room_holds(s.admin, s.other, set())
         _, text, _ = await visitor.ask("GET", f"/console/rooms/{s.other}")
@@ -258,17 +180,27 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         status, text, headers = await visitor.ask("GET", f"/console/log?room={s.other}&export=csv")
         assert status == 200
         assert headers["Content-Type"].startswith("text/csv")
-        assert f"kick,done,{mxid(f'{tag}ann')},{s.other}" in text
+        assert f'"kick","done","\'{mxid(f"{tag}ann")}","{s.other}"' in text
         assert "approved" in text
 
 
-async def test_guessing_passwords_is_stopped(scene: Any) -> None:
-    """After ten wrong ones even the right one has to wait."""
-    async with scene() as s:
-        visitor = Visitor(s.service.url)
-        statuses = [await visitor.sign_in(s.manager, "wrong") for _ in range(10)]
-        assert statuses == [403] * 10
-        assert await visitor.sign_in(s.manager) == 429
+async def test_guessing_passwords_is_stopped(scene: Any, tag: str) -> None:
+    """After four wrong ones even the right one waits, for this name and from this address only."""
+    async with scene(TRUSTED_PROXIES="127.0.0.0/8") as s:
+        guesser = Visitor(s.service.url, headers={"X-Forwarded-For": "203.0.113.5"})
+        statuses = [await guesser.sign_in(s.manager, "wrong") for _ in range(4)]
+        assert statuses == [403] * 4
+        for name in (s.manager, mxid(s.manager), s.manager.upper()):
+            csrf = await guesser.token("/console/sign-in")
+            form = {"user": name, "password": "password", "csrf": csrf}
+            status, text, headers = await guesser.ask("POST", "/console/sign-in", **form)
+            wait = headers["Retry-After"]
+            assert status == 429
+            assert 1 <= int(wait) <= 60
+            assert f"Try again in {wait} second" in text
+        assert await guesser.sign_in("scim-bot") == 303
+        elsewhere = Visitor(s.service.url, headers={"X-Forwarded-For": "203.0.113.6"})
+        assert await elsewhere.sign_in(s.manager) == 303
 
 
 async def test_sso_must_have_been_begun_here(scene: Any) -> None:
@@ -287,6 +219,10 @@ async def test_sso_must_have_been_begun_here(scene: Any) -> None:
         state = URL(URL(headers["Location"]).query["redirectUrl"]).query["state"]
         await visitor.ask("GET", "/console/sso/begin")
         assert (await visitor.ask("GET", f"/console/sso?loginToken=x&state={state}"))[0] == 400
+        for forged in ("%C3%A4", "%FF", "", "%00"):
+            await visitor.ask("GET", "/console/sso/begin")
+            path = f"/console/sso?loginToken=x&state={forged}"
+            assert (await visitor.ask("GET", path))[0] == 400
 
 
 async def test_a_room_or_homeserver_that_is_gone_is_said(synapse: Synapse, scene: Any) -> None:

@@ -1,67 +1,169 @@
 """Who may do what in the console."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Generic, TypeVar
 
-from scim_matrix.matrix.errors import RefusedError, TokenError
-from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
+from scim_matrix.matrix.errors import NotFoundError, RefusedError
+from scim_matrix.matrix.server import Homeserver
+from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere
+from scim_matrix.sync.power import PowerLevels, power_levels
 
-# For how long (seconds) the list of administrators is believed.
-_KEEP = 30.0
+# For how long (seconds) an answer of the homeserver is believed, where nothing is changed.
+KEEP = 30.0
+_REMEMBERED = 1000
+# A space with more rooms than this is left to administrators: each is asked about.
+MOST_CHILDREN = 200
+
+NOT_YOURS = "You may only map rooms in which you yourself can invite and kick."
+
+_T = TypeVar("_T")
+
+
+class _Remembered(Generic[_T]):
+    """Answers by name, each for KEEP seconds, a bounded number of them."""
+
+    def __init__(self, ask: Callable[[str], Awaitable[_T]]) -> None:
+        self._ask = ask
+        self._answers: OrderedDict[str, tuple[float, _T]] = OrderedDict()
+
+    async def get(self, name: str, *, anew: bool) -> _T:
+        at, answer = self._answers.get(name, (float("-inf"), None))
+        if answer is not None and not anew and time.monotonic() < at + KEEP:
+            return answer
+        answer = await self._ask(name)
+        self._answers.pop(name, None)
+        self._answers[name] = (time.monotonic(), answer)
+        if len(self._answers) > _REMEMBERED:
+            self._answers.popitem(last=False)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the homeserver says of a user: whether they may use their account, and administer."""
+
+    is_able: bool
+    is_admin: bool
 
 
 class Access:
     """Homeserver administrators may do everything; managers, what they could do by hand.
 
-    A manager's user ID matches one of the patterns; they may map the rooms in which they
-    themselves have the power to invite and to kick.
+    A manager's user ID matches one of the patterns. Nobody may anything whose account is gone,
+    locked, suspended or deactivated. What is only shown rests on answers up to KEEP seconds old;
+    a change asks anew.
     """
 
     def __init__(self, homeserver: Callable[[], Homeserver], managers: Sequence[str]) -> None:
         self._homeserver = homeserver
         self._managers = managers
-        self._admins: frozenset[str] = frozenset()
-        self._asked = float("-inf")
+        self._standings = _Remembered(self._ask_standing)
+        self._joined = _Remembered(self._ask_joined)
+        self._levels = _Remembered(self._ask_levels)
 
-    async def is_admin(self, user_id: str) -> bool:
-        """Tell whether a user administers the homeserver."""
-        if time.monotonic() > self._asked + _KEEP:
-            self._admins = await self._homeserver().admins()
-            self._asked = time.monotonic()
-        return user_id in self._admins
+    # -- Users ------------------------------------------------------------
 
-    async def may_enter(self, user_id: str) -> bool:
+    async def is_admin(self, user_id: str, *, anew: bool = False) -> bool:
+        """Tell whether a user administers the homeserver, with an account in use."""
+        standing = await self._standings.get(user_id, anew=anew)
+        return standing.is_able and standing.is_admin
+
+    async def may_enter(self, user_id: str, *, anew: bool = False) -> bool:
         """Tell whether a user may use the console at all."""
-        return self._is_manager(user_id) or await self.is_admin(user_id)
+        standing = await self._standings.get(user_id, anew=anew)
+        return standing.is_able and (standing.is_admin or self._is_manager(user_id))
 
     def _is_manager(self, user_id: str) -> bool:
         return any(fnmatchcase(user_id, pattern) for pattern in self._managers)
 
-    async def may_map(self, user_id: str, room_id: str) -> bool:
-        """Tell whether a user may change which groups open a room."""
-        if await self.is_admin(user_id):
-            return True
-        if not self._is_manager(user_id):
-            return False
-        try:
-            if user_id not in await self._homeserver().members(room_id):
-                return False
-            levels = await self.levels(room_id)
-        except TokenError:
-            raise
-        except RefusedError:
-            return False
-        return levels.of(user_id) >= max(levels.needed("invite"), levels.needed("kick"))
+    async def _ask_standing(self, user_id: str) -> Standing:
+        account = await self._homeserver().accounts.get(user_id)
+        if account is None:
+            return Standing(is_able=False, is_admin=False)
+        barred = account.locked or account.suspended or account.deactivated
+        return Standing(not barred, account.is_admin)
 
-    async def levels(self, room_id: str) -> PowerLevels:
+    # -- Rooms ------------------------------------------------------------
+
+    async def may_see(self, user_id: str, room_id: str) -> bool:
+        """Tell whether a room is one of a user's, as one that they may map."""
+        return (await self.verdict(user_id, [room_id], anew=False)).followed
+
+    async def verdict(
+        self,
+        user_id: str,
+        rooms: Sequence[str],
+        *,
+        power: int | None = None,
+        exclusive: bool = False,
+        anew: bool = True,
+    ) -> Verdict:
+        """Tell whether a user may map rooms, all of them; see `entitlement`.
+
+        Of a room that they are not in, it is not told whether it exists.
+        """
+        if not await self.may_enter(user_id, anew=anew):
+            return Verdict(False, NOT_YOURS, "Ask an administrator of the homeserver.")
+        if await self.is_admin(user_id):
+            return by_administrator(user_id)
+        verdicts: list[tuple[str, Verdict]] = []
+        for room_id in rooms:
+            verdict = await self._in_room(user_id, room_id, power, exclusive, anew)
+            if not verdict.followed and len(rooms) == 1:
+                return verdict
+            verdicts.append((room_id, verdict))
+            if not verdict.followed:
+                break
+        return everywhere(verdicts)
+
+    async def _in_room(
+        self, user_id: str, room_id: str, power: int | None, exclusive: bool, anew: bool
+    ) -> Verdict:
+        joined = await self._joined.get(user_id, anew=anew)
+        if room_id not in joined:
+            return Verdict(False, NOT_YOURS, "Join the room, or ask somebody with power in it.")
+        try:
+            levels = await self.levels(room_id, anew=anew)
+        except NotFoundError:
+            return Verdict(False, NOT_YOURS, "Ask an administrator of the homeserver.")
+        return entitlement(levels, user_id, True, power=power, exclusive=exclusive)
+
+    async def _ask_joined(self, user_id: str) -> frozenset[str]:
+        try:
+            return await self._homeserver().rooms.joined_by(user_id)
+        except NotFoundError:
+            return frozenset()
+
+    async def levels(self, room_id: str, *, anew: bool = False) -> PowerLevels:
         """Return a room's power levels."""
-        state = await self._homeserver().full_state(room_id)
-        details = await self._homeserver().details(room_id)
-        return power_levels(
-            state.get((POWER_LEVELS, "")),
-            state.get(("m.room.create", ""), {}),
-            details.creator,
-            details.version,
-        )
+        return await self._levels.get(room_id, anew=anew)
+
+    async def _ask_levels(self, room_id: str) -> PowerLevels:
+        state = await self._homeserver().rooms.power_state(room_id)
+        return power_levels(state.power_levels, state.creation, state.creator, state.version)
+
+    # -- What a reference means -------------------------------------------
+
+    async def find_room(self, user_id: str, named: str) -> str | None:
+        """Return the ID of the room that an alias or ID stands for.
+
+        None where there is none, or none that the user may know of: nobody learns here which.
+        """
+        rooms = self._homeserver().rooms
+        try:
+            room_id = await rooms.resolve_alias(named) if named.startswith("#") else named
+            if await self.is_admin(user_id):
+                await rooms.details(room_id)
+                return room_id
+        except RefusedError:
+            return None
+        return room_id if room_id in await self._joined.get(user_id, anew=True) else None
+
+    async def rooms_below(self, room_id: str) -> list[str]:
+        """Return the IDs of the rooms below a space, at any depth."""
+        found = await self._homeserver().rooms.hierarchy(room_id)
+        return sorted({step.room_id for step in found.children} - {room_id})

@@ -1,4 +1,4 @@
-"""Sessions: who is signed in, for how long, and that a form comes from here."""
+"""The session of a request: who is signed in, and that a form comes from here."""
 
 import hmac
 import secrets
@@ -6,18 +6,31 @@ import time
 
 import aiohttp_session
 from aiohttp import web
-from aiohttp_session import Session
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from cryptography.fernet import Fernet
 
-IDLE_SECONDS = 30 * 60
-LONGEST_SECONDS = 12 * 3600
+from scim_matrix.console.sessions import LONGEST_SECONDS, Sessions
+
 COOKIE = "scim_matrix_console"
+SESSIONS = web.AppKey("SESSIONS", Sessions)
+_ID, _TOKEN, _STATE = "id", "csrf", "state"
+
+
+class _Sealed(EncryptedCookieStorage):
+    """Cookies sealed by the library, which stumbles over those that no browser made."""
+
+    def load_cookie(self, request: web.Request) -> str | None:
+        cookie = super().load_cookie(request)
+        return cookie if cookie is not None and cookie.isascii() else None
 
 
 def storage() -> EncryptedCookieStorage:
-    """Return where sessions are: in a cookie sealed with a key that dies with the process."""
-    return EncryptedCookieStorage(
+    """Return what seals cookies, with a key that dies with the process.
+
+    A cookie holds the ID of a session and what guards forms; who that is and for how long is
+    known to SESSIONS only, so that a copy of the cookie is worth nothing once that has ended.
+    """
+    return _Sealed(
         Fernet(Fernet.generate_key()),
         cookie_name=COOKIE,
         path="/console/",
@@ -29,35 +42,66 @@ def storage() -> EncryptedCookieStorage:
 
 
 async def begin(request: web.Request, user_id: str) -> None:
-    """Sign somebody in, in a new session."""
-    session = await aiohttp_session.new_session(request)
-    now = time.time()
-    session.update(user=user_id, begun=now, seen=now, csrf=secrets.token_urlsafe(32))
+    """Sign somebody in, in a new session; one that the request belonged to ends."""
+    await end(request)
+    cookie = await aiohttp_session.new_session(request)
+    cookie[_ID] = await request.config_dict[SESSIONS].begin(user_id, time.time())
 
 
-async def current(request: web.Request) -> Session:
-    """Return the session, emptied where it is over. Pages that refresh themselves are no use."""
-    session = await aiohttp_session.get_session(request)
-    now = time.time()
-    if "user" in session:
-        idle, age = now - float(session["seen"]), now - float(session["begun"])
-        if idle > IDLE_SECONDS or age > LONGEST_SECONDS:
-            session.invalidate()
-        elif idle > 1 and not (request.method == "GET" and "HX-Request" in request.headers):
-            session["seen"] = now
-    return session
+async def user(request: web.Request) -> str | None:
+    """Return who is signed in, None for nobody. Pages that refresh themselves are no use."""
+    sessions, now = request.config_dict[SESSIONS], time.time()
+    session_id = str((await aiohttp_session.get_session(request)).get(_ID, ""))
+    found = await sessions.find(session_id, now)
+    if found is None:
+        return None
+    if not (request.method == "GET" and "HX-Request" in request.headers):
+        await sessions.use(session_id, now)
+    return found.user_id
+
+
+async def end(request: web.Request) -> None:
+    """Sign out whoever is signed in, wherever else their cookie may be."""
+    cookie = await aiohttp_session.get_session(request)
+    await request.config_dict[SESSIONS].end(str(cookie.get(_ID, "")))
+    cookie.invalidate()
+
+
+async def end_all(request: web.Request, user_id: str) -> None:
+    """Sign somebody out everywhere."""
+    await request.config_dict[SESSIONS].end_all(user_id)
 
 
 async def token(request: web.Request) -> str:
     """Return what a form of this session must send along."""
-    session = await current(request)
-    if "csrf" not in session:
-        session["csrf"] = secrets.token_urlsafe(32)
-    return str(session["csrf"])
+    cookie = await aiohttp_session.get_session(request)
+    if _TOKEN not in cookie:
+        cookie[_TOKEN] = secrets.token_urlsafe(32)
+    return str(cookie[_TOKEN])
 
 
 async def is_from_here(request: web.Request) -> bool:
     """Tell whether a form was made for this session."""
     form = await request.post()
-    expected = (await current(request)).get("csrf")
-    return bool(expected) and hmac.compare_digest(str(form.get("csrf", "")), str(expected))
+    expected = (await aiohttp_session.get_session(request)).get(_TOKEN)
+    return _is_same(str(form.get("csrf", "")), expected)
+
+
+async def new_state(request: web.Request) -> str:
+    """Return what single sign-on, begun now, has to come back with."""
+    cookie = await aiohttp_session.get_session(request)
+    cookie[_STATE] = secrets.token_urlsafe(16)
+    return str(cookie[_STATE])
+
+
+async def is_state(request: web.Request, given: str) -> bool:
+    """Tell whether single sign-on that comes back was begun in this session; once only."""
+    cookie = await aiohttp_session.get_session(request)
+    return _is_same(given, cookie.pop(_STATE, None))
+
+
+def _is_same(given: str, expected: str | None) -> bool:
+    # Only text in ASCII can be compared in constant time; anything may be given.
+    return expected is not None and hmac.compare_digest(
+        given.encode("utf-8", "replace"), expected.encode()
+    )

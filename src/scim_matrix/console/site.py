@@ -11,10 +11,14 @@ from aiohttp import web
 from scim_matrix.config import Settings
 from scim_matrix.console import session
 from scim_matrix.console.access import Access
+from scim_matrix.console.administration import Administration
+from scim_matrix.console.groups import GroupPages
 from scim_matrix.console.pages import Pages, explain
+from scim_matrix.console.rooms import RoomPages
+from scim_matrix.console.sessions import Sessions
 from scim_matrix.console.sign_in import SignIn
-from scim_matrix.matrix.homeserver import Homeserver
-from scim_matrix.scim.attempts import Attempts
+from scim_matrix.edge.requests import small_forms
+from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import text
 
 POLICY = (
@@ -27,16 +31,23 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
     """Return the application that is added below /console/; `homeserver` is there once it runs."""
     access = Access(homeserver, settings.console_managers)
     pages = Pages(access)
+    administration, groups, rooms = Administration(pages), GroupPages(pages), RoomPages(pages)
     sign_in = SignIn(
         homeserver,
         access,
-        Attempts(settings.trusted_proxies),
+        settings.trusted_proxies,
         settings.public_url,
         settings.matrix_public_url or settings.matrix_url,
     )
     app = web.Application(
-        middlewares=[aiohttp_session.session_middleware(session.storage()), explain, pages.guard]
+        middlewares=[
+            small_forms,
+            aiohttp_session.session_middleware(session.storage()),
+            explain,
+            pages.guard,
+        ]
     )
+    app[session.SESSIONS] = Sessions()
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.PackageLoader("scim_matrix.console"),
@@ -50,22 +61,22 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
     app.on_response_prepare.append(_add_headers)
     app.add_routes(
         [
-            web.get("/", pages.overview),
+            web.get("/", administration.overview),
             web.get("/sign-in", sign_in.show),
             web.post("/sign-in", sign_in.password),
             web.get("/sso/begin", sign_in.sso),
             web.get("/sso", sign_in.returned),
             web.post("/sign-out", sign_in.leave),
-            web.get("/groups", pages.groups),
-            web.get("/groups/{id}", pages.group),
-            web.post("/groups/{id}/preview", pages.preview),
-            web.post("/groups/{id}/mappings", pages.add_mapping),
-            web.post("/groups/{id}/mappings/remove", pages.remove_mapping),
-            web.get("/rooms", pages.rooms),
-            web.get("/rooms/{id}", pages.room),
-            web.get("/held", pages.held),
-            web.post("/held", pages.decide),
-            web.get("/log", pages.log),
+            web.get("/groups", groups.groups),
+            web.get("/groups/{id}", groups.group),
+            web.post("/groups/{id}/preview", groups.preview),
+            web.post("/groups/{id}/mappings", groups.add_mapping),
+            web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
+            web.get("/rooms", rooms.rooms),
+            web.get("/rooms/{id}", rooms.room),
+            web.get("/held", administration.held),
+            web.post("/held", administration.decide),
+            web.get("/log", administration.log),
             web.static("/static", Path(__file__).parent / "static"),
         ]
     )

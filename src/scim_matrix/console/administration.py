@@ -1,0 +1,105 @@
+"""The pages for administrators of the homeserver: overview, held removals, the record."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from scim_matrix.app_keys import DATABASE, RECONCILER
+from scim_matrix.console.pages import PAGE, USER, Pages
+from scim_matrix.console.sheet import to_csv
+from scim_matrix.store import brake, memberships, record, rooms, text, totals, views
+
+# So many people of one room are decided on at a time: a form has to stay small.
+SHOWN = 300
+ACCOUNTS = "accounts"
+
+
+class Administration:
+    """Handlers. Managers are refused, and led to the groups instead of the overview."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    async def overview(self, request: web.Request) -> web.StreamResponse:
+        """GET: how the service is and what it did last."""
+        if not await self._pages.is_admin(request):
+            raise web.HTTPSeeOther("/console/groups")
+        database = request.config_dict[DATABASE]
+        reader = database.scanner
+        found = await totals.totals(reader, database.clock.now())
+        context = {
+            "homeserver": request.config_dict[RECONCILER].state,
+            "live": request.config_dict[RECONCILER].follows_live,
+            "work": await memberships.counts(reader),
+            "numbers": found,
+            "failing": [
+                row for row in await views.left_to_do(reader, PAGE) if row["state"] == "failing"
+            ],
+            "actions": (await record.find(reader, user=None, rooms=(), since=0, limit=15))[::-1],
+        }
+        part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
+        return await self._pages.render(request, part, context)
+
+    async def held(self, request: web.Request) -> web.StreamResponse:
+        """GET: what the brake keeps for a human."""
+        await self._pages.only_admins(request)
+        reader = request.config_dict[DATABASE].scanner
+        by_room: dict[str, list[brake.Held]] = {}
+        for one in [*await brake.held(reader), *await brake.held_accounts(reader)]:
+            by_room.setdefault(one.room_id or ACCOUNTS, []).append(one)
+        return await self._pages.render(request, "held.html", {"rooms": by_room, "shown": SHOWN})
+
+    async def decide(self, request: web.Request) -> web.StreamResponse:
+        """POST: approve or dismiss those who were shown and chosen, and nobody else."""
+        await self._pages.only_admins(request)
+        form = await request.post()
+        room, decision = str(form.get("room", "")), str(form.get("decision", ""))
+        if decision not in ("approved", "dismissed"):
+            raise web.HTTPBadRequest(text="Approve or dismiss.")
+        chosen = {str(key) for key in form.getall("chosen", [])}
+        if not chosen:
+            raise web.HTTPBadRequest(text="Choose at least one person.")
+        verdict: brake.Decision = "approved" if decision == "approved" else "dismissed"
+        async with request.config_dict[DATABASE].write(f"console {request[USER]}") as connection:
+            if room == ACCOUNTS:
+                held = await brake.held_accounts(connection)
+            else:
+                held = await brake.held(connection, [room])
+            # Who was held anew since has another tick, and waits for the next decision.
+            shown = [one for one in held if f"{one.account_id}.{one.tick}" in chosen]
+            await brake.decide(connection, shown, verdict, request[USER])
+        request.config_dict[RECONCILER].wake()
+        raise web.HTTPSeeOther("/console/held")
+
+    async def log(self, request: web.Request) -> web.StreamResponse:
+        """GET: the record of actions, filtered; also as CSV."""
+        await self._pages.only_admins(request)
+        query = request.query
+        reader = request.config_dict[DATABASE].scanner
+        room = query.get("room", "").strip()
+        rows = await record.find(
+            reader,
+            user=query.get("user", "").strip() or None,
+            rooms=(await rooms.named(reader, room) or [room]) if room else (),
+            since=text.moment(query.get("since", "")),
+            limit=100_000 if query.get("export") else 500,
+            group=query.get("group", "").strip() or None,
+        )
+        if query.get("export"):
+            return _csv(rows)
+        kept = {name: query.get(name, "") for name in ("user", "room", "group", "since")}
+        export = urlencode({**kept, "export": "csv"})
+        return await self._pages.render(
+            request, "log.html", {"rows": rows[::-1], "query": kept, "export": export}
+        )
+
+
+def _csv(rows: list[dict[str, Any]]) -> web.Response:
+    names = ("at", "kind", "outcome", "user_id", "room_id", "group_name", "request", "detail")
+    cells = [[text.told(row["at"]), *(str(row[name] or "") for name in names[1:])] for row in rows]
+    return web.Response(
+        text=to_csv([names, *cells]),
+        content_type="text/csv",
+        headers={"Content-Disposition": 'attachment; filename="scim-matrix-log.csv"'},
+    )

@@ -1,0 +1,265 @@
+"""The pages of groups: which rooms they open, and changing that.
+
+Administrators see every group. Managers see the groups that open rooms of theirs; of the others
+they find the name, where they look for one to map.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
+from scim_matrix.console.mapping_form import Wish, wish
+from scim_matrix.console.pages import PAGE, USER, Pages
+from scim_matrix.groupmap import GroupMapError, Mapping
+from scim_matrix.store import console, groupmap, memberships, record, views
+from scim_matrix.store.record import Entry
+from scim_matrix.sync.authority import Verdict, removal
+
+_NOT_MADE_HERE = "This mapping is not one that was made here."
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    group: dict[str, Any]
+    wish: Wish
+    mapping: Mapping
+
+
+class GroupPages:
+    """Handlers."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    # -- Looking ----------------------------------------------------------
+
+    async def groups(self, request: web.Request) -> web.StreamResponse:
+        """GET: groups by name; a manager's own, and others by name where they are looked for."""
+        words = request.query.get("q", "").strip()
+        reader = request.config_dict[DATABASE].scanner
+        found = await console.groups_named(reader, words, PAGE + 1) if words else []
+        if await self._pages.is_admin(request):
+            rows = await views.groups(reader, None)
+            named = {group["id"] for group in found}
+            rows = [row for row in rows if not words or row["id"] in named]
+            context = {"groups": rows[:PAGE], "number": len(rows), "others": [], "q": words}
+            return await self._pages.render(request, "groups.html", context)
+        own = await console.groups_opening(reader, await self._pages.own_rooms(request))
+        known = {group["id"] for group in own}
+        context = {
+            "groups": own[:PAGE],
+            "number": len(own),
+            "others": [group for group in found if group["id"] not in known][:PAGE],
+            "q": words,
+        }
+        return await self._pages.render(request, "groups.html", context)
+
+    async def group(self, request: web.Request) -> web.StreamResponse:
+        """GET: a group and what it opens, as far as that concerns whoever asks."""
+        return await self._page(request)
+
+    async def _page(
+        self, request: web.Request, status: int = 200, **more: Any
+    ) -> web.StreamResponse:
+        group = await self._group(request)
+        reader = request.config_dict[DATABASE].scanner
+        mappings = await console.of_group(reader, group["id"])
+        is_admin = await self._pages.is_admin(request)
+        shown = []
+        for mapping in mappings:
+            rooms = [r for r in mapping["rooms"] if await self._pages.may_see(request, r)]
+            if not (is_admin or rooms):
+                continue
+            if not is_admin and mapping["room_id"] not in rooms:
+                # A space that is not theirs opens a room of theirs: that room is all they see.
+                mapping |= {"room": rooms[0], "room_id": rooms[0], "children": False}
+                mapping |= {"made_by": None, "error": None, "cure": None}
+            mapping["mine"] = mapping["made_by"] is not None and await self._may_change(
+                request, mapping
+            )
+            shown.append(mapping)
+        concerns = is_admin or any(mapping["kind"] != "everyone" for mapping in shown)
+        context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}, **more}
+        return await self._pages.render(request, "group.html", context, status)
+
+    async def _group(self, request: web.Request) -> dict[str, Any]:
+        reader = request.config_dict[DATABASE].scanner
+        group = await console.group(reader, request.match_info["id"])
+        if group is None:
+            raise web.HTTPNotFound(text="There is no such group any more.")
+        return group
+
+    # -- Asking -----------------------------------------------------------
+
+    async def _asked_for(self, request: web.Request, form: MappingType[str, Any]) -> _Asked:
+        """Return what a form asks for, by somebody who may.
+
+        Raises GroupMapError with plain words, or HTTPForbidden.
+        """
+        group = await self._group(request)
+        asked = wish(group["id"], form)
+        named = asked.mapping.room
+        room_id = await self._pages.access.find_room(request[USER], named)
+        if room_id is None:
+            if not await self._pages.is_admin(request):
+                raise web.HTTPForbidden(text=NOT_YOURS)
+            raise GroupMapError(f"{named} does not exist on this homeserver.")
+        mapping = asked.bound(room_id)
+        verdict = await self._verdict(request, mapping)
+        if not verdict.followed:
+            raise web.HTTPForbidden(text=f"{verdict.reason} {verdict.cure}")
+        return _Asked(group, asked, mapping)
+
+    async def _verdict(self, request: web.Request, mapping: Mapping) -> Verdict:
+        """Tell whether whoever asks may make a mapping, in the rooms of its space too."""
+        access = self._pages.access
+        ask = partial(
+            access.verdict, request[USER], power=mapping.power, exclusive=mapping.exclusive
+        )
+        verdict = await ask([mapping.room])
+        if not (verdict.followed and mapping.children) or await self._pages.is_admin(request):
+            return verdict
+        rooms = [mapping.room, *await access.rooms_below(mapping.room)]
+        if len(rooms) > MOST_CHILDREN:
+            return Verdict(
+                False,
+                f"This space has more than {MOST_CHILDREN} rooms.",
+                "Ask an administrator of the homeserver to map it.",
+            )
+        return await ask(rooms)
+
+    async def preview(self, request: web.Request) -> web.StreamResponse:
+        """POST: what a mapping would do, before it is kept."""
+        form = await request.post()
+        try:
+            asked = await self._asked_for(request, form)
+        except GroupMapError as error:
+            return await self._answer(request, {"problem": str(error)}, form)
+        reader = request.config_dict[DATABASE].scanner
+        people = await console.accounts_of(reader, asked.group["id"])
+        inside = set(await request.config_dict[HOMESERVER].rooms.members(asked.mapping.room))
+        service = request.config_dict[HOMESERVER].user_id
+        return await self._answer(
+            request,
+            {
+                "adds": len(people - inside),
+                "already": len(people & inside),
+                "others": len(inside - people - {service}) if asked.mapping.exclusive else 0,
+                "room": asked.wish.mapping.room,
+                "invite": asked.mapping.invite,
+            },
+            form,
+        )
+
+    async def _answer(
+        self, request: web.Request, preview: dict[str, Any], form: MappingType[str, Any]
+    ) -> web.StreamResponse:
+        if "HX-Request" in request.headers:
+            return await self._pages.render(request, "preview.html", {"preview": preview})
+        status = 400 if "problem" in preview else 200
+        return await self._page(request, status, preview=preview, form=form)
+
+    # -- Changing ---------------------------------------------------------
+
+    async def add_mapping(self, request: web.Request) -> web.StreamResponse:
+        """POST: keep a mapping and put it in force."""
+        form = await request.post()
+        try:
+            asked = await self._asked_for(request, form)
+        except GroupMapError as error:
+            return await self._page(request, 400, preview={"problem": str(error)}, form=form)
+        group, by = asked.group, request[USER]
+        async with request.config_dict[DATABASE].write(f"console {by}") as connection:
+            if await groupmap.add(connection, asked.mapping, by, asked.wish.alias):
+                entry = Entry(
+                    *("map", "asked", None, asked.mapping.room, group["displayName"], "console"),
+                    by=by,
+                )
+                await record.add(connection, entry)
+        request.config_dict[RECONCILER].compare()
+        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
+
+    async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
+        """POST: drop a mapping; the people stay, or leave through the brake."""
+        form = await request.post()
+        database, by = request.config_dict[DATABASE], request[USER]
+        group = await self._group(request)
+        mapping = await self._made_here(request, group["id"], str(form.get("mapping", "")))
+        leave = form.get("people") == "leave"
+        may_remove = await self._removal_rule(request, mapping) if leave else None
+        async with database.write(f"console {by}") as connection:
+            given = await groupmap.remove(connection, mapping["id"])
+            if given is None:
+                raise web.HTTPNotFound(text=_NOT_MADE_HERE)
+            entry = Entry(
+                *("unmap", "asked", None, mapping["room_id"], group["displayName"], "console"),
+                by=by,
+            )
+            await record.add(connection, entry)
+            if may_remove is not None:
+                users = await console.user_ids(connection, {account for _, account in given})
+                leaving = [
+                    (room_id, account)
+                    for room_id, account in given
+                    if account in users and may_remove(room_id, users[account])
+                ]
+                await memberships.prune_some(connection, leaving)
+        request.config_dict[RECONCILER].compare()
+        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
+
+    async def _made_here(self, request: web.Request, group_id: str, named: str) -> dict[str, Any]:
+        """Return a mapping made in the console that whoever asks may take out.
+
+        Raises HTTPForbidden, to managers also where there is none: they do not learn which.
+        """
+        mappings = await console.of_group(request.config_dict[DATABASE].scanner, group_id)
+        for mapping in mappings:
+            if (
+                str(mapping["id"]) == named
+                and mapping["made_by"] is not None
+                and await self._may_change(request, mapping, anew=True)
+            ):
+                return mapping
+        if await self._pages.is_admin(request):
+            raise web.HTTPNotFound(text=_NOT_MADE_HERE)
+        raise web.HTTPForbidden(
+            text="You may only take out mappings of rooms in which you yourself can invite"
+            " and kick, and none that an administrator made."
+        )
+
+    async def _may_change(
+        self, request: web.Request, mapping: MappingType[str, Any], *, anew: bool = False
+    ) -> bool:
+        """Tell whether whoever asks may take a mapping out, so that people stay."""
+        access, user_id = self._pages.access, request[USER]
+        if await access.is_admin(user_id, anew=anew):
+            return True
+        if mapping["room_id"] is None or await access.is_admin(mapping["made_by"]):
+            return False
+        return (await access.verdict(user_id, [mapping["room_id"]], anew=anew)).followed
+
+    async def _removal_rule(
+        self, request: web.Request, mapping: MappingType[str, Any]
+    ) -> Callable[[str, str], bool]:
+        """Return what tells of a room ID and a user ID whether whoever asks could end that.
+
+        Raises HTTPForbidden where people would leave a room that is not theirs to empty.
+        """
+        access, user_id = self._pages.access, request[USER]
+        if await self._pages.is_admin(request):
+            return lambda room_id, person: True
+        power = mapping["power"]
+        verdict = await access.verdict(user_id, mapping["rooms"], power=power)
+        if not verdict.followed:
+            raise web.HTTPForbidden(text=f"{verdict.reason} {verdict.cure}")
+        levels = {room_id: await access.levels(room_id) for room_id in mapping["rooms"]}
+        return lambda room_id, person: (
+            room_id in levels and removal(levels[room_id], user_id, person, given=power).followed
+        )

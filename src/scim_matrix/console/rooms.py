@@ -1,0 +1,48 @@
+"""The pages of rooms: administrators see every one, managers theirs."""
+
+from typing import Any
+
+from aiohttp import web
+
+from scim_matrix.app_keys import DATABASE, HOMESERVER
+from scim_matrix.console.pages import Pages
+from scim_matrix.matrix.errors import RefusedError
+from scim_matrix.store import views
+
+
+class RoomPages:
+    """Handlers."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    async def rooms(self, request: web.Request) -> web.StreamResponse:
+        """GET: mapped rooms; a manager's own only."""
+        rows = await views.mapped_rooms(request.config_dict[DATABASE].scanner)
+        if not await self._pages.is_admin(request):
+            rows = [
+                row
+                for row in rows
+                if row["room_id"] is not None and await self._pages.may_see(request, row["room_id"])
+            ]
+        return await self._pages.render(request, "rooms.html", {"rooms": rows})
+
+    async def room(self, request: web.Request) -> web.StreamResponse:
+        """GET: who is in a room, by which group or otherwise."""
+        room_id = request.match_info["id"]
+        if not await self._pages.may_see(request, room_id):
+            raise web.HTTPForbidden(text="You may only see rooms in which you can invite and kick.")
+        people = await views.people(request.config_dict[DATABASE].scanner, room_id=room_id)
+        context: dict[str, Any] = {
+            "room_id": room_id,
+            "people": [p for p in people if p["state"] != "forgotten"],
+            "power": None,
+        }
+        try:
+            levels = await self._pages.access.levels(room_id)
+        except RefusedError as error:
+            context["problem"] = str(error)
+        else:
+            context["power"] = own = levels.of(request.config_dict[HOMESERVER].user_id)
+            context["lacks"] = [w for w in ("invite", "kick") if own < levels.needed(w)]
+        return await self._pages.render(request, "room.html", context)
