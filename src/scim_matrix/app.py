@@ -6,15 +6,17 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
-import aiosqlite
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER, SETTLE_MAP
+from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
 from scim_matrix.config import Settings
 from scim_matrix.console.site import make_console
+from scim_matrix.edge import listening
+from scim_matrix.edge.door import Door
+from scim_matrix.edge.requests import scim_expectation, well_formed
 from scim_matrix.groupmap import GroupMapError
-from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops.health import Probes
 from scim_matrix.ops.metrics import Metrics
 from scim_matrix.ops.systemd import Systemd, passed_sockets
@@ -22,9 +24,9 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import console, grants, record
+from scim_matrix.store import groupmap, record
 from scim_matrix.store.database import Database
-from scim_matrix.sync.accounts import AccountPolicy
+from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Pace, Reconciler
@@ -33,8 +35,6 @@ from scim_matrix.sync.room_rights import RoomPolicy
 log = structlog.get_logger(__name__)
 
 MAP_POLL_SECONDS = 2.0
-# Filters may be longer than aiohttp lets a request line be; beyond this it answers for itself.
-MAX_REQUEST_LINE = 64 * 1024
 SHUTDOWN_SECONDS = 4.0
 
 
@@ -68,19 +68,11 @@ class MapKeeper:
         await self.put_in_force()
 
     async def put_in_force(self) -> None:
-        """Put what was loaded in force, with what the console says."""
-        async with self._database.write() as connection:
-            await self.settle(connection)
+        """Put what was loaded in force, beside what the console says."""
+        async with self._database.write("group map") as connection:
+            await groupmap.put(connection, self._configured)
         log.info("group_map_loaded", mappings=len(self._configured))
         self._reconciler.compare()
-
-    async def settle(self, connection: aiosqlite.Connection) -> None:
-        """Put in force what the configuration and the console say, within a transaction."""
-        keys = {(m.kind, m.pattern, m.room) for m in self._configured}
-        made = await console.mappings(connection)
-        # Where both say something of the same group and room, the configuration wins.
-        others = [m for m in made if (m.kind, m.pattern, m.room) not in keys]
-        await grants.put_map(connection, [*self._configured, *others])
 
     async def watch(self) -> None:
         """Reload whenever the file has changed; wake the reconciler when others have decided."""
@@ -97,12 +89,18 @@ class MapKeeper:
 
 
 MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
+DOOR = web.AppKey("DOOR", Door)
 
 
 def make_app(settings: Settings) -> web.Application:
     """Return the application; database and homeserver are opened when it starts."""
     metrics = Metrics()
-    app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[metrics.middleware])
+    door = Door()
+    app = web.Application(
+        client_max_size=settings.max_body_bytes,
+        middlewares=[door.middleware, metrics.middleware, well_formed(settings.public_url)],
+    )
+    app[DOOR] = door
     app.on_response_prepare.append(_add_headers)
     if settings.console:
         app.add_subapp("/console", make_console(settings, lambda: app[HOMESERVER]))
@@ -123,6 +121,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
             settings.matrix_url,
             settings.matrix_admin_user_id,
             settings.matrix_admin_token.get_secret_value(),
+            settings.idp_name,
             dry_run=settings.dry_run,
             tracing=[metrics.tracing()],
         )
@@ -135,16 +134,15 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
             database,
             homeserver,
             AccountPolicy(
-                settings.idp_name,
                 settings.adopt_existing_accounts,
                 settings.on_disable,
                 settings.on_delete,
-                users,
+                settings.dry_run,
             ),
-            RoomPolicy(users, brake, settings.on_self_leave),
+            RoomPolicy(users, brake, settings.on_self_leave, settings.dry_run),
             Pace(
                 settings.reconcile_interval,
-                settings.record_keep,
+                max(settings.record_keep, settings.removal_window),
                 settings.matrix_concurrency,
                 settings.lift_rate_limit,
             ),
@@ -152,7 +150,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.put_in_force()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
-        app[HOMESERVER], app[SETTLE_MAP] = homeserver, keeper.settle
+        app[HOMESERVER] = homeserver
         _add_routes(app, settings, database, reconciler)
 
         async def show(request: web.Request) -> web.Response:
@@ -198,8 +196,8 @@ def _add_routes(
     probes = Probes(database, reconciler)
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)
-    app.router.add_route("*", PREFIX, endpoint.handle)
-    app.router.add_route("*", PREFIX + "/{path:.*}", endpoint.handle)
+    for path in (PREFIX, PREFIX + "/{path:(?s:.*)}"):
+        app.router.add_route("*", path, endpoint.handle, expect_handler=scim_expectation)
 
 
 async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
@@ -209,7 +207,7 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     """
     app = make_app(settings)
     runner = web.AppRunner(
-        app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None, max_line_size=MAX_REQUEST_LINE
+        app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None, **listening.OPTIONS
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -217,6 +215,14 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
         loop.add_signal_handler(number, stop.set)
     systemd = Systemd(environment)
     tls = _tls(settings)
+    # Bound first: where that fails, nothing has been sent to the homeserver yet.
+    servers = await listening.bind(
+        app[DOOR].guard(lambda: listening.protocol(runner)),
+        passed_sockets(environment),
+        settings.listen_host,
+        settings.listen_port,
+        tls,
+    )
     await runner.setup()
     beat = asyncio.create_task(systemd.beat(lambda: _status(app[RECONCILER])), name="systemd")
     try:
@@ -234,17 +240,10 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
             task.add_done_callback(reloads.discard)
 
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-        sites: list[web.BaseSite] = [
-            web.SockSite(runner, passed, ssl_context=tls) for passed in passed_sockets(environment)
-        ]
-        if not sites:
-            sites = [
-                web.TCPSite(runner, settings.listen_host, settings.listen_port, ssl_context=tls)
-            ]
-        for site in sites:
-            await site.start()
-        for address in runner.addresses:
-            log.info("listening", address=address)
+        for server in servers:
+            await server.start_serving()
+            for listener in server.sockets:
+                log.info("listening", address=listener.getsockname())
         systemd.notify("READY=1")
         await stop.wait()
         log.info("stopping")
@@ -252,6 +251,8 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     finally:
         beat.cancel()
         await asyncio.gather(beat, return_exceptions=True)
+        for server in servers:
+            server.close()
         await runner.cleanup()
 
 

@@ -1,11 +1,18 @@
 """The command line as a process."""
 
+import asyncio
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
+
+from scim_matrix.store.database import Database
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,3 +87,110 @@ def test_a_wheel_holds_schemas_and_migrations(tmp_path: Path) -> None:
     assert "scim_matrix/console/templates/base.html" in names
     assert "scim_matrix/console/static/htmx.min.js" in names
     assert not [n for n in names if "test" in n]
+
+
+def good(folder: Path, **more: str) -> dict[str, str]:
+    """Return an environment in which the service starts."""
+    return {
+        "WEBHOOK_SECRET": "a-secret-that-is-long-enough",
+        "MATRIX_URL": "http://127.0.0.1:9",
+        "MATRIX_SERVER_NAME": "example.org",
+        "MATRIX_ADMIN_USER_ID": "@bot:example.org",
+        "MATRIX_ADMIN_TOKEN": "token",
+        "IDP_NAME": "oidc-x",
+        "DATA_DIR": str(folder / "data"),
+        "LISTEN_PORT": "0",
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "variable"),
+    [
+        ("127.0.0.1", "LISTEN_PORT"),
+        ("203.0.113.1", "LISTEN_HOST"),
+        ("no.such.host.invalid", "LISTEN_HOST"),
+    ],
+)
+def test_an_address_that_cannot_be_had_names_its_setting(
+    tmp_path: Path, host: str, variable: str
+) -> None:
+    """A port in use and a host that is not here end the start before the homeserver is asked."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.create_server(("127.0.0.1", 0)) as homeserver,
+    ):
+        port, url = taken.getsockname()[1], homeserver.getsockname()[1]
+        environment = good(
+            tmp_path,
+            LISTEN_HOST=host,
+            LISTEN_PORT=str(port),
+            MATRIX_URL=f"http://127.0.0.1:{url}",
+        )
+        ended = run("serve", cwd=tmp_path, **environment)
+        assert (ended.returncode, f"Error: {variable}: " in ended.stderr) == (1, True), ended.stderr
+        homeserver.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            homeserver.accept()
+
+
+def test_misspelt_variables_are_told_at_start_and_by_check(tmp_path: Path) -> None:
+    """Somebody who protects PROTECTED_USER is told of PROTECTED_USERS, with other mistakes too."""
+    wrong = {"PROTECTED_USER": "@a:*", "LISTEN_HOST": "203.0.113.1"}
+    ended = run("serve", cwd=tmp_path, **good(tmp_path, **wrong))
+    assert "warning: PROTECTED_USER: is no setting" in ended.stderr
+    assert "PROTECTED_USERS" in ended.stderr
+    checked = run("check", "--json", cwd=tmp_path, **good(tmp_path, **wrong))
+    found = [json.loads(line) for line in checked.stdout.splitlines()]
+    assert ("warning", "PROTECTED_USER") in [(f["verdict"], f["about"]) for f in found]
+    broken = run("check", "--json", cwd=tmp_path, **good(tmp_path, LISTEN_PORT="x", **wrong))
+    assert broken.returncode == 2
+    assert "PROTECTED_USER" in broken.stdout
+
+
+def test_what_is_made_is_its_owners_alone(tmp_path: Path) -> None:
+    """DATA_DIR is 0700 and what is in it 0600, whatever the umask."""
+    former = os.umask(0)
+    try:
+        with subprocess.Popen(
+            [Path(sys.executable).with_name("scim-matrix"), "serve"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], **good(tmp_path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as service:
+            assert service.stderr is not None
+            assert any("listening" in line for line in service.stderr)
+            made = [tmp_path / "data", *(tmp_path / "data").iterdir()]
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made}
+            service.terminate()
+    finally:
+        os.umask(former)
+    assert modes.pop("data") == 0o700
+    assert len(modes) >= 1
+    assert set(modes.values()) == {0o600}, modes
+
+
+def test_commands_look_before_they_ask(tmp_path: Path) -> None:
+    """A backup that is not there is told before anybody is asked whether to restore it."""
+    (tmp_path / "data").mkdir()
+    ended = run("restore", str(tmp_path / "none"), cwd=tmp_path, **good(tmp_path))
+    assert (ended.returncode, "does not exist" in ended.stderr) == (2, True)
+    assert "Replace" not in ended.stdout + ended.stderr
+
+
+def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:
+    """A room that nothing maps is a failure; --since takes a span or a date."""
+    (tmp_path / "data").mkdir()
+
+    async def make() -> None:
+        await (await Database.open(tmp_path / "data")).close()
+
+    asyncio.run(make())
+    environment = good(tmp_path)
+    assert run("rooms", cwd=tmp_path, **environment).returncode == 0
+    ended = run("rooms", "#nowhere:example.org", cwd=tmp_path, **environment)
+    assert (ended.returncode, "#nowhere:example.org" in ended.stderr) == (1, True)
+    for since, status in (("2h", 0), ("30m", 0), ("2026-01-01", 0), ("soon", 2)):
+        ended = run("log", "--since", since, cwd=tmp_path, **environment)
+        assert ended.returncode == status, ended.stderr

@@ -13,7 +13,7 @@ async def rooms_in_force(client: Client) -> list[str]:
     """Return the rooms the running service maps."""
     assert client.app is not None
     rows = await client.app[DATABASE].reader.execute_fetchall(
-        "SELECT room_reference FROM mapping ORDER BY 1"
+        "SELECT reference FROM mapping ORDER BY 1"
     )
     return [reference for (reference,) in rows]
 

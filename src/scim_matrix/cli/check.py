@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scim_matrix.cli.output import JSON, show
+from scim_matrix.cli.output import JSON, show, visible
 from scim_matrix.cli.run import EXIT_CONFIGURATION
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.config import ConfigurationError, Settings, doubtful, environment
 from scim_matrix.ops import check as checks
-from scim_matrix.ops.check import Finding
+from scim_matrix.ops.findings import Finding
 from scim_matrix.ops.logging import set_up
 
 _COLOUR = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -27,8 +27,9 @@ def check(as_json: bool) -> None:
     Nothing is changed. Exit status: 0 all is well (there may be warnings), 1 something has to be
     mended, 2 the configuration has mistakes.
     """
+    variables = environment()
     try:
-        settings = Settings.load(environment())
+        settings = Settings.load(variables)
     except ConfigurationError as error:
         findings = [
             Finding("error", "configuration", problem, "see the settings in the README")
@@ -37,6 +38,9 @@ def check(as_json: bool) -> None:
     else:
         set_up("critical", settings.log_format)
         findings = asyncio.run(checks.check(settings))
+    for problem in doubtful(variables):
+        name, _, found = problem.partition(": ")
+        findings.insert(0, Finding("warning", name, found, "correct its name, or take it out"))
     if as_json:
         show([asdict(finding) for finding in findings], as_json=True, empty="")
     else:
@@ -51,7 +55,8 @@ def _table(findings: list[Finding]) -> None:
     table = Table("", "about", "found", "what to do")
     for finding in findings:
         verdict = Text(finding.verdict, style=_COLOUR[finding.verdict])
-        table.add_row(verdict, Text(finding.about), Text(finding.found), Text(finding.cure))
+        told = (finding.about, finding.found, finding.cure)
+        table.add_row(verdict, *(Text(visible(text)) for text in told))
     if not console.is_terminal:
         console.width = 1000
     console.print(table)

@@ -6,7 +6,9 @@ import sys
 import click
 
 from scim_matrix.app import serve as run_service
-from scim_matrix.config import IGNORED, ConfigurationError, Settings, environment
+from scim_matrix.cli.output import visible
+from scim_matrix.config import IGNORED, ConfigurationError, Settings, doubtful, environment
+from scim_matrix.edge.listening import ListenError
 from scim_matrix.ops.logging import set_up
 from scim_matrix.store.database import DatabaseTooNewError, DatabaseUnusableError
 
@@ -21,11 +23,13 @@ def serve() -> None:
     configuration has mistakes (all of them are listed).
     """
     variables = environment()
+    for problem in doubtful(variables):
+        click.echo(visible(f"warning: {problem}"), err=True)
     try:
         settings = Settings.load(variables)
     except ConfigurationError as error:
         for problem in error.problems:
-            click.echo(f"configuration: {problem}", err=True)
+            click.echo(visible(f"configuration: {problem}"), err=True)
         sys.exit(EXIT_CONFIGURATION)
     set_up(settings.log_level, settings.log_format)
     ignored = [name for name in IGNORED if name in variables]
@@ -33,7 +37,7 @@ def serve() -> None:
         click.echo(f"warning: {', '.join(ignored)} have no effect any more", err=True)
     try:
         asyncio.run(run_service(settings, variables))
-    except (DatabaseTooNewError, DatabaseUnusableError, OSError) as error:
+    except (DatabaseTooNewError, DatabaseUnusableError, ListenError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -4,20 +4,19 @@ import platform
 import sqlite3
 from pathlib import Path
 
-import aiosqlite
 import click
 import orjson
 from click.shell_completion import get_completion_class
 
 from scim_matrix import __version__
-from scim_matrix.cli.beside import DATA_DIR, beside
-from scim_matrix.cli.output import JSON
+from scim_matrix.cli.database import DATA_DIR, write
+from scim_matrix.cli.output import JSON, visible
 from scim_matrix.config import ConfigurationError, Settings, environment
 from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies
 from scim_matrix.store import legacy
-from scim_matrix.store.database import migrations
+from scim_matrix.store.database import Connection, migrations
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -39,7 +38,7 @@ def backup(data_dir: Path, file: Path) -> None:
 
 @click.command()
 @DATA_DIR
-@click.argument("file", type=_FILE)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(data_dir: Path, file: Path, yes: bool) -> None:
     """Replace the database by the backup FILE; the service must be stopped.
@@ -63,7 +62,8 @@ def import_json(data_dir: Path, folder: Path) -> None:
 
     users.json is keyed by external ID, groups.json by externalId. The ids that the identity
     provider already holds stay valid: @localpart:server for users, the externalId for groups.
-    All of it is taken over or, where anything is there already, nothing.
+    Whatever can be read is taken over and the rest named, line by line; nothing is where
+    anything is there already.
     """
     try:
         settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
@@ -74,14 +74,16 @@ def import_json(data_dir: Path, folder: Path) -> None:
             settings.delete_grace,
         )
         found = legacy.read(folder, settings.matrix_server_name)
-        profiles = {user: identity.profile(user, doc) for user, doc in found.users.items()}
+        people = {user: identity.wanted(user, doc) for user, doc in found.users.items()}
 
-        async def work(connection: aiosqlite.Connection) -> None:
-            await legacy.take_over(connection, found, profiles)
+        async def work(connection: Connection) -> None:
+            await legacy.take_over(connection, found, people)
 
-        beside(data_dir, work)
+        write(data_dir, "import-json", work)
     except (ConfigurationError, legacy.LegacyError, LocalpartError) as error:
         raise click.ClickException(str(error)) from error
+    for sentence in found.left_out:
+        click.echo(visible(sentence))
     click.echo(f"{len(found.users)} users and {len(found.groups)} groups taken over")
 
 

@@ -1,0 +1,81 @@
+"""How commands reach the database of a service that may be running."""
+
+import asyncio
+import getpass
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from scim_matrix.config import environment
+from scim_matrix.store.database import (
+    Connection,
+    Database,
+    DatabaseTooNewError,
+    DatabaseUnusableError,
+    reading,
+)
+
+T = TypeVar("T")
+
+DATA_DIR = click.option(
+    "--data-dir",
+    default=lambda: environment().get("DATA_DIR"),
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the database lives; from DATA_DIR if not given.",
+)
+
+
+def _operator() -> str:
+    """Return who runs this command, as far as the operating system tells."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+BY = click.option(
+    "--by",
+    default=_operator,
+    help="Who decides, for the record; the operating system's user if not given.",
+)
+
+
+def _run(work: Callable[[], Awaitable[T]]) -> T:
+    async def run() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(run())
+    except (DatabaseTooNewError, DatabaseUnusableError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def read(data_dir: Path, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Read the database, without ever holding up a service that writes."""
+
+    async def run() -> T:
+        async with reading(data_dir) as connection:
+            return await work(connection)
+
+    return _run(run)
+
+
+def write(data_dir: Path, cause: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run one transaction on the database, beside a running service or without one.
+
+    `cause` is what stands in the record as the request behind it.
+    """
+
+    async def run() -> T:
+        database = await Database.open(data_dir)
+        try:
+            async with database.write(cause) as connection:
+                return await work(connection)
+        finally:
+            await database.close()
+
+    return _run(run)

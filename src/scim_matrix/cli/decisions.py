@@ -1,0 +1,166 @@
+"""Commands by which a human decides: approve, dismiss, sync."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scim_matrix.cli.database import BY, DATA_DIR, read, write
+from scim_matrix.cli.output import show
+from scim_matrix.store import brake, memberships, record, rooms, totals
+from scim_matrix.store.brake import Decision, Held
+from scim_matrix.store.database import Connection
+
+EXIT_NOTHING = 3
+EXIT_WAITED = 4
+# A service that takes nothing up for so long (seconds) is not running.
+PATIENCE = 30.0
+LOOK_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What a decision was about: held work that it covers, an alias, or a restored backup."""
+
+    held: list[Held]
+    alias: str | None = None
+    freed: int = 0
+
+
+def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
+    async def work(connection: Connection) -> _Decided:
+        if what == "restored" and decision == "approved":
+            return _Decided([], freed=await brake.end_restoration(connection, by))
+        if what == "accounts":
+            shown = await brake.held_accounts(connection)
+            return _Decided(await brake.decide(connection, shown, decision, by))
+        reference = await rooms.reference(connection, what)
+        candidate = reference.candidate if reference is not None else None
+        if candidate is not None and decision == "approved":
+            await rooms.pin(connection, what, await rooms.successor(connection, candidate))
+            entry = record.Entry("alias", "approved", None, candidate, detail=what, by=by)
+            await record.add(connection, entry)
+            return _Decided([], alias=candidate)
+        named = await rooms.named(connection, what)
+        if not named and reference is None:
+            raise click.ClickException(f"{what}: no mapped room has this alias or ID")
+        shown = await brake.held(connection, named)
+        return _Decided(await brake.decide(connection, shown, decision, by))
+
+    decided = write(data_dir, f"command line {by}", work)
+    if decided.alias is not None:
+        click.echo(f"{what} stands for {decided.alias} from now on")
+        return
+    if decided.held:
+        rows = [
+            {
+                "user": one.user_id,
+                "room": one.room_id,
+                "group": one.group_name,
+                "request": one.request,
+            }
+            for one in decided.held
+        ]
+        show(rows, as_json=False, empty="")
+    click.echo(f"{len(decided.held) + decided.freed} {decision} by {by}")
+    if not decided.held and not decided.freed:
+        sys.exit(EXIT_NOTHING)
+
+
+@click.command()
+@DATA_DIR
+@BY
+@click.argument("target")
+def approve(data_dir: Path, by: str, target: str) -> None:
+    """Let what waits for a human go on: exactly what is held now, which is printed.
+
+    TARGET is a room (alias or room ID) with held removals; "accounts" for accounts that are held
+    from being locked or deactivated; an alias of the map that leads to a room nobody vouches for;
+    or "restored" to let removals go on that only a backup put back speaks of. A running service
+    takes it up within seconds. Exit status: 0 something was approved, 3 nothing was held.
+    """
+    _decide(data_dir, target, "approved", by)
+
+
+@click.command()
+@DATA_DIR
+@BY
+@click.argument("target")
+def dismiss(data_dir: Path, by: str, target: str) -> None:
+    """Drop the held removals of TARGET (alias or room ID): those people stay in the room.
+
+    They stay until the identity provider grants them the room anew, in exclusive rooms and
+    through `sync --prune` too. "accounts" means held accounts, which stay as they are. Exit
+    status: 0 something was dismissed, 3 nothing was held.
+    """
+    _decide(data_dir, target, "dismissed", by)
+
+
+@click.command()
+@DATA_DIR
+@BY
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Also take out people of rooms that a forgotten mapping once gave them (the brake holds).",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=None,
+    help="Wait until everything is done, showing how far it is; the default on a terminal.",
+)
+def sync(data_dir: Path, by: str, prune: bool, wait: bool | None) -> None:
+    """Have the running service compare every mapped room with the homeserver now.
+
+    Exit status: 0 asked for (with --wait: done), 4 the service did not take it up.
+    """
+
+    async def work(connection: Connection) -> int:
+        number = await memberships.prune(connection) if prune else 0
+        await record.add(connection, record.Entry("sync", "asked", request="command line", by=by))
+        return number
+
+    asked = time.time()
+    number = write(data_dir, "sync --prune" if prune else "sync", work)
+    if prune:
+        click.echo(f"{number} people of forgotten mappings are to leave")
+    if sys.stdout.isatty() if wait is None else wait:
+        _wait(data_dir, asked)
+
+
+def _wait(data_dir: Path, asked: float) -> None:
+    async def ask(connection: Connection) -> tuple[float, int]:
+        work = await memberships.counts(connection)
+        left = work["pendingPairs"] + work["pendingAccounts"]
+        failing = work["failingPairs"] + work["failingAccounts"]
+        return await totals.when(connection, "compared"), left - failing
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    rate = TextColumn("{task.fields[rate]}")
+    with Progress(*columns, rate, TimeRemainingColumn(), transient=True) as progress:
+        task = progress.add_task("comparing", total=None, rate="")
+        total, seen, moved = 0, -1, time.monotonic()
+        while True:
+            compared, left = read(data_dir, ask)
+            if compared >= asked and left <= 0:
+                break
+            if left != seen:
+                seen, moved = left, time.monotonic()
+            elif time.monotonic() > moved + PATIENCE:
+                click.echo("nothing moves: is the service running?", err=True)
+                sys.exit(EXIT_WAITED)
+            if compared >= asked:
+                total = max(total, left)
+                speed = progress.tasks[task].speed or 0
+                progress.update(
+                    task,
+                    description="changing rooms",
+                    total=total,
+                    completed=total - left,
+                    rate=f"{speed:.1f}/s",
+                )
+            time.sleep(LOOK_EVERY)
+    click.echo("compared; nothing is left to do but what is held or fails")

@@ -1,0 +1,208 @@
+"""Commands that show: status, plan, groups, rooms, log."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scim_matrix.cli.database import DATA_DIR, read
+from scim_matrix.cli.output import JSON, Since, json_line, show, visible
+from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.membership import Membership
+from scim_matrix.store import brake, memberships, record, totals, views
+from scim_matrix.store import rooms as known_rooms
+from scim_matrix.store.database import Connection
+from scim_matrix.store.text import told
+from scim_matrix.sync.account_changes import AccountPolicy
+from scim_matrix.sync.guard import Brake, Tally
+from scim_matrix.sync.plan import Invite, Join, Kick, Policy
+from scim_matrix.sync.plan import plan as planned
+
+LIMIT = click.option("--limit", default=1000, show_default=True, help="At most so many.")
+
+
+@click.command()
+@DATA_DIR
+@LIMIT
+@JSON
+def status(data_dir: Path, limit: int, as_json: bool) -> None:
+    """Show what is pending, held and failing, with reasons.
+
+    Also whose account or which step of the map a human has to settle, and how. Exit status: 0
+    nothing needs anybody, 1 something is held, failing, conflicting, suspended or not followed.
+    """
+
+    async def work(connection: Connection) -> tuple[dict[str, Any], list[Any]]:
+        counts = await memberships.counts(connection)
+        found = await totals.totals(connection, connection.at)
+        summary = {
+            **found.resources,
+            **counts,
+            "oldestPendingSeconds": round(found.oldest_pending),
+            "lastComparison": told(found.compared_at),
+            "restored": found.restored,
+        }
+        return summary, await views.left_to_do(connection, limit)
+
+    summary, rows = read(data_dir, work)
+    for row in rows:
+        row.pop("since")
+    if as_json:
+        click.echo(json_line({**summary, "work": rows}))
+    else:
+        click.echo("  ".join(f"{name}: {value}" for name, value in summary.items()))
+        show(rows, as_json=False, empty="nothing is left to do")
+    click.get_current_context().exit(int(any(row["state"] not in _WELL for row in rows)))
+
+
+@click.command()
+@DATA_DIR
+@JSON
+def plan(data_dir: Path, as_json: bool) -> None:
+    """Show what the service would do now, room by room, as far as it knows; nothing is done.
+
+    What the brake would hold is marked so. Who turns out to be an administrator of the homeserver
+    is not kicked even if this says so.
+    """
+    try:
+        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    policy = Policy(settings.matrix_admin_user_id, settings.protected_users)
+    limit = Brake(
+        settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
+    )
+    accounts = AccountPolicy(
+        settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
+    )
+    rows = read(data_dir, lambda connection: _planned(connection, policy, accounts, limit))
+    show(rows, as_json=as_json, empty="nothing would be done")
+
+
+async def _planned(
+    connection: Connection, policy: Policy, accounts: AccountPolicy, limit: Brake
+) -> list[dict[str, Any]]:
+    """Return what would be done: accounts first, then room by room."""
+    rows = [
+        _row(_of_account(account, accounts), None, account["user"], None, account["request"])
+        for account in await views.pending_accounts(connection)
+    ]
+    rows += [
+        _row("hold", one.room_id, one.user_id, one.group_name, one.request)
+        for one in await brake.held(connection)
+    ]
+    holds: dict[str, bool] = {}
+    for pair in await views.pending_memberships(connection):
+        if pair.room_id not in holds:
+            since = connection.at - limit.window
+            counts = await brake.room_tally(connection, pair.room_id, since)
+            holds[pair.room_id] = limit.holds(Tally(*counts))
+        rows += _of_pair(pair, policy, holds=holds[pair.room_id])
+    return rows
+
+
+def _of_account(account: dict[str, Any], policy: AccountPolicy) -> str:
+    """Return what would be done to an account."""
+    if account["desired"] != "active":
+        return f"{policy.how(account['desired'])} account"
+    if account["is_new"]:
+        return "create account"
+    return "unlock account" if account["is_locked"] else "update account"
+
+
+def _of_pair(pair: Membership, policy: Policy, *, holds: bool) -> list[dict[str, Any]]:
+    rows = []
+    for action in planned([pair], policy):
+        what = {Join: "join", Invite: "invite", Kick: "kick"}.get(type(action), "spare")
+        if what == "kick" and holds and pair.approved_by is None:
+            what = "hold"
+        rows.append(_row(what, pair.room_id, pair.user_id, pair.group_name, pair.request))
+    if pair.power != pair.power_given:
+        given = pair.power is not None
+        what = f"give power {pair.power}" if given else "take power back"
+        rows.append(_row(what, pair.room_id, pair.user_id, pair.group_name, pair.request))
+    return rows
+
+
+def _row(
+    what: str, room: str | None, user: str, group: str | None, request: str | None
+) -> dict[str, Any]:
+    return {"room": room, "what": what, "user": user, "group": group, "request": request}
+
+
+@click.command()
+@DATA_DIR
+@click.option("--match", help="Only groups whose displayName matches this glob.")
+@JSON
+def groups(data_dir: Path, match: str | None, as_json: bool) -> None:
+    """Show groups, how many members they have and which rooms the map opens for them."""
+    rows = read(data_dir, lambda connection: views.groups(connection, match))
+    show(rows, as_json=as_json, empty="no such group")
+
+
+@click.command()
+@DATA_DIR
+@click.argument("room", required=False)
+@JSON
+def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
+    """Show mapped rooms; with ROOM (alias or room ID) who is in it and why.
+
+    Exit status: 1 where no mapped room has this alias or ID.
+    """
+
+    async def work(connection: Connection) -> list[dict[str, Any]]:
+        mapped = await views.mapped_rooms(connection)
+        if room is None:
+            return mapped
+        named = await known_rooms.named(connection, room)
+        if not named and room not in {row["room"] for row in mapped}:
+            raise click.ClickException(f"{room}: no mapped room has this alias or ID")
+        return [
+            person
+            for room_id in named
+            for person in await views.people(connection, room_id=room_id)
+        ]
+
+    show(
+        read(data_dir, work),
+        as_json=as_json,
+        empty="no room is mapped" if room is None else "nobody is in it",
+    )
+
+
+@click.command()
+@DATA_DIR
+@click.option("--user", help="Only what was done to this user ID.")
+@click.option("--room", help="Only what was done in this room (alias or room ID).")
+@click.option(
+    "--since", type=Since(), help="Only from this time (UTC) on, or since so long: 30m, 2h, 7d."
+)
+@click.option("--limit", default=1000, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def log(
+    data_dir: Path,
+    user: str | None,
+    room: str | None,
+    since: float | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show what was done, refused or held: when, what, whom, where, why, with which outcome."""
+    start = since or 0.0
+
+    async def work(connection: Connection) -> list[dict[str, Any]]:
+        named = [] if room is None else await known_rooms.named(connection, room) or [room]
+        return await record.find(connection, user=user, rooms=named, since=start, limit=limit)
+
+    for entry in read(data_dir, work):
+        entry["at"] = told(entry["at"])
+        if as_json:
+            click.echo(json_line(entry))
+        else:
+            parts = (f"{k}={v}" for k, v in entry.items() if v and k not in _IN_FRONT)
+            click.echo(visible(" ".join([*(entry[k] for k in _IN_FRONT[1:]), *parts])))
+
+
+# What nobody has to do anything about.
+_WELL = ("pending", "spared")
+_IN_FRONT = ("id", "at", "kind", "outcome")

@@ -1,0 +1,141 @@
+"""Commands about users: show them, and settle whose account is whose."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scim_matrix.cli.database import BY, DATA_DIR, read, write
+from scim_matrix.cli.output import JSON, show
+from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.matrix.errors import HomeserverError
+from scim_matrix.store import accounts, record, views
+from scim_matrix.store.accounts import Account
+from scim_matrix.store.database import Connection
+
+_USER_ID = re.compile(r"@[^:\s]+:\S+")
+
+
+@click.group(invoke_without_command=True)
+@DATA_DIR
+@click.option("--match", help="Only users whose userName or Matrix user ID matches this glob.")
+@click.option("--rooms", is_flag=True, help="Each room of each user, and why.")
+@JSON
+@click.pass_context
+def users(
+    context: click.Context, data_dir: Path, match: str | None, rooms: bool, as_json: bool
+) -> None:
+    """Show users, their accounts, and with --rooms where each of them is and why.
+
+    An account in conflict is somebody else's as far as anybody can tell; `users link` says
+    otherwise.
+    """
+    context.obj = data_dir
+    if context.invoked_subcommand is not None:
+        return
+
+    async def work(connection: Connection) -> list[dict[str, Any]]:
+        found = await views.users(connection, match)
+        if not rooms:
+            return found
+        return [
+            place
+            for user in found
+            if user["account"] is not None
+            for place in await views.people(connection, user_id=user["account"])
+        ]
+
+    show(read(data_dir, work), as_json=as_json, empty="no such user")
+
+
+async def _one(connection: Connection, name: str) -> Account:
+    found = await accounts.named(connection, name)
+    if not found:
+        raise click.ClickException(f"{name}: no user has this SCIM id or user name")
+    return found[0]
+
+
+async def _check_account(settings: Settings, account: str) -> None:
+    """Raise ClickException where an account is the service's own or does not exist."""
+    # What talks to homeservers takes half a second to load; other commands do without.
+    from scim_matrix.matrix.server import Homeserver
+
+    if account == settings.matrix_admin_user_id:
+        raise click.ClickException(f"{account} is the service's own account")
+    homeserver = Homeserver.connect(
+        settings.matrix_url,
+        settings.matrix_admin_user_id,
+        settings.matrix_admin_token.get_secret_value(),
+        settings.idp_name,
+        dry_run=True,
+    )
+    try:
+        if await homeserver.accounts.get(account) is None:
+            raise click.ClickException(f"{account} does not exist on the homeserver")
+    finally:
+        await homeserver.close()
+
+
+@users.command()
+@BY
+@click.argument("user")
+@click.argument("account")
+@click.pass_obj
+def link(data_dir: Path, by: str, user: str, account: str) -> None:
+    """Say that the Matrix account ACCOUNT (@name:server) is USER's (SCIM id or user name).
+
+    A running service takes it up within seconds: it links the account, brings its profile in
+    line and brings it into its rooms. Recorded with who said so.
+    """
+    if not _USER_ID.fullmatch(account):
+        raise click.BadParameter("must be a Matrix user ID, @name:server", param_hint="ACCOUNT")
+    try:
+        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+        asyncio.run(_check_account(settings, account))
+    except (ConfigurationError, HomeserverError) as error:
+        raise click.ClickException(str(error)) from error
+
+    async def work(connection: Connection) -> None:
+        one = await _one(connection, user)
+        why_not = await accounts.bind(connection, one, account, "human")
+        if why_not is not None:
+            raise click.ClickException(why_not)
+        entry = record.Entry("link", "asked", account, detail=f"user {one.scim_id}", by=by)
+        await record.add(connection, entry)
+
+    write(data_dir, f"command line {by}", work)
+    click.echo(f"{account} is {user}'s")
+
+
+@users.command()
+@BY
+@click.argument("user")
+@click.pass_obj
+def unlink(data_dir: Path, by: str, user: str) -> None:
+    """Say that USER's (SCIM id or user name) present Matrix account is not theirs.
+
+    What leads to the account for USER is taken off it (SSO link, mark); else it is left as it is,
+    in its rooms too, and not taken for theirs again.
+    """
+
+    async def work(connection: Connection) -> str:
+        one = await _one(connection, user)
+        if one.user_id is None:
+            raise click.ClickException(f"{user} has no account")
+        await accounts.unbind(
+            connection,
+            one,
+            one.user_id,
+            f"{by} said that {one.user_id} is not this user's",
+            f"scim-matrix users link {one.scim_id} to an account of their own",
+            connection.at,
+            barred=one.user_id,
+        )
+        entry = record.Entry("unlink", "asked", one.user_id, detail=f"user {one.scim_id}", by=by)
+        await record.add(connection, entry)
+        return one.user_id
+
+    former = write(data_dir, f"command line {by}", work)
+    click.echo(f"{former} is not {user}'s any more; nothing was done to it")
