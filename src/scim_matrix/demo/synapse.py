@@ -28,12 +28,39 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Delegation:
+    """Where the Matrix Authentication Service is that has the accounts, and the shared secret."""
+
+    endpoint: str
+    secret: str = field(repr=False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What Synapse's configuration says for it."""
+        return {
+            "matrix_authentication_service": {
+                "enabled": True,
+                "endpoint": self.endpoint,
+                "secret": self.secret,
+            },
+            "password_config": {"enabled": False},
+            "login_via_existing_session": {"enabled": False},
+        }
+
+
 @dataclass
 class Synapse:
-    """A running homeserver; `stop` and `start` keep its data and port."""
+    """A running homeserver; `stop` and `start` keep its data and port.
+
+    With a `delegation` its accounts belong to MAS, and `register` does not work.
+    `more` is configuration in place of the one that it has otherwise.
+    """
 
     folder: Path
     port: int = field(default_factory=free_port)
+    delegation: Delegation | None = None
+    more: dict[str, Any] = field(default_factory=dict)
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -63,6 +90,8 @@ class Synapse:
                             "port": self.port,
                             "bind_addresses": ["127.0.0.1"],
                             "type": "http",
+                            # The service says whose browser it is that signs in.
+                            "x_forwarded": True,
                             "resources": [{"names": ["client"]}],
                         }
                     ],
@@ -78,6 +107,8 @@ class Synapse:
                     "trusted_key_servers": [],
                     "report_stats": False,
                     "log_config": str(self.folder / "log.yaml"),
+                    **(self.delegation.config if self.delegation else {}),
+                    **self.more,
                 }
             )
         )

@@ -1,0 +1,479 @@
+"""Accounts that belong to MAS (Matrix Authentication Service), over its admin API.
+
+What MAS does not keep stays with Synapse: display names, suspension, and marks, which are
+external IDs there that MAS neither reads nor takes off.
+"""
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from scim_matrix.matrix.accounts import (
+    Accounts,
+    Change,
+    MatrixAccount,
+    NewAccount,
+    takes_display_name,
+)
+from scim_matrix.matrix.errors import (
+    INVALID_PARAM,
+    USER_IN_USE,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from scim_matrix.matrix.mas_answers import REFUSED, Resource, Shape
+from scim_matrix.matrix.mas_client import REQUEST_TIMEOUT, MasClient
+
+log = structlog.get_logger(__name__)
+
+# MAS: 1 to 255 of these, the first no underscore.
+_USERNAME = re.compile("(?!_)[a-z0-9=_./+-]{1,255}")
+# Errcodes as Synapse has them for the same.
+INVALID_USERNAME = "M_INVALID_USERNAME"
+THREEPID_IN_USE = "M_THREEPID_IN_USE"
+# Accounts whose ULIDs are remembered, from when they are looked at until they are changed.
+REMEMBERED = 1000
+_SESSIONS = ("user-sessions", "oauth2-sessions", "compat-sessions")
+# How long after it was asked for an account may still be made, where the answer was lost.
+_LATEST = timedelta(seconds=2 * REQUEST_TIMEOUT)
+# How much of what is believed of MAS's clock may be the time that requests take.
+_JITTER = timedelta(milliseconds=50)
+
+
+class _User(Shape):
+    username: str
+    created_at: datetime
+    admin: bool
+    locked_at: datetime | None = None
+    deactivated_at: datetime | None = None
+
+
+class _Provider(Shape):
+    issuer: str | None = None
+    human_name: str | None = None
+
+
+class _Link(Shape):
+    provider_id: str
+    subject: str
+    user_id: str | None = None
+    created_at: datetime
+
+
+class _Email(Shape):
+    user_id: str
+    email: str
+    created_at: datetime
+
+
+class _Session(Shape):
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A creation that is not known to have been done whole.
+
+    It tells for whom, since when by MAS's clock (MasClient.moment), and the account's ULID where
+    MAS said so.
+    """
+
+    mark: str
+    since: datetime
+    id: str | None = None
+
+
+class MasAccounts:
+    """The accounts of a server whose accounts belong to MAS: an `Accounts`.
+
+    `synapse` does what Synapse has kept. `provider` is the identity provider as MAS names it, by
+    ULID or issuer; without it the only enabled one. With `end_sessions` whoever is locked is
+    signed out everywhere, for good; otherwise sessions rest until the lock is taken off.
+
+    Raises what `Accounts` and MasClient say: MasUnavailableError and MasTokenError are about MAS,
+    UnavailableError and TokenError otherwise about Synapse. An e-mail address that MAS refuses
+    ends in RefusedError when everything else is done, with the errcode M_THREEPID_IN_USE where
+    another account has it.
+    """
+
+    def __init__(
+        self,
+        client: MasClient,
+        synapse: Accounts,
+        server_name: str,
+        *,
+        provider: str | None = None,
+        end_sessions: bool = False,
+    ) -> None:
+        self._mas = client
+        self._synapse = synapse
+        self._server_name = server_name
+        self._wanted_provider = provider
+        self._end = end_sessions
+        self._provider: str | None = None
+        # ULIDs of accounts that were looked at lately. A name is one account's for ever.
+        self._ids: dict[str, str] = {}
+        self._asked: dict[str, _Asked] = {}
+        # Addresses that MAS has refused as another's, whatever Synapse says of them.
+        self._disputed: set[str] = set()
+
+    # -- Looking ----------------------------------------------------------
+
+    async def admins(self) -> frozenset[str] | None:
+        """Return who may ask MAS for an administrator's rights."""
+        pages = self._mas.pages("users", of=_User, query={"filter[admin]": "true"})
+        return frozenset([self._user_id(user) async for page in pages for user in page])
+
+    async def by_subject(self, subject: str) -> str | None:
+        """Return the user ID of the account that the provider's subject leads to, if any."""
+        link = await self._link(subject)
+        if link is None or link.attributes.user_id is None:
+            return None
+        return await self._user_id_of(link.attributes.user_id)
+
+    async def by_mark(self, scim_id: str) -> str | None:
+        """Return the user ID of the account that was made for a user, None without one."""
+        for user_id, asked in list(self._asked.items()):
+            if asked.mark == scim_id:
+                account = await self._half(user_id)
+                if account is not None and scim_id in account.marks:
+                    return user_id
+        return await self._synapse.by_mark(scim_id)
+
+    async def by_email(self, address: str) -> str | None:
+        """Return the user ID of the account that has an e-mail address, None without one.
+
+        Synapse, which MAS tells, is asked first: what it does not know MAS refuses, and is asked
+        itself the next time.
+        """
+        if address.lower() not in self._disputed:
+            with contextlib.suppress(UnavailableError):
+                return await self._synapse.by_email(address)
+        email = await self._email(address)
+        return None if email is None else await self._user_id_of(email.attributes.user_id)
+
+    async def get(self, user_id: str) -> MatrixAccount | None:
+        """Return an account, None where there is none of exactly this name."""
+        half = await self._half(user_id)
+        if half is None:
+            return None
+        other = await self._synapse.get(user_id)
+        if other is None:
+            return half
+        return replace(
+            half,
+            display_name=other.display_name,
+            suspended=other.suspended,
+            erased=other.erased,
+            marks=half.marks | other.marks,
+        )
+
+    async def get_without_synapse(self, user_id: str) -> MatrixAccount | None:
+        """Return an account as far as MAS knows it, for what has to be done while Synapse is away.
+
+        That is to lock and to deactivate: display name, suspension, erasure and marks are left
+        out, so nothing may be concluded from them.
+        """
+        return await self._half(user_id)
+
+    async def listed(self) -> AsyncIterator[tuple[MatrixAccount, ...]]:
+        """Yield every account of the server in pages, without links, e-mails and names."""
+        async for page in self._mas.pages("users", of=_User):
+            yield tuple(self._seen(user) for user in page)
+
+    async def _half(self, user_id: str) -> MatrixAccount | None:
+        """Return an account as MAS knows it."""
+        user = await self._by_name(user_id)
+        if user is None:
+            return None
+        try:
+            provider = await self.provider_id()
+        except RefusedError:
+            # Whose the links are cannot be said then, but whoever has to go can be locked out.
+            provider = None
+        mine = {"filter[user]": user.id}
+        links = await self._mas.all("upstream-oauth-links", of=_Link, query=mine)
+        emails = await self._mas.all("user-emails", of=_Email, query=mine)
+        ours = [x.attributes for x in links if x.attributes.provider_id == provider]
+        account = replace(
+            self._seen(user),
+            emails=tuple(e.attributes.email.lower() for e in emails),
+            subjects=frozenset(link.subject for link in ours),
+            linked_elsewhere=len(ours) < len(links),
+        )
+        asked = self._asked.get(user_id)
+        if asked is not None and await self._is_from(account, user, asked):
+            return replace(account, marks=frozenset({asked.mark}))
+        return account
+
+    async def _is_from(self, account: MatrixAccount, user: Resource[_User], asked: _Asked) -> bool:
+        """Tell whether an account is what a creation made that was not done whole.
+
+        Where the answer was lost, it is if the account was made just then and nobody has anything
+        of it yet: whoever registers has a session, and a link where they come from a provider.
+        """
+        if asked.id is not None:
+            return asked.id == user.id
+        if not asked.since - _JITTER <= user.attributes.created_at <= asked.since + _LATEST:
+            return False
+        if account.is_linked or account.emails or account.is_admin:
+            return False
+        mine = {"filter[user]": user.id}
+        for kind in _SESSIONS:
+            if await self._mas.all(kind, of=_Session, query=mine):
+                return False
+        return True
+
+    async def _by_name(self, user_id: str) -> Resource[_User] | None:
+        name = self._localpart(user_id)
+        if name is None:
+            return None
+        try:
+            _, user = await self._mas.one("GET", "users", "by-username", name, of=_User)
+        except NotFoundError:
+            return None
+        # MAS answers with an account of another letter case where there is none of this.
+        if user.attributes.username != name:
+            return None
+        self._ids[user_id] = user.id
+        if len(self._ids) > REMEMBERED:
+            del self._ids[next(iter(self._ids))]
+        return user
+
+    async def _link(self, subject: str) -> Resource[_Link] | None:
+        query = {"filter[provider]": await self.provider_id(), "filter[subject]": subject}
+        links = await self._mas.all("upstream-oauth-links", of=_Link, query=query)
+        return next((link for link in links if link.attributes.subject == subject), None)
+
+    async def _email(self, address: str) -> Resource[_Email] | None:
+        found = await self._mas.all("user-emails", of=_Email, query={"filter[email]": address})
+        same = (e for e in found if e.attributes.email.lower() == address.lower())
+        return next(same, None)
+
+    async def provider_id(self) -> str:
+        """Return the ULID of the identity provider in MAS; asked for once.
+
+        Raises RefusedError where MAS has none that fits.
+        """
+        if self._provider is None:
+            query = {"filter[enabled]": "true"}
+            enabled = await self._mas.all("upstream-oauth-providers", of=_Provider, query=query)
+            fitting = [p for p in enabled if self._fits(p)]
+            if len(fitting) != 1:
+                known = ", ".join(f"{p.id} ({p.attributes.issuer})" for p in enabled) or "none"
+                raise RefusedError(
+                    404,
+                    REFUSED,
+                    f"MAS_PROVIDER must name one of MAS's enabled providers: {known}",
+                )
+            self._provider = fitting[0].id
+        return self._provider
+
+    def _fits(self, provider: Resource[_Provider]) -> bool:
+        wanted = self._wanted_provider
+        issuer = provider.attributes.issuer
+        return (
+            wanted is None
+            or provider.id == wanted
+            or (issuer is not None and issuer.rstrip("/") == wanted.rstrip("/"))
+        )
+
+    def _localpart(self, user_id: str) -> str | None:
+        """Return the localpart of one of this server's users, None for any other."""
+        name, _, server = user_id.removeprefix("@").partition(":")
+        return name if name and server == self._server_name else None
+
+    def _user_id(self, user: Resource[_User]) -> str:
+        return f"@{user.attributes.username}:{self._server_name}"
+
+    async def _user_id_of(self, identifier: str) -> str:
+        return self._user_id((await self._mas.one("GET", "users", identifier, of=_User))[1])
+
+    def _seen(self, user: Resource[_User]) -> MatrixAccount:
+        return MatrixAccount(
+            self._user_id(user),
+            is_admin=user.attributes.admin,
+            locked=user.attributes.locked_at is not None,
+            deactivated=user.attributes.deactivated_at is not None,
+        )
+
+    # -- Changing ---------------------------------------------------------
+
+    async def create(self, new: NewAccount) -> None:
+        """Make an account with its mark, link and e-mails, in this order.
+
+        Raises RefusedError with the errcode M_USER_IN_USE where the name is taken, and with
+        M_INVALID_USERNAME where MAS allows no such name.
+        """
+        self._mas.changes(f"create {new.user_id}")
+        name = self._localpart(new.user_id)
+        if name is None or not _USERNAME.fullmatch(name):
+            words = f"{new.user_id}: MAS wants 1 to 255 of a-z 0-9 = _ . - / + and no _ first"
+            raise RefusedError(400, INVALID_USERNAME, words)
+        body = {"username": name, "skip_homeserver_check": False}
+        if new.display_name is not None:
+            if not takes_display_name(new.display_name):
+                raise RefusedError(400, INVALID_PARAM, "a display name that Synapse does not take")
+            # As Synapse keeps it once it is changed.
+            body["displayname"] = new.display_name.strip()
+        if self._mas.moment() is None:
+            await self._mas.version()
+        if (since := self._mas.moment()) is not None:
+            self._asked[new.user_id] = _Asked(new.mark, since)
+        try:
+            _, user = await self._mas.one("POST", "users", of=_User, body=body)
+        except RefusedError as error:
+            self._asked.pop(new.user_id, None)
+            if error.status != 409:
+                raise
+            raise RefusedError(409, USER_IN_USE, error.message) from error
+        if since is not None:
+            self._asked[new.user_id] = _Asked(new.mark, since, user.id)
+        bare = MatrixAccount(new.user_id, display_name=new.display_name)
+        await self._synapse.change(bare, Change(add_mark=new.mark))
+        if new.subject is not None:
+            await self._add_link(new.user_id, user.id, new.subject)
+        self._asked.pop(new.user_id, None)
+        _raise_first([await self._add_email(user.id, address) for address in new.emails])
+
+    def asked_before(self, user_id: str, mark: str, since: datetime) -> None:
+        """Say that an account was asked for, `since` when, and that nobody knows what came of it.
+
+        For a start after a crash; `since` is by MAS's clock. Where one is found that was made
+        then and that nobody has used, it has `mark`.
+        """
+        self._asked.setdefault(user_id, _Asked(mark, since))
+
+    async def change(self, present: MatrixAccount, change: Change) -> None:
+        """Change an account: MAS's part first, so that Synapse's absence does not stop it."""
+        self._mas.changes(f"change {present.user_id}")
+        refusals: list[RefusedError | None] = []
+        if replace(change, display_name=None, suspended=None, add_mark=None, drop_marks=()) != (
+            Change(erase=change.erase)
+        ):
+            try:
+                refusals = await self._change_in_mas(present, change)
+            except NotFoundError:
+                self._ids.pop(present.user_id, None)
+                raise
+        left = Change(
+            display_name=change.display_name,
+            suspended=change.suspended,
+            add_mark=change.add_mark,
+            drop_marks=change.drop_marks,
+        )
+        if left != Change():
+            await self._synapse.change(present, left)
+        _raise_first(refusals)
+
+    async def _change_in_mas(
+        self, present: MatrixAccount, change: Change
+    ) -> list[RefusedError | None]:
+        """Change what MAS has; whoever comes back comes back first, whoever goes goes last."""
+        user = await self._id_of(present)
+        if change.deactivated is False:
+            await self._act(user, "reactivate")
+        if change.locked is False:
+            await self._act(user, "unlock")
+        if change.drop_subjects:
+            await self._drop_links(user, change.drop_subjects)
+        if change.add_subject is not None:
+            await self._add_link(present.user_id, user, change.add_subject)
+        for address in change.drop_emails:
+            await self._drop_email(user, address)
+        refusals = [await self._add_email(user, address) for address in change.add_emails]
+        if change.locked:
+            # Before the lock: where this fails the account is still to be locked, so that both
+            # are tried again.
+            if self._end:
+                await self._end_sessions(user)
+            await self._act(user, "lock")
+        if change.deactivated:
+            await self._act(user, "deactivate", {"skip_erase": not change.erase})
+        return refusals
+
+    async def _id_of(self, present: MatrixAccount) -> str:
+        if present.user_id in self._ids:
+            return self._ids[present.user_id]
+        user = await self._by_name(present.user_id)
+        if user is None:
+            raise NotFoundError(404, REFUSED, f"{present.user_id} does not exist")
+        return user.id
+
+    async def _act(self, user: str, what: str, body: dict[str, bool] | None = None) -> None:
+        await self._mas.one("POST", "users", user, what, of=_User, body=body)
+
+    async def _add_link(self, user_id: str, user: str, subject: str) -> None:
+        """Link an account to a subject. Raises RefusedError where another has it."""
+        body = {"user_id": user, "provider_id": await self.provider_id(), "subject": subject}
+        try:
+            status, link = await self._mas.one("POST", "upstream-oauth-links", of=_Link, body=body)
+        except NotFoundError:
+            # Perhaps MAS has another provider now.
+            self._provider = None
+            raise
+        except RefusedError as error:
+            if error.status != 409:
+                raise
+            known = await self._link(subject)
+            if known is None or known.attributes.user_id != user:
+                raise
+            return
+        if status == 200:
+            log.warning("orphan_link_taken_over", user_id=user_id, link=link.id)
+
+    async def _drop_links(self, user: str, subjects: tuple[str, ...]) -> None:
+        query = {"filter[provider]": await self.provider_id(), "filter[user]": user}
+        for link in await self._mas.all("upstream-oauth-links", of=_Link, query=query):
+            if link.attributes.subject in subjects:
+                await self._delete("upstream-oauth-links", link.id)
+
+    async def _add_email(self, user: str, address: str) -> RefusedError | None:
+        """Give an account an address; return why not, where MAS refuses that."""
+        body = {"user_id": user, "email": address}
+        try:
+            await self._mas.one("POST", "user-emails", of=_Email, body=body)
+        except NotFoundError:
+            raise
+        except RefusedError as error:
+            if error.status != 409:
+                return RefusedError(error.status, INVALID_PARAM, error.message)
+            email = await self._email(address)
+            if email is not None and email.attributes.user_id == user:
+                return None
+            self._disputed.add(address.lower())
+            return RefusedError(409, THREEPID_IN_USE, error.message)
+        self._disputed.discard(address.lower())
+        return None
+
+    async def _drop_email(self, user: str, address: str) -> None:
+        email = await self._email(address)
+        if email is not None and email.attributes.user_id == user:
+            await self._delete("user-emails", email.id)
+
+    async def _delete(self, kind: str, identifier: str) -> None:
+        with contextlib.suppress(NotFoundError):
+            await self._mas.delete(kind, identifier)
+
+    async def _end_sessions(self, user: str) -> None:
+        """Sign somebody out everywhere."""
+        query = {"filter[user]": user, "filter[status]": "active"}
+        for kind in _SESSIONS:
+            for session in await self._mas.all(kind, of=_Session, query=query):
+                try:
+                    await self._mas.one("POST", kind, session.id, "finish", of=_Session)
+                except RefusedError as error:
+                    # 400: it has ended meanwhile.
+                    if error.status not in (400, 404):
+                        raise
+
+
+def _raise_first(refusals: list[RefusedError | None]) -> None:
+    for refusal in refusals:
+        if refusal is not None:
+            raise refusal

@@ -1,0 +1,170 @@
+"""The token that the service makes itself through MAS, for its own account in Synapse."""
+
+import asyncio
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from scim_matrix.matrix.errors import NotFoundError, RefusedError
+from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError, Shape
+from scim_matrix.matrix.mas_client import MasClient
+
+log = structlog.get_logger(__name__)
+
+SCOPE = "urn:matrix:client:api:* urn:matrix:client:device:SCIMMATRIX urn:synapse:admin:*"
+# How long a token lives, and when a new one is due: a MAS that is away for weeks costs no access.
+LIFE = timedelta(days=60)
+RENEW_BEFORE = timedelta(days=30)
+NAME = "scim-matrix"
+
+
+class _Bot(Shape):
+    username: str
+    locked_at: datetime | None = None
+    deactivated_at: datetime | None = None
+
+
+class _Made(Shape):
+    access_token: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the file holds."""
+
+    user_id: str
+    session: str
+    token: str = field(repr=False)
+    ends: str
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a new token is to be made."""
+        return datetime.fromisoformat(self.ends) - RENEW_BEFORE <= datetime.now(UTC)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Synapse takes this one no more."""
+        return datetime.fromisoformat(self.ends) <= datetime.now(UTC)
+
+
+class MasToken:
+    """Keeps a token for the service's account `user_id` in the file `path`.
+
+    The account is made where MAS has none of this name. The file is readable by its owner only,
+    and whatever stands in it is nowhere else: neither in logs nor in errors.
+    """
+
+    def __init__(self, client: MasClient, user_id: str, path: Path) -> None:
+        self._mas = client
+        self._user_id = user_id
+        self._path = path
+        self._making = asyncio.Lock()
+
+    async def current(self) -> str:
+        """Return the token to use, renewed where its end comes near.
+
+        One that still works is returned where MAS cannot renew it now. Raises what MasClient
+        raises, and MasTokenError where the account may not be used.
+        """
+        async with self._making:
+            kept = self._read()
+            if kept is None:
+                return await self._made(None)
+            if not kept.is_due:
+                return kept.token
+            try:
+                return await self._made(kept)
+            except MasUnavailableError:
+                if kept.has_ended:
+                    raise
+                return kept.token
+
+    async def renewed(self, refused: str) -> str:
+        """Return a token in place of one that Synapse has refused.
+
+        Raises what MasClient raises, and MasTokenError where the account may not be used, so
+        that a new token would help as little.
+        """
+        async with self._making:
+            kept = self._read()
+            if kept is not None and kept.token != refused:
+                return kept.token
+            return await self._made(kept)
+
+    async def _made(self, kept: _Kept | None) -> str:
+        """Make a token: in the session that there is, else in a new one.
+
+        Where the answer is lost the file still has a token that MAS no longer takes, or none; a
+        session that nobody has a token of ends by itself.
+        """
+        self._mas.changes(f"make a token for {self._user_id}")
+        bot = await self._bot()
+        life = {"expires_in": int(LIFE.total_seconds())}
+        made: Any = None
+        if kept is not None:
+            try:
+                path = ("personal-sessions", kept.session, "regenerate")
+                _, made = await self._mas.one("POST", *path, of=_Made, body=dict(life))
+            except RefusedError:
+                # It was revoked, or is another MAS's.
+                log.info("token_session_gone", user_id=self._user_id)
+        if made is None:
+            body = {"actor_user_id": bot, "human_name": NAME, "scope": SCOPE, **life}
+            _, made = await self._mas.one("POST", "personal-sessions", of=_Made, body=body)
+        token = made.attributes.access_token
+        if not token:
+            raise MasUnavailableError("no usable answer of MAS: a session without a token")
+        ends = made.attributes.expires_at or datetime.now(UTC) + LIFE
+        self._write(_Kept(self._user_id, made.id, token, ends.isoformat()))
+        log.info("token_made", user_id=self._user_id, ends=ends.isoformat())
+        return str(token)
+
+    async def _bot(self) -> str:
+        """Return the ULID of the service's account, which may have to be made."""
+        name = self._user_id.removeprefix("@").partition(":")[0]
+        try:
+            _, bot = await self._mas.one("GET", "users", "by-username", name, of=_Bot)
+            missing = bot.attributes.username != name
+        except NotFoundError:
+            missing = True
+        if missing:
+            body = {"username": name, "skip_homeserver_check": False}
+            _, bot = await self._mas.one("POST", "users", of=_Bot, body=body)
+            log.info("own_account_made", user_id=self._user_id)
+        for what, since in (
+            ("locked", bot.attributes.locked_at),
+            ("deactivated", bot.attributes.deactivated_at),
+        ):
+            if since is not None:
+                words = f"{self._user_id} is {what} in MAS since {since}: take that off by hand"
+                raise MasTokenError(403, "M_USER_LOCKED", words)
+        return bot.id
+
+    def _read(self) -> _Kept | None:
+        """Return what the file holds for this account, None where that is nothing of use."""
+        try:
+            kept = _Kept(**json.loads(self._path.read_text()))
+            datetime.fromisoformat(kept.ends).astimezone(UTC)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            log.warning("token_file_unreadable", path=str(self._path))
+            return None
+        return kept if kept.user_id == self._user_id else None
+
+    def _write(self, kept: _Kept) -> None:
+        """Replace the file whole: a crash leaves the former one."""
+        new = self._path.with_name(self._path.name + ".new")
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(asdict(kept), file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)

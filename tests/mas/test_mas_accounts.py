@@ -1,0 +1,553 @@
+"""What is particular about accounts that belong to MAS."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from scim_matrix.demo.mas import ISSUER, Mas
+from scim_matrix.demo.synapse import IDP, SERVER_NAME, User
+from scim_matrix.matrix.accounts import Change
+from scim_matrix.matrix.errors import RefusedError, UnavailableError
+from scim_matrix.matrix.mas import MasAccounts
+from scim_matrix.matrix.mas_answers import MasUnavailableError
+from scim_matrix.matrix.mas_client import MasClient
+from scim_matrix.matrix.synapse_accounts import SynapseAccounts
+from scim_matrix.matrix.transport import Transport
+from tests.conftest import eventually
+from tests.mas.conftest import Delegated
+from tests.mas.test_accounts import is_let_in, new
+from tests.synapse.proxy import proxying
+
+Accounts = Callable[..., MasAccounts]
+
+
+@pytest.fixture
+def over(client: MasClient, transport: Transport) -> Accounts:
+    """Return what makes accounts with options of their own."""
+
+    def make(**more: object) -> MasAccounts:
+        synapse = SynapseAccounts(transport, IDP)
+        return MasAccounts(client, synapse, SERVER_NAME, **more)  # type: ignore[arg-type]
+
+    return make
+
+
+def mxid(name: str) -> str:
+    """Return the user ID of a localpart."""
+    return f"@{name}:{SERVER_NAME}"
+
+
+# -- What it costs -----------------------------------------------------------
+
+
+async def test_a_new_user_costs_three_requests(mas: Mas, accounts: MasAccounts, tag: str) -> None:
+    """Whose the subject is, the account, the link: three requests; one more for an e-mail."""
+    await accounts.by_subject("warm up: token and provider")
+    for name, emails in (("a", ()), ("b", (f"{tag}b@x.test",))):
+        mas.requests.clear()
+        wanted = new(f"{tag}{name}", emails=emails)
+        assert await accounts.by_subject(str(wanted.subject)) is None
+        assert await accounts.by_mark(wanted.mark) is None
+        for email in emails:
+            assert await accounts.by_email(email) is None
+        await accounts.create(wanted)
+        paths = [(method, path.partition("?")[0]) for method, path in mas.asked]
+        assert paths == [
+            ("GET", "/upstream-oauth-links"),
+            ("POST", "/users"),
+            ("POST", "/upstream-oauth-links"),
+            *[("POST", "/user-emails") for _ in emails],
+        ]
+
+
+async def test_synapses_part_costs_mas_nothing(mas: Mas, accounts: MasAccounts, tag: str) -> None:
+    """A display name, a suspension or no change at all is no request to MAS."""
+    await accounts.create(new(f"{tag}a"))
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert account is not None
+    mas.requests.clear()
+    await accounts.change(account, Change())
+    await accounts.change(account, Change(display_name="B", suspended=True))
+    assert mas.requests == []
+
+
+# -- Links and e-mails -------------------------------------------------------
+
+
+async def test_a_link_that_nobody_owned_is_taken_over_and_told(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """A link without a user, left by a sign-in that was not finished, is used and logged."""
+    wanted = new(f"{tag}a")
+    link = mas.add_link(str(wanted.subject), None)
+    assert await accounts.by_subject(str(wanted.subject)) is None
+    with capture_logs() as logs:
+        await accounts.create(wanted)
+    assert await accounts.by_subject(str(wanted.subject)) == wanted.user_id
+    told = [e for e in logs if e["event"] == "orphan_link_taken_over"]
+    assert [(e["user_id"], e["link"]) for e in told] == [(wanted.user_id, link.id)]
+
+
+async def test_whoever_signed_in_first_is_found_under_any_name(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """A person who signed in before they were provisioned has the account that MAS gave them."""
+    user = await mas.sign_in(f"sub-{tag}", f"{tag}other-name", "DEV")
+    assert await accounts.by_subject(f"sub-{tag}") == user.user_id
+
+
+async def test_links_of_other_providers_are_not_ours(mas: Mas, over: Accounts, tag: str) -> None:
+    """The same subject at another provider is somebody else; the account shows it is linked."""
+    other = mas.add_provider("https://other.test")
+    account = await mas.add_account(f"{tag}a")
+    link = mas.add_link(f"sub-{tag}", account)
+    link.provider_id = other.id
+    accounts = over(provider=ISSUER)
+    assert await accounts.by_subject(f"sub-{tag}") is None
+    found = await accounts.get(mxid(f"{tag}a"))
+    assert found is not None
+    assert found.subjects == frozenset()
+    assert found.linked_elsewhere
+    await accounts.change(found, Change(add_subject=f"sub-{tag}", drop_subjects=(f"sub-{tag}",)))
+    assert {x.provider_id for x in mas.state.links.values() if x.subject == f"sub-{tag}"} == {
+        other.id,
+        mas.provider.id,
+    }
+
+
+async def test_an_email_of_another_stays_there_and_all_else_is_done(
+    mas: Mas, accounts: MasAccounts, delegated: Delegated, tag: str
+) -> None:
+    """An address that MAS knows of another is refused after the rest; then it is known whose."""
+    owner = await mas.add_account(f"{tag}owner")
+    wanted = new(f"{tag}a", emails=(f"{tag}Taken@x.test", "two words@x.test", f"{tag}free@x.test"))
+    await accounts.create(new(f"{tag}b", emails=(f"{tag}taken@x.test",)))
+    taken = next(e for e in mas.state.emails.values() if e.email == f"{tag}taken@x.test")
+    # As where Synapse has not heard of it.
+    taken.user_id = owner.id
+    await mas.homeserver.idle()
+    await delegated.admin.call(
+        "PUT", f"/_synapse/admin/v2/users/{mxid(f'{tag}b')}", {"threepids": []}
+    )
+    assert await accounts.by_email(f"{tag}taken@x.test") is None
+    with pytest.raises(RefusedError) as refused:
+        await accounts.create(wanted)
+    assert refused.value.errcode == "M_THREEPID_IN_USE"
+    assert await accounts.by_email(f"{tag}taken@X.test") == mxid(f"{tag}owner")
+    account = await accounts.get(wanted.user_id)
+    assert account is not None
+    assert account.emails == (f"{tag}free@x.test",)
+    assert account.subjects == {wanted.subject}
+    assert taken.user_id == owner.id
+    with pytest.raises(RefusedError) as refused:
+        await accounts.change(account, Change(add_emails=("two words@x.test",), display_name="B"))
+    assert refused.value.errcode == "M_INVALID_PARAM"
+    changed = await accounts.get(wanted.user_id)
+    assert changed is not None
+    assert changed.display_name == "B"
+
+
+async def test_names_in_other_letters_are_others(mas: Mas, accounts: MasAccounts, tag: str) -> None:
+    """MAS answers with an account in other letters: that is not the one asked for."""
+    await mas.add_account(f"{tag}erika")
+    account = mas.state.account_named(f"{tag}erika")
+    assert account is not None
+    account.username = account.username.title()
+    assert await accounts.get(mxid(f"{tag}erika")) is None
+    with pytest.raises(RefusedError) as refused:
+        await accounts.create(new(f"{tag}erika"))
+    assert refused.value.errcode == "M_USER_IN_USE"
+    account.username = f"{tag}erika"
+
+
+async def test_a_name_reserved_by_synapse_is_taken(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """A name that only Synapse has is refused like any other that is taken."""
+    account = await mas.add_account(f"{tag}a")
+    del mas.state.accounts[account.id]
+    with pytest.raises(RefusedError) as refused:
+        await accounts.create(new(f"{tag}a"))
+    assert refused.value.errcode == "M_USER_IN_USE"
+
+
+# -- Whoever goes ------------------------------------------------------------
+
+
+async def test_erasing_is_never_the_default(
+    mas: Mas, accounts: MasAccounts, delegated: Delegated, tag: str
+) -> None:
+    """Deactivation always tells MAS not to erase, but where erasing is asked for."""
+    for name, erase in (("a", False), ("b", True)):
+        await accounts.create(new(f"{tag}{name}"))
+        account = await accounts.get(mxid(f"{tag}{name}"))
+        assert account is not None
+        await accounts.change(account, Change(deactivated=True, erase=erase))
+    sent = [json.loads(e.sent) for e in delegated.exchanges if e.path.endswith("/deactivate")]
+    assert sent == [{"skip_erase": True}, {"skip_erase": False}]
+
+
+async def test_ending_sessions_ends_access_at_once(mas: Mas, over: Accounts, tag: str) -> None:
+    """Where sessions are ended nobody waits for what Synapse remembers, and they stay ended."""
+    accounts = over(end_sessions=True)
+    await accounts.create(new(f"{tag}a"))
+    person = mas.state.account_named(f"{tag}a")
+    assert person is not None
+    sessions: list[User] = [
+        await mas.session(person, "NEW"),
+        await mas.old_session(person, "OLD"),
+    ]
+    for session in sessions:
+        assert await is_let_in(session)
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert account is not None
+    await accounts.change(account, Change(locked=True))
+    await mas.homeserver.idle()
+    for session in sessions:
+        assert not await is_let_in(session)
+    assert mas.state.sessions_of(person) == []
+    await accounts.change(account, Change(locked=False))
+    for session in sessions:
+        assert not await is_let_in(session)
+
+
+async def test_sessions_rest_where_that_is_not_asked_for(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """A lock alone finishes no session."""
+    await accounts.create(new(f"{tag}a"))
+    person = mas.state.account_named(f"{tag}a")
+    assert person is not None
+    await mas.session(person, "DEV")
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert account is not None
+    await accounts.change(account, Change(locked=True))
+    assert len(mas.state.sessions_of(person)) == 2
+
+
+async def test_sessions_are_ended_again_where_the_lock_failed(
+    mas: Mas, over: Accounts, tag: str
+) -> None:
+    """Sessions end before the lock: where that is lost, both are done at the next try."""
+    accounts = over(end_sessions=True)
+    await accounts.create(new(f"{tag}a"))
+    person = mas.state.account_named(f"{tag}a")
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert person is not None
+    assert account is not None
+    await mas.session(person, "DEV")
+    problem = {"errors": [{"title": "no"}]}
+    mas.fault = lambda method, path: (
+        web.json_response(problem, status=500) if path.endswith("/finish") else None
+    )
+    with pytest.raises(MasUnavailableError):
+        await accounts.change(account, Change(locked=True))
+    assert person.locked_at is None
+    mas.fault = lambda method, path: None
+    await accounts.change(account, Change(locked=True))
+    assert mas.state.sessions_of(person) == []
+    assert person.locked_at is not None
+
+
+async def test_sessions_that_end_meanwhile_are_no_obstacle(
+    mas: Mas, over: Accounts, tag: str
+) -> None:
+    """A session that somebody else has ended since it was listed keeps nobody from being locked."""
+    accounts = over(end_sessions=True)
+    await accounts.create(new(f"{tag}a"))
+    person = mas.state.account_named(f"{tag}a")
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert person is not None
+    assert account is not None
+    await mas.session(person, "DEV")
+
+    async def end_first(method: str, path: str) -> None:
+        if path.endswith("/finish"):
+            for session in mas.state.sessions_of(person):
+                session.finished_at = mas.state.now()
+
+    mas.delay = end_first
+    await accounts.change(account, Change(locked=True))
+    assert person.locked_at is not None
+
+
+# -- The provider ------------------------------------------------------------
+
+
+async def test_the_provider_is_named_by_ulid_or_issuer_or_is_the_only_one(
+    mas: Mas, over: Accounts, tag: str
+) -> None:
+    """Disabled providers do not count; where nothing fits the error names those there are."""
+    user_id = (await mas.sign_in(f"sub-{tag}", f"{tag}a", "DEV")).user_id
+    disabled = mas.add_provider("https://old.test", enabled=False)
+    for named in (None, mas.provider.id, ISSUER, f"{ISSUER}/"):
+        assert await over(provider=named).by_subject(f"sub-{tag}") == user_id
+    for wrong in (disabled.id, "https://old.test", "https://unknown.test"):
+        with pytest.raises(RefusedError, match=ISSUER):
+            await over(provider=wrong).by_subject(f"sub-{tag}")
+    mas.add_provider("https://second.test")
+    with pytest.raises(RefusedError, match=r"MAS_PROVIDER.*https://second\.test"):
+        await over().by_subject(f"sub-{tag}")
+
+
+async def test_a_provider_that_was_replaced_is_looked_up_again(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Where MAS no longer has the provider that it had, the next try finds the new one."""
+    await accounts.create(new(f"{tag}a"))
+    former = mas.provider
+    del mas.state.providers[former.id]
+    mas.provider = mas.add_provider("https://new.test")
+    try:
+        with pytest.raises(RefusedError):
+            await accounts.create(new(f"{tag}b"))
+        assert await accounts.by_mark(f"scim-{tag}b") == mxid(f"{tag}b")
+        account = await accounts.get(mxid(f"{tag}b"))
+        assert account is not None
+        await accounts.change(account, Change(add_subject=f"sub-{tag}b"))
+        assert await accounts.by_subject(f"sub-{tag}b") == mxid(f"{tag}b")
+    finally:
+        mas.state.providers.clear()
+        mas.state.providers[former.id] = mas.provider = former
+
+
+async def test_leavers_are_locked_whatever_the_provider(mas: Mas, over: Accounts, tag: str) -> None:
+    """Where nobody can say which provider it is, an account is still seen as linked and locked."""
+    await mas.sign_in(f"sub-{tag}", f"{tag}a", "DEV")
+    mas.add_provider("https://second.test")
+    account = await over().get(mxid(f"{tag}a"))
+    assert account is not None
+    assert account.is_linked
+    await over().change(account, Change(locked=True))
+    person = mas.state.account_named(f"{tag}a")
+    assert person is not None
+    assert person.locked_at is not None
+
+
+# -- Lost answers, and Synapse away ------------------------------------------
+
+
+async def learnt(accounts: MasAccounts, tag: str) -> None:
+    """Make some accounts, from which the clock of MAS is known."""
+    for name in ("x", "y", "z"):
+        await accounts.create(new(f"{tag}{name}"))
+
+
+def _creation(method: str, path: str) -> bool:
+    return method == "POST" and path.endswith("/users")
+
+
+async def test_an_account_whose_creation_was_not_answered_is_found(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Where the answer to a creation was lost, the account it made is known for whose it is."""
+    wanted = new(f"{tag}a")
+    await learnt(accounts, tag)
+    mas.lost = _creation
+    with pytest.raises(MasUnavailableError):
+        await accounts.create(wanted)
+    mas.lost = lambda method, path: False
+    assert await accounts.by_subject(str(wanted.subject)) is None
+    assert await accounts.by_mark(wanted.mark) == wanted.user_id
+    account = await accounts.get(wanted.user_id)
+    assert account is not None
+    await accounts.change(
+        account, Change(add_subject=wanted.subject, add_emails=wanted.emails, add_mark=wanted.mark)
+    )
+    assert await accounts.by_subject(str(wanted.subject)) == wanted.user_id
+
+
+@pytest.mark.parametrize("failing", ["mark", "link"])
+async def test_an_account_that_was_not_finished_is_found(
+    mas: Mas, client: MasClient, delegated: Delegated, tag: str, failing: str
+) -> None:
+    """Where the account was made and its mark or link was not, it is known for whose it is."""
+    wanted = new(f"{tag}a")
+    async with proxying(delegated.synapse.url) as proxy:
+        admin = delegated.admin
+        transport = Transport.connect(proxy.url, admin.user_id, admin.token)
+        accounts = MasAccounts(client, SynapseAccounts(transport, IDP), SERVER_NAME)
+
+        def fault(method: str, path: str) -> web.Response | None:
+            failed = method == "PUT" if failing == "mark" else "oauth-links" in path
+            return web.Response(status=502) if failed and method != "GET" else None
+
+        mas.fault = proxy.fault = fault
+        with pytest.raises(UnavailableError):
+            await accounts.create(wanted)
+        mas.fault = proxy.fault = lambda method, path: None
+        assert await accounts.by_mark(wanted.mark) == wanted.user_id
+        account = await accounts.get(wanted.user_id)
+        assert account is not None
+        assert account.marks == {wanted.mark}
+        await transport.close()
+
+
+async def test_a_clock_that_is_hardly_known_proves_nothing(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Where MAS has told whole seconds only, an account from just before is not taken for ours."""
+    wanted = new(f"{tag}a")
+    await accounts.admins()
+    await mas.add_account(f"{tag}a")
+    mas.dark = True
+    with pytest.raises(MasUnavailableError):
+        await accounts.create(wanted)
+    mas.dark = False
+    assert await accounts.by_mark(wanted.mark) is None
+
+
+@pytest.mark.parametrize("how", ["earlier", "signed in", "linked", "admin", "later"])
+async def test_no_other_account_passes_for_one_that_was_not_answered(
+    mas: Mas, accounts: MasAccounts, tag: str, how: str
+) -> None:
+    """An account of that name that somebody else made or uses is never taken for ours."""
+    wanted = new(f"{tag}a")
+    await learnt(accounts, tag)
+    account = None
+    if how == "earlier":
+        account = await mas.add_account(f"{tag}a")
+        account.created_at -= timedelta(milliseconds=60)
+    mas.dark = True
+    with pytest.raises(MasUnavailableError):
+        await accounts.create(wanted)
+    mas.dark = False
+    if account is None:
+        account = await mas.add_account(f"{tag}a", admin=how == "admin")
+    if how == "signed in":
+        await mas.session(account, "DEV")
+    if how == "linked":
+        mas.add_link(f"{tag}else", account)
+    if how == "later":
+        account.created_at += timedelta(minutes=5)
+    assert await accounts.by_mark(wanted.mark) is None
+    found = await accounts.get(wanted.user_id)
+    assert found is not None
+    assert found.marks == frozenset()
+
+
+async def test_a_creation_from_before_a_crash_is_known_if_it_is_told(
+    mas: Mas, accounts: MasAccounts, over: Accounts, tag: str
+) -> None:
+    """After a crash the record of when an account was asked for finds what came of it."""
+    wanted = new(f"{tag}a")
+    since = mas.state.now()
+    mas.lost = _creation
+    with pytest.raises(MasUnavailableError):
+        await accounts.create(wanted)
+    mas.lost = lambda method, path: False
+    restarted = over()
+    assert await restarted.by_mark(wanted.mark) is None
+    restarted.asked_before(wanted.user_id, wanted.mark, since)
+    assert await restarted.by_mark(wanted.mark) == wanted.user_id
+
+
+async def test_synapse_away_is_no_refusal(
+    mas: Mas, accounts: MasAccounts, delegated: Delegated, tag: str
+) -> None:
+    """While Synapse is down nothing is made and nothing refused; leavers are locked all the same.
+
+    MAS is there then, which its errors tell.
+    """
+    await accounts.create(new(f"{tag}leaver"))
+    await mas.homeserver.idle()
+    await delegated.synapse.stop()
+    try:
+        with pytest.raises(MasUnavailableError) as unavailable:
+            await accounts.create(new(f"{tag}a"))
+        assert unavailable.value.answered
+        assert mas.state.account_named(f"{tag}a") is None
+        with pytest.raises(UnavailableError) as away:
+            await accounts.get(mxid(f"{tag}leaver"))
+        assert not isinstance(away.value, MasUnavailableError)
+        leaver = await accounts.get_without_synapse(mxid(f"{tag}leaver"))
+        assert leaver is not None
+        assert leaver.emails == (f"{tag}leaver@x.test",)
+        await accounts.change(leaver, Change(locked=True))
+        person = mas.state.account_named(f"{tag}leaver")
+        assert person is not None
+        assert person.locked_at is not None
+        assert await accounts.by_email(f"{tag}leaver@x.test") == mxid(f"{tag}leaver")
+        with pytest.raises(UnavailableError):
+            await accounts.change(leaver, Change(locked=False, display_name="B"))
+        assert person.locked_at is None
+    finally:
+        await delegated.synapse.start()
+    await accounts.create(new(f"{tag}a"))
+    assert await accounts.by_subject(f"sub-{tag}a") == mxid(f"{tag}a")
+
+
+async def test_a_bad_network_loses_nothing_and_does_nothing_twice(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Cut, lost and late answers, 5xx, forgotten tokens, a restart: in the end all is right once.
+
+    Each person is tried again until it works, in the way that reconciliation goes.
+    """
+    await learnt(accounts, tag)
+    names = [f"{tag}{n}" for n in range(12)]
+    left = 60
+    turn = 0
+
+    def due() -> bool:
+        nonlocal left, turn
+        turn += 1
+        if not left or turn % 3:
+            return False
+        left -= 1
+        return True
+
+    def fault(method: str, path: str) -> web.Response | None:
+        if not due():
+            return None
+        match turn % 4:
+            case 0:
+                return web.Response(status=502, text="<html>", content_type="text/html")
+            case 1:
+                return web.json_response({"errors": [{"title": "no"}]}, status=500)
+            case 2:
+                mas.expire_tokens()
+        return None
+
+    mas.fault = fault
+    mas.lost = lambda method, path: method == "POST" and "/api/" in path and due()
+
+    async def provision(name: str) -> bool:
+        wanted = new(name)
+        try:
+            subject = str(wanted.subject)
+            found = await accounts.by_subject(subject) or await accounts.by_mark(wanted.mark)
+            if found is None:
+                await accounts.create(wanted)
+                return False
+            account = await accounts.get(found)
+            assert account is not None
+            change = Change(
+                add_subject=None if wanted.subject in account.subjects else wanted.subject,
+                add_mark=None if wanted.mark in account.marks else wanted.mark,
+                add_emails=tuple(set(wanted.emails) - set(account.emails)),
+                locked=None if account.locked else True,
+            )
+            await accounts.change(account, change)
+        except MasUnavailableError:
+            return False
+        return change == Change()
+
+    for number, name in enumerate(names):
+        if number == 6:
+            await mas.stop()
+            await mas.start()
+        await eventually(lambda name=name: provision(name), bool)  # type: ignore[misc]
+    assert left < 60
+    for name in names:
+        person = mas.state.account_named(name)
+        assert person is not None
+        assert person.locked_at is not None
+        links = [x for x in mas.state.links.values() if x.user_id == person.id]
+        assert [x.subject for x in links] == [f"sub-{name}"]
+        emails = [e.email for e in mas.state.emails.values() if e.user_id == person.id]
+        assert emails == [f"{name}@x.test"]
