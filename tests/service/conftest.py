@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 
-from scim_matrix.app import MAX_REQUEST_LINE, make_app
+from scim_matrix.app import make_app
 from scim_matrix.config import Settings
 from scim_matrix.demo.synapse import free_port
+from scim_matrix.edge.listening import OPTIONS
 from scim_matrix.store.database import Database
 
-SECRET = "first"
+SECRET = "the-first-of-two-secrets"
+OTHER_SECRET = "the-second-of-two-secrets"
 
 Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
@@ -22,7 +24,7 @@ def environment(folder: Path, **more: str) -> Settings:
     """Return settings for a service that keeps its data in a folder."""
     return Settings.load(
         {
-            "WEBHOOK_SECRET": f"{SECRET} second",
+            "WEBHOOK_SECRET": f"{SECRET} {OTHER_SECRET}",
             "MATRIX_URL": f"http://127.0.0.1:{free_port()}",
             "MATRIX_SERVER_NAME": "example.org",
             "MATRIX_ADMIN_USER_ID": "@bot:example.org",
@@ -35,13 +37,15 @@ def environment(folder: Path, **more: str) -> Settings:
 
 
 @pytest.fixture
-def start(aiohttp_server: Any, aiohttp_client: Any, tmp_path: Path) -> Start:
+def start(aiohttp_client: Any, tmp_path: Path) -> Start:
     """Return what starts the application, with more environment variables."""
 
     async def run(**more: str) -> Client:
         app = make_app(environment(tmp_path, **more))
-        server = await aiohttp_server(app, max_line_size=MAX_REQUEST_LINE)
         headers = {"Authorization": f"Bearer {SECRET}"}
+        server_kwargs = {"access_log": None, **OPTIONS}
+        server = TestServer(app)
+        await server.start_server(**server_kwargs)
         client: Client = await aiohttp_client(server, headers=headers)
         return client
 

@@ -1,24 +1,34 @@
-"""Scenarios an administrator can read: directory, map and rooms in, actions out."""
+"""Scenarios an administrator can read: directory, map and rooms in, what is done and shown out.
+
+The real reconciler works them off on a homeserver in memory. Steps stand under `then`; `so` is
+what has been done by then, `actions` what is done after the last one, `shown` what a human is
+shown of that. A scenario that names the "homeserver's answers" has some of them lost.
+"""
 
 import json
-import time
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-import aiosqlite
 import pytest
 
-from scim_matrix.groupmap import Mapping, parse_group_map
-from scim_matrix.scim.people import Identity
-from scim_matrix.store import accounts, grants, held, pairs, resources, rooms
-from scim_matrix.store.database import Database
-from scim_matrix.store.resources import MemberChange
-from scim_matrix.sync.guard import Brake, Tally
-from scim_matrix.sync.plan import Invite, Join, Kick, Policy, Spare, plan
-from scim_matrix.sync.power import PowerLevels, power_plan
+from scim_matrix.groupmap import parse_group_map
+from scim_matrix.store import groupmap, record, views
+from scim_matrix.sync.guard import Brake
+from tests.homeserver import Deed, Fault, Request, World
+from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
+from tests.homeserver.rooms import MEMBER, Event
 
 FILES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.json"))
-IDENTITY = Identity("s", None, "externalId", 3600)
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
+# Whoever does by hand what is done by hand; nobody else knows them.
+OWNER = "@owner:s"
+# What the record tells beside what is done.
+UNDONE = {"held": "hold", "spared": "spare", "refused": "refuse", "dry_run": "would"}
+KEYS = {
+    *("map", "protected", "brake", "self leave", "on disable", "adopts", "dry run"),
+    *("users", "groups", "rooms", "aliases", "levels", "spaces", "accounts", "public"),
+    *("at first", "then", "actions", "shown"),
+}
 
 
 def mxid(name: str) -> str:
@@ -26,155 +36,329 @@ def mxid(name: str) -> str:
     return f"@{name}:s"
 
 
-def parsed(group_map: dict[str, Any]) -> tuple[Mapping, ...]:
-    """Return the mappings of a scenario's map."""
-    return parse_group_map(json.dumps(group_map))
+def name_of(user_id: str) -> str:
+    """Return the localpart of a user ID."""
+    return user_id[1:].partition(":")[0]
 
 
-class Directory:
-    """The store as a scenario fills and changes it."""
+class Scenario:
+    """One scenario in progress."""
 
-    def __init__(self, connection: aiosqlite.Connection, words: set[str]) -> None:
-        self.connection = connection
-        self.words = words
+    def __init__(self, told: dict[str, Any], deployment: Deployment) -> None:
+        assert told.keys() <= KEYS, told.keys() - KEYS
+        self.told = told
+        self.deployment = deployment
+        self.world = deployment.world
         self.ids: dict[str, str] = {}
+        self._recorded = 0
+        self._deeds = 0
 
-    async def user(self, name: str, active: bool) -> None:
-        """Create a user whose account is there already."""
-        document = {"userName": name, "externalId": name, "active": active}
-        row = await resources.create(self.connection, "User", document)
-        self.ids[name] = row.id
-        profile = IDENTITY.profile(row.id, document)
-        await accounts.create(self.connection, row.id, IDENTITY.user_id(row.id, document), profile)
-        await accounts.applied(self.connection, mxid(name), profile)
+    # -- How it is at first -------------------------------------------------
+
+    def people(self) -> None:
+        """Have accounts where there are some, each linked to its user."""
+        for name, given in self.told["users"].items():
+            if given != "without an account":
+                account = {"displayname": name, "external_ids": [link(name)]}
+                self.world.account(mxid(name), **account)
+        for name, given in self.told.get("accounts", {}).items():
+            self.world.account(mxid(name), **given)
+
+    def rooms(self) -> None:
+        """Have rooms with those in them who are; the service's account made them."""
+        spaces = self.told.get("spaces", {})
+        for room_id, joined in self.told["rooms"].items():
+            levels = self.told.get("levels", {}).get(room_id)
+            given = {} if levels is None else {mxid(n): level for n, level in levels.items()}
+            self.world.rooms.create(
+                self.world.service,
+                room_id=room_id,
+                version="12" if levels is None else "10",
+                levels={} if levels is None else {"users": given},
+                space=room_id in spaces,
+                public=room_id in self.told.get("public", ()),
+            )
+            for name in joined:
+                self.world.bring(room_id, mxid(name))
+        for space, children in spaces.items():
+            for room_id in children:
+                self.world.child(space, self.world.service, room_id)
+        for alias, room_id in self.told.get("aliases", {}).items():
+            self.world.alias(alias, room_id)
+
+    async def directory(self) -> None:
+        """Have the identity provider say who there is, before the map says what that means."""
+        for name, given in self.told["users"].items():
+            await self.user(name, active=given is not False)
+        await self.deployment.quiet()
+        self._recorded = (await self._record())[-1]["id"] if await self._record() else 0
+        self._deeds = len(self.world.deeds)
+        await self.deployment.put_map(self.told["map"])
+        for name, given in self.told["groups"].items():
+            await self.group(name, given)
+
+    # -- The identity provider ----------------------------------------------
+
+    async def scim(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request that succeeds."""
+        status, answer = await self.deployment.scim(method, path, body)
+        assert status < 300, answer
+        return answer
+
+    async def user(self, name: str, *, active: bool = True, subject: str | None = None) -> None:
+        """Create a user."""
+        body = {
+            "schemas": [f"{SCHEMA}User"],
+            "userName": name,
+            "externalId": subject or name,
+            "active": active,
+        }
+        self.ids[name] = (await self.scim("POST", "/Users", body))["id"]
 
     async def group(self, name: str, given: dict[str, Any]) -> None:
         """Create a group with its members."""
-        document = {"displayName": name}
-        if "externalId" in given:
-            document["externalId"] = given["externalId"]
-        self.ids[name] = (await resources.create(self.connection, "Group", document)).id
-        await self.members(name, given["members"])
+        body = {**given, "schemas": [f"{SCHEMA}Group"], "displayName": name}
+        body["members"] = [{"value": self.ids[member]} for member in given["members"]]
+        self.ids[name] = (await self.scim("POST", "/Groups", body))["id"]
 
-    async def members(self, name: str, members: list[str]) -> None:
-        """Replace a group's members."""
-        change = MemberChange("replace", json.dumps([{"value": self.ids[m]} for m in members]))
-        await resources.change_members(self.connection, self.ids[name], [change])
+    async def patch(self, path: str, attribute: str, value: Any) -> None:
+        """Replace one attribute."""
+        operation = {"op": "replace", "path": attribute, "value": value}
+        schema = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+        await self.scim("PATCH", path, {"schemas": [schema], "Operations": [operation]})
 
-    async def observe(self, room: str, joined: list[str], policy: Policy) -> None:
-        """See who is in a room."""
-        users = [mxid(name) for name in joined]
-        await rooms.observe(self.connection, room, users, filter(policy.protects, users))
+    # -- Steps --------------------------------------------------------------
 
-    async def change(self, step: dict[str, Any], policy: Policy) -> None:
-        """Carry out one step of `then`."""
+    async def step(self, step: dict[str, Any]) -> None:
+        """Carry out one step of `then`, a second after the one before."""
         [(what, how)] = step.items()
+        deployment, world = self.deployment, self.world
+        deployment.hands.passed += 1
         match what:
-            case "leaves" | "is kicked" | "is banned" | "joins":
-                room, name = how
-                membership = {"joins": "join", "is banned": "ban"}.get(what, "leave")
-                await rooms.noted(
-                    self.connection,
-                    room,
-                    mxid(name),
-                    cast("Literal['join', 'leave', 'ban']", membership),
-                    protected=policy.protects(mxid(name)),
-                    respected=what == "leaves" and "respected" in self.words,
-                )
-            case "space":
-                await rooms.children_are(self.connection, *how)
-            case "seen in the room":
-                room, joined = how
-                await self.observe(room, joined, policy)
-            case "a human says":
-                decision, room = how
-                await held.decide(self.connection, [room], decision)
+            case "so":
+                assert how == await self.actions()
+            # The identity provider
             case "members":
-                await self.members(*how)
+                name, members = how
+                values = [{"value": self.ids[member]} for member in members]
+                await self.patch(f"/Groups/{self.ids[name]}", "members", values)
             case "delete":
-                await resources.delete(self.connection, "Group", self.ids[how])
+                await self.scim("DELETE", f"/Groups/{self.ids[how]}")
             case "delete-user":
-                await accounts.release(self.connection, self.ids[how], 3600)
-                await resources.delete(self.connection, "User", self.ids[how])
+                await self.scim("DELETE", f"/Users/{self.ids[how]}")
             case "create":
-                await self.user(how, True)
-            case "map":
-                await grants.put_map(self.connection, parsed(how))
+                name, subject = how if isinstance(how, list) else (how, how)
+                await self.user(name, subject=subject)
             case "rename":
                 old, new = how
-                row = await resources.get(self.connection, "Group", self.ids[old])
-                document = {**row.document, "displayName": new}
-                await resources.update(self.connection, "Group", row.id, document)
+                await self.patch(f"/Groups/{self.ids[old]}", "displayName", new)
             case "active":
                 name, active = how
-                row = await resources.get(self.connection, "User", self.ids[name])
-                document = {**row.document, "active": active}
-                await resources.update(self.connection, "User", row.id, document)
-                profile = IDENTITY.profile(row.id, document)
-                await accounts.change(self.connection, row.id, profile)
-                await accounts.applied(self.connection, mxid(name), profile)
+                await self.patch(f"/Users/{self.ids[name]}", "active", active)
+            # The administrator
+            case "map":
+                await deployment.put_map(how)
+            case "a human says":
+                decision, target = how
+                await deployment.decide(target, decision)
+            case "prune":
+                await deployment.prune()
+            case "protected":
+                await deployment.restart(protected_users=tuple(how))
+            case "dry run":
+                await deployment.restart(dry_run=how)
+            case "restarts":
+                await deployment.restart()
+            case "back up":
+                await deployment.copy(how)
+            case "restore":
+                await deployment.restore(how)
+            case "time passes":
+                deployment.hands.passed += how
+            case "the clock jumps":
+                deployment.hands.jumped += how
+            case "maps in the console":
+                maker, group_map = how
+                for mapping in parse_group_map(json.dumps(group_map)):
+                    async with deployment.database.write() as connection:
+                        await groupmap.add(connection, mapping, mxid(maker), None)
+                deployment.reconciler.compare()
+            # On the homeserver
+            case "joins":
+                world.bring(how[0], mxid(how[1]))
+            case "leaves":
+                world.rooms.leave(how[0], mxid(how[1]))
+            case "is kicked" | "is banned" | "is unbanned":
+                membership = "ban" if what == "is banned" else "leave"
+                event = Event(MEMBER, mxid(how[1]), OWNER, {"membership": membership})
+                world.rooms.put(world.rooms.get(how[0]), event)
+            case "has power":
+                world.levels(how[0], **how[1])
+            case "space":
+                space, children = how
+                room = world.rooms.get(space)
+                present = {key for kind, key in room.state if kind == "m.space.child"}
+                for room_id in present | set(children):
+                    world.child(space, world.service, room_id, present=room_id in children)
+            case "puts into the space":
+                who, space, room_id = how
+                world.child(space, mxid(who), room_id)
+            case "makes a room":
+                who, room_id = how
+                world.room(mxid(who), room_id=room_id)
+            case "is upgraded to":
+                old, new = how
+                world.upgrade(old, world.service, new)
+            case "points at":
+                old, new = how
+                world.tombstone(old, OWNER, new)
+            case "alias":
+                alias, room_id = how
+                world.alias(alias, room_id)
+            case "alias taken by":
+                alias, room_id = how
+                world.alias(alias, room_id, canonical=False)
+            case "is administrator":
+                name, is_admin = how
+                world.accounts.get(mxid(name)).admin = is_admin
+                # The list of administrators is believed for a minute.
+                deployment.hands.passed += 61
+            case "by hand":
+                name, changes = how
+                world.account(mxid(name), **changes)
+            case "does not answer":
+                deployment.homeserver.dark = how
+            case "loses the request for":
+                deployment.homeserver.faults.append(Fault("request lost", meant(how)))
+            case "loses the answer to":
+                deployment.homeserver.faults.append(Fault("answer lost", meant(how)))
             case _:
                 raise AssertionError(f"unknown step {what}")
 
+    # -- What is done -------------------------------------------------------
 
-async def actions(
-    connection: aiosqlite.Connection, scenario: dict[str, Any], policy: Policy
-) -> list[Any]:
-    """Return what is planned, room by room, and record it as done."""
-    found: list[Any] = []
-    brake = Brake(**{"percent": 100, "count": 1000, "window": 3600, **scenario.get("brake", {})})
-    for room in sorted(await pairs.rooms_due(connection, time.time(), [])):
-        if brake.holds(Tally(*await held.room_counts(connection, room, 0))):
-            found.append(["hold", room, await held.hold_room(connection, room)])
-        for action in plan(await pairs.due(connection, room, time.time(), 100), policy):
-            name = action.pair.user_id[1:].split(":")[0]
-            match action:
-                case Join():
-                    found.append(["join", room, name])
-                    done = "join"
-                case Invite():
-                    found.append(["invite", room, name])
-                    done = "invite"
-                case Kick(reason=reason):
-                    found.append(["kick", room, name, reason])
-                    done = "leave"
-                case Spare():
-                    found.append(["spare", room, name])
-                    done = "leave"
-            await pairs.settle_pair(connection, room, action.pair.user_id, done)
-        power = await pairs.power_due(connection, room, time.time())
-        given = scenario.get("levels", {}).get(room, {"bot": 100})
-        levels = PowerLevels({"users": {mxid(name): level for name, level in given.items()}})
-        planned = power_plan(levels, power, policy)
-        if planned.content is not None:
-            users = planned.content["users"].items()
-            found.append(["power", room, {u[1:].split(":")[0]: level for u, level in users}])
-        found += [["refuse", room, p.user_id[1:].split(":")[0]] for p, _ in planned.refused]
-        await pairs.settle_power(connection, [*planned.settled, *(p for p, _ in planned.refused)])
-    return found
+    async def _record(self) -> list[dict[str, Any]]:
+        return await record.find(
+            self.deployment.database.reader, user=None, rooms=(), since=0, limit=10_000
+        )
+
+    async def actions(self) -> list[list[Any]]:
+        """Settle, and return what was held, done and left undone: accounts, then room by room."""
+        await self.deployment.quiet()
+        found: dict[str, list[list[Any]]] = {}
+        undone: dict[str, list[list[Any]]] = {}
+        for row in await self._record():
+            if row["id"] > self._recorded and row["outcome"] in UNDONE and row["user_id"]:
+                self._recorded = row["id"]
+                _say(row, found if row["outcome"] == "held" else undone)
+        for deed in self.world.deeds[self._deeds :]:
+            found.setdefault(deed.room_id or "", []).extend(_done(deed, self.world.service))
+        self._deeds = len(self.world.deeds)
+        rooms = sorted({*found, *undone})
+        return [a for room in rooms for a in [*found.get(room, []), *sorted(undone.get(room, []))]]
+
+    async def shown(self) -> list[list[Any]]:
+        """Return what a human is shown: its state, room or reference, and whom it is about."""
+        rows = await views.left_to_do(self.deployment.database.reader, 100)
+        return sorted(list(filter(None, (r["state"], r["room"], r["user"]))) for r in rows)
+
+
+def link(name: str) -> dict[str, str]:
+    """Return the SSO identity of somebody."""
+    return {"auth_provider": IDP, "external_id": name}
+
+
+def meant(what: str) -> Any:
+    """Return what tells a request by its last word: kick, join, lock, levels."""
+
+    def is_meant(request: Request) -> bool:
+        match what:
+            case "kick" | "invite":
+                return request.path[-1] == what
+            case "join":
+                return request.path[:4] == ("_synapse", "admin", "v1", "join")
+            case "lock" | "unlock":
+                return request.body.get("locked") is (what == "lock")
+            case "levels":
+                return "m.room.power_levels" in request.path and request.method == "PUT"
+            case "create":
+                return request.method == "PUT" and "external_ids" in request.body
+        raise AssertionError(what)
+
+    return is_meant
+
+
+def _say(row: dict[str, Any], found: dict[str, list[list[Any]]]) -> None:
+    """Add what the record says to what was found; what is held is counted."""
+    room, word = row["room_id"] or "", UNDONE[row["outcome"]]
+    said = found.setdefault(room, [])
+    where = [room] if room else []
+    if word == "hold":
+        if not said:
+            said.append([word, *where, 0])
+        said[-1][-1] += 1
+    elif (action := [word, *where, name_of(row["user_id"])]) not in said:
+        # What rests is tried again.
+        said.append(action)
+
+
+def _done(deed: Deed, service: str) -> list[list[Any]]:
+    """Return what the service did, in words."""
+    where = [] if deed.room_id is None else [deed.room_id]
+    match deed.what:
+        case "levels":
+            if {u: x for u, x in deed.before.items() if u != service} == {
+                u: x for u, x in deed.after.items() if u != service
+            }:
+                return []
+            return [["power", *where, {name_of(u): level for u, level in deed.after.items()}]]
+        case "account":
+            assert deed.user_id is not None
+            return [[what, name_of(deed.user_id)] for what in _changes(deed)]
+        case "kick" | "join" | "invite":
+            assert deed.user_id is not None
+            reason = [deed.after] if deed.what == "kick" else []
+            return [[deed.what, *where, name_of(deed.user_id), *reason]]
+    return [[deed.what, *where]]
+
+
+def _changes(deed: Deed) -> list[str]:
+    """Return what was done to an account."""
+    if deed.before is None:
+        return ["create"]
+    words = []
+    for what in ("lock", "suspend", "deactivate", "erase"):
+        flag = {"lock": "locked", "suspend": "suspended", "erase": "erased"}.get(what, f"{what}d")
+        if deed.before[flag] != deed.after[flag]:
+            words.append(what if deed.after[flag] else f"un{what}")
+    return words or ["update"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-async def test_scenario(file: Path, database: Database) -> None:
-    """The actions are those the scenario states, in order, and none is left after them."""
-    scenario = json.loads(file.read_text())
-    policy = Policy(mxid("bot"), tuple(scenario.get("protected", ())))
-    async with database.write() as connection:
-        directory = Directory(connection, set(scenario.get("self leave", "").split()))
-        await grants.put_map(connection, parsed(scenario["map"]))
-        for name, active in scenario["users"].items():
-            await directory.user(name, active)
-        for space, children in scenario.get("spaces", {}).items():
-            await rooms.children_are(connection, space, children)
-        for name, given in scenario["groups"].items():
-            await directory.group(name, given)
-        for room, joined in scenario["rooms"].items():
-            await directory.observe(room, joined, policy)
-        if "then" in scenario and "at first" in scenario:
-            assert scenario["at first"] == await actions(connection, scenario, policy)
-        for number, step in enumerate(scenario.get("then", [])):
-            # The steps of a scenario are not within one millisecond of each other.
-            await connection.execute_fetchall("UPDATE pair SET since = min(since, ?)", (number,))
-            await directory.change(step, policy)
-        assert scenario["actions"] == await actions(connection, scenario, policy)
-        assert await pairs.rooms_due(connection, time.time(), []) == []
+async def test_scenario(file: Path, tmp_path: Path) -> None:
+    """What is done is what the scenario states, in order, and nothing is left to do after that."""
+    told = json.loads(file.read_text())
+    brake = {"percent": 100, "count": 1000, "window": 3600, **told.get("brake", {})}
+    configuration = Configuration(
+        protected_users=tuple(told.get("protected", ())),
+        brake=Brake(**brake),
+        on_self_leave="respect" if told.get("self leave") == "is respected" else "rejoin",
+        on_disable=told.get("on disable", "lock"),
+        adopt_existing=told.get("adopts", False),
+        dry_run=told.get("dry run", False),
+    )
+    async with deployed(tmp_path, World(), configuration) as deployment:
+        scenario = Scenario(told, deployment)
+        scenario.people()
+        scenario.rooms()
+        await scenario.directory()
+        if "at first" in told:
+            assert told["at first"] == await scenario.actions()
+        for step in told.get("then", []):
+            await scenario.step(step)
+        assert told["actions"] == await scenario.actions()
+        if "shown" in told:
+            assert sorted(told["shown"]) == await scenario.shown()
+        deeds = len(deployment.world.deeds)
+        await deployment.quiet()
+        assert deployment.world.deeds[deeds:] == []

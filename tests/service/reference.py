@@ -1,0 +1,481 @@
+"""A small reference model of the design's rules: who is to be where, and who may be touched.
+
+It hears what the identity provider, the map and people say, as the service does, and is told
+after each settling what the service did. What it takes from the service's own database is where
+the service stands (which room a reference is pinned to, what is held); each such step is checked
+against the homeserver and never simply believed.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.matrix.accounts import MARK_PROVIDER
+from scim_matrix.store.database import DATABASE_NAME
+from tests.homeserver.deployment import IDP, Configuration
+from tests.homeserver.rooms import CANONICAL, CHILD, CREATE, LEVELS, PARENT, TOMBSTONE, Room
+from tests.homeserver.world import World
+
+Cause = Literal["identity provider", "map"]
+# How a room and a person stand, as far as the model is sure.
+State = Literal["granted", "revoked", "forgotten", "dismissed", "pruned", "excluded"]
+Pair = tuple[str, str]
+Key = tuple[str, str, str, str]
+
+
+class Broken(AssertionError):
+    """A promise that was not kept."""
+
+
+def promise(kept: bool, said: str) -> None:
+    """Fail where a promise was not kept."""
+    if not kept:
+        raise Broken(said)
+
+
+@dataclass
+class User:
+    """A user as the identity provider has told it."""
+
+    scim_id: str
+    name: str
+    subject: str | None
+    active: bool
+
+    @property
+    def person(self) -> str:
+        """Who it is: an SSO identity, or else the user itself."""
+        return self.subject or f"user {self.scim_id}"
+
+
+@dataclass
+class Group:
+    """A group as the identity provider has told it."""
+
+    scim_id: str
+    external_id: str
+    members: set[str]
+
+
+@dataclass
+class Standing:
+    """How a person stands in a room, and since which step. `stale`: only a backup says so."""
+
+    state: State
+    since: int
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the map, or a mapping that somebody made in the console."""
+
+    mapping: Mapping
+    made_by: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells it from others."""
+        origin = "configuration" if self.made_by is None else "console"
+        return origin, self.mapping.kind, self.mapping.pattern, self.mapping.room
+
+
+class Known:
+    """What stands in the service's database."""
+
+    def __init__(self, folder: Path) -> None:
+        connection = sqlite3.connect(f"file:{folder / DATABASE_NAME}?mode=ro", uri=True)
+        connection.row_factory = sqlite3.Row
+        try:
+            self.accounts = _rows(connection, "account")
+            self.mappings = _rows(connection, "mapping")
+            self.openings = _rows(connection, "opening")
+            self.references = {r["reference"]: r for r in _rows(connection, "room_reference")}
+            self.rooms = {r["room_id"]: r for r in _rows(connection, "room")}
+            self.memberships = _rows(connection, "membership")
+        finally:
+            connection.close()
+        self.by_user_id = {a["user_id"]: a for a in self.accounts if a["user_id"]}
+        self.by_scim_id = {a["scim_id"]: a for a in self.accounts if a["scim_id"]}
+        self.ids = {
+            (m["origin"], m["kind"], m["pattern"], m["reference"]): m for m in self.mappings
+        }
+        users = {a["id"]: a["user_id"] for a in self.accounts}
+        self.pairs = {(m["room_id"], users[m["account_id"]]): m for m in self.memberships}
+
+    def opened(self, line: Line) -> set[str]:
+        """Return the rooms that a line opens now."""
+        row = self.ids.get(line.key)
+        if row is None or row["standing"] != "in_force":
+            return set()
+        return {
+            o["room_id"]
+            for o in self.openings
+            if o["mapping_id"] == row["id"] and o["standing"] == "followed"
+        }
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]
+
+
+@dataclass
+class Reference:
+    """The model. `step` counts moves, so that later can be told from earlier."""
+
+    world: World
+    configuration: Configuration
+    users: dict[str, User] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    lines: dict[Key, Line] = field(default_factory=dict)
+    pairs: dict[Pair, Standing] = field(default_factory=dict)
+    # What lines give: granted, or since when the identity provider has revoked it.
+    given: dict[tuple[Key, str], int | None] = field(default_factory=dict)
+    # The accounts that a person may have, and who a deleted user was: person, when, held over.
+    may_have: dict[str, set[str]] = field(default_factory=dict)
+    former: dict[str, float] = field(default_factory=dict)
+    # What hands did to accounts (locked, deactivated), and what the service did.
+    by_hand: dict[str, set[str]] = field(default_factory=dict)
+    by_service: dict[str, set[str]] = field(default_factory=dict)
+    # Levels that people had of their own where the service gave one.
+    own_level: dict[Pair, int | None] = field(default_factory=dict)
+    # Who left a room by their own will, where that is respected.
+    left: set[Pair] = field(default_factory=set)
+    # Unapproved removals and disablings, by room, with when.
+    removed: dict[str | None, list[tuple[float, str]]] = field(default_factory=dict)
+    approved: set[tuple[str | None, str]] = field(default_factory=set)
+    dismissed_accounts: set[str] = field(default_factory=set)
+    # Rooms that some chain of reasons explains, by reference and for spaces by line.
+    explained: dict[str, set[str]] = field(default_factory=dict)
+    below: dict[Key, set[str]] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    pins: dict[str, str] = field(default_factory=dict)
+    successors: dict[str, str] = field(default_factory=dict)
+    children_read: set[Key] = field(default_factory=set)
+    stale_accounts: set[str] = field(default_factory=set)
+    # What nobody can be sure of any more: accounts, and levels, that hands and service changed.
+    unsure: set[str] = field(default_factory=set)
+    level_unsure: set[Pair] = field(default_factory=set)
+    left_surely: set[Pair] = field(default_factory=set)
+    # Who every user was that there ever was, by SCIM id.
+    persons: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+
+    # -- What is given ------------------------------------------------------
+
+    def members(self, line: Line) -> set[str]:
+        """Return the persons whom a line gives its rooms: active ones in the group."""
+        if line.mapping.kind == "everyone":
+            return {user.person for user in self.users.values() if user.active}
+        found: set[str] = set()
+        left = [g.scim_id for g in self.groups.values() if g.external_id == line.mapping.pattern]
+        seen: set[str] = set()
+        while left:
+            if (group := left.pop()) in seen or group not in self.groups:
+                continue
+            seen.add(group)
+            for member in self.groups[group].members:
+                if member in self.users and self.users[member].active:
+                    found.add(self.users[member].person)
+                left.append(member)
+        return found
+
+    def in_force(self, known: Known) -> list[Line]:
+        """Return the lines that count."""
+        return [
+            line
+            for line in self.lines.values()
+            if known.ids.get(line.key, {}).get("standing") == "in_force"
+        ]
+
+    def granted(self, known: Known) -> dict[Pair, list[Line]]:
+        """Return who is granted which room, by which lines."""
+        found: dict[Pair, list[Line]] = {}
+        for line in self.in_force(known):
+            persons = self.members(line)
+            for room_id in known.opened(line):
+                for person in persons:
+                    found.setdefault((room_id, person), []).append(line)
+        return found
+
+    def settle(self, cause: Cause, known: Known) -> None:
+        """Take in what somebody said: the identity provider revokes, the map forgets."""
+        self.step += 1
+        given = {
+            (line.key, person) for line in self.lines.values() for person in self.members(line)
+        }
+        for pair in given:
+            self.given[pair] = None
+        for pair, since in list(self.given.items()):
+            if pair[0] not in self.lines:
+                del self.given[pair]
+            elif since is None and pair not in given:
+                self.given[pair] = self.step if cause == "identity provider" else 0
+        granted = self.granted(known)
+        for where, standing in self.pairs.items():
+            if standing.state == "granted" and where not in granted:
+                lost: State = "revoked" if cause == "identity provider" else "forgotten"
+                self.pairs[where] = Standing(lost, self.step)
+        for where in granted:
+            standing = self.pairs.get(where, Standing("forgotten", 0))
+            if standing.state == "dismissed" and cause == "map":
+                continue
+            if standing.state != "granted":
+                self.pairs[where] = Standing("granted", self.step)
+                if cause == "identity provider":
+                    self.left.discard(where)
+                    self.left_surely.discard(where)
+        self._catch_up(known, granted)
+        self._end_approvals(known)
+
+    def _end_approvals(self, known: Known) -> None:
+        """What a human let through ends where it is no longer to be done."""
+        for room_id, user_id in list(self.approved):
+            person = self.whose(user_id, known) or user_id
+            user = self.user(person)
+            standing = None if room_id is None else self.pairs.get((room_id, person))
+            if (room_id is None and user is not None and user.active) or (
+                standing is not None and standing.state in ("granted", "dismissed")
+            ):
+                self.approved.discard((room_id, user_id))
+
+    def _catch_up(self, known: Known, granted: dict[Pair, list[Line]]) -> None:
+        """Revoke what the identity provider revoked while a room was out of the map's reach."""
+        for line in self.in_force(known):
+            for room_id in known.opened(line):
+                for (key, person), since in self.given.items():
+                    where = room_id, person
+                    standing = self.pairs.get(where)
+                    if key != line.key or not since or where in granted or standing is None:
+                        continue
+                    if standing.state == "forgotten" and since > standing.since:
+                        self.pairs[where] = Standing("revoked", self.step)
+
+    # -- What the service stands for ----------------------------------------
+
+    def observe(self, known: Known) -> None:
+        """Take in where the service stands now, each step checked, and what that means."""
+        for room_id, row in known.rooms.items():
+            if (new := row["successor"]) and self.successors.get(room_id) != new:
+                promise(self._is_upgrade(room_id, new), f"{room_id} was never upgraded to {new}")
+                self.successors[room_id] = new
+                self._carry(room_id, new)
+        for name, row in known.references.items():
+            room_id, before = row["room_id"], self.pins.get(name)
+            if room_id is None:
+                continue
+            promise(
+                room_id in self.explained.get(name, ()),
+                f"{name} stands for {room_id}, which nothing explains",
+            )
+            if before is None:
+                self._would_have_had(name, room_id, known)
+            elif before != room_id:
+                mine = {k for k, line in self.lines.items() if line.mapping.room == name}
+                self._carry(before, room_id, {p for (key, p) in self.given if key in mine})
+            self.pins[name] = room_id
+        for name in list(self.pins):
+            if name not in known.references:
+                del self.pins[name]
+        for line in self.lines.values():
+            self._observe_children(line, known)
+        self.settle("map", known)
+
+    def _observe_children(self, line: Line, known: Known) -> None:
+        if not line.mapping.children:
+            self.children_read.discard(line.key)
+            return
+        own = known.references.get(line.mapping.room, {}).get("room_id")
+        opened = known.opened(line) - {own}
+        for room_id in opened:
+            promise(
+                room_id in self.below.get(line.key, ()),
+                f"{room_id} is opened by {line.key}, which nothing explains",
+            )
+        if line.key not in self.children_read and known.ids[line.key]["children_known"]:
+            self.children_read.add(line.key)
+            for room_id in opened:
+                self._revoke_given(line, room_id)
+
+    def _would_have_had(self, name: str, room_id: str, known: Known) -> None:
+        for line in self.lines.values():
+            if line.mapping.room == name:
+                self._revoke_given(line, room_id)
+
+    def _revoke_given(self, line: Line, room_id: str) -> None:
+        """What a line gave before its room was known, and was revoked, counts there."""
+        for (key, person), since in self.given.items():
+            if key == line.key and since:
+                self.pairs.setdefault((room_id, person), Standing("revoked", self.step))
+
+    def _carry(self, old: str, new: str, only: set[str] | None = None) -> None:
+        """What is known of everybody in a room counts in the one that takes its place."""
+        for (room_id, person), standing in list(self.pairs.items()):
+            if room_id != old or (only is not None and person not in only):
+                continue
+            there = self.pairs.get((new, person))
+            if there is None or there.state == "forgotten":
+                self.pairs[new, person] = Standing(standing.state, standing.since, standing.stale)
+                if (old, person) in self.left:
+                    self.left.add((new, person))
+
+    # -- Chains of reasons --------------------------------------------------
+
+    def explain(self, known: Known) -> None:
+        """Grow what some chain of reasons explains, after anything has changed."""
+        for line in self.lines.values():
+            name = line.mapping.room
+            rooms = self.explained.setdefault(name, set())
+            if name.startswith("!"):
+                rooms.add(name)
+            elif name in self.world.rooms.aliases:
+                found = self.world.rooms.aliases[name]
+                creator = self.world.rooms.get(found).state[CREATE, ""].sender
+                pinned = name in self.pins
+                if (
+                    (not pinned and name not in self.absent)
+                    or (not pinned and self.trusts(creator))
+                    or (pinned and self._says_alias(found, name))
+                ):
+                    rooms.add(found)
+            self._follow_upgrades(rooms)
+            if line.mapping.children:
+                below = self.below.setdefault(line.key, set())
+                for space in set(rooms):
+                    below |= self.children(line, space)
+                self._follow_upgrades(below)
+
+        for rooms in (*self.explained.values(), *self.below.values()):
+            self._follow_upgrades(rooms)
+
+    def _follow_upgrades(self, rooms: set[str]) -> None:
+        left = list(rooms)
+        while left:
+            room_id = left.pop()
+            for new in (self._replacement(room_id), self.successors.get(room_id)):
+                if new is not None and new not in rooms:
+                    rooms.add(new)
+                    left.append(new)
+
+    def _says_alias(self, room_id: str, alias: str) -> bool:
+        content = self.world.rooms.get(room_id).content(CANONICAL)
+        return alias in [content.get("alias"), *content.get("alt_aliases", [])]
+
+    def _replacement(self, room_id: str) -> str | None:
+        """Return what a room was genuinely upgraded to."""
+        room = self.world.rooms.all.get(room_id)
+        new = None if room is None else room.content(TOMBSTONE).get("replacement_room")
+        return new if new is not None and self._is_upgrade(room_id, new) else None
+
+    def _is_upgrade(self, room_id: str, new: str) -> bool:
+        there = self.world.rooms.all.get(new)
+        if there is None:
+            return False
+        predecessor = there.content(CREATE).get("predecessor", {})
+        return bool(predecessor.get("room_id") == room_id)
+
+    def trusts(self, user_id: str) -> bool:
+        """Tell whether somebody has the same say as the service."""
+        account = self.world.accounts.all.get(user_id)
+        return user_id == self.world.service or (account is not None and account.admin)
+
+    def may(self, user_id: str, line: Line, room: Room) -> bool:
+        """Tell whether somebody could do in a room by hand what a line does."""
+        if room.membership(user_id) != "join":
+            return False
+        own, needed = room.level(user_id), [room.needed("invite"), room.needed("kick")]
+        if line.mapping.power is not None:
+            needed += [room.needed(LEVELS), line.mapping.power]
+        if line.mapping.exclusive:
+            needed.append(int(room.content(LEVELS).get("users_default", 0)) + 1)
+        return own >= max(needed)
+
+    def children(self, line: Line, space_id: str) -> set[str]:
+        """Return the rooms below a space that a followed step leads to."""
+        found: set[str] = set()
+        left = [space_id]
+        while left:
+            parent = self.world.rooms.all.get(left.pop())
+            if parent is None or not parent.is_space or not self.world.rooms.is_here(parent):
+                continue
+            for (kind, room_id), event in parent.state.items():
+                if kind != CHILD or not event.content.get("via") or room_id in (*found, space_id):
+                    continue
+                if self._follows(line, parent, room_id, event.sender):
+                    found.add(room_id)
+                    left.append(room_id)
+        return found
+
+    def _follows(self, line: Line, space: Room, room_id: str, sender: str) -> bool:
+        room = self.world.rooms.all.get(room_id)
+        # Who trusts nobody else asks whether they may themselves.
+        makes = line.made_by is None or (room is not None and self.maker_may(line, room))
+        if self.trusts(sender):
+            return makes
+        if room is None or not self.world.rooms.is_here(room):
+            return False
+        said = room.state.get((PARENT, space.room_id))
+        senders = [sender]
+        if said is not None and said.content.get("via"):
+            senders.append(said.sender)
+        return makes and any(
+            self.may(who, line, room) or (who != sender and self.trusts(who)) for who in senders
+        )
+
+    def maker_may(self, line: Line, room: Room) -> bool:
+        """Tell whether the maker of a line may have it act in a room."""
+        if line.made_by is None or self.trusts(line.made_by):
+            return True
+        account = self.world.accounts.all.get(line.made_by)
+        if account is None or account.locked or account.deactivated:
+            return False
+        return self.may(line.made_by, line, room)
+
+    # -- Whose --------------------------------------------------------------
+
+    def account(self, person: str, known: Known) -> dict[str, Any] | None:
+        """Return the service's row of a person's account: the user's, or what it left."""
+        for user in self.users.values():
+            if user.person == person:
+                return known.by_scim_id.get(user.scim_id)
+        for row in known.accounts:
+            if row["scim_id"] is None and person in (row["subject"], f"user {row['mark']}"):
+                return row
+        return None
+
+    def whose(self, user_id: str, known: Known) -> str | None:
+        """Return the person whose account it is to the service, None where it is nobody's."""
+        row = known.by_user_id.get(user_id)
+        if row is None or row["desired"] == "unmanaged":
+            return None
+        if row["scim_id"] is not None:
+            return self.users[row["scim_id"]].person
+        return row["subject"] or f"user {row['mark']}"
+
+    def links(self) -> None:
+        """Take in whom the homeserver's links and marks name."""
+        self.persons |= {user.scim_id: user.person for user in self.users.values()}
+        for account in self.world.accounts.all.values():
+            for provider, identity in account.links:
+                if provider == IDP:
+                    self.may_have.setdefault(identity, set()).add(account.user_id)
+                elif provider == MARK_PROVIDER and identity in self.persons:
+                    person = self.persons[identity]
+                    self.may_have.setdefault(person, set()).add(account.user_id)
+
+    def user(self, person: str) -> User | None:
+        """Return the user who a person is now."""
+        return next((u for u in self.users.values() if u.person == person), None)
+
+    def is_protected(self, user_id: str) -> bool:
+        """Tell whether an account is never to be touched."""
+        protected = self.configuration.protected_users
+        return self.trusts(user_id) or user_id in protected
+
+
+def listed(found: Iterable[str]) -> str:
+    """Return names as one text."""
+    return ", ".join(sorted(found)) or "nobody"
