@@ -1,7 +1,8 @@
-"""Kill the service a hundred times at random moments while members change, and check.
+"""Kill the service a hundred times at random moments while people and the map change, and check.
 
-Every acknowledged write must be there afterwards, and the rooms must agree with it. Exit status
-0 only then. Options: the number of kills and the random seed.
+Every acknowledged write must be there afterwards, and rooms and accounts must agree with it,
+though a part of the homeserver's answers is lost and the map spells its room in turn by alias
+and by ID. Exit status 0 only then. Options: the number of kills and the random seed.
 """
 
 import argparse
@@ -13,55 +14,80 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
 from scim_matrix.demo.service import ScimClient, Service
-from scim_matrix.demo.synapse import User, running
+from scim_matrix.demo.synapse import SERVER_NAME, User, running
+from tests.conftest import eventually
+from tests.synapse.conftest import ready
+from tests.synapse.proxy import Proxy, proxying
 
 PEOPLE = 8
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 180.0
+# The share of changes of the homeserver whose answer never arrives.
+LOST = 0.15
+ALIAS = f"#chaos:{SERVER_NAME}"
 
 
+@dataclass
 class Directory:
-    """What was acknowledged, and the one change whose answer may have been lost."""
+    """What was acknowledged, and whom the one change was about whose answer may have been lost."""
 
-    def __init__(self) -> None:
-        self.members: set[str] = set()
-        self.in_doubt: str | None = None
-        self.acknowledged = 0
+    members: set[str] = field(default_factory=set)
+    disabled: set[str] = field(default_factory=set)
+    in_doubt: str | None = None
+    acknowledged: int = 0
 
-    def allows(self, members: set[str]) -> bool:
-        """Tell whether these members lose no acknowledged write."""
-        return members - {self.in_doubt} == self.members - {self.in_doubt}
+    def allows(self, members: set[str], disabled: set[str]) -> bool:
+        """Tell whether what is found loses no acknowledged write."""
+        doubt = {self.in_doubt}
+        return members - doubt == self.members - doubt and disabled - doubt == self.disabled - doubt
+
+    def toggle(self, people: set[str], name: str) -> bool:
+        """Change somebody's place in a set; tell whether they are in it now."""
+        people ^= {name}
+        return name in people
 
 
-async def change_members(
+async def change(
     idp: ScimClient, group: str, people: dict[str, str], directory: Directory, dice: random.Random
 ) -> None:
-    """Add and remove random people until a request goes unanswered."""
+    """Add, remove, disable and enable random people until a request goes unanswered."""
     while True:
         name = dice.choice(list(people))
         directory.in_doubt = name
         try:
-            if name in directory.members:
+            if dice.random() < 0.3:
+                active = name in directory.disabled
+                operation = {"op": "replace", "value": {"active": active}}
+                await idp.patch(f"/Users/{people[name]}", operation)
+                directory.toggle(directory.disabled, name)
+            elif name in directory.members:
                 await idp.remove(group, people[name])
-                directory.members.discard(name)
+                directory.toggle(directory.members, name)
             else:
                 await idp.add(group, people[name])
-                directory.members.add(name)
+                directory.toggle(directory.members, name)
         except (aiohttp.ClientError, ConnectionError):
             return
         directory.in_doubt = None
         directory.acknowledged += 1
 
 
-async def read_members(idp: ScimClient, group: str, people: dict[str, str]) -> set[str]:
-    """Return the names of the group's members as the service has them."""
+async def read(idp: ScimClient, group: str, people: dict[str, str]) -> tuple[set[str], set[str]]:
+    """Return the names of the group's members, and of those disabled, as the service has them."""
     names = {scim_id: name for name, scim_id in people.items()}
-    found = await idp.ok("GET", f"/Groups/{group}")
-    return {names[m["value"]] for m in found["members"]}
+    members = {names[m["value"]] for m in (await idp.ok("GET", f"/Groups/{group}"))["members"]}
+    users = (await idp.ok("GET", "/Users"))["Resources"]
+    return members, {names[user["id"]] for user in users if not user["active"]}
+
+
+def spell(group_map: Path, room: str) -> None:
+    """Have the map name its room in this way."""
+    group_map.write_text(json.dumps({"g": [room]}))
 
 
 async def run(kills: int, seed: int) -> int:
@@ -71,53 +97,85 @@ async def run(kills: int, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="scim-matrix-chaos-") as name:
         folder = Path(name)
         (folder / "synapse").mkdir()
-        async with running(folder / "synapse") as synapse:
+        async with (
+            running(folder / "synapse") as synapse,
+            proxying(synapse.url) as proxy,
+        ):
             admin = await synapse.register("scim-bot", admin=True)
-            room = await admin.create_room()
+            room = await admin.create_room(room_alias_name="chaos")
+            group_map = folder / "map.jsonc"
+            spell(group_map, room)
             service = Service(
                 folder / "data",
-                synapse.url,
+                proxy.url,
                 admin.user_id,
                 admin.token,
-                json.dumps({"g": [room]}),
-                # Chance removes more people an hour than any brake would let.
-                {"REMOVAL_LIMIT_COUNT": "1000000"},
+                "{}",
+                {
+                    # Chance removes more people an hour than any brake would let.
+                    "REMOVAL_LIMIT_COUNT": "1000000",
+                    "GROUP_MAP_FILE": str(group_map),
+                },
             )
             await service.start()
             try:
-                return await _play(service, admin, room, kills, dice)
+                return await _play(service, admin, room, group_map, proxy, kills, dice)
             finally:
                 await service.stop()
 
 
-async def _play(service: Service, admin: User, room: str, kills: int, dice: random.Random) -> int:
+async def _play(
+    service: Service,
+    admin: User,
+    room: str,
+    group_map: Path,
+    proxy: Proxy,
+    kills: int,
+    dice: random.Random,
+) -> int:
     idp = ScimClient(service.url)
     people = {f"p{n}": await idp.create_user(f"p{n}") for n in range(PEOPLE)}
     group = await idp.create_group("G", [], externalId="g")
+    await eventually(lambda: ready(idp), lambda s: s["work"]["pendingAccounts"] == 0)
     directory = Directory()
+    proxy.lost = lambda method, path: method != "GET" and dice.random() < LOST
     for number in range(1, kills + 1):
-        changing = asyncio.create_task(change_members(idp, group, people, directory, dice))
+        spell(group_map, dice.choice((room, ALIAS)))
+        changing = asyncio.create_task(change(idp, group, people, directory, dice))
         # The moment of the kill is what is random here, not a wait for something.
         await asyncio.sleep(dice.uniform(0.0, 0.5))
         await service.stop(signal.SIGKILL)
         with contextlib.suppress(asyncio.CancelledError):
             await changing
         await service.start()
-        members = await read_members(idp, group, people)
-        if not directory.allows(members):
-            print(f"kill {number}: LOST: acknowledged {directory.members}, found {members}")
+        members, disabled = await read(idp, group, people)
+        if not directory.allows(members, disabled):
+            print(f"kill {number}: LOST: acknowledged {directory}, found {members}, {disabled}")
             return 1
-        directory.members, directory.in_doubt = members, None
+        directory.members, directory.disabled, directory.in_doubt = members, disabled, None
         if number % 10 == 0:
             print(f"{number} kills, {directory.acknowledged} acknowledged changes, none lost")
+    proxy.lost = lambda method, path: False
     deadline = time.monotonic() + SETTLE_SECONDS
-    while (seen := await admin.members(room) - {"scim-bot"}) != directory.members:
+    expected = (directory.members - directory.disabled, directory.disabled)
+    while (seen := await _seen(admin, room, people)) != expected:
         if time.monotonic() > deadline:
-            print(f"the room holds {seen}, should hold {directory.members}")
+            print(f"inside and locked are {seen}, should be {expected}")
             return 1
         await asyncio.sleep(0.1)
-    print(f"{directory.acknowledged} acknowledged changes, none lost; the room agrees")
+    print(f"{directory.acknowledged} acknowledged changes, none lost; rooms and accounts agree")
     return 0
+
+
+async def _seen(admin: User, room: str, people: dict[str, str]) -> tuple[set[str], set[str]]:
+    """Return who is in the room, and whose account is locked."""
+    locked = set()
+    for name in people:
+        path = f"/_synapse/admin/v2/users/@{name}:{SERVER_NAME}"
+        with contextlib.suppress(aiohttp.ClientResponseError):
+            if (await admin.call("GET", path))["locked"]:
+                locked.add(name)
+    return await admin.members(room) - {"scim-bot"}, locked
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 start() {
     podman run --detach --name "$name" --read-only --cap-drop=all --security-opt no-new-privileges \
         --volume "$name:/data" --env LISTEN_HOST=127.0.0.1 --env "LISTEN_PORT=$port" \
-        --env WEBHOOK_SECRET=secret --env MATRIX_URL=http://127.0.0.1:9 \
+        --env WEBHOOK_SECRET=a-secret-for-this-check --env MATRIX_URL=http://127.0.0.1:9 \
         --env MATRIX_SERVER_NAME=example.com --env MATRIX_ADMIN_USER_ID=@bot:example.com \
         --env MATRIX_ADMIN_TOKEN=token --env IDP_NAME=oidc-x "$name" >/dev/null
     for _ in $(seq 100); do

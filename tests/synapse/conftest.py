@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -152,3 +155,93 @@ async def logged(service: Service, *words: str) -> list[dict[str, Any]]:
     status, output = await command(service, "log", "--json", *words)
     assert status == 0, output
     return [json.loads(line) for line in output.splitlines()]
+
+
+async def told(service: Service, *words: str) -> list[dict[str, Any]]:
+    """Return the JSON lines that a command prints."""
+    status, output = await command(service, *words, "--json")
+    assert status in (0, 1), output
+    return [json.loads(line) for line in output.splitlines()]
+
+
+async def at_rest(client: ScimClient) -> None:
+    """Wait until nothing is left to do but what waits for somebody or is tried again later."""
+
+    def rests(seen: dict[str, Any]) -> bool:
+        work = seen["work"]
+        conflicting = work.get("conflictingAccounts", 0)
+        return bool(
+            seen["ready"]
+            and work["pendingPairs"] <= work["failingPairs"]
+            and work["pendingAccounts"] <= work["failingAccounts"] + conflicting
+        )
+
+    await eventually(lambda: ready(client), rests)
+
+
+async def metric(service: Service, name: str) -> float:
+    """Return a metric that has no labels."""
+    path = f"{service.url}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(path) as answer:
+        text = await answer.text()
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert found is not None, text
+    return float(found[1])
+
+
+async def compared(service: Service) -> None:
+    """Have everything compared with the homeserver; return once that and its work are done."""
+
+    async def when() -> float:
+        return await metric(service, "scim_matrix_last_comparison_timestamp_seconds")
+
+    # The first comparison, at the start, has ended: it cannot be taken for the one asked for.
+    await eventually(when, lambda at: at > 0)
+    asked = time.time()
+    status, output = await command(service, "sync", "--no-wait")
+    assert status == 0, output
+    await eventually(when, lambda at: at >= asked)
+    await at_rest(ScimClient(service.url))
+
+
+async def shown(service: Service, what: str, name: str, **values: Any) -> dict[str, Any]:
+    """Wait until `users` or `rooms` has a line about somebody or a room with these values."""
+
+    async def look() -> list[dict[str, Any]]:
+        key = "userName" if what == "users" else "room"
+        return [line for line in await told(service, what) if line[key] == name]
+
+    def fits(line: dict[str, Any]) -> bool:
+        return all(key in line and line[key] == value for key, value in values.items())
+
+    lines = await eventually(look, lambda seen: any(fits(line) for line in seen), 15)
+    return next(line for line in lines if fits(line))
+
+
+async def shown_with_cure(service: Service, what: str, name: str, **values: Any) -> dict[str, Any]:
+    """Wait for a line as `shown` does, which must say why it is so and what to do."""
+    line = await shown(service, what, name, **values)
+    assert line["problem"], line
+    assert line["cure"], line
+    return line
+
+
+async def account(admin: User, name: str) -> dict[str, Any]:
+    """Return what matters of an account, so that it can be compared with what it was."""
+    path = f"/_synapse/admin/v2/users/{quote(mxid(name), safe='')}"
+    found = await admin.call("GET", path)
+    what = ("displayname", "threepids", "external_ids", "admin", "locked", "suspended")
+    return {key: found[key] for key in (*what, "deactivated", "erased")}
+
+
+async def set_account(admin: User, name: str, /, **values: Any) -> None:
+    """Make or change an account by hand (admin API)."""
+    await admin.call("PUT", f"/_synapse/admin/v2/users/{quote(mxid(name), safe='')}", values)
+
+
+async def set_level(by: User, room_id: str, user_id: str, level: int) -> None:
+    """Give somebody a power level in a room by hand."""
+    path = f"/_matrix/client/v3/rooms/{room_id}/state/m.room.power_levels"
+    content = await by.call("GET", path)
+    content["users"][user_id] = level
+    await by.call("PUT", path, content)

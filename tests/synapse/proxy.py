@@ -26,6 +26,10 @@ class Proxy:
     lost: Callable[[str, str], bool] = lambda method, path: False
     # What to wait for before a request is passed on.
     delay: Callable[[str, str], Awaitable[None]] | None = None
+    # What to wait for before Synapse's answer is passed on.
+    after: Callable[[str, str], Awaitable[None]] | None = None
+    # Given method, path and body of an answer with status 200: what is answered instead.
+    rewrite: Callable[[str, str, bytes], bytes] | None = None
     # Nothing answers: connections are cut as soon as something is asked.
     dark: bool = False
 
@@ -33,6 +37,45 @@ class Proxy:
     def asked(self) -> list[tuple[str, str]]:
         """The requests so far, without the one that waits for something to happen."""
         return [(method, path) for method, path in self.requests if "/v3/sync?" not in path]
+
+    def lights_on(self) -> None:
+        """Answer again, and lose nothing more."""
+        self.lost = lambda method, path: False
+        self.after = None
+        self.dark = False
+
+    def lose_next(self, is_meant: Callable[[str, str], bool]) -> asyncio.Event:
+        """Have one request carried out and its answer lost; from then on it is dark.
+
+        Returns the event that is set once that has happened.
+        """
+        lost = asyncio.Event()
+
+        def lose(method: str, path: str) -> bool:
+            if lost.is_set() or not is_meant(method, path):
+                return False
+            self.dark = True
+            lost.set()
+            return True
+
+        self.lost = lose
+        return lost
+
+    def withhold_next(self, is_meant: Callable[[str, str], bool]) -> asyncio.Event:
+        """Have one request carried out and never answered; from then on it is dark.
+
+        Returns the event that is set once that has happened.
+        """
+        withheld = asyncio.Event()
+
+        async def withhold(method: str, path: str) -> None:
+            if not withheld.is_set() and is_meant(method, path):
+                self.dark = True
+                withheld.set()
+                await asyncio.Event().wait()
+
+        self.after = withhold
+        return withheld
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward one request."""
@@ -58,9 +101,13 @@ class Proxy:
         ):
             body = await upstream.read()
             self.statuses.append(upstream.status)
+            if self.after is not None:
+                await self.after(request.method, request.raw_path)
             if self.lost(request.method, request.raw_path):
                 assert request.transport is not None
                 request.transport.abort()
+            if self.rewrite is not None and upstream.status == 200:
+                body = self.rewrite(request.method, request.raw_path, body)
             return web.Response(
                 status=upstream.status, body=body, content_type=upstream.content_type
             )

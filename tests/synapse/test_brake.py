@@ -53,8 +53,8 @@ async def test_emptying_a_group_waits_for_a_human(
         await idp.add(group, people[first])
         await held(idp, "heldPairs", 5)
 
-        status, output = await command(process, "approve", room)
-        assert (status, output) == (0, "5 approved\n")
+        status, output = await command(process, "approve", room, "--by", "grace")
+        assert (status, output.splitlines()[-1]) == (0, "5 approved by grace")
         await room_holds(admin, room, {first})
         assert (await command(process, "approve", room))[0] == 3
         outcomes = [e["outcome"] for e in await logged(process, "--room", room)]
@@ -82,7 +82,8 @@ async def test_many_small_requests_count_like_one(
         await held(idp, "heldPairs", 2)
         assert await admin.members(room) - {"scim-bot"} == set(people) - set(gone[:2])
 
-        assert await command(process, "dismiss", room) == (0, "2 dismissed\n")
+        status, output = await command(process, "dismiss", room, "--by", "grace")
+        assert (status, output.splitlines()[-1]) == (0, "2 dismissed by grace")
         await held(idp, "heldPairs", 0)
         await process.stop()
         await process.start()
@@ -151,7 +152,7 @@ async def test_a_dry_run_changes_nothing_and_says_what_it_would(
 
         entries = await eventually(told, lambda seen: len(seen) > 0)
         assert {e["outcome"] for e in entries} == {"dry_run"}
-        assert entries[0]["detail"] == "DRY_RUN: would change the account"
+        assert entries[0]["detail"] == f"DRY_RUN: would create @{tag}ann:{SERVER_NAME}"
         assert await admin.members(room) == {"scim-bot"}
         with pytest.raises(aiohttp.ClientResponseError, match="404"):
             await admin.call("GET", f"/_synapse/admin/v2/users/@{tag}ann:{SERVER_NAME}")

@@ -80,7 +80,10 @@ async def test_check_names_whom_it_could_never_remove(
     )
     await admin.call("POST", f"/_matrix/client/v3/join/{room}", {})
     async with service({"g": [room]}) as process:
-        found = [f for f in await told(process, "check") if f["verdict"] == "warning"]
+        warnings = [f for f in await told(process, "check") if f["verdict"] == "warning"]
+        # This homeserver has no SSO, and the folder was made by the test.
+        assert {f["about"] for f in warnings} == {"IDP_NAME", "DATA_DIR", room}
+        found = [f for f in warnings if f["about"] == room]
         assert [owner.user_id in f["found"] for f in found] == [True]
 
 
@@ -261,3 +264,18 @@ async def test_metrics_tell_numbers_and_no_names(
             assert line in text, text
         for word in (tag, "scim-bot", room, SERVER_NAME, *people.values(), "127.0.0.1"):
             assert word not in text
+
+
+async def test_waiting_ends_whatever_fails_for_good(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """`sync --wait` waits for the comparison and its work, not for a human to mend something."""
+    room = await admin.create_room()
+    await synapse.register(f"{tag}taken")
+    nowhere = [f"#{tag}nowhere:{SERVER_NAME}", "!nowhere:demo.test"]
+    async with service({"g": [room, *nowhere]}) as process:
+        await group_of(ScimClient(process.url), f"{tag}ann", f"{tag}taken")
+        await room_holds(admin, room, {f"{tag}ann"})
+        status, output = await command(process, "sync", "--wait")
+        assert status == 0, output
+        assert "nothing is left to do" in output

@@ -8,9 +8,9 @@ from aiohttp import web
 from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from scim_matrix.matrix.errors import UnavailableError
-from scim_matrix.matrix.homeserver import Homeserver
+from scim_matrix.matrix.server import Homeserver
 from tests.conftest import eventually
-from tests.synapse.conftest import StartService, ready, room_holds, settled
+from tests.synapse.conftest import StartService, command, ready, room_holds, settled
 from tests.synapse.proxy import Fault, proxying
 
 
@@ -127,7 +127,10 @@ async def test_a_kick_answered_by_a_proxys_page_is_not_taken_for_done(
 async def test_delegated_accounts_are_left_alone(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
-    """Under the Matrix Authentication Service only rooms of existing accounts are changed."""
+    """Under the Matrix Authentication Service only rooms of existing accounts are changed.
+
+    Nobody is removed until PROTECTED_USERS says who stays: Synapse names no administrators.
+    """
     await synapse.register(f"{tag}ann")
     room = await admin.create_room()
     async with (
@@ -146,10 +149,19 @@ async def test_delegated_accounts_are_left_alone(
             await idp.create_group("G", [ann, absent], externalId="g")
             await room_holds(admin, room, {f"{tag}ann"})
             await idp.patch(f"/Users/{ann}", {"op": "replace", "value": {"active": False}})
-            await room_holds(admin, room, set())
+            await eventually(lambda: ready(idp), lambda s: s["work"]["sparedPairs"] == 1)
+            assert f"{tag}ann" in await admin.members(room)
             state = (await ready(idp))["homeserver"]
             assert state["delegatedAuthentication"] is True
-        assert not [r for r in proxy.requests if r[0] == "PUT"]
+            assert "PROTECTED_USERS" in state["removals"]
+            _, output = await command(process, "check")
+            assert "PROTECTED_USERS" in output
+            await process.stop()
+            process.more["PROTECTED_USERS"] = "@root:*"
+            await process.start()
+            await room_holds(admin, room, set())
+        changed = [path for method, path in proxy.requests if method == "PUT"]
+        assert not [path for path in changed if "/account_data/" not in path]
 
 
 async def test_a_token_that_is_no_admins_is_said_in_readyz(
@@ -215,7 +227,7 @@ async def test_protected_people_and_other_admins_are_never_kicked(
 async def test_a_request_that_breaks_off_is_not_sent_again(synapse: Synapse, admin: User) -> None:
     """When to try again is the reconciler's decision, not the HTTP library's."""
     async with proxying(synapse.url) as proxy:
-        homeserver = Homeserver.connect(proxy.url, admin.user_id, admin.token)
+        homeserver = Homeserver.connect(proxy.url, admin.user_id, admin.token, "oidc-x")
         try:
             await homeserver.server_version()
             proxy.dark = True
