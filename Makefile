@@ -3,20 +3,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint deploy screenshots chaos bench clean
+.PHONY: demo test lint lock audit deploy screenshots chaos bench clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
 
 test: lint
 	bash scripts/get_chromium.sh
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m scripts.settings_table --check
+	$(BIN)/bandit -q -c pyproject.toml -r src
+	$(BIN)/python -m scripts.check_lock
+
+# The versions in the image, with hashes: whoever installs from them gets what was tested.
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+lock: $(STAMP)
+	$(LOCK) --output-file deploy/requirements.txt setup.cfg
+	echo 'setuptools>=77' | $(LOCK) --output-file deploy/requirements-build.txt -
+
+# Asks PyPI for known vulnerabilities of what is locked.
+audit: $(STAMP)
+	$(BIN)/pip-audit --disable-pip --require-hashes -r deploy/requirements.txt
 
 deploy: $(STAMP)
 	bash scripts/check_deploy.sh

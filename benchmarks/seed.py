@@ -46,7 +46,7 @@ async def fill(folder: Path, users: int, groups: list[int]) -> Directory:
             }
             text = orjson.dumps(document).decode()
             rows.append((scim_id, folded(name), f"x{number}", 1, f"user {number}", text, NOW, NOW))
-            profile = Profile("active", f"User {number}", (name,), f"x{number}")
+            profile = Profile(f"User {number}", (name,), f"x{number}")
             accounts.append(
                 (f"@user{number}:{SERVER_NAME}", scim_id, profile.subject, profile.dump())
             )
@@ -56,7 +56,8 @@ async def fill(folder: Path, users: int, groups: list[int]) -> Directory:
             rows,
         )
         await connection.executemany(
-            "INSERT INTO account (user_id, scim_id, subject, wanted) VALUES (?, ?, ?, ?)",
+            "INSERT INTO account (proposed, scim_id, subject, desired, profile)"
+            " VALUES (?, ?, ?, 'active', ?)",
             accounts,
         )
         for size, group_id in made.items():
