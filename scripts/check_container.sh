@@ -78,7 +78,7 @@ import sys, urllib.request
 request = urllib.request.Request(
     f"http://127.0.0.1:{sys.argv[1]}/scim/v2/Users",
     data=b'{"userName": "ann"}',
-    headers={"Authorization": "Bearer secret", "Content-Type": "application/scim+json"},
+    headers={"Authorization": "Bearer a-secret-for-this-check", "Content-Type": "application/scim+json"},
 )
 print(urllib.request.urlopen(request).status)
 PY
