@@ -26,6 +26,8 @@ from scim_matrix.settings_values import misspelt, seconds, size, subject_attribu
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN")
 IGNORED = ("AUTHENTIK_API_URL", "AUTHENTIK_TOKEN")
 # systemd's, which are used too.
+# OpenSSL's own: where the authorities are that are trusted.
+_OPENSSL = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
 _OTHERS = {"CREDENTIALS_DIRECTORY", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 
 OnDisable = Literal["lock", "suspend", "deactivate", "erase", "nothing"]
@@ -327,7 +329,7 @@ def _reason(error: Any) -> str:
 def doubtful(environment: Mapping[str, str]) -> list[str]:
     """Return a line for each variable that looks like a setting and is none; it has no effect."""
     known = {name.upper() for name in Settings.model_fields}
-    known |= {f"{name}_FILE" for name in SECRETS} | set(IGNORED) | _OTHERS
+    known |= {f"{name}_FILE" for name in SECRETS} | set(IGNORED) | _OTHERS | _OPENSSL
     return [
         f"{name}: is no setting and has no effect; is {near} meant?"
         for name, near in misspelt(environment, known).items()

@@ -55,6 +55,8 @@ def set_up(level: str, log_format: str | None) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # nio logs whole bodies at DEBUG, and warns of answers that we judge and tell of ourselves.
     logging.getLogger("nio").setLevel(logging.CRITICAL)
+    # A cookie that cannot be opened is a client's, or one of before the last start.
+    logging.getLogger("aiohttp_session").setLevel(logging.ERROR)
     logging.getLogger("aiohttp.server").addFilter(one_line_for_clients_mistakes)
 
 

@@ -181,16 +181,17 @@ def _putting(op: Op, selection: str, ids: Sequence[str] | None, value: Any) -> S
     folded = _entry(entry)
     if isinstance(folded, dict) and "value" not in folded and ids is not None:
         # It says something about those who are selected.
+        if op == "replace":
+            return [_renaming(selection, None, folded.get("display"))]
         return [("add", parse_members([{**folded, "value": i} for i in ids]))]
     [sent] = parse_members([folded])
-    if ids == [sent["value"]]:
+    if op == "add" and ids == [sent["value"]]:
         return [("add", [sent])]
     if op == "add":
         raise MutabilityException(
             detail="path: a member's value cannot be changed; remove the one, add the other"
         )
-    if ids is not None:
-        return [("remove", [{"value": i} for i in ids]), ("add", [sent])]
+    # Whoever is selected must be there: nobody new comes in for somebody who is not.
     return [Selected("replace", selection, orjson.dumps([sent]).decode())]
 
 
