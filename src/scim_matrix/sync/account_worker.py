@@ -151,9 +151,9 @@ class AccountWorker:
         present = await self._accounts.get(barred)
         if present is None or self._rights.is_service(barred):
             return
-        subject = account.profile.subject
+        # Only what the service wrote there: another identity that leads to it is its own.
         change = Change(
-            drop_subjects=tuple(present.subjects & {subject or ""}),
+            drop_subjects=tuple(sorted(present.subjects & account.written.subjects)),
             drop_marks=tuple(present.marks & {account.scim_id or ""}),
         )
         if change != Change():

@@ -90,6 +90,8 @@ class Delegation:
         self._users = users
         # What this comparison has read of rooms: their power levels and who is in them.
         self._rooms: dict[str, tuple[PowerLevels, frozenset[str]] | Verdict] = {}
+        # And of people: whether they may sign in.
+        self._people: dict[str, bool] = {}
 
     async def judge(self, room_id: str) -> bool:
         """Judge the mappings that open a room and the rooms below it; True where that is news."""
@@ -144,17 +146,16 @@ class Delegation:
         maker = mapping.made_by
         if maker is None or self._users.trusts(maker):
             return Verdict(True, "The configuration or an administrator made it.")
-        account = await self._homeserver.accounts.get(maker)
-        if account is None or account.locked or account.suspended or account.deactivated:
-            return Verdict(
-                False,
-                f"{maker}, who made the mapping, has no account that may sign in.",
-                "Have somebody else make it, or unlock that account.",
-            )
         return await self._may(maker, mapping, room_id)
 
     async def _may(self, user_id: str, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether somebody could do in a room by hand what a mapping would."""
+        if not await self._signs_in(user_id):
+            return Verdict(
+                False,
+                f"{user_id} has no account that may sign in.",
+                "Have somebody else do this, or unlock that account.",
+            )
         found = await self._room(room_id)
         if isinstance(found, Verdict):
             return found
@@ -166,6 +167,17 @@ class Delegation:
             power=mapping.power,
             exclusive=mapping.exclusive,
         )
+
+    async def _signs_in(self, user_id: str) -> bool:
+        """Tell whether somebody of this server may do anything at present."""
+        if not user_id.endswith(":" + self._homeserver.server_name):
+            return True
+        if user_id not in self._people:
+            account = await self._homeserver.accounts.get(user_id)
+            self._people[user_id] = account is not None and not (
+                account.locked or account.suspended or account.deactivated
+            )
+        return self._people[user_id]
 
     async def _room(self, room_id: str) -> tuple[PowerLevels, frozenset[str]] | Verdict:
         if room_id not in self._rooms:
@@ -205,6 +217,8 @@ class Delegation:
         return list(found.values())
 
     async def _step(self, mapping: MappingRow, space_id: str, room_id: str, sender: str) -> Verdict:
+        # What counts is the room that people would be brought into.
+        room_id = await rooms.successor(self._database.scanner, room_id)
         edge = Edge(space_id, room_id, sender, Verdict(False, "It was not asked for."))
         if not self._users.trusts(sender):
             edge = replace(edge, own=await self._may(sender, mapping, room_id))
