@@ -407,6 +407,7 @@ async def observe(
         connection,
         (_Q["missing"], values),
         (_Q["observe"], values),
+        (_Q["end_approvals"], values),
         (_Q["clear_members"], values),
         (_Q["see_members"], values),
         (_Q["enable"], values),

@@ -266,7 +266,10 @@ class Observation:
             return
         try:
             if space.startswith("#"):
-                space = await self._homeserver.rooms.resolve_alias(space)
+                found = await self._vouched_space(space)
+                if found is None:
+                    return
+                space = found
             if await self._homeserver.rooms.state_event(space, "m.space.child", room_id):
                 return
             via = {"via": [self._homeserver.server_name]}
@@ -277,6 +280,23 @@ class Observation:
             await self._homeserver.rooms.put_state(room_id, "m.space.parent", via, space)
         except (RefusedError, WithheldError) as error:
             log.warning("room_not_placed", room_id=room_id, space=space, error=str(error))
+
+    async def _vouched_space(self, alias: str) -> str | None:
+        """Return the space that an alias of the configuration means, None where nobody vouches.
+
+        The one that it is pinned to; else one that an administrator of the homeserver made and
+        that says itself that the alias is its own.
+        """
+        known = await rooms.reference(self._database.scanner, alias)
+        if known is not None:
+            return known.room_id
+        space = await self._homeserver.rooms.resolve_alias(alias)
+        creator = (await self._homeserver.rooms.power_state(space)).creator
+        users = await self._rights.protection()
+        if users.trusts(creator) and provenance.names(await self._canonical(space), alias):
+            return space
+        log.warning("space_not_followed", alias=alias, space=space, made_by=creator)
+        return None
 
     async def _observe_closer(self, room_id: str, missing: list[str], *, unknown: bool) -> None:
         """Ask what the list of those joined cannot tell, where it matters.

@@ -118,6 +118,8 @@ def power_plan(levels: PowerLevels, pairs: Iterable[Membership], policy: Policy)
                 result.refused.append((pair, "has as much power as the service"))
             else:
                 _set(users, pair.user_id, before if wanted is None else wanted)
+                if wanted is not None:
+                    result.tries.append((pair, wanted, before))
                 result.reached.append(
                     (pair, None, None) if wanted is None else (pair, pair.power, before)
                 )

@@ -56,6 +56,11 @@ def _aliases(canonical: Mapping[str, Any]) -> list[Any]:
     return [canonical.get("alias"), *(others if isinstance(others, list) else [])]
 
 
+def names(canonical: Mapping[str, Any], alias: str) -> bool:
+    """Tell whether a room says itself that an alias is its own."""
+    return alias in _aliases(canonical)
+
+
 def upgraded(room_id: str, replacement: str, creation: Mapping[str, Any] | None) -> Verdict:
     """Decide about a room that was upgraded.
 

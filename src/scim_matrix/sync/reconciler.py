@@ -35,6 +35,7 @@ from scim_matrix.sync.room_turn import RoomTurn
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 4.0
+_TELL_SECONDS = 1.0
 PRUNE_EVERY = 3600.0
 LONGEST_PAUSE = 60.0
 
@@ -231,6 +232,11 @@ class Reconciler:
 
     async def _drain(self) -> None:
         await self._comparison.stop()
+        if self.state.condition == "ready":
+            # A copy made while this ran is told by the number that it ends with.
+            with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
+                async with asyncio.timeout(_TELL_SECONDS):
+                    await self._tell_copies_apart()
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)

@@ -172,6 +172,11 @@ UPDATE membership SET
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
 
+-- end_approvals --
+-- What a human let through has ended where somebody is out already.
+UPDATE membership SET brake = 'free', approved_by = NULL
+WHERE room_id = :room_id AND brake = 'approved' AND observed = 'leave'
+
 -- clear_members --
 -- Who is in a room without being managed is read anew.
 DELETE FROM unmanaged_member WHERE room_id = :room_id
