@@ -351,8 +351,9 @@ async def bind(
         if holder["scim_id"] is not None:
             return f"{user_id} is the account of another user, {holder['scim_id']}"
         if holder["desired"] != "unmanaged":
-            await connection.execute_fetchall(
-                _Q["take_memberships"], {"id": account.id, "former": holder["id"]}
+            taken = {"id": account.id, "former": holder["id"]}
+            await together(
+                connection, (_Q["take_memberships"], taken), (_Q["take_disablement"], taken)
             )
         await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
     values = {"id": account.id, "user_id": user_id, "bound_by": bound_by}

@@ -102,6 +102,12 @@ WHERE id = :id
 -- Whose account has a user ID.
 SELECT id, scim_id, desired, subject FROM account WHERE user_id = :user_id AND id <> :id
 
+-- take_disablement --
+-- What the service did to an account in a former user's name it may undo in the new one's.
+UPDATE account SET locked_by_us = f.locked_by_us, suspended_by_us = f.suspended_by_us,
+    deactivated_by_us = f.deactivated_by_us, written = f.written
+FROM account f WHERE account.id = :id AND f.id = :former
+
 -- take_memberships --
 -- What is known of a former account in rooms counts for the user who has it now.
 UPDATE OR IGNORE membership SET account_id = :id WHERE account_id = :former
