@@ -472,13 +472,13 @@ class Reconciler:
         seen = await self._homeserver.installation()
         async with self._database.write() as connection:
             if seen is not None and seen[0] == installation and seen[1] > number:
-                if not await brake.is_restored(connection):
-                    await brake.begin_restoration(connection)
-                    log.error(
-                        "database_restored",
-                        cure="scim-matrix approve restored, or let"
-                        " the identity provider synchronise everything again",
-                    )
+                # Also where an earlier copy waits for confirmation still: this one is another.
+                await brake.begin_restoration(connection)
+                log.error(
+                    "database_restored",
+                    cure="scim-matrix approve restored, or let"
+                    " the identity provider synchronise everything again",
+                )
                 number = seen[1]
             number = await brake.next_generation(connection, number)
         with contextlib.suppress(WithheldError):
