@@ -236,8 +236,6 @@ class Safety:
 
 def is_exclusive(reference: Reference, known: Known, room_id: str, user_id: str) -> bool:
     """Tell whether somebody whom nobody grants a room is to leave it for that."""
-    if not any(where[0] == room_id for where in reference.granted(known)):
-        return False
     room = reference.world.rooms.get(room_id)
     for line in reference.in_force(known):
         if line.mapping.exclusive and room_id in known.opened(line):
@@ -291,11 +289,9 @@ class Liveness:
             if room_id is not None:
                 replacement = reference._replacement(room_id)
                 promise(replacement is None, f"{room_id} of {name} was upgraded to {replacement}")
-                alias = self.world.rooms.aliases.get(name, room_id)
+                alias = self._last(self.world.rooms.aliases.get(name, room_id))
                 promise(
-                    alias == room_id
-                    or not reference._says_alias(alias, name)
-                    or reference.successors.get(alias) is not None,
+                    alias == room_id or not reference._says_alias(alias, name),
                     f"{name} stands for {room_id}, and moved to {alias}, which says so",
                 )
                 shown = self.shown.tells(["not_followed"], name, None)
@@ -348,8 +344,9 @@ class Liveness:
             if row is None or row["user_id"] is None:
                 continue
             self._pair(room_id, person, row["user_id"])
+        anybody = any(where[0] == room_id for where in self.granted)
         for user_id in room.members():
-            if is_exclusive(self.reference, self.known, room_id, user_id):
+            if anybody and is_exclusive(self.reference, self.known, room_id, user_id):
                 self._unmanaged(room_id, user_id)
 
     def _unmanaged(self, room_id: str, user_id: str) -> None:
@@ -389,9 +386,11 @@ class Liveness:
             )
             if membership == "join":
                 self._level(room_id, user_id, power(lines))
-        elif state in ("revoked", "pruned"):
+        elif state == "revoked" or self._is_pruned(room_id, user_id):
             promise(
-                membership not in ("join", "invite") or self._is_waiting(room_id, user_id),
+                membership not in ("join", "invite")
+                or self._is_waiting(room_id, user_id)
+                or self._is_given_by_a_suspended_line(room_id, person),
                 f"{user_id} is {membership} in {room_id}, is to be out, and nothing shows it",
             )
             if self._is_waiting(room_id, user_id):
@@ -400,7 +399,12 @@ class Liveness:
                     not spared or reference.is_protected(user_id),
                     f"{user_id} is spared in {room_id} and not protected",
                 )
-            elif (room_id, user_id) in reference.own_level.keys() - reference.level_unsure:
+            elif (
+                room_id,
+                user_id,
+            ) in reference.own_level.keys() - reference.level_unsure and not (
+                self._is_given_by_a_suspended_line(room_id, person)
+            ):
                 own = reference.own_level[room_id, user_id]
                 level = room.content(LEVELS).get("users", {}).get(user_id)
                 given = (own or 0) < (level or 0)
@@ -408,6 +412,24 @@ class Liveness:
                     not given or reference.is_protected(user_id),
                     f"{user_id} left {room_id} and has {level} still, and had {own}",
                 )
+
+    def _is_given_by_a_suspended_line(self, room_id: str, person: str) -> bool:
+        """Tell whether a suspended mapping, which is shown, would have somebody stay."""
+        return any(
+            row["standing"] == "suspended"
+            and person in self.reference.members(line)
+            and any(
+                opening["mapping_id"] == row["id"] and opening["room_id"] == room_id
+                for opening in self.known.openings
+            )
+            for line in self.reference.lines.values()
+            for row in [self.known.ids[line.key]]
+        )
+
+    def _is_pruned(self, room_id: str, user_id: str) -> bool:
+        """Tell whether somebody is still to be taken out: rooms off the map are not compared."""
+        row = self.known.pairs.get((room_id, user_id))
+        return row is not None and row["state"] == "pruned" and row["observed"] != "leave"
 
     def _is_stuck(self, user_id: str) -> bool:
         """Tell whether an account itself does not go on, and that is shown."""
@@ -443,8 +465,10 @@ class Liveness:
         hands = reference.by_hand.get(user_id, set())
         if user is not None and user.active:
             for what in ("locked", "deactivated"):
+                # An account that a hand deactivated is left as it is.
                 promise(
-                    not getattr(account, what)
+                    "deactivated" in hands
+                    or not getattr(account, what)
                     or what in hands
                     or waiting
                     or user_id in reference.unsure,

@@ -313,6 +313,7 @@ class Reference:
 
     def _carry(self, old: str, new: str, only: set[str] | None = None) -> None:
         """What is known of everybody in a room counts in the one that takes its place."""
+        self.approved |= {(new, user) for room_id, user in self.approved if room_id == old}
         for (room_id, person), standing in list(self.pairs.items()):
             if room_id != old or (only is not None and person not in only):
                 continue

@@ -379,7 +379,10 @@ class Machine(RuleBasedStateMachine):
         mine = {k: line for k, line in self.reference.lines.items() if line.made_by is not None}
         told = {line.key: line for line in map(Line, self.deployment.map)}
         self.reference.lines = {**mine, **told}
-        self.reference.absent &= {line.mapping.room for line in self.reference.lines.values()}
+        named = {line.mapping.room for line in self.reference.lines.values()}
+        self.reference.absent &= named
+        for name in self.reference.pins.keys() - named:
+            del self.reference.pins[name]
         self.hear("map")
 
     @rule(given=lines, how=then)
@@ -429,8 +432,8 @@ class Machine(RuleBasedStateMachine):
             if row["state"] != "pruned" or user_id is None:
                 continue
             where = row["room_id"], self.reference.whose(user_id, known) or user_id
-            standing = self.reference.pairs.get(where)
-            assert standing is not None
+            # A room may have been opened, and left for what it was upgraded to, at one settling.
+            standing = self.reference.pairs.get(where, Standing("forgotten", 0))
             assert standing.state in ("forgotten", "revoked", "pruned"), (where, standing)
             self.reference.pairs[where] = Standing("pruned", self.reference.step)
         self.settle(how)
@@ -692,6 +695,10 @@ class Machine(RuleBasedStateMachine):
         self.world.account(who, **{flag: on})
         hands = self.reference.by_hand.setdefault(who, set())
         self.reference.by_service.setdefault(who, set()).discard(flag)
+        if what == "deactivate":
+            # Its invitations were declined with that.
+            person = self.reference.whose(who, self.known) or who
+            self.reference.left |= {pair for pair in self.reference.pairs if pair[1] == person}
         if on:
             hands.add(flag)
         else:
