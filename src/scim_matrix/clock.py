@@ -34,6 +34,7 @@ class Clock:
         difference = self.wall() - self.now()
         return difference if abs(difference) > _JUMP else 0.0
 
-    def is_past(self, deadline: float) -> bool:
-        """Tell whether a deadline (seconds since the epoch) has passed by both clocks."""
-        return deadline <= min(self.now(), self.wall())
+    @property
+    def reached(self) -> float:
+        """The time (seconds since the epoch) that both clocks have reached: deadlines go by it."""
+        return min(self.now(), self.wall())

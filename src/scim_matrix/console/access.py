@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 from scim_matrix.matrix.errors import NotFoundError, RefusedError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere
-from scim_matrix.sync.power import PowerLevels, power_levels
+from scim_matrix.sync.power import PowerLevels
+from scim_matrix.sync.room_rights import read_levels
 
 # For how long (seconds) an answer of the homeserver is believed, where nothing is changed.
 KEEP = 30.0
@@ -143,8 +144,7 @@ class Access:
         return await self._levels.get(room_id, anew=anew)
 
     async def _ask_levels(self, room_id: str) -> PowerLevels:
-        state = await self._homeserver().rooms.power_state(room_id)
-        return power_levels(state.power_levels, state.creation, state.creator, state.version)
+        return await read_levels(self._homeserver(), room_id)
 
     # -- What a reference means -------------------------------------------
 

@@ -40,6 +40,7 @@ from scim_matrix.matrix.mas_answers import (
     second,
     shaped,
 )
+from scim_matrix.matrix.transport import quoted_segment
 
 REQUEST_TIMEOUT = 60.0
 PROBE_TIMEOUT = 5.0
@@ -223,7 +224,7 @@ class MasClient:
         within: float = REQUEST_TIMEOUT,
     ) -> Answer:
         """Send one request with the client's token; return the answer (2xx)."""
-        url = "/".join([self._base, *_API, *map(_quoted, path)])
+        url = "/".join([self._base, *_API, *map(quoted_segment, path)])
         if query:
             url += "?" + urlencode(query, quote_via=quote, safe="")
         headers = {"Accept": "application/json"}
@@ -343,12 +344,6 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             raise aiohttp.ClientPayloadError(f"a body of more than {MAX_BODY} bytes")
     return bytes(body)
-
-
-def _quoted(segment: str) -> str:
-    """Return a path segment quoted whole; `.` and `..` would be taken for directories."""
-    quoted = quote(segment, safe="")
-    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _refuses_client(answer: Answer) -> bool:

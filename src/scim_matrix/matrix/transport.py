@@ -171,7 +171,7 @@ class Transport:
 
     def _url(self, path: Sequence[str], query: Mapping[str, str] | None) -> URL:
         """Return the URL as it is to be sent: nothing between here and the socket reads it."""
-        text = "/".join([self._base.rstrip("/"), *map(_quoted, path)])
+        text = "/".join([self._base.rstrip("/"), *map(quoted_segment, path)])
         if query:
             text += "?" + urlencode(query, quote_via=quote, safe="")
         return URL(text, encoded=True)
@@ -213,7 +213,7 @@ async def _once(
     return response
 
 
-def _quoted(segment: str) -> str:
+def quoted_segment(segment: str) -> str:
     """Return a path segment quoted whole; `.` and `..` would be taken for directories."""
     quoted = quote(segment, safe="")
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

@@ -15,7 +15,8 @@ from scim_matrix.ops import check_settings
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
 from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
-from scim_matrix.sync.power import POWER_LEVELS, PowerLevels, power_levels
+from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
+from scim_matrix.sync.room_rights import read_levels
 
 # Kicks, and giving power levels, as Synapse's make_room_admin leaves the service with.
 _MANY = 5
@@ -184,10 +185,9 @@ async def _room(
 async def _levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
     """Return a room's power levels; nobody's where nobody of this homeserver is in it."""
     try:
-        state = await homeserver.rooms.power_state(room_id)
+        return await read_levels(homeserver, room_id)
     except NotFoundError:
         return PowerLevels({})
-    return power_levels(state.power_levels, state.creation, state.creator, state.version)
 
 
 def _power(

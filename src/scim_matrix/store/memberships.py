@@ -63,6 +63,12 @@ async def due(connection: Connection, room_id: str, now: float, limit: int) -> l
     return [membership(row) for row in found]
 
 
+async def any_leaves(connection: Connection, room_id: str, now: float) -> bool:
+    """Tell whether somebody is to leave a room now (seconds since the epoch)."""
+    values = {"room_id": room_id, "now": now}
+    return bool(await connection.execute_fetchall(_Q["any_leaves"], values))
+
+
 async def power_due(connection: Connection, room_id: str, now: float) -> list[Membership]:
     """Return the memberships of a room whose power level is due."""
     found = await connection.execute_fetchall(_Q["power_due"], {"room_id": room_id, "now": now})

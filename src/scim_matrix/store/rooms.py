@@ -272,6 +272,15 @@ async def refuse_upgrade(
     return bool(await connection.execute_fetchall(_Q["refuse_upgrade"], values))
 
 
+async def is_upgrade_refused(connection: Connection, room_id: str) -> bool:
+    """Tell whether an upgrade of a room is shown as not followed."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM room WHERE room_id = ? AND upgrade_to IS NOT NULL", (room_id,)
+        )
+    )
+
+
 async def no_upgrade(connection: Connection, room_id: str) -> None:
     """Record that a room is not upgraded, as far as anybody says."""
     await connection.execute_fetchall(_Q["no_upgrade"], {"room_id": room_id})

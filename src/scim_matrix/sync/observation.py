@@ -227,8 +227,9 @@ class Observation:
         """Follow an upgraded room to one that names it as its predecessor."""
         replacement = (await self._homeserver.rooms.details(room_id)).replacement
         if replacement is None:
-            async with self._database.write() as connection:
-                await rooms.no_upgrade(connection, room_id)
+            if await rooms.is_upgrade_refused(self._database.scanner, room_id):
+                async with self._database.write() as connection:
+                    await rooms.no_upgrade(connection, room_id)
             return False
         last = await rooms.successor(self._database.scanner, room_id)
         if last == await rooms.successor(self._database.scanner, replacement) != room_id:

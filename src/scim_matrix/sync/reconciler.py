@@ -21,12 +21,13 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import accounts, brake, memberships, record, rooms, totals
+from scim_matrix.store import accounts, memberships, record, rooms, totals
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
+from scim_matrix.sync.copies import tell_copies_apart
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
@@ -236,7 +237,7 @@ class Reconciler:
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
                 async with asyncio.timeout(_TELL_SECONDS):
-                    await self._tell_copies_apart()
+                    await tell_copies_apart(self._database, self._homeserver)
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -306,7 +307,7 @@ class Reconciler:
                 log.error("live_drift_failed", exc_info=self._following.exception())
                 self._following = asyncio.create_task(self._live.run(), name="live drift")
         # A deadline that only one of two clocks has reached is not believed.
-        reached = min(now, self._clock.wall())
+        reached = self._clock.reached
         if await accounts.any_expired(self._database.scanner, reached):
             async with self._database.write() as connection:
                 await accounts.expire(connection, reached)
@@ -315,7 +316,7 @@ class Reconciler:
             log.warning("clock_jumped", seconds=round(jump), kept="rests and deadlines")
         if now >= self._prune_at:
             if self._prune_at:
-                await self._tell_copies_apart()
+                await tell_copies_apart(self._database, self._homeserver)
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
@@ -443,7 +444,7 @@ class Reconciler:
             with contextlib.suppress(WithheldError):
                 await self._homeserver.lift_own_rate_limit()
                 log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
-        await self._tell_copies_apart()
+        await tell_copies_apart(self._database, self._homeserver)
         # Whatever happened while nobody looked is seen before anything is done.
         self._observation.doubt_all()
         users = await self._rights.renew()
@@ -465,24 +466,6 @@ class Reconciler:
                 detail="accounts are managed by the Matrix Authentication Service: none is "
                 "created, locked or deactivated; rooms of existing accounts are kept in line",
             )
-
-    async def _tell_copies_apart(self) -> None:
-        """Learn whether this database was put back from a copy: the homeserver saw a later one."""
-        installation, number = await brake.generation(self._database.reader)
-        seen = await self._homeserver.installation()
-        async with self._database.write() as connection:
-            if seen is not None and seen[0] == installation and seen[1] > number:
-                # Also where an earlier copy waits for confirmation still: this one is another.
-                await brake.begin_restoration(connection)
-                log.error(
-                    "database_restored",
-                    cure="scim-matrix approve restored, or let"
-                    " the identity provider synchronise everything again",
-                )
-                number = seen[1]
-            number = await brake.next_generation(connection, number)
-        with contextlib.suppress(WithheldError):
-            await self._homeserver.put_installation(installation, number)
 
     def _trip(self, error: HomeserverError) -> None:
         """Leave the homeserver alone for a while, then meet it again."""

@@ -29,6 +29,15 @@ class RoomPolicy:
     dry_run: bool = False
 
 
+async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
+    """Read a room's power levels, whether or not the service is in it.
+
+    Raises NotFoundError where nobody of the homeserver is in the room.
+    """
+    state = await homeserver.rooms.power_state(room_id)
+    return power_levels(state.power_levels, state.creation, state.creator, state.version)
+
+
 class RoomRights:
     """Asks for power in rooms where it is lacking, and whom the service must not touch."""
 
@@ -56,8 +65,7 @@ class RoomRights:
 
     async def levels(self, room_id: str) -> PowerLevels:
         """Read a room's power levels, whether or not the service is in it."""
-        state = await self._homeserver.rooms.power_state(room_id)
-        return power_levels(state.power_levels, state.creation, state.creator, state.version)
+        return await read_levels(self._homeserver, room_id)
 
     async def with_power(
         self, room_id: str, request: Callable[[], Awaitable[None]], kicked: str | None = None

@@ -66,7 +66,9 @@ class RoomTurn:
         `may_go_on` is asked before each; where it says no, what is left stays for a later turn.
         """
         users = await self._rights.protection()
-        behind = await leaders(self._database.reader, self._rights, room_id, users)
+        behind = None
+        if await memberships.any_leaves(self._database.reader, room_id, self._database.clock.now()):
+            behind = await leaders(self._database.reader, self._rights, room_id, users)
         actions, is_full = await self._hand_out(room_id, users, behind)
         for action in actions:
             if not may_go_on():
@@ -78,9 +80,12 @@ class RoomTurn:
             await self._powers(room_id, users)
 
     async def _hand_out(
-        self, room_id: str, users: Policy, behind: Leaders
+        self, room_id: str, users: Policy, behind: Leaders | None
     ) -> tuple[list[Action], bool]:
         """Return a turn's actions, removals only as far as the brake lets them.
+
+        Who is `behind` removals is None where nobody was to leave when that was asked: whoever is
+        by now leaves in the next turn.
 
         Counted and handed out in one transaction, which also notes that what is handed out is
         under way: until an answer is here, how it is is not known.
@@ -99,7 +104,11 @@ class RoomTurn:
                 if self._policy.brake.holds(Tally(*counts)):
                     held += await brake.hold_room(connection, room_id, "limit")
                     due = await memberships.due(connection, room_id, now, TURN)
-            actions = [_within(behind, action) for action in plan(due, users)]
+            actions = plan(due, users)
+            if behind is None:
+                actions = [action for action in actions if not isinstance(action, Kick)]
+            else:
+                actions = [_within(behind, action) for action in actions]
             if not self._policy.dry_run:
                 under_way = [a.pair for a in actions if not isinstance(a, Spare)]
                 await memberships.begin(connection, under_way)

@@ -36,6 +36,11 @@ AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.i
     WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
 
+-- any_leaves --
+-- Whether somebody is to leave a room now.
+SELECT 1 FROM membership WHERE room_id = :room_id AND todo IS NOT NULL AND todo = 'leave'
+AND next_try <= :now LIMIT 1
+
 -- power_due --
 -- The memberships of a room whose power level is due.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
