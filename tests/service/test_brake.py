@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import accounts, brake, groupmap, memberships, record, rooms
+from scim_matrix.store import accounts, brake, groupmap, memberships, observed, record
 from scim_matrix.store.brake import Held
 from scim_matrix.store.database import Connection, Database
 from tests.service.directory import ROOM, Directory
@@ -548,5 +548,5 @@ async def test_a_decision_for_another_room_decides_nothing_here(database: Databa
         [bob, _] = await brake.held(connection)
         elsewhere = Held("!other", bob.account_id, bob.user_id, None, None, bob.tick, "limit")
         assert await brake.decide(connection, [elsewhere], "approved", "eve") == []
-        await rooms.observe(connection, ROOM, ["@bob:s"], [])
+        await observed.observe(connection, ROOM, ["@bob:s"], [])
         assert await named(connection) == ["@bob:s", "@cat:s"]

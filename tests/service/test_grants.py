@@ -7,7 +7,7 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import State
-from scim_matrix.store import brake, grants, groupmap, memberships, resources, rooms
+from scim_matrix.store import brake, grants, groupmap, memberships, observed, resources, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.rooms import Opening
 from tests.service.directory import ROOM, TO_ALL, Directory
@@ -414,7 +414,7 @@ async def test_who_was_dismissed_stays_through_changes_of_the_map(database: Data
             people = Directory(connection)
             await put(connection, *mappings)
             assert await memberships.prune(connection) == 0
-            await rooms.observe(connection, ROOM, ["@ann:s"], [])
+            await observed.observe(connection, ROOM, ["@ann:s"], [])
             assert await people.states() == {"ann": "dismissed"}
 
 
@@ -448,7 +448,9 @@ async def leave(database: Database) -> None:
     async with database.write() as connection:
         await left(Directory(connection), connection)
     async with database.write() as connection:
-        work = await rooms.see(connection, ROOM, "@ann:s", "leave", protected=False, respected=True)
+        work = await observed.see(
+            connection, ROOM, "@ann:s", "leave", protected=False, respected=True
+        )
         assert not work
 
 
@@ -497,7 +499,7 @@ async def test_who_declined_is_joined_where_it_is_no_longer_left_to_them(
         await put(connection, replace(STAFF, invite=True))
         await people.group("staff", await people.account("ann"))
         await people.observed("invite", "ann")
-        await rooms.undo(connection, ROOM, "invite", [])
+        await observed.undo(connection, ROOM, "invite", [])
         assert (await people.row("ann"))["left_by_choice"] == 1
     async with database.write() as connection:
         people = Directory(connection)
@@ -521,7 +523,7 @@ async def test_who_is_excluded_is_so_only_while_the_room_is_exclusive(database: 
         await put(connection, replace(STAFF, exclusive=True))
         assert (await people.states())["bob"] == "forgotten"
         joined = ["@ann:s", "@bob:s", "@cat:s", "@guest:s", "@vip:s"]
-        await rooms.observe(connection, ROOM, joined, ["@vip:s"])
+        await observed.observe(connection, ROOM, joined, ["@vip:s"])
         assert await people.states() == {
             "ann": "granted",
             "bob": "excluded",
@@ -547,10 +549,10 @@ async def test_nobody_is_excluded_before_anybody_is_granted(database: Database) 
     async with database.write() as connection:
         people = Directory(connection)
         await put(connection, replace(STAFF, exclusive=True))
-        await rooms.observe(connection, ROOM, ["@guest:s"], [])
+        await observed.observe(connection, ROOM, ["@guest:s"], [])
         assert await people.states() == {}
         await people.group("staff", await people.account("ann"))
-        await rooms.observe(connection, ROOM, ["@guest:s"], [])
+        await observed.observe(connection, ROOM, ["@guest:s"], [])
         assert await people.states() == {"ann": "granted", "guest": "excluded"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
-from scim_matrix.store import accounts, groupmap, memberships, rooms
+from scim_matrix.store import accounts, groupmap, memberships, observed, rooms
 from scim_matrix.store.database import Database
 from tests.service.directory import ROOM, TO_ALL, Directory
 
@@ -80,7 +80,7 @@ async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Databas
         await people.account("ann")
         await rooms.unusable(connection, ROOM, "no power")
         assert await memberships.rooms_due(connection, NOW, []) == []
-        await rooms.observe(connection, ROOM, [], [])
+        await observed.observe(connection, ROOM, [], [])
         assert await memberships.rooms_due(connection, NOW, []) == [ROOM]
 
 
@@ -231,7 +231,7 @@ async def test_counts_tell_what_is_shown(database: Database) -> None:
         await memberships.reach(connection, await people.membership(ROOM, "dan"), "join")
         eve = await people.user("eve")
         await accounts.fail(connection, await people.account_id(eve), "conflict", "taken", 1e9)
-        await rooms.observe(connection, "!else", ["@stranger:s"], [])
+        await observed.observe(connection, "!else", ["@stranger:s"], [])
         counts = await memberships.counts(connection)
     expected = {
         "pendingPairs": 2,

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import accounts, brake, groupmap, memberships, rooms
+from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
 from scim_matrix.store.accounts import Disablement, Profile, Written
 from scim_matrix.store.database import DATABASE_NAME, Database, migrations
 from scim_matrix.store.text import composed, folded
@@ -768,7 +768,7 @@ async def test_work_goes_on_once_accounts_are_known(old: Old, opened: Database) 
     """Removals of accounts that are there, joins once they are looked at."""
     async with opened.write("group map") as connection:
         await groupmap.put(connection, old.map)
-        await rooms.observe(connection, "!staff", ["@mia:s", "@eve:s", "@ann:s"], [])
+        await observed.observe(connection, "!staff", ["@mia:s", "@eve:s", "@ann:s"], [])
         due = await memberships.due(connection, "!staff", 1.0, 100)
         assert {(p.user_id, p.todo) for p in due} >= {("@mia:s", "leave"), ("@eve:s", "leave")}
         assert "join" not in {p.todo for p in due}

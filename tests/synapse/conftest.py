@@ -161,6 +161,7 @@ async def told(service: Service, *words: str) -> list[dict[str, Any]]:
     """Return the JSON lines that a command prints."""
     status, output = await command(service, *words, "--json")
     assert status in (0, 1), output
+    assert "Traceback" not in output, output
     return [json.loads(line) for line in output.splitlines()]
 
 

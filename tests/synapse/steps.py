@@ -1,7 +1,6 @@
 """Steps that tests about removals share: comparisons, restarts, hands on the homeserver."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -11,14 +10,12 @@ import aiohttp
 from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import IDP, SERVER_NAME, Synapse, User
 from tests.conftest import eventually
-from tests.synapse.conftest import command, mxid
+from tests.synapse.conftest import command, metric, mxid
 
 # Every removal waits for a human.
 HOLD_ALL = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
 # The longest rests after a homeserver was dark, and some.
 AFTER_DARKNESS = 60.0
-
-_COMPARED = re.compile(r"^scim_matrix_last_comparison_timestamp_seconds (\S+)$", re.MULTILINE)
 
 
 # -- The service --------------------------------------------------------------
@@ -26,11 +23,7 @@ _COMPARED = re.compile(r"^scim_matrix_last_comparison_timestamp_seconds (\S+)$",
 
 async def compared_at(service: Service) -> float:
     """Return when every room had last been compared (seconds since the epoch), 0 for never."""
-    metrics = f"{service.url}/metrics"
-    async with aiohttp.ClientSession() as session, session.get(metrics) as answer:
-        found = _COMPARED.search(await answer.text())
-    assert found is not None
-    return float(found[1])
+    return await metric(service, "scim_matrix_last_comparison_timestamp_seconds")
 
 
 async def compared_since(service: Service, before: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from scim_matrix.demo.service import ScimClient, Service
+from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
@@ -20,15 +20,8 @@ from tests.synapse.conftest import (
     ready,
     room_holds,
     settled,
+    told,
 )
-
-
-async def told(service: Service, *words: str) -> list[dict[str, Any]]:
-    """Return the JSON lines that a command prints."""
-    status, output = await command(service, *words, "--json")
-    assert status in (0, 1), output
-    assert "Traceback" not in output, output
-    return [json.loads(line) for line in output.splitlines()]
 
 
 async def test_check_names_each_fault_with_its_cure(

@@ -1,11 +1,9 @@
-"""Rooms: what the map's references stand for, what mappings open, and who was seen in a room."""
+"""Rooms: what the map's references stand for, and which rooms mappings open."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import orjson
+from typing import Literal
 
 from scim_matrix.groupmap import Kind
 from scim_matrix.store import grants
@@ -86,10 +84,6 @@ def _mapping(row: sqlite3.Row) -> MappingRow:
         row["standing"],
         row["room_id"] if "room_id" in row.keys() else None,  # noqa: SIM118
     )
-
-
-def _json(values: Iterable[str]) -> str:
-    return orjson.dumps(list(values)).decode()
 
 
 # -- References ----------------------------------------------------------------
@@ -392,154 +386,3 @@ async def led_to(connection: Connection, room_id: str) -> list[str]:
     """Return the IDs of the rooms below a space that mappings of the space open."""
     found = await connection.execute_fetchall(_Q["led_to"], {"room_id": room_id})
     return [row["room_id"] for row in found]
-
-
-# -- Who is in a room ----------------------------------------------------------
-
-
-async def observe(
-    connection: Connection, room_id: str, joined: Sequence[str], protected: Iterable[str]
-) -> list[str]:
-    """Record who is in a room, unmanaged members included; correct what was thought of others.
-
-    Whoever was invited, banned or let go stays so unless found in the room; see `undo`. A room
-    that is to hold nobody else loses unmanaged members, those in `protected` aside. Returns the
-    user IDs of those who are granted the room, were in it, and no longer are.
-    """
-    values = {
-        "room_id": room_id,
-        "joined": _json(joined),
-        "tick": await connection.tick(),
-        "at": connection.at,
-    }
-    missing, *_ = await together(
-        connection,
-        (_Q["missing"], values),
-        (_Q["observe"], values),
-        (_Q["end_approvals"], values),
-        (_Q["clear_members"], values),
-        (_Q["see_members"], values),
-        (_Q["enable"], values),
-        (_Q["compared"], values),
-    )
-    kept = set(protected)
-    await _exclude(connection, room_id, [user for user in joined if user not in kept])
-    return [row["user_id"] for row in missing]
-
-
-async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -> None:
-    """Have those leave an exclusive room who are there without a grant."""
-    values: dict[str, Any] = {"room_id": room_id, "at": connection.at}
-    [row] = await connection.execute_fetchall(_Q["is_exclusive"], values)
-    if not row["exclusive"]:
-        return
-    found = await connection.execute_fetchall(
-        "SELECT user_id FROM unmanaged_member WHERE room_id = ?", (room_id,)
-    )
-    values["users"] = _json({r["user_id"] for r in found} & set(users))
-    await together(
-        connection,
-        (_Q["know_unmanaged"], values),
-        (_Q["exclude"], values),
-        (_Q["manage_excluded"], values),
-    )
-
-
-async def kinds_waiting(connection: Connection, room_id: str) -> set[str]:
-    """Return which memberships other than joined were last known in a room."""
-    found = await connection.execute_fetchall(_Q["kinds_waiting"], {"room_id": room_id})
-    return {row["observed"] for row in found}
-
-
-async def any_unknown(connection: Connection, room_id: str) -> bool:
-    """Tell whether nobody knows of somebody who is to leave a room whether they are invited."""
-    return bool(await connection.execute_fetchall(_Q["any_unknown"], {"room_id": room_id}))
-
-
-async def find_invited(connection: Connection, room_id: str, invited: Iterable[str]) -> None:
-    """Correct those thought out of a room who are invited."""
-    values = {"room_id": room_id, "still": _json(invited)}
-    await connection.execute_fetchall(_Q["find_invited"], values)
-
-
-async def undo(connection: Connection, room_id: str, observed: str, still: Iterable[str]) -> None:
-    """Correct those thought invited or banned who no longer are: `still` are those who are.
-
-    An invitation that is gone was declined, which is respected; who is no longer banned may come
-    back.
-    """
-    await connection.execute_fetchall(
-        _Q["undo"],
-        {
-            "room_id": room_id,
-            "observed": observed,
-            "still": _json(still),
-            "tick": await connection.tick(),
-        },
-    )
-
-
-async def respect(connection: Connection, room_id: str, users: Iterable[str]) -> None:
-    """Leave those out who left a room by their own will, until they are granted it anew."""
-    await connection.execute_fetchall(
-        _Q["respect"],
-        {"room_id": room_id, "users": _json(users), "tick": await connection.tick()},
-    )
-
-
-async def powerful(connection: Connection, room_id: str) -> list[tuple[str, int]]:
-    """Return whom the service gave a power level in a room: user ID and account."""
-    found = await connection.execute_fetchall(_Q["powerful"], {"room_id": room_id})
-    return [(row["user_id"], row["account_id"]) for row in found]
-
-
-async def powers_are(
-    connection: Connection, room_id: str, levels: Iterable[tuple[int, int]]
-) -> None:
-    """Correct the power levels thought given where an account's is lower in the room."""
-    await connection.executemany(
-        _Q["lost_power"],
-        [{"room_id": room_id, "account_id": a, "level": level} for a, level in levels],
-    )
-
-
-async def see(
-    connection: Connection,
-    room_id: str,
-    user_id: str,
-    observed: Literal["join", "leave", "ban"],
-    *,
-    protected: bool,
-    respected: bool,
-) -> bool:
-    """Record one membership as it was seen to change; tell whether that makes work.
-
-    Somebody joining whom nothing manages is an unmanaged member. Who left is not brought back
-    where that is `respected`, or where they are granted the room by invitation.
-    """
-    values = {
-        "room_id": room_id,
-        "user_id": user_id,
-        "observed": observed,
-        "respected": respected,
-        "tick": await connection.tick(),
-    }
-    _, _, known = await together(
-        connection, (_Q["see_one"], values), (_Q["gone_member"], values), (_Q["one"], values)
-    )
-    if known and known[0]["state"] not in ("forgotten", "dismissed"):
-        return known[0]["todo"] is not None
-    if observed != "join":
-        return False
-    await connection.execute_fetchall(
-        "INSERT INTO unmanaged_member (room_id, user_id) VALUES (?, ?)", (room_id, user_id)
-    )
-    if not protected:
-        await _exclude(connection, room_id, [user_id])
-    return True
-
-
-async def is_known(connection: Connection, room_id: str, user_id: str, observed: str) -> bool:
-    """Tell whether a membership is what is thought of a managed account already."""
-    found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
-    return bool(found) and found[0]["observed"] == observed

@@ -10,7 +10,7 @@ import structlog
 
 from scim_matrix.matrix.errors import HomeserverError, RefusedError, UnavailableError
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
-from scim_matrix.store import rooms
+from scim_matrix.store import observed, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.observation import Observation
@@ -148,14 +148,14 @@ class LiveDrift:
             or event.membership not in ("join", "leave", "ban")
         ):
             return False
-        if await rooms.is_known(self._database.reader, event.room_id, user_id, event.membership):
+        if await observed.is_known(self._database.reader, event.room_id, user_id, event.membership):
             return False
         if self._turn.has_acted(event.room_id, user_id):
             # Older than what the service did since: its own event has not come yet.
             return False
         protection = await self._rights.protection()
         async with self._database.write() as connection:
-            changed = await rooms.see(
+            changed = await observed.see(
                 connection,
                 event.room_id,
                 user_id,

@@ -14,7 +14,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import memberships, record, rooms
+from scim_matrix.store import memberships, observed, record, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import RoomReference
@@ -214,9 +214,9 @@ class Observation:
         joined = await self._homeserver.rooms.members(room_id)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
-        unknown = await rooms.any_unknown(self._database.scanner, room_id)
+        unknown = await observed.any_unknown(self._database.scanner, room_id)
         async with self._database.write() as connection:
-            missing = await rooms.observe(connection, room_id, joined, protected)
+            missing = await observed.observe(connection, room_id, joined, protected)
             for problem in ("spared", "refused"):
                 await memberships.retry(connection, problem, room_id)
         if missing:
@@ -304,26 +304,26 @@ class Observation:
 
         `unknown`: whether the outcome of a removal was not known, perhaps of an invitation's.
         """
-        waiting = await rooms.kinds_waiting(self._database.scanner, room_id)
+        waiting = await observed.kinds_waiting(self._database.scanner, room_id)
         if unknown:
             waiting.add("invite")
-        powerful = await rooms.powerful(self._database.scanner, room_id)
+        powerful = await observed.powerful(self._database.scanner, room_id)
         try:
             for kind in waiting:
                 still = await self._homeserver.rooms.member_events(room_id, kind)
                 async with self._database.write() as connection:
-                    await rooms.undo(connection, room_id, kind, still)
+                    await observed.undo(connection, room_id, kind, still)
                     if kind == "invite":
-                        await rooms.find_invited(connection, room_id, still)
+                        await observed.find_invited(connection, room_id, still)
             if missing and self._on_self_leave == "respect":
                 left = await self._homeserver.rooms.member_events(room_id, "leave")
                 themselves = [user for user, sender in left.items() if user == sender]
                 async with self._database.write() as connection:
-                    await rooms.respect(connection, room_id, themselves)
+                    await observed.respect(connection, room_id, themselves)
             if powerful:
                 levels = await self._rights.levels(room_id)
                 async with self._database.write() as connection:
-                    await rooms.powers_are(
+                    await observed.powers_are(
                         connection,
                         room_id,
                         [(account_id, levels.of(user)) for user, account_id in powerful],

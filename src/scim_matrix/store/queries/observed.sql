@@ -1,0 +1,148 @@
+-- enable --
+-- A room can be used.
+UPDATE room SET unusable = NULL WHERE room_id = :room_id AND unusable IS NOT NULL
+
+-- compared --
+-- When a room was last compared with the homeserver.
+INSERT INTO room (room_id, compared_at) VALUES (:room_id, :at)
+ON CONFLICT (room_id) DO UPDATE SET compared_at = excluded.compared_at
+
+-- missing --
+-- Who is granted a room, was in it, and is no longer.
+SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.state = 'granted' AND m.observed = 'join' AND NOT m.invite
+AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM json_each(:joined))
+
+-- observe --
+-- What is known of the memberships of a room, where it was read who is in it. Who was invited or
+-- banned stays so unless found in the room. Somebody granted it by invitation who is gone is not
+-- invited again.
+UPDATE membership SET
+    observed = CASE
+        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN 'join'
+        WHEN observed IN ('invite', 'ban', 'knock') THEN observed ELSE 'leave' END,
+    left_by_choice = CASE
+        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN FALSE
+        WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join' THEN TRUE
+        ELSE left_by_choice END,
+    tick = CASE WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join'
+        AND a.user_id NOT IN (SELECT value FROM json_each(:joined)) THEN :tick
+        ELSE membership.tick END,
+    next_try = CASE WHEN observed IS DISTINCT FROM CASE
+        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN 'join'
+        ELSE observed END THEN 0 ELSE membership.next_try END
+FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
+AND membership.room_id = :room_id
+
+-- end_approvals --
+-- What a human let through has ended where somebody is out already.
+UPDATE membership SET brake = 'free', approved_by = NULL
+WHERE room_id = :room_id AND brake = 'approved' AND observed = 'leave'
+
+-- clear_members --
+-- Who is in a room without being managed is read anew.
+DELETE FROM unmanaged_member WHERE room_id = :room_id
+
+-- see_members --
+-- Who is in a room without being managed.
+INSERT INTO unmanaged_member (room_id, user_id)
+SELECT :room_id, value FROM json_each(:joined) WHERE value NOT IN (
+    SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+    WHERE m.room_id = :room_id AND a.user_id IS NOT NULL
+    AND m.state IN ('granted', 'revoked', 'pruned', 'excluded'))
+ON CONFLICT DO NOTHING
+
+-- is_exclusive --
+-- Whether a room is to hold nobody else: not before somebody is granted it, since an identity
+-- provider that has not sent its groups yet must not empty it.
+SELECT EXISTS (SELECT 1 FROM mapping m JOIN opening o ON o.mapping_id = m.id
+    WHERE o.room_id = :room_id AND m.exclusive AND m.standing = 'in_force'
+    AND o.standing = 'followed')
+AND EXISTS (SELECT 1 FROM membership m WHERE m.room_id = :room_id AND m.state = 'granted')
+    AS exclusive
+
+-- know_unmanaged --
+-- Accounts that are no user's and are in an exclusive room.
+INSERT INTO account (user_id, bound_by, desired, profile)
+SELECT value, 'observed', 'unmanaged', '{}' FROM json_each(:users)
+WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL)
+ON CONFLICT DO NOTHING
+
+-- exclude --
+-- Those are to leave an exclusive room whom nobody grants it and no human let stay. Whoever a group
+-- put there once keeps its name.
+INSERT INTO membership (room_id, account_id, state, observed, since)
+SELECT :room_id, a.id, 'excluded', 'join', :at FROM account a
+WHERE a.user_id IN (SELECT value FROM json_each(:users))
+ON CONFLICT (room_id, account_id) DO UPDATE SET state = 'excluded', observed = 'join',
+    left_by_choice = FALSE, attempts = 0, next_try = 0, problem = NULL,
+    reason = NULL, tick = 0, since = excluded.since
+WHERE membership.state = 'forgotten'
+
+-- manage_excluded --
+-- Who is to leave is managed.
+DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id IN (
+    SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+    WHERE m.room_id = :room_id AND m.state = 'excluded')
+
+-- kinds_waiting --
+-- Which memberships other than joined were last known in a room.
+SELECT DISTINCT observed FROM membership WHERE room_id = :room_id
+AND observed IN ('invite', 'ban', 'knock')
+
+-- any_unknown --
+-- Whether it is not known of somebody who is to leave whether they are in a room, or invited.
+SELECT 1 FROM membership WHERE room_id = :room_id AND observed IS NULL
+AND state IN ('revoked', 'pruned', 'excluded') LIMIT 1
+
+-- find_invited --
+-- Who was thought out of a room and is invited.
+UPDATE membership SET observed = 'invite', next_try = 0
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM json_each(:still))
+
+-- undo --
+-- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
+-- respected; who is no longer banned may come back.
+UPDATE membership SET observed = 'leave', next_try = 0,
+    left_by_choice = state = 'granted' AND :observed = 'invite',
+    tick = CASE WHEN state = 'granted' AND :observed = 'invite' THEN :tick
+        ELSE membership.tick END
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND observed = :observed AND a.user_id NOT IN (SELECT value FROM json_each(:still))
+
+-- respect --
+-- Who left by themselves stays out until the identity provider grants it anew.
+UPDATE membership SET left_by_choice = TRUE, tick = :tick
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND state = 'granted' AND observed = 'leave' AND NOT left_by_choice
+AND a.user_id IN (SELECT value FROM json_each(:users))
+
+-- powerful --
+-- Whom the service gave a power level in a room.
+SELECT a.user_id, m.account_id, m.power_given FROM membership m JOIN account a
+ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.power_given IS NOT NULL AND m.state = 'granted'
+
+-- lost_power --
+-- A power level that the service gave is no longer there.
+UPDATE membership SET power_given = NULL, next_try = 0
+WHERE room_id = :room_id AND account_id = :account_id AND power_given > :level
+
+-- see_one --
+-- One membership was seen to change.
+UPDATE membership SET next_try = 0, observed = :observed,
+    left_by_choice = state = 'granted' AND :observed = 'leave' AND (invite OR :respected),
+    tick = CASE WHEN state = 'granted' AND :observed = 'leave' AND (invite OR :respected)
+        THEN :tick ELSE membership.tick END
+FROM account a WHERE a.id = membership.account_id AND a.user_id = :user_id
+AND membership.room_id = :room_id AND observed IS DISTINCT FROM :observed
+
+-- one --
+-- What is known of one membership.
+SELECT m.state, m.todo, m.observed FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND a.user_id = :user_id
+
+-- gone_member --
+-- Somebody who is not managed left.
+DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id = :user_id
