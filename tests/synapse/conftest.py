@@ -1,11 +1,9 @@
 """A real Synapse for the whole run, and a service of its own for each test."""
 
-import asyncio
 import contextlib
 import itertools
 import json
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +18,7 @@ import pytest_asyncio
 from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User, running
 from tests.conftest import eventually
+from tests.preforked import PreforkedService
 
 _numbers = itertools.count(1)
 
@@ -66,7 +65,7 @@ def service(synapse: Synapse, admin: User, tmp_path: Path) -> StartService:
 
     @contextlib.asynccontextmanager
     async def start(group_map: dict[str, Any], **more: str) -> AsyncIterator[Service]:
-        process = Service(
+        process = PreforkedService(
             tmp_path / "data",
             more.pop("MATRIX_URL", synapse.url),
             admin.user_id,
@@ -139,15 +138,9 @@ async def signed_in(admin: User, name: str) -> User:
 
 async def command(service: Service, *words: str) -> tuple[int, str]:
     """Run a command of the command line beside a service."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scim_matrix", *words),
-        env=service.environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    output = service.data_dir.with_name(f"command-{next(_numbers)}.txt")
+    process = await service.spawn(*words, output=output)
+    return await process.wait(), output.read_text()
 
 
 async def logged(service: Service, *words: str) -> list[dict[str, Any]]:

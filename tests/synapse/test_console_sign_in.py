@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from scim_matrix.demo.service import Service
 from scim_matrix.demo.synapse import Synapse
+from tests.preforked import PreforkedService
 from tests.synapse.visiting import Visitor
 
 
 @asynccontextmanager
-async def limited(folder: Path) -> AsyncIterator[Service]:
+async def limited(folder: Path) -> AsyncIterator[PreforkedService]:
     """Run a homeserver with its default limits, and a console in front of it."""
     synapse = Synapse(folder / "synapse", more={"rc_login": {}})
     synapse.folder.mkdir()
@@ -18,7 +18,9 @@ async def limited(folder: Path) -> AsyncIterator[Service]:
     try:
         admin = await synapse.register("scim-bot", admin=True)
         more = {"CONSOLE": "true", "TRUSTED_PROXIES": "127.0.0.0/8"}
-        service = Service(folder / "data", synapse.url, admin.user_id, admin.token, "{}", more)
+        service = PreforkedService(
+            folder / "data", synapse.url, admin.user_id, admin.token, "{}", more
+        )
         await service.start()
         try:
             yield service

@@ -6,13 +6,31 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
 from scim_matrix.demo.synapse import IDP, SERVER_NAME, free_port
 
 SECRET = "demo-webhook-secret"
+
+
+class Process(Protocol):
+    """What is asked of a process; asyncio's is one."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, below zero for a signal, None while it runs."""
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send it a signal."""
+
+    async def wait(self) -> int:
+        """Wait for its end and return its exit status."""
 
 
 @dataclass
@@ -26,7 +44,7 @@ class Service:
     group_map: str
     more: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
+    process: Process | None = None
 
     @property
     def url(self) -> str:
@@ -52,15 +70,7 @@ class Service:
     async def start(self) -> None:
         """Start it and return once /healthz answers. Raises RuntimeError if it ends before."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / "service.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "scim_matrix", "serve"),
-                env=self.environment(),
-                stdout=log,
-                stderr=log,
-                cwd=self.data_dir,
-            )
+        self.process = await self.spawn("serve", output=self.data_dir / "service.log")
         async with asyncio.timeout(30), aiohttp.ClientSession() as session:
             while True:
                 if self.process.returncode is not None:
@@ -73,6 +83,18 @@ class Service:
                 except aiohttp.ClientError:
                     pass
                 await asyncio.sleep(0.02)
+
+    async def spawn(self, *words: str, output: Path) -> Process:
+        """Run `scim-matrix` with these words in its surroundings; what it prints is appended."""
+        with output.open("ab") as file:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "scim_matrix", *words),
+                env=self.environment(),
+                stdout=file,
+                stderr=file,
+                cwd=self.data_dir,
+            )
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit status."""

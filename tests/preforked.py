@@ -1,0 +1,72 @@
+"""The service as a process forked off one that has imported it: starting takes no second of CPU.
+
+tests/service/test_process.py and the demo start it as administrators do.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from scim_matrix.cli import main
+from scim_matrix.demo.service import Process, Service
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.preforked", "scim_matrix.app", "scim_matrix.cli.run"])
+
+
+def _run(words: tuple[str, ...], environment: dict[str, str], folder: Path, output: Path) -> None:
+    """Become the command."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    # Every fork would roll the same dice.
+    random.seed()
+    sys.argv = ["scim-matrix", *words]
+    main(prog_name="scim-matrix")
+
+
+class _Forked:
+    """A process of `multiprocessing` as asyncio's processes are."""
+
+    def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
+        self._process = process
+        assert process.pid is not None
+        self.pid = process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, signal: int, /) -> None:
+        os.kill(self.pid, signal)
+
+    async def wait(self) -> int:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._process.sentinel, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
+@dataclass
+class PreforkedService(Service):
+    """A service whose process, and whose commands, start at once."""
+
+    async def spawn(self, *words: str, output: Path) -> Process:
+        """See `Service.spawn`."""
+        run = (words, self.environment(), self.data_dir, output)
+        process = _CONTEXT.Process(target=_run, args=run)
+        process.start()
+        return _Forked(process)
