@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import ssl
 from collections.abc import AsyncIterator, Mapping
 
 import structlog
@@ -12,10 +11,10 @@ from aiohttp import web
 from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
 from scim_matrix.config import Settings
 from scim_matrix.console.site import make_console
-from scim_matrix.edge import listening
+from scim_matrix.edge import listening, tls
 from scim_matrix.edge.door import Door
 from scim_matrix.edge.requests import scim_expectation, well_formed
-from scim_matrix.groupmap import GroupMapError
+from scim_matrix.map_keeper import MapKeeper
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops.health import Probes
 from scim_matrix.ops.metrics import Metrics
@@ -24,7 +23,6 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import groupmap, record
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
@@ -34,58 +32,7 @@ from scim_matrix.sync.room_rights import RoomPolicy
 
 log = structlog.get_logger(__name__)
 
-MAP_POLL_SECONDS = 2.0
 SHUTDOWN_SECONDS = 4.0
-
-
-class MapKeeper:
-    """Keeps the group map in force: loads it, and loads it again when its file changes."""
-
-    def __init__(self, settings: Settings, database: Database, reconciler: Reconciler) -> None:
-        self._settings = settings
-        self._database = database
-        self._reconciler = reconciler
-        self._seen = self._stamp()
-        self._configured = settings.group_map()
-
-    def _stamp(self) -> tuple[int, int] | None:
-        if self._settings.group_map_file is None:
-            return None
-        try:
-            status = self._settings.group_map_file.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size
-
-    async def reload(self) -> None:
-        """Put the map in force; a broken one is reported and the old one stays."""
-        self._seen = self._stamp()
-        try:
-            self._configured = await asyncio.to_thread(self._settings.group_map)
-        except GroupMapError as error:
-            log.error("group_map_refused", error=str(error), in_force="the former map")  # noqa: TRY400
-            return
-        await self.put_in_force()
-
-    async def put_in_force(self) -> None:
-        """Put what was loaded in force, beside what the console says."""
-        async with self._database.write("group map") as connection:
-            await groupmap.put(connection, self._configured)
-        log.info("group_map_loaded", mappings=len(self._configured))
-        self._reconciler.compare()
-
-    async def watch(self) -> None:
-        """Reload whenever the file has changed; wake the reconciler when others have decided."""
-        decided = await record.last_decision(self._database.reader)
-        while True:
-            await asyncio.sleep(MAP_POLL_SECONDS)
-            if self._stamp() != self._seen:
-                await self.reload()
-            # The command line writes beside us: approve, dismiss, sync.
-            latest = await record.last_decision(self._database.reader)
-            if latest != decided:
-                decided = latest
-                self._reconciler.compare()
 
 
 MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
@@ -214,14 +161,14 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     systemd = Systemd(environment)
-    tls = _tls(settings)
+    certificate = tls.load(settings.tls_cert_file, settings.tls_key_file)
     # Bound first: where that fails, nothing has been sent to the homeserver yet.
     servers = await listening.bind(
         app[DOOR].guard(lambda: listening.protocol(runner)),
         passed_sockets(environment),
         settings.listen_host,
         settings.listen_port,
-        tls,
+        certificate,
     )
     await runner.setup()
     beat = asyncio.create_task(systemd.beat(lambda: _status(app[RECONCILER])), name="systemd")
@@ -231,8 +178,8 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
         async def reload() -> None:
             systemd.reloading()
             await app[MAP_KEEPER].reload()
-            if tls is not None:
-                _load_certificate(tls, settings)
+            if certificate is not None:
+                tls.renew(certificate, settings.tls_cert_file, settings.tls_key_file)
             systemd.notify("READY=1")
 
         def hang_up() -> None:
@@ -259,24 +206,3 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
 def _status(reconciler: Reconciler) -> str:
     """Return one line for `systemctl status`."""
     return f"homeserver {reconciler.state.condition}: {reconciler.working} at work"
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.tls_cert_file is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    return context
-
-
-def _load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
-    """Use a renewed certificate for new connections; a broken one is reported."""
-    if settings.tls_cert_file is None:
-        return
-    try:
-        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        log.error("certificate_refused", error=str(error), in_force="the former one")  # noqa: TRY400
-    else:
-        log.info("certificate_loaded")

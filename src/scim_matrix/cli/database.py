@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from scim_matrix.config import environment
+from scim_matrix.store import totals
 from scim_matrix.store.database import (
     Connection,
     Database,
@@ -67,13 +68,15 @@ def read(data_dir: Path, work: Callable[[Connection], Awaitable[T]]) -> T:
 def write(data_dir: Path, cause: str, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Run one transaction on the database, beside a running service or without one.
 
-    `cause` is what stands in the record as the request behind it.
+    A running service takes up what was decided within seconds. `cause` stands in the record as
+    the request behind it.
     """
 
     async def run() -> T:
         database = await Database.open(data_dir)
         try:
             async with database.write(cause) as connection:
+                await totals.happened(connection, totals.DECIDED)
                 return await work(connection)
         finally:
             await database.close()

@@ -93,12 +93,3 @@ async def find(
 async def prune(connection: Connection, before: float) -> None:
     """Forget entries older than a time (seconds since the epoch)."""
     await connection.execute_fetchall("DELETE FROM action WHERE at < ?", (before,))
-
-
-async def last_decision(connection: Connection) -> int:
-    """Return the number of the newest entry that a human made, 0 if there is none."""
-    [(newest,)] = await connection.execute_fetchall(
-        "SELECT coalesce(max(id), 0) FROM action"
-        " WHERE outcome IN ('approved', 'dismissed', 'asked')"
-    )
-    return int(newest)

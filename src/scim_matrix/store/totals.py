@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from scim_matrix.store.database import Connection
 
+# A moment: when a command last decided or asked for something.
+DECIDED = "decided"
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
