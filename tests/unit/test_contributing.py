@@ -1,0 +1,59 @@
+"""What CONTRIBUTING.md tells a newcomer is true of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+SECTIONS = {
+    part.partition("\n")[0]: part.partition("\n")[2] for part in re.split(r"^## ", TEXT, flags=re.M)
+}
+
+
+def places(text: str) -> set[str]:
+    """Return the files and folders that a text names from the root of the project."""
+    return set(re.findall(r"`((?:src|schemas|tests|docs|scripts)/[\w./-]+|[A-Z]+\.md)`", text))
+
+
+def test_every_place_exists() -> None:
+    """No file or folder that is named has moved or gone."""
+    missing = [place for place in sorted(places(TEXT)) if not (ROOT / place).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("section", "example", "elsewhere"),
+    [
+        # The help of `dismiss` speaks of such rooms.
+        (
+            "How to add an option of the group map",
+            "exclusive",
+            {"src/scim_matrix/cli/decisions.py"},
+        ),
+        (
+            "How to add a setting",
+            "on_self_leave",
+            # Where this one decides something, and what hands it on.
+            {f"src/scim_matrix/sync/{name}.py" for name in ("live", "observation", "reconciler")},
+        ),
+    ],
+)
+def test_the_example_stands_in_every_place_that_is_listed(
+    section: str, example: str, elsewhere: set[str]
+) -> None:
+    """The list is neither too short nor too long for what is already there."""
+    sources = {
+        str(file.relative_to(ROOT)): file.read_text()
+        for folder in ("src", "schemas")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in (".py", ".sql", ".json", ".html")
+    }
+    holding = {path for path, text in sources.items() if re.search(rf"\b{example}\b", text)}
+    newest = max(path for path in sources if "/migrations/0" in path)
+    former = {path for path in holding if "/migrations/" in path and path != newest}
+    # A check is for settings that can be well formed and wrong; how values are written for others.
+    optional = {"src/scim_matrix/ops/check_settings.py", "src/scim_matrix/settings_values.py"}
+    listed = {place for place in places(SECTIONS[section]) if place in sources} - optional
+    assert holding - former - elsewhere == listed
