@@ -51,6 +51,7 @@ chaos: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim
 	$(BIN)/python -m benchmarks.rooms
+	$(BIN)/python -m benchmarks.backlog
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

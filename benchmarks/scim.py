@@ -22,6 +22,7 @@ from scim_matrix.demo.synapse import free_port
 from scim_matrix.scim.routes import PREFIX
 
 BIG = 50_000
+BIGGEST = f"group{BIG}"
 POSTS = 2_000
 CONCURRENCY = 16
 
@@ -84,7 +85,7 @@ async def patch_ratio(service: Service, directory: Directory) -> float:
     async with client(service) as ask:
 
         def patch(size: int) -> Callable[[int], Awaitable[bytes]]:
-            path = f"{PREFIX}/Groups/{directory.groups[size]}"
+            path = f"{PREFIX}/Groups/{directory.groups[f'group{size}']}"
 
             def one(number: int) -> Awaitable[bytes]:
                 op = "add" if number % 2 == 0 else "remove"
@@ -117,11 +118,11 @@ async def big_put(service: Service, directory: Directory) -> tuple[float, float]
         for number in range(5):
             chosen = directory.users[number + 1 : BIG + number + 1]
             body = {
-                "displayName": f"group{BIG}",
-                "externalId": f"group{BIG}",
+                "displayName": BIGGEST,
+                "externalId": BIGGEST,
                 "members": [{"value": u, "display": "Somebody"} for u in chosen],
             }
-            path = f"{PREFIX}/Groups/{directory.groups[BIG]}"
+            path = f"{PREFIX}/Groups/{directory.groups[f'group{BIG}']}"
             if number == 0:
                 await ask("PUT", path, body)
                 continue
@@ -136,7 +137,7 @@ async def big_get(service: Service, directory: Directory) -> tuple[float, float]
     worst = (0.0, 0.0)
     async with client(service) as ask:
         for _ in range(5):
-            path = f"{PREFIX}/Groups/{directory.groups[BIG]}"
+            path = f"{PREFIX}/Groups/{directory.groups[f'group{BIG}']}"
             seen = await slowest_probe(service, ask("GET", path))
             worst = max(worst[0], seen[0]), max(worst[1], seen[1])
     return worst
@@ -212,8 +213,9 @@ async def main() -> None:
     table = Table("what", "measured", "must be", title="SCIM, on this machine, in one run")
     with tempfile.TemporaryDirectory() as folder:
         with console.status("filling databases"):
-            large = await fill(Path(folder) / "large", 100_000, [10, BIG])
-            small = await fill(Path(folder) / "small", 1_000, [10])
+            groups = {"group10": range(10), BIGGEST: range(BIG)}
+            large = await fill(Path(folder) / "large", 100_000, groups)
+            small = await fill(Path(folder) / "small", 1_000, {"group10": range(10)})
         async with served(large) as service, served(small) as other:
             with console.status("measuring"):
                 await service.stop()

@@ -1,7 +1,7 @@
 """Databases of a given size, filled in seconds."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +15,31 @@ from scim_matrix.store.database import Database
 from scim_matrix.store.text import folded
 
 NOW = "2026-01-01T00:00:00.000000+00:00"
+BOT = f"@bot:{SERVER_NAME}"
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A filled database: ids of its users, and of its groups by their size."""
+    """A filled database: ids of its users, and of its groups by their names."""
 
     folder: Path
     users: list[str]
-    groups: dict[int, str]
+    groups: dict[str, str]
 
 
-async def fill(folder: Path, users: int, groups: list[int]) -> Directory:
-    """Fill a database with users and with groups of given sizes, each mapped to a room."""
+async def fill(
+    folder: Path, users: int, groups: Mapping[str, Iterable[int]], *, accounts: bool = False
+) -> Directory:
+    """Fill a database with users and with groups of some of them, by their numbers.
+
+    With `accounts` everybody's account is there and confirmed.
+    """
     database = await Database.open(folder)
     ids = [str(uuid.uuid4()) for _ in range(users)]
-    made = {size: str(uuid.uuid4()) for size in groups}
+    made = {name: str(uuid.uuid4()) for name in groups}
     async with database.write() as connection:
         rows = []
-        accounts = []
+        people = []
         for number, scim_id in enumerate(ids):
             name = f"user{number}@corp.example"
             document = {
@@ -47,21 +53,22 @@ async def fill(folder: Path, users: int, groups: list[int]) -> Directory:
             text = orjson.dumps(document).decode()
             rows.append((scim_id, folded(name), f"x{number}", 1, f"user {number}", text, NOW, NOW))
             profile = Profile(f"User {number}", (name,), f"x{number}")
-            accounts.append(
-                (f"@user{number}:{SERVER_NAME}", scim_id, profile.subject, profile.dump())
+            user_id = f"@user{number}:{SERVER_NAME}"
+            known = (
+                (user_id, "link", "active", profile.dump(), 1) if accounts else (None,) * 4 + (0,)
             )
+            people.append((user_id, scim_id, profile.subject, profile.dump(), *known))
         await connection.executemany(
             "INSERT INTO scim_user (id, user_name_key, external_id, active, display_name_key,"
             " document, created, last_modified) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         await connection.executemany(
-            "INSERT INTO account (proposed, scim_id, subject, desired, profile)"
-            " VALUES (?, ?, ?, 'active', ?)",
-            accounts,
+            "INSERT INTO account (proposed, scim_id, subject, desired, profile, user_id, bound_by,"
+            " confirmed, confirmed_profile, usable) VALUES (?, ?, ?, 'active', ?, ?, ?, ?, ?, ?)",
+            people,
         )
-        for size, group_id in made.items():
-            name = f"group{size}"
+        for name, members in groups.items():
             text = orjson.dumps(
                 {
                     "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"],
@@ -72,11 +79,11 @@ async def fill(folder: Path, users: int, groups: list[int]) -> Directory:
             await connection.execute_fetchall(
                 "INSERT INTO scim_group (id, external_id, display_name, display_name_key,"
                 " document, created, last_modified) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (group_id, name, name, name, text, NOW, NOW),
+                (made[name], name, name, name, text, NOW, NOW),
             )
             await connection.executemany(
                 "INSERT INTO group_member (group_id, value) VALUES (?, ?)",
-                [(group_id, scim_id) for scim_id in ids[:size]],
+                [(made[name], ids[number]) for number in members],
             )
     await database.close()
     return Directory(folder, ids, made)
@@ -85,11 +92,11 @@ async def fill(folder: Path, users: int, groups: list[int]) -> Directory:
 @asynccontextmanager
 async def served(directory: Directory) -> AsyncIterator[Service]:
     """Serve a database, with no homeserver to be found; each group opens one room."""
-    group_map = {f"group{size}": [f"!room{size}:{SERVER_NAME}"] for size in directory.groups}
+    group_map = {name: [f"!{name}:{SERVER_NAME}"] for name in directory.groups}
     service = Service(
         directory.folder,
         f"http://127.0.0.1:{free_port()}",
-        f"@bot:{SERVER_NAME}",
+        BOT,
         "token",
         orjson.dumps(group_map).decode(),
     )

@@ -1,0 +1,266 @@
+"""What the service costs when much waits, with a homeserver in memory: `make bench`.
+
+`--people 1000 --groups 100` measures a smaller world, to see that all works.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.scim import Ask, client, memory, timed
+from benchmarks.seed import BOT, Directory, fill
+from scim_matrix.demo.service import Service
+from scim_matrix.demo.synapse import SERVER_NAME, free_port
+from scim_matrix.scim.routes import PREFIX
+
+GROUP = 100
+ASKED_AT_ONCE = 30
+
+
+@dataclass
+class World:
+    """A homeserver in memory and a service beside it."""
+
+    service: Service
+    homeserver: str
+
+    async def until(self, **numbers: int) -> dict[str, int]:
+        """Wait until so much was asked of the homeserver; return how much was."""
+        return await self._ask({"until": numbers})
+
+    async def has_accounts(self, number: int) -> None:
+        """Have the homeserver know the accounts of so many people."""
+        await self._ask({"accounts": number, "until": {}})
+
+    async def _ask(self, body: dict[str, Any]) -> dict[str, int]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.homeserver}/counts", json=body) as answer,
+        ):
+            return {"joins": 0, "aliases": 0, "accounts": 0, **await answer.json()}
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that the service has had (Linux)."""
+        assert self.service.process is not None
+        fields = Path(f"/proc/{self.service.process.pid}/stat").read_text().rpartition(")")[2]
+        return sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def ring(people: int, groups: int, size: int) -> dict[str, Iterable[int]]:
+    """Return groups of a size, spread evenly over the people."""
+    step = max(1, people // groups)
+    return {
+        f"g{number}": [(number * step + n) % people for n in range(size)]
+        for number in range(groups)
+    }
+
+
+def by_id(names: Iterable[str]) -> str:
+    """Return a map in which each group opens a room by its ID."""
+    return orjson.dumps({n: [f"!{n}:{SERVER_NAME}"] for n in names}).decode()
+
+
+def by_alias(names: Iterable[str]) -> str:
+    """Return a map in which each group opens a room by its alias."""
+    return orjson.dumps({n: [f"#{n}:{SERVER_NAME}"] for n in names}).decode()
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    directory: Directory, group_map: str, *, accounts: bool, **more: str
+) -> AsyncIterator[World]:
+    """Serve a directory beside a homeserver that has everybody's account, or nobody's."""
+    port = free_port()
+    homeserver = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.homeserver", str(port)), stdout=asyncio.subprocess.PIPE
+    )
+    assert homeserver.stdout is not None
+    await homeserver.stdout.readline()
+    url = f"http://127.0.0.1:{port}"
+    service = Service(directory.folder, url, BOT, "token", group_map, more)
+    world = World(service, url)
+    await world.has_accounts(len(directory.users) if accounts else 0)
+    try:
+        await service.start()
+        yield world
+    finally:
+        await service.stop()
+        homeserver.terminate()
+        await homeserver.wait()
+
+
+async def joins(
+    folder: Path, people: int, groups: int, size: int, number: int
+) -> tuple[float, float]:
+    """Return joins a second, and seconds of CPU a join, of the first ones of a backlog."""
+    directory = await fill(folder, people, ring(people, groups, size), accounts=True)
+    async with beside(directory, by_id(directory.groups), accounts=True) as world:
+        begun = (await world.until(joins=200))["joins"]
+        before, start = world.cpu(), time.perf_counter()
+        done = (await world.until(joins=begun + number))["joins"] - begun
+        return done / (time.perf_counter() - start), (world.cpu() - before) / done
+
+
+async def slowest_post(ask: Ask, ended: asyncio.Event) -> float:
+    """Return the slowest of user POSTs that are sent without a pause."""
+    slowest = 0.0
+    while not ended.is_set():
+        name = f"{uuid.uuid4()}@corp.example"
+        body = {"userName": name, "externalId": name, "active": True}
+        slowest = max(slowest, await timed(ask("POST", f"{PREFIX}/Users", body)))
+        await asyncio.sleep(0.02)
+    return slowest
+
+
+async def while_posting(world: World, work: Callable[[], Any]) -> tuple[float, float]:
+    """Return how long a work takes, and the slowest POST meanwhile."""
+    ended = asyncio.Event()
+    async with client(world.service) as ask:
+        posting = asyncio.create_task(slowest_post(ask, ended))
+        taken = await timed(work())
+        ended.set()
+        return taken, await posting
+
+
+async def asked_at_once(service: Service, path: str) -> float:
+    """Return the slowest of many equal requests that are sent at once."""
+    async with aiohttp.ClientSession(service.url) as session:
+
+        async def one() -> float:
+            async def ask() -> None:
+                async with session.get(path) as answer:
+                    await answer.read()
+
+            return await timed(ask())
+
+        return max(await asyncio.gather(*(one() for _ in range(ASKED_AT_ONCE))))
+
+
+class Bench:
+    """Takes the measurements and fills the table."""
+
+    def __init__(self, folder: Path, people: int, groups: int) -> None:
+        self._folder = folder
+        self._people = people
+        self._groups = groups
+        title = f"{people:,} people, {groups:,} groups of {GROUP}, on this machine, in one run"
+        self.table = Table("what", "measured", "must be", title=title)
+
+    async def run(self) -> None:
+        """Take every measurement."""
+        await self._joins()
+        await self._aliases()
+        await self._accounts()
+        await self._start()
+        await self._probes()
+
+    async def _joins(self) -> None:
+        people, groups = self._people, self._groups
+        small = max(20, groups // 50)
+        few = await joins(self._folder / "few", people, small, GROUP, 1000)
+        many = await joins(self._folder / "many", people, groups, GROUP, 1000)
+        most = await joins(self._folder / "most", people, groups, 10 * GROUP, 1000)
+        waiting = f"{groups * GROUP:,} ÷ {small * GROUP:,} waiting"
+        self.table.add_row(f"joins a second, {waiting}", f"{many[0] / few[0]:.2f}", "≥ 0.9")
+        self.table.add_row("  joins a second", f"{many[0]:.0f}", "")
+        waiting = f"{groups * GROUP * 10:,} ÷ {small * GROUP:,} waiting"
+        self.table.add_row(f"CPU a join, {waiting}", f"{most[1] / few[1]:.2f}", "≤ 1.5")
+
+    async def _aliases(self) -> None:
+        members = ring(self._people, self._groups, GROUP)
+        directory = await fill(self._folder / "aliases", self._people, members, accounts=True)
+        file = directory.folder / "map.json"
+        file.write_text("{}")
+        more = {"GROUP_MAP_FILE": str(file)}
+        async with beside(directory, "", accounts=True, **more) as world:
+
+            async def resolved() -> None:
+                file.write_text(by_alias(directory.groups))
+                await world.until(aliases=self._groups)
+
+            taken, slowest = await while_posting(world, resolved)
+            self.table.add_row(f"{self._groups:,} aliases resolved", f"{taken:.1f} s", "≤ 15 s")
+            self.table.add_row("  slowest POST meanwhile", f"{slowest * 1000:.0f} ms", "≤ 250 ms")
+
+            async def others() -> None:
+                joined = (await world.until())["joins"]
+                file.write_text(by_id(f"g{n}" for n in range(self._groups)))
+                await world.until(joins=joined + 500)
+
+            _, slowest = await while_posting(world, others)
+            name = f"slowest POST while a map of {self._groups:,} other rooms is put in force"
+            self.table.add_row(name, f"{slowest * 1000:.0f} ms", "≤ 250 ms")
+
+    async def _accounts(self) -> None:
+        members = ring(self._people, self._groups, GROUP)
+        directory = await fill(self._folder / "accounts", self._people, members)
+        async with beside(directory, by_alias(directory.groups), accounts=False) as world:
+            begun = (await world.until(accounts=50))["accounts"]
+            before, start = world.cpu(), time.perf_counter()
+            made = (await world.until(accounts=begun + 500))["accounts"] - begun
+            taken = time.perf_counter() - start
+            self.table.add_row("accounts made a second, nothing known", f"{made / taken:.0f}", "")
+            self.table.add_row("  of a core", f"{(world.cpu() - before) / taken:.2f}", "")
+
+    async def _start(self) -> None:
+        people, groups = 5 * self._people, 4 * self._groups
+        members = ring(people, groups, GROUP)
+        directory = await fill(self._folder / "start", people, members, accounts=True)
+        async with beside(directory, by_id(directory.groups), accounts=True) as world:
+            await world.until(joins=1)
+            await world.service.stop()
+            joined = (await world.until())["joins"]
+            start = time.perf_counter()
+            await world.service.start()
+            healthy = time.perf_counter() - start
+            await world.until(joins=joined + 1)
+            first = time.perf_counter() - start
+        name = f"start with {people:,} people, {groups * GROUP:,} pairs"
+        self.table.add_row(f"{name}, until /healthz", f"{healthy:.1f} s", "≤ 2 s")
+        self.table.add_row("  until the first join", f"{first:.1f} s", "≤ 5 s")
+
+    async def _probes(self) -> None:
+        people = 10 * self._people
+        members = ring(people, self._groups, 10 * GROUP)
+        directory = await fill(self._folder / "probes", people, members, accounts=True)
+        async with beside(directory, by_id(directory.groups), accounts=True) as world:
+            await world.until(joins=1)
+            for path in ("/metrics", "/readyz"):
+                slowest = await asked_at_once(world.service, path)
+                name = f"{path}, {ASKED_AT_ONCE} at once, {self._groups * GROUP * 10:,} pairs"
+                self.table.add_row(name, f"{slowest * 1000:.0f} ms", "≤ 100 ms")
+            name = f"memory with {people:,} people"
+            self.table.add_row(name, f"{memory(world.service):.0f} MB", "≤ 300 MB")
+
+
+async def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--people", type=int, default=10_000)
+    parser.add_argument("--groups", type=int, default=1_000)
+    options = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, console.status("measuring"):
+        bench = Bench(Path(folder), options.people, options.groups)
+        try:
+            await bench.run()
+        finally:
+            console.print(bench.table)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
