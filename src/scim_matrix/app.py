@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER, TALLY
 from scim_matrix.config import Settings
 from scim_matrix.console.site import make_console
 from scim_matrix.edge import listening, tls
@@ -24,6 +24,7 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store.database import Database
+from scim_matrix.store.tally import Tally
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
@@ -97,11 +98,12 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.put_in_force()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
-        app[HOMESERVER] = homeserver
+        app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
         _add_routes(app, settings, database, reconciler)
 
         async def show(request: web.Request) -> web.Response:
-            return await metrics.show(database, ready=reconciler.state.condition == "ready")
+            counted = await app[TALLY].counted()
+            return metrics.show(counted, ready=reconciler.state.condition == "ready")
 
         app.router.add_get("/metrics", show)
         loop = asyncio.create_task(reconciler.run(), name="reconciler")
@@ -140,7 +142,7 @@ def _add_routes(
         reconciler.wake,
         Attempts(settings.trusted_proxies),
     )
-    probes = Probes(database, reconciler)
+    probes = Probes(database, reconciler, app[TALLY])
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)
     for path in (PREFIX, PREFIX + "/{path:(?s:.*)}"):

@@ -4,8 +4,10 @@ from aiohttp import web
 
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store.database import Database
+from scim_matrix.store.tally import Tally
 from scim_matrix.sync.reconciler import Reconciler
 
 DATABASE = web.AppKey("DATABASE", Database)
 RECONCILER = web.AppKey("RECONCILER", Reconciler)
 HOMESERVER = web.AppKey("HOMESERVER", Homeserver)
+TALLY = web.AppKey("TALLY", Tally)

@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, RECONCILER
+from scim_matrix.app_keys import DATABASE, RECONCILER, TALLY
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.console.sheet import to_csv
-from scim_matrix.store import brake, memberships, record, rooms, text, totals, views
+from scim_matrix.store import brake, record, rooms, text, views
 
 # So many people of one room are decided on at a time: a form has to stay small.
 SHOWN = 300
@@ -25,14 +25,13 @@ class Administration:
         """GET: how the service is and what it did last."""
         if not await self._pages.is_admin(request):
             raise web.HTTPSeeOther("/console/groups")
-        database = request.config_dict[DATABASE]
-        reader = database.scanner
-        found = await totals.totals(reader, database.clock.now())
+        reader = request.config_dict[DATABASE].scanner
+        counted = await request.config_dict[TALLY].counted()
         context = {
             "homeserver": request.config_dict[RECONCILER].state,
             "live": request.config_dict[RECONCILER].follows_live,
-            "work": await memberships.counts(reader),
-            "numbers": found,
+            "work": counted.work,
+            "numbers": counted.totals,
             "failing": [
                 row for row in await views.left_to_do(reader, PAGE) if row["state"] == "failing"
             ],

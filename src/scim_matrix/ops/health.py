@@ -5,8 +5,8 @@ import sqlite3
 
 from aiohttp import web
 
-from scim_matrix.store import memberships
 from scim_matrix.store.database import Database
+from scim_matrix.store.tally import Tally
 from scim_matrix.sync.reconciler import Reconciler
 
 _ANSWER_WITHIN = 5.0
@@ -16,9 +16,10 @@ _NO_STORE = {"Cache-Control": "no-store"}
 class Probes:
     """The handlers of /healthz and /readyz."""
 
-    def __init__(self, database: Database, reconciler: Reconciler) -> None:
+    def __init__(self, database: Database, reconciler: Reconciler, tally: Tally) -> None:
         self._database = database
         self._reconciler = reconciler
+        self._tally = tally
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the process serves and its database answers, else 503."""
@@ -51,7 +52,7 @@ class Probes:
                     "removals": _REMOVALS[state.removals_wait],
                     "liveDrift": self._reconciler.follows_live,
                 },
-                "work": await memberships.counts(self._database.scanner) if alive else None,
+                "work": (await self._tally.counted()).work if alive else None,
             },
             status=200 if ready else 503,
             headers=_NO_STORE,

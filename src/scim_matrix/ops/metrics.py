@@ -13,9 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import Counter, Gauge, Histogram, Info
 
 from scim_matrix import __version__
-from scim_matrix.store import memberships
-from scim_matrix.store.database import Database
-from scim_matrix.store.totals import Totals, totals
+from scim_matrix.store.tally import Counted
+from scim_matrix.store.totals import Totals
 
 # The only words of a path that become part of a label; anything else becomes "-".
 _WORDS = frozenset(
@@ -200,11 +199,9 @@ class Metrics:
         taken = time.perf_counter() - context.start
         self._sent_seconds.labels(where, parameters.method).observe(taken)
 
-    async def show(self, database: Database, *, ready: bool) -> web.Response:
+    def show(self, counted: Counted, *, ready: bool) -> web.Response:
         """Return the answer to GET /metrics; `ready` says whether the homeserver is there."""
-        found = await totals(database.scanner, database.clock.now())
-        trouble = await memberships.counts(database.scanner)
-        self._snapshot.families = _families(found, trouble, ready=ready)
+        self._snapshot.families = _families(counted.totals, counted.work, ready=ready)
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )

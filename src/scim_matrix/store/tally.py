@@ -1,0 +1,59 @@
+"""Count everything once for all who ask at the same time."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from scim_matrix.store import memberships, totals
+from scim_matrix.store.database import Database
+from scim_matrix.store.totals import Totals
+
+# Counting that takes longer (seconds) is not waited for where there are numbers already.
+QUICK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What there is, and how much of it is pending, failing, held or shown for a human."""
+
+    totals: Totals
+    work: dict[str, int]
+
+
+class Tally:
+    """Numbers for probes, metrics and pages, however many ask.
+
+    Whoever asks gets what was counted since, shared with all who asked meanwhile. Where a million
+    memberships make that slow, the last numbers are shown at once and counted anew meanwhile.
+    """
+
+    def __init__(self, database: Database, quick: float = QUICK) -> None:
+        self._database = database
+        self._quick = quick
+        self._running: asyncio.Task[Counted] | None = None
+        self._next: asyncio.Task[Counted] | None = None
+        self._last: Counted | None = None
+        self._seconds = 0.0
+
+    async def counted(self) -> Counted:
+        """Return the numbers. Raises what the database raises."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._count(self._running), name="tally")
+        if self._last is not None and self._seconds > self._quick:
+            return self._last
+        # What somebody else waits for as well must outlive this request.
+        return await asyncio.shield(self._next)
+
+    async def _count(self, running: "asyncio.Task[Counted] | None") -> Counted:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        start = time.perf_counter()
+        reader = self._database.scanner
+        found = Counted(
+            await totals.totals(reader, self._database.clock.now()),
+            await memberships.counts(reader),
+        )
+        self._seconds = time.perf_counter() - start
+        self._last = found
+        return found

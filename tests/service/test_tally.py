@@ -1,0 +1,56 @@
+"""What is counted, once for all who ask."""
+
+import asyncio
+
+from scim_matrix.store.database import Database
+from scim_matrix.store.tally import Counted, Tally
+from tests.conftest import eventually
+from tests.service.directory import Directory
+
+
+async def user(database: Database, name: str) -> None:
+    """Have one more user."""
+    async with database.write() as connection:
+        await Directory(connection).user(name)
+
+
+async def test_whoever_asks_at_the_same_time_gets_the_same_numbers(database: Database) -> None:
+    """Thirty who ask at once, and thirty who ask meanwhile, cost two counts."""
+    tally = Tally(database)
+    early = [asyncio.create_task(tally.counted()) for _ in range(30)]
+    await asyncio.sleep(0)
+    late = [asyncio.create_task(tally.counted()) for _ in range(30)]
+    found = await asyncio.gather(*early, *late)
+    assert len({id(each) for each in found}) <= 2
+
+
+async def test_who_asks_after_a_change_is_told_of_it(database: Database) -> None:
+    """Though somebody else asked before it, and is not answered yet."""
+    tally = Tally(database)
+    for number in range(1, 20):
+        earlier = asyncio.create_task(tally.counted())
+        await user(database, f"u{number}")
+        assert (await tally.counted()).totals.resources["users"] == number
+        await earlier
+
+
+async def test_somebody_who_goes_away_takes_the_numbers_from_nobody(database: Database) -> None:
+    """A request that is cancelled does not end the counting that others wait for."""
+    tally = Tally(database)
+    gone, stays = (asyncio.create_task(tally.counted()) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert isinstance(await stays, Counted)
+
+
+async def test_slow_counting_holds_nobody_up(database: Database) -> None:
+    """The last numbers are shown at once, and the new ones as soon as they are there."""
+    tally = Tally(database, quick=-1.0)
+    before = await tally.counted()
+    await user(database, "ann")
+    assert await tally.counted() is before
+
+    async def users() -> int:
+        return (await tally.counted()).totals.resources["users"]
+
+    await eventually(users, lambda number: number == 1)
