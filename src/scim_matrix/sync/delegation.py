@@ -59,7 +59,7 @@ class Leaders:
         if self.users.trusts(leader):
             return by_administrator(leader)
         if pair.state == "excluded" and pair.user_id == leader:
-            return Verdict(False, f"{leader} made the mapping that lets nobody else stay")
+            return Verdict(False, f"it is for {leader} that nobody else is to stay")
         if self.levels is None:
             return Verdict(False, "who has which power in the room is not known")
         return removal(self.levels, leader, pair.user_id, given=pair.power_given)
