@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scim_matrix.store import accounts, views
 from tests.homeserver.deployment import Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -41,6 +42,47 @@ async def test_what_was_undone_is_the_services_doing_no_more(tmp_path: Path) -> 
         assert account.get("@ann:s").locked
         await activity(deployment, scim_id, active=True)
         assert account.get("@ann:s").locked
+
+
+async def test_whom_a_hand_deactivates_is_not_joined_again(tmp_path: Path) -> None:
+    """Their leaving every room is not taken for their will; a hand brings them back."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        for room_id in ("!one", "!two"):
+            world.room(world.service, room_id=room_id)
+        await deployment.put_map({"*": ["!one", "!two"]})
+        await ann(deployment)
+        assert world.rooms.get("!two").membership("@ann:s") == "join"
+        deeds = len(world.deeds)
+
+        world.account("@ann:s", deactivated=True)
+        await deployment.settle(100.0)
+        assert world.deeds[deeds:] == []
+        await deployment.quiet()
+        assert world.deeds[deeds:] == []
+        [user] = await views.users(deployment.database.reader, None)
+        assert (user["problem"], bool(user["cure"])) == ("deactivated by hand", True)
+
+        world.account("@ann:s", deactivated=False)
+        await deployment.quiet()
+        assert [deed.what for deed in world.deeds[deeds:]] == ["join", "join"]
+
+
+async def test_whom_a_comparison_finds_deactivated_is_not_joined_any_more(tmp_path: Path) -> None:
+    """From the list of all accounts on, before the account itself has been looked at."""
+    async with deployed(tmp_path) as deployment:
+        await ann(deployment)
+        async with deployment.database.write() as connection:
+            [account] = await accounts.named(connection, "ann")
+            assert account.usable
+            await accounts.doubt(connection, {account.id: False})
+            [account] = await accounts.named(connection, "ann")
+            assert account.usable
+        await deployment.quiet()
+        async with deployment.database.write() as connection:
+            await accounts.doubt(connection, {account.id: True})
+            [account] = await accounts.named(connection, "ann")
+            assert not account.usable
 
 
 async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import memberships, observed, record, rooms
+from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
@@ -232,6 +232,7 @@ class Observation:
         unknown = await observed.any_unknown(self._database.scanner, room_id)
         async with self._database.write() as connection:
             missing = await observed.observe(connection, room_id, joined, protected)
+            await accounts.doubt_gone(connection, missing)
             for problem in ("spared", "refused"):
                 await memberships.retry(connection, problem, room_id)
         if missing:

@@ -168,8 +168,16 @@ WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed IS NOT N
 AND desired <> 'unmanaged'
 
 -- doubt --
--- An account is not what it was thought to be.
-UPDATE account SET confirmed = NULL, next_try = 0 WHERE id = :id AND confirmed IS NOT NULL
+-- An account is not what it was thought to be. One that was deactivated is joined into no room.
+UPDATE account SET confirmed = NULL, usable = usable AND NOT :deactivated, next_try = 0
+WHERE id = :id AND confirmed IS NOT NULL
+
+-- doubt_gone --
+-- Who left a room by themselves may have been deactivated by hand, which takes them out of all of
+-- them: that is looked at before they are joined again.
+UPDATE account SET confirmed = NULL, usable = FALSE, next_try = 0
+WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed = 'active'
+AND desired = 'active'
 
 -- retry_stopped --
 -- What only a change elsewhere can mend may have been mended.
