@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from scim_matrix.store import accounts, views
-from tests.homeserver.deployment import Deployment, deployed
+from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -98,3 +98,37 @@ async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Pa
         account.get("@ann:s").deactivated = False
         await deployment.quiet(4000.0)
         assert not account.get("@ann:s").locked
+
+
+async def test_who_is_unlinked_takes_along_only_what_the_service_wrote(tmp_path: Path) -> None:
+    """Another identity that leads to the account, or one of another provider, is its own."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        theirs = [
+            {"auth_provider": IDP, "external_id": "other"},
+            {"auth_provider": "saml", "external_id": "ext-ann"},
+        ]
+        world.account("@ann:s", external_ids=theirs)
+        scim_id = await ann(deployment)
+        await decide(deployment, scim_id, "link")
+        written = {(IDP, "ext-ann"), ("scim-matrix", scim_id)}
+        kept = {(IDP, "other"), ("saml", "ext-ann")}
+        assert set(world.accounts.get("@ann:s").links) == kept | written
+
+        await decide(deployment, scim_id, "unlink")
+        assert set(world.accounts.get("@ann:s").links) == kept
+        [user] = await views.users(deployment.database.reader, None)
+        assert user["state"] == "conflict"
+
+
+async def decide(deployment: Deployment, scim_id: str, what: str) -> None:
+    """Say as `scim-matrix users link` and `unlink` do whose account @ann:s is, and settle."""
+    async with deployment.database.write("command line") as connection:
+        [account] = await accounts.named(connection, scim_id)
+        if what == "link":
+            assert await accounts.bind(connection, account, "@ann:s", "human") is None
+        else:
+            await accounts.unbind(
+                connection, account, "@ann:s", "not theirs", "link another", 0.0, barred="@ann:s"
+            )
+    await deployment.quiet()

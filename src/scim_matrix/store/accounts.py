@@ -165,6 +165,7 @@ async def create(
     else:
         await _check_name(connection, scim_id, wanted)
         await connection.execute_fetchall(_Q["insert"], values)
+        await connection.execute_fetchall(_Q["let_be"], values)
     await grants.settle(connection, [scim_id])
 
 
@@ -179,7 +180,7 @@ async def change(
     if row["user_id"] is None and row["proposed"] != wanted.proposed:
         await _check_name(connection, scim_id, wanted)
     values = await _values(connection, scim_id, wanted)
-    await connection.execute_fetchall(_Q["change"], values)
+    await together(connection, (_Q["change"], values), (_Q["let_be"], values))
 
 
 async def _values(connection: Connection, scim_id: str, wanted: Wanted) -> dict[str, Any]:

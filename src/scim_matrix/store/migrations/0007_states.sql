@@ -120,6 +120,7 @@ WHERE NOT EXISTS (SELECT 1 FROM account o WHERE o.user_id = p.user_id);
 DROP TABLE account;
 ALTER TABLE new_account RENAME TO account;
 CREATE INDEX account_proposed ON account (proposed);
+CREATE INDEX account_barred ON account (barred) WHERE barred IS NOT NULL;
 CREATE INDEX account_subject ON account (subject);
 CREATE INDEX account_mark ON account (mark);
 CREATE INDEX account_todo ON account (next_try) WHERE todo IS NOT NULL;

@@ -131,6 +131,12 @@ UPDATE membership SET observed = NULL, left_by_choice = FALSE, power_given = NUL
     power_tried = NULL, next_try = 0
 WHERE account_id = :id
 
+-- let_be --
+-- Who was to leave a room that is to hold nobody else, and may be a user's or is in conflict now.
+DELETE FROM membership WHERE state = 'excluded' AND account_id IN (
+    SELECT u.id FROM account a JOIN account u ON u.user_id IN (a.proposed, a.barred)
+    WHERE a.scim_id = :scim_id AND u.desired = 'unmanaged')
+
 -- manage --
 -- An account that is managed is no unmanaged member.
 DELETE FROM unmanaged_member WHERE user_id = :user_id
