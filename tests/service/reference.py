@@ -369,8 +369,16 @@ class Reference:
             return False
         lines = [line for line in self.lines.values() if line.mapping.room == alias]
         return alias in [said.content.get("alias"), *said.content.get("alt_aliases", [])] and all(
-            self.may(said.sender, line, room) for line in lines
+            self.may(said.sender, line, room) and self._reaches(said.sender, line, room_id)
+            for line in lines
         )
+
+    def _reaches(self, leader: str, line: Line, space_id: str) -> bool:
+        """Tell whether somebody could go into all rooms that a line would open below a space."""
+        if not line.mapping.children or self.trusts(leader):
+            return True
+        led = self.children(line, space_id, frozenset([leader]))
+        return led == self.children(line, space_id)
 
     def _replacement(self, room_id: str) -> str | None:
         """Return what a room was genuinely upgraded to."""
@@ -406,17 +414,20 @@ class Reference:
             needed.append(int(room.content(LEVELS).get("users_default", 0)) + 1)
         return own >= max(needed)
 
-    def children(self, line: Line, space_id: str) -> set[str]:
+    def children(self, line: Line, space_id: str, led_by: frozenset[str] = frozenset()) -> set[str]:
         """Return the rooms below a space that a followed way leads to."""
-        return {room_id for room_id, _ in self.ways(line, space_id)} - {space_id}
+        return {room_id for room_id, _ in self.ways(line, space_id, led_by)} - {space_id}
 
-    def ways(self, line: Line, space_id: str) -> set[tuple[str, frozenset[str]]]:
+    def ways(
+        self, line: Line, space_id: str, led_by: frozenset[str] = frozenset()
+    ) -> set[tuple[str, frozenset[str]]]:
         """Return the rooms that ways lead to, each with those whose power the way rests on.
 
-        All of these must be able to do in the room what the line does.
+        All of these must be able to do in the room what the line does; `led_by` are those on whose
+        power it rests that the space is opened.
         """
         found: set[tuple[str, frozenset[str]]] = set()
-        left = [(space_id, frozenset(self.makers(line)))]
+        left = [(space_id, led_by | self.makers(line))]
         while left:
             way = left.pop()
             parent = self.world.rooms.all.get(way[0])

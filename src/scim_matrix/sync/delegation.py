@@ -14,7 +14,7 @@ from scim_matrix.membership import Membership
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.rooms import MappingRow, Opening
-from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, removal
+from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels
 from scim_matrix.sync.provenance import Chain, Edge, beyond, child
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 SPACE_PARENT = "m.space.parent"
 
 
+# What spaces hold, and who said so, by space.
+Edges = dict[str, list[tuple[str, str]]]
 # So many ways to one room are told apart by whose power they rest on, the shortest first.
 MOST_CHAINS = 16
 
@@ -119,12 +121,9 @@ class Delegation:
                 news |= await self._judge_maker(mapping, mapping.room_id)
         spaces = await rooms.spaces(self._database.scanner, room_id)
         if spaces:
-            hierarchy = await self._homeserver.rooms.hierarchy(room_id)
-            below: dict[str, list[tuple[str, str]]] = {}
-            for step in hierarchy.children:
-                below.setdefault(step.space_id, []).append((step.room_id, step.sender))
+            below = await self._below(room_id)
             for mapping in spaces:
-                children = await self._children(mapping, room_id, below)
+                children = await self._children(mapping, room_id, below, self._makers(mapping))
                 async with self._database.write() as connection:
                     changed = await rooms.put_children(connection, mapping.id, children)
                 if changed:
@@ -214,10 +213,35 @@ class Delegation:
                 )
         return self._rooms[room_id]
 
+    async def _below(self, space_id: str) -> Edges:
+        below: Edges = {}
+        for step in (await self._homeserver.rooms.hierarchy(space_id)).children:
+            below.setdefault(step.space_id, []).append((step.room_id, step.sender))
+        return below
+
+    async def everywhere_below(self, user_id: str, space_id: str, mapping: MappingRow) -> Verdict:
+        """Decide whether somebody may have a mapping open all rooms of a space that it would."""
+        below = await self._below(space_id)
+        makers = self._makers(mapping)
+        opened = {
+            room.room_id
+            for room in await self._children(mapping, space_id, below, makers)
+            if room.standing == "followed"
+        }
+        verdicts = [(space_id, await self._may_map(user_id, mapping, space_id))]
+        for room in await self._children(mapping, space_id, below, makers | {user_id}):
+            if room.room_id in opened and room.standing == "not_followed":
+                refusal = Verdict(False, room.reason or "", room.cure or "")
+                verdicts.append((room.room_id, refusal))
+        return everywhere(verdicts)
+
     async def _children(
-        self, mapping: MappingRow, space_id: str, below: dict[str, list[tuple[str, str]]]
+        self, mapping: MappingRow, space_id: str, below: Edges, chain: Chain
     ) -> list[Opening]:
         """Return every room below a space that a followed step leads to, followed or not.
+
+        `chain` are those on whose own power it rests that the space itself is opened.
+
 
         A way is followed as far as everybody whose power it rests on could go alone. Of several
         to a room that is opened by the one that rests on the fewest, but each may lead further.
@@ -225,7 +249,6 @@ class Delegation:
         found: dict[str, Opening] = {}
         taken: dict[str, list[Chain]] = {}
         order = itertools.count()
-        chain = self._makers(mapping)
         # Those that rest on the fewest come first.
         ways = [(len(chain), next(order), space_id, space_id, chain)]
         while ways:

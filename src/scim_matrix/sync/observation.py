@@ -1,7 +1,7 @@
 """Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import orjson
@@ -124,7 +124,7 @@ class Observation:
             await rooms.wait(connection, alias, room_id, verdict.reason, verdict.cure, next_try)
         return None
 
-    async def _claim(self, room_id: str, mappings: Iterable[MappingRow] = ()) -> Claim | None:
+    async def _claim(self, room_id: str, mappings: Sequence[MappingRow] = ()) -> Claim | None:
         """Return what a room says of its aliases, None where the homeserver knows of nothing.
 
         Whoever said so is asked for the power to do by hand what all of some mappings would.
@@ -143,6 +143,10 @@ class Observation:
             power=max((m.power for m in mappings if m.power is not None), default=None),
             exclusive=any(m.exclusive for m in mappings),
         )
+        for mapping in mappings:
+            # Below a space, what others put there is opened too.
+            if mapping.children and own.followed and not users.trusts(event.sender):
+                own = await delegation.everywhere_below(event.sender, room_id, mapping)
         return Claim(event.content, event.sender, own)
 
     async def _create(self, alias: str, template: str) -> str:
