@@ -225,8 +225,10 @@ class Observation:
             return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
+        led_to = await rooms.led_to(self._database.scanner, room_id)
         if await delegation.judge(room_id):
-            self._opens(await rooms.led_to(self._database.scanner, room_id))
+            # Those that are below it no longer too: others may let nobody else stay there.
+            self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
         for reference in references:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
