@@ -137,6 +137,8 @@ class Observation:
             return None
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
+        # What counts is the room that people would be brought into.
+        room_id = await rooms.successor(self._database.scanner, room_id)
         own = await delegation.may(
             event.sender,
             room_id,
