@@ -363,10 +363,11 @@ class Reference:
 
     def says_alias(self, room_id: str, alias: str) -> bool:
         """Tell whether a room says that an alias is its own, by somebody with the say there."""
-        room = self.world.rooms.get(room_id)
-        said = room.state.get((CANONICAL, ""))
+        said = self.world.rooms.get(room_id).state.get((CANONICAL, ""))
         if said is None:
             return False
+        room_id = self.last(room_id)
+        room = self.world.rooms.get(room_id)
         lines = [line for line in self.lines.values() if line.mapping.room == alias]
         return alias in [said.content.get("alias"), *said.content.get("alt_aliases", [])] and all(
             self.may(said.sender, line, room) and self._reaches(said.sender, line, room_id)

@@ -533,7 +533,9 @@ async def test_rooms_of_the_console_rest_on_their_makers_power(old: Old, opened:
         opened,
         "SELECT DISTINCT m.made_by, o.led_by FROM opening o JOIN mapping m ON m.id = o.mapping_id",
     )
-    expected = {None: None, **({"@mod:s": '["@mod:s"]'} if old.version >= CONSOLE else {})}
+    expected: dict[str | None, str | None] = {None: None}
+    if old.version >= CONSOLE:
+        expected["@mod:s"] = '["@mod:s"]'
     assert {row["made_by"]: row["led_by"] for row in found} == expected
 
 
