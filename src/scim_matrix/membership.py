@@ -19,7 +19,8 @@ class Membership:
     `observed` is None where it is not known, as while a request is under way. `power` is the
     power level that is granted, `power_given` the one that the service gave, `power_before` the
     one that was there before, and `power_tried` one whose outcome is not known. `approved_by`
-    is who let the removal through, `request` the SCIM request behind it.
+    is who let the removal through, `request` the SCIM request behind it. `led`: only mappings that
+    rest on somebody's own power granted it last.
     """
 
     room_id: str
@@ -38,3 +39,4 @@ class Membership:
     power_given: int | None = None
     power_before: int | None = None
     power_tried: int | None = None
+    led: bool = False

@@ -40,7 +40,10 @@ class World:
 
     def account(self, user_id: str, **more: Any) -> None:
         """Make an account, or change one, as an administrator does by hand."""
+        suspended = more.pop("suspended", None)
         self.accounts.put(user_id, more)
+        if suspended is not None:
+            self.accounts.get(user_id).suspended = suspended
         if self.accounts.get(user_id).deactivated:
             self.part(user_id)
 

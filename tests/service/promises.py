@@ -239,11 +239,9 @@ def is_exclusive(reference: Reference, known: Known, room_id: str, user_id: str)
     room = reference.world.rooms.get(room_id)
     for line in reference.in_force(known):
         if line.mapping.exclusive and room_id in known.opened(line):
-            maker = line.made_by
-            if maker is None or reference.trusts(maker):
-                return True
-            if maker != user_id and room.level(maker) > room.level(user_id):
-                return True
+            for leaders in reference.leaders(line, room_id, known):
+                if user_id not in leaders and reference.could_remove(leaders, room, user_id):
+                    return True
     return False
 
 
@@ -291,7 +289,7 @@ class Liveness:
                 promise(replacement is None, f"{room_id} of {name} was upgraded to {replacement}")
                 alias = self._last(self.world.rooms.aliases.get(name, room_id))
                 promise(
-                    alias == room_id or not reference._says_alias(alias, name),
+                    alias == room_id or not reference.says_alias(alias, name),
                     f"{name} stands for {room_id}, and moved to {alias}, which says so",
                 )
                 shown = self.shown.tells(["not_followed"], name, None)
@@ -396,7 +394,9 @@ class Liveness:
             if self._is_waiting(room_id, user_id):
                 spared = self.shown.tells(["spared"], room_id, user_id)
                 promise(
-                    not spared or reference.is_protected(user_id),
+                    not spared
+                    or reference.is_protected(user_id)
+                    or self._is_shielded(room_id, person, user_id),
                     f"{user_id} is spared in {room_id} and not protected",
                 )
             elif (
@@ -412,6 +412,16 @@ class Liveness:
                     not given or reference.is_protected(user_id),
                     f"{user_id} left {room_id} and has {level} still, and had {own}",
                 )
+
+    def _is_shielded(self, room_id: str, person: str, user_id: str) -> bool:
+        """Tell whether nobody whose power their removal rests on has enough of it."""
+        room = self.world.rooms.get(room_id)
+        return not any(
+            self.reference.could_remove(leaders, room, user_id)
+            for line in self.reference.in_force(self.known)
+            if (line.key, person) in self.reference.given
+            for leaders in self.reference.leaders(line, room_id, self.known)
+        )
 
     def _is_given_by_a_suspended_line(self, room_id: str, person: str) -> bool:
         """Tell whether a suspended mapping, which is shown, would have somebody stay."""

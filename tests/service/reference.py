@@ -339,7 +339,7 @@ class Reference:
                 if (
                     (not pinned and name not in self.absent)
                     or (not pinned and self.trusts(creator))
-                    or (pinned and self._says_alias(found, name))
+                    or (pinned and self.says_alias(found, name))
                 ):
                     rooms.add(found)
             self._follow_upgrades(rooms)
@@ -361,9 +361,25 @@ class Reference:
                     rooms.add(new)
                     left.append(new)
 
-    def _says_alias(self, room_id: str, alias: str) -> bool:
-        content = self.world.rooms.get(room_id).content(CANONICAL)
-        return alias in [content.get("alias"), *content.get("alt_aliases", [])]
+    def says_alias(self, room_id: str, alias: str) -> bool:
+        """Tell whether a room says that an alias is its own, by somebody with the say there."""
+        said = self.world.rooms.get(room_id).state.get((CANONICAL, ""))
+        if said is None:
+            return False
+        room_id = self.last(room_id)
+        room = self.world.rooms.get(room_id)
+        lines = [line for line in self.lines.values() if line.mapping.room == alias]
+        return alias in [said.content.get("alias"), *said.content.get("alt_aliases", [])] and all(
+            self.may(said.sender, line, room) and self._reaches(said.sender, line, room_id)
+            for line in lines
+        )
+
+    def _reaches(self, leader: str, line: Line, space_id: str) -> bool:
+        """Tell whether somebody could go into all rooms that a line would open below a space."""
+        if not line.mapping.children or self.trusts(leader):
+            return True
+        led = self.children(line, space_id, frozenset([leader]))
+        return led == self.children(line, space_id)
 
     def _replacement(self, room_id: str) -> str | None:
         """Return what a room was genuinely upgraded to."""
@@ -385,6 +401,11 @@ class Reference:
 
     def may(self, user_id: str, line: Line, room: Room) -> bool:
         """Tell whether somebody could do in a room by hand what a line does."""
+        if self.trusts(user_id):
+            return True
+        account = self.world.accounts.all.get(user_id)
+        if account is None or account.locked or account.suspended or account.deactivated:
+            return False
         if room.membership(user_id) != "join":
             return False
         own, needed = room.level(user_id), [room.needed("invite"), room.needed("kick")]
@@ -394,46 +415,82 @@ class Reference:
             needed.append(int(room.content(LEVELS).get("users_default", 0)) + 1)
         return own >= max(needed)
 
-    def children(self, line: Line, space_id: str) -> set[str]:
-        """Return the rooms below a space that a followed step leads to."""
-        found: set[str] = set()
-        left = [space_id]
+    def children(self, line: Line, space_id: str, led_by: frozenset[str] = frozenset()) -> set[str]:
+        """Return the rooms below a space that a followed way leads to."""
+        return {room_id for room_id, _ in self.ways(line, space_id, led_by)} - {space_id}
+
+    def ways(
+        self, line: Line, space_id: str, led_by: frozenset[str] = frozenset()
+    ) -> set[tuple[str, frozenset[str]]]:
+        """Return the rooms that ways lead to, each with those whose power the way rests on.
+
+        All of these must be able to do in the room what the line does; `led_by` are those on whose
+        power it rests that the space is opened.
+        """
+        found: set[tuple[str, frozenset[str]]] = set()
+        left = [(space_id, led_by | self.makers(line))]
         while left:
-            parent = self.world.rooms.all.get(left.pop())
+            way = left.pop()
+            parent = self.world.rooms.all.get(way[0])
+            if way in found:
+                continue
+            found.add(way)
             if parent is None or not parent.is_space or not self.world.rooms.is_here(parent):
                 continue
             for (kind, room_id), event in parent.state.items():
-                if kind != CHILD or not event.content.get("via") or room_id in (*found, space_id):
-                    continue
-                if self._follows(line, parent, room_id, event.sender):
-                    found.add(room_id)
-                    left.append(room_id)
+                if kind == CHILD and event.content.get("via") and room_id != space_id:
+                    for who in self._behind(line, parent, self.last(room_id), event.sender):
+                        leaders = way[1] if who is None else way[1] | {who}
+                        room = self.world.rooms.all.get(self.last(room_id))
+                        if all(self._leads(leader, line, room) for leader in leaders):
+                            left.append((room_id, leaders))
         return found
 
-    def _follows(self, line: Line, space: Room, room_id: str, sender: str) -> bool:
+    def _leads(self, leader: str, line: Line, room: Room | None) -> bool:
+        return room is not None and self.world.rooms.is_here(room) and self.may(leader, line, room)
+
+    def _behind(self, line: Line, space: Room, room_id: str, sender: str) -> set[str | None]:
+        """Return who can have put a room into a space, None for an administrator."""
         room = self.world.rooms.all.get(room_id)
-        # Who trusts nobody else asks whether they may themselves.
-        makes = line.made_by is None or (room is not None and self.maker_may(line, room))
         if self.trusts(sender):
-            return makes
+            return {None}
         if room is None or not self.world.rooms.is_here(room):
-            return False
+            return set()
         said = room.state.get((PARENT, space.room_id))
         senders = [sender]
         if said is not None and said.content.get("via"):
             senders.append(said.sender)
-        return makes and any(
-            self.may(who, line, room) or (who != sender and self.trusts(who)) for who in senders
+        able = [who for who in senders if self.may(who, line, room)]
+        return {None if self.trusts(who) else who for who in able}
+
+    def makers(self, line: Line) -> set[str]:
+        """Return on whose own power a line itself rests."""
+        return set() if line.made_by is None or self.trusts(line.made_by) else {line.made_by}
+
+    def last(self, room_id: str) -> str:
+        """Return what took a room's place, as far as the service has followed that."""
+        while (new := self.successors.get(room_id)) is not None:
+            room_id = new
+        return room_id
+
+    def leaders(self, line: Line, room_id: str, known: Known) -> list[frozenset[str]]:
+        """Return on whose power it may rest that a line opens a room, each way on its own."""
+        own = known.references.get(line.mapping.room, {}).get("room_id")
+        found = [frozenset(self.makers(line))] if own == room_id else []
+        if line.mapping.children and own is not None:
+            found += [way[1] for way in self.ways(line, own) if self.last(way[0]) == room_id]
+        return found
+
+    def could_remove(self, leaders: Iterable[str], room: Room, user_id: str) -> bool:
+        """Tell whether all of some people could take somebody out of a room."""
+        return all(
+            self.trusts(who) or who == user_id or room.level(who) > room.level(user_id)
+            for who in leaders
         )
 
     def maker_may(self, line: Line, room: Room) -> bool:
         """Tell whether the maker of a line may have it act in a room."""
-        if line.made_by is None or self.trusts(line.made_by):
-            return True
-        account = self.world.accounts.all.get(line.made_by)
-        if account is None or account.locked or account.deactivated:
-            return False
-        return self.may(line.made_by, line, room)
+        return all(self.may(maker, line, room) for maker in self.makers(line))
 
     # -- Whose --------------------------------------------------------------
 

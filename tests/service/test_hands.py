@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.homeserver.deployment import Deployment, deployed
+from scim_matrix.store import accounts, views
+from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -43,6 +44,47 @@ async def test_what_was_undone_is_the_services_doing_no_more(tmp_path: Path) -> 
         assert account.get("@ann:s").locked
 
 
+async def test_whom_a_hand_deactivates_is_not_joined_again(tmp_path: Path) -> None:
+    """Their leaving every room is not taken for their will; a hand brings them back."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        for room_id in ("!one", "!two"):
+            world.room(world.service, room_id=room_id)
+        await deployment.put_map({"*": ["!one", "!two"]})
+        await ann(deployment)
+        assert world.rooms.get("!two").membership("@ann:s") == "join"
+        deeds = len(world.deeds)
+
+        world.account("@ann:s", deactivated=True)
+        await deployment.settle(100.0)
+        assert world.deeds[deeds:] == []
+        await deployment.quiet()
+        assert world.deeds[deeds:] == []
+        [user] = await views.users(deployment.database.reader, None)
+        assert (user["problem"], bool(user["cure"])) == ("deactivated by hand", True)
+
+        world.account("@ann:s", deactivated=False)
+        await deployment.quiet()
+        assert [deed.what for deed in world.deeds[deeds:]] == ["join", "join"]
+
+
+async def test_whom_a_comparison_finds_deactivated_is_not_joined_any_more(tmp_path: Path) -> None:
+    """From the list of all accounts on, before the account itself has been looked at."""
+    async with deployed(tmp_path) as deployment:
+        await ann(deployment)
+        async with deployment.database.write() as connection:
+            [account] = await accounts.named(connection, "ann")
+            assert account.usable
+            await accounts.doubt(connection, {account.id: False})
+            [account] = await accounts.named(connection, "ann")
+            assert account.usable
+        await deployment.quiet()
+        async with deployment.database.write() as connection:
+            await accounts.doubt(connection, {account.id: True})
+            [account] = await accounts.named(connection, "ann")
+            assert not account.usable
+
+
 async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Path) -> None:
     """Once the hand brings the account back, the user has it again."""
     async with deployed(tmp_path) as deployment:
@@ -56,3 +98,37 @@ async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Pa
         account.get("@ann:s").deactivated = False
         await deployment.quiet(4000.0)
         assert not account.get("@ann:s").locked
+
+
+async def test_who_is_unlinked_takes_along_only_what_the_service_wrote(tmp_path: Path) -> None:
+    """Another identity that leads to the account, or one of another provider, is its own."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        theirs = [
+            {"auth_provider": IDP, "external_id": "other"},
+            {"auth_provider": "saml", "external_id": "ext-ann"},
+        ]
+        world.account("@ann:s", external_ids=theirs)
+        scim_id = await ann(deployment)
+        await decide(deployment, scim_id, "link")
+        written = {(IDP, "ext-ann"), ("scim-matrix", scim_id)}
+        kept = {(IDP, "other"), ("saml", "ext-ann")}
+        assert set(world.accounts.get("@ann:s").links) == kept | written
+
+        await decide(deployment, scim_id, "unlink")
+        assert set(world.accounts.get("@ann:s").links) == kept
+        [user] = await views.users(deployment.database.reader, None)
+        assert user["state"] == "conflict"
+
+
+async def decide(deployment: Deployment, scim_id: str, what: str) -> None:
+    """Say as `scim-matrix users link` and `unlink` do whose account @ann:s is, and settle."""
+    async with deployment.database.write("command line") as connection:
+        [account] = await accounts.named(connection, scim_id)
+        if what == "link":
+            assert await accounts.bind(connection, account, "@ann:s", "human") is None
+        else:
+            await accounts.unbind(
+                connection, account, "@ann:s", "not theirs", "link another", 0.0, barred="@ann:s"
+            )
+    await deployment.quiet()

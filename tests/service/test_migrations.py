@@ -527,6 +527,18 @@ async def test_the_map_is_what_it_was(old: Old, opened: Database) -> None:
     )
 
 
+async def test_rooms_of_the_console_rest_on_their_makers_power(old: Old, opened: Database) -> None:
+    """The configuration's rest on nobody's."""
+    found = await rows(
+        opened,
+        "SELECT DISTINCT m.made_by, o.led_by FROM opening o JOIN mapping m ON m.id = o.mapping_id",
+    )
+    expected: dict[str | None, str | None] = {None: None}
+    if old.version >= CONSOLE:
+        expected["@mod:s"] = '["@mod:s"]'
+    assert {row["made_by"]: row["led_by"] for row in found} == expected
+
+
 async def test_references_stand_for_the_rooms_they_stood_for(old: Old, opened: Database) -> None:
     """Pinned where they were known, asked for at once where not."""
     found = await rows(opened, "SELECT * FROM room_reference")

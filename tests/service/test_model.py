@@ -48,8 +48,8 @@ NAMES = ("ann", "bob", "cat", "dan")
 SUBJECTS = ("s1", "s2", "s3", "s4", None)
 GROUPS = ("g", "h", "i")
 KEYS = (*GROUPS, "*")
-SPACE = "!P"
-ROOMS = ("!A", "!B", "!C", "!D", SPACE)
+SPACE, INNER = "!P", "!Q"
+ROOMS = ("!A", "!B", "!C", "!D", SPACE, INNER)
 ALIASES = {"#a:s": "!A", "#b:s": "!B", "#p:s": SPACE, "#late:s": "!D"}
 SERVICE, BOSS, MODERATOR, MANAGER, GUEST = (
     f"@{n}:s" for n in ("bot", "boss", "mod", "mgr", "guest")
@@ -59,7 +59,7 @@ GRACE = 7 * 86400.0
 
 names, groups, people = st.sampled_from(NAMES), st.sampled_from(GROUPS), st.sampled_from(PEOPLE)
 members = st.sets(st.sampled_from((*NAMES, *GROUPS)), max_size=5)
-rooms = st.sampled_from(ROOMS)
+rooms, spaces = st.sampled_from(ROOMS), st.sampled_from((SPACE, INNER))
 references = st.sampled_from((*ROOMS, *ALIASES))
 options = st.fixed_dictionaries(
     {},
@@ -135,7 +135,10 @@ class Machine(RuleBasedStateMachine):
         self.world.room(MODERATOR, room_id="!C", public=True)
         self.world.room(GUEST, MODERATOR, room_id="!D")
         self.world.room(SERVICE, MODERATOR, BOSS, room_id=SPACE, space=True)
+        self.world.room(SERVICE, MODERATOR, GUEST, room_id=INNER, space=True)
         self.world.levels(SPACE, mod=50, boss=100)
+        self.world.levels(INNER, mod=50, guest=50)
+        self.world.child(INNER, SERVICE, "!D")
         self.world.child(SPACE, SERVICE, "!C")
         for alias, room_id in ALIASES.items():
             if alias != "#late:s":
@@ -639,20 +642,24 @@ class Machine(RuleBasedStateMachine):
         self.settle(how)
 
     @rule(
-        who=st.sampled_from((SERVICE, BOSS, MODERATOR)), room=rooms, present=st.booleans(), how=then
+        who=st.sampled_from((SERVICE, BOSS, MODERATOR, GUEST)),
+        space=spaces,
+        room=rooms,
+        present=st.booleans(),
+        how=then,
     )
-    def space(self, who: str, room: str, present: bool, how: str) -> None:
-        """Put a room into the space, or take it out."""
-        if room != SPACE:
-            self.world.child(self.room_now(SPACE), who, self.room_now(room), present=present)
+    def space(self, who: str, space: str, room: str, present: bool, how: str) -> None:
+        """Put a room into a space, or take it out."""
+        if room != space:
+            self.world.child(self.room_now(space), who, self.room_now(room), present=present)
             self.settle(how)
 
-    @rule(who=st.sampled_from((BOSS, MODERATOR, GUEST)), room=rooms, how=then)
-    def parent(self, who: str, room: str, how: str) -> None:
-        """Say in a room that the space is its parent."""
+    @rule(who=st.sampled_from((BOSS, MODERATOR, GUEST)), space=spaces, room=rooms, how=then)
+    def parent(self, who: str, space: str, room: str, how: str) -> None:
+        """Say in a room that a space is its parent."""
         room_id = self.room_now(room)
         with contextlib.suppress(MatrixError):
-            self.world.rooms.send(room_id, who, PARENT, self.room_now(SPACE), {"via": ["s"]})
+            self.world.rooms.send(room_id, who, PARENT, self.room_now(space), {"via": ["s"]})
             self.settle(how)
 
     # -- Hands on accounts --------------------------------------------------

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from scim_matrix.groupmap import parse_group_map
-from scim_matrix.store import groupmap, record, views
+from scim_matrix.store import groupmap, record, rooms, views
+from scim_matrix.store.database import Connection
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Deed, Fault, Request, World
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
-from tests.homeserver.rooms import MEMBER, Event
+from tests.homeserver.rooms import CANONICAL, MEMBER, PARENT, Event
 
 FILES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.json"))
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -183,6 +184,11 @@ class Scenario:
                     async with deployment.database.write() as connection:
                         await groupmap.add(connection, mapping, mxid(maker), None)
                 deployment.reconciler.compare()
+            case "takes out of the console":
+                async with deployment.database.write() as connection:
+                    for number in await console_mappings(connection, how):
+                        await groupmap.remove(connection, number)
+                deployment.reconciler.compare()
             # On the homeserver
             case "joins":
                 world.bring(how[0], mxid(how[1]))
@@ -203,6 +209,14 @@ class Scenario:
             case "puts into the space":
                 who, space, room_id = how
                 world.child(space, mxid(who), room_id)
+            case "names the space in":
+                who, space, room_id = how
+                event = Event(PARENT, space, mxid(who), {"via": ["s"]})
+                world.rooms.put(world.rooms.get(room_id), event)
+            case "says of its room":
+                who, room_id, alias = how
+                event = Event(CANONICAL, "", mxid(who), {"alt_aliases": [alias]})
+                world.rooms.put(world.rooms.get(room_id), event)
             case "makes a room":
                 who, room_id = how
                 world.room(mxid(who), room_id=room_id)
@@ -261,6 +275,12 @@ class Scenario:
         """Return what a human is shown: its state, room or reference, and whom it is about."""
         rows = await views.left_to_do(self.deployment.database.reader, 100)
         return sorted(list(filter(None, (r["state"], r["room"], r["user"]))) for r in rows)
+
+
+async def console_mappings(connection: Connection, pattern: str) -> list[int]:
+    """Return the mappings made in the console of a group."""
+    found = await rooms.console_mappings(connection)
+    return [mapping.id for mapping in found if mapping.pattern == pattern]
 
 
 def link(name: str) -> dict[str, str]:

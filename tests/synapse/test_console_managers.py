@@ -192,8 +192,9 @@ async def test_a_groups_name_is_no_pattern(scene: Any, tag: str, name: str) -> N
         s.group = group
         visitor = await s.visitor(s.manager)
         page = f"/console/groups/{group}"
-        csrf = await visitor.token(page)
-        _, text, _ = await visitor.ask("POST", f"{page}/preview", csrf=csrf, room=s.own)
+        admin = await s.visitor("scim-bot")
+        csrf = await admin.token(page)
+        _, text, _ = await admin.ask("POST", f"{page}/preview", csrf=csrf, room=s.own)
         assert "This would add 1 person" in text
         assert (await s.try_mapping(visitor, s.own))[0] == 303
         await room_holds(s.admin, s.own, {s.manager, f"{tag}cleo"})

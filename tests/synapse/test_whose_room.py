@@ -292,6 +292,46 @@ async def test_a_space_inside_a_space_leads_no_further_than_its_owner_may(
         await not_followed(process, space, private)
 
 
+async def test_a_space_inside_a_space_leads_no_further_than_whoever_put_it_there_may(
+    synapse: Synapse,
+    owner: User,
+    victim: User,
+    private: str,
+    space: str,
+    admin: User,
+    service: StartService,
+    tag: str,
+) -> None:
+    """Not into rooms that others, administrators too, put into the inner space for its people."""
+    mod = await moderator(synapse, admin, space, f"{tag}mod", 50)
+    inner, other = await space_of(owner), await owner.create_room(room_version="10")
+    for room in (inner, other):
+        await let_in(owner, mod, room)
+        await set_level(owner, room, mod.user_id, 50)
+    root = await synapse.register(f"{tag}root", admin=True)
+    await let_in(owner, root, inner)
+    await set_level(owner, inner, root.user_id, 50)
+    await adopt(root, inner, private)
+    await adopt(root, inner, other)
+    await adopt(mod, space, inner)
+    async with service(whole(space)) as process:
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
+        inside = {f"{tag}owner", f"{tag}mod", *people}
+        await room_holds(admin, other, inside)
+        await compared(process)
+        await untouched(victim, private)
+        await not_followed(process, space, private)
+
+        # Whoever the moderator could not remove from the room stays there.
+        await set_level(owner, other, f"@{tag}bob:{SERVER_NAME}", 60)
+        await idp.remove(group, *people.values())
+        await room_holds(admin, space, {f"{tag}mod"})
+        await room_holds(admin, other, inside - {f"{tag}ann"})
+        await compared(process)
+        assert f"{tag}bob" in await admin.members(other)
+
+
 async def test_the_tombstone_of_a_child_leads_into_nobodys_private_room(
     owner: User,
     victim: User,
@@ -505,6 +545,35 @@ async def test_an_alias_moved_to_a_room_that_does_not_have_it_is_not_followed(
         await compared(process)
         await untouched(victim, private, owner)
         await not_followed(process, alias, room, standing="alias_moved")
+
+
+async def test_an_alias_is_not_followed_on_the_word_of_somebody_who_lost_the_power(
+    owner: User,
+    victim: User,
+    private: str,
+    admin: User,
+    service: StartService,
+    tag: str,
+) -> None:
+    """What a moderator said of a private room's aliases once does not lead there."""
+    alias = alias_of(f"{tag}room")
+    room = await owner.create_room(room_version="10", room_alias_name=f"{tag}room")
+    await let_in(victim, owner, private)
+    await set_level(victim, private, owner.user_id, 50)
+    async with service({"g": [alias]}) as process:
+        await group_of(ScimClient(process.url), f"{tag}ann")
+        await room_holds(admin, room, {f"{tag}owner", f"{tag}ann"})
+        await move_alias(owner, alias, private)
+        await put(owner, private, "m.room.canonical_alias", {"alias": alias})
+        await set_level(victim, private, owner.user_id, 0)
+        await compared(process)
+        await untouched(victim, private, owner)
+        await not_followed(process, alias, room, standing="alias_moved")
+
+        await put(victim, private, "m.room.canonical_alias", {})
+        await put(victim, private, "m.room.canonical_alias", {"alias": alias})
+        await compared(process)
+        await room_holds(admin, private, {f"{tag}victim", f"{tag}owner", f"{tag}ann"})
 
 
 @pytest.mark.parametrize("where", ["alias", "alt_aliases"])

@@ -4,7 +4,7 @@ Administrators see every group. Managers see the groups that open rooms of their
 they find the name, where they look for one to map.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from functools import partial
@@ -69,8 +69,19 @@ class GroupPages:
         self, request: web.Request, status: int = 200, **more: Any
     ) -> web.StreamResponse:
         group = await self._group(request)
+        shown = await self._shown(request, group["id"])
+        concerns = await self._concerns(request, shown)
+        context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}, **more}
+        return await self._pages.render(request, "group.html", context, status)
+
+    async def _concerns(self, request: web.Request, shown: Iterable[MappingType[str, Any]]) -> bool:
+        """Tell whether who is in a group may be told, by the mappings of it that are shown."""
+        return await self._pages.is_admin(request) or any(m["kind"] != "everyone" for m in shown)
+
+    async def _shown(self, request: web.Request, group_id: str) -> list[dict[str, Any]]:
+        """Return the mappings that a group falls under, as far as whoever asks may see them."""
         reader = request.config_dict[DATABASE].scanner
-        mappings = await console.of_group(reader, group["id"])
+        mappings = await console.of_group(reader, group_id)
         is_admin = await self._pages.is_admin(request)
         shown = []
         for mapping in mappings:
@@ -85,9 +96,7 @@ class GroupPages:
                 request, mapping
             )
             shown.append(mapping)
-        concerns = is_admin or any(mapping["kind"] != "everyone" for mapping in shown)
-        context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}, **more}
-        return await self._pages.render(request, "group.html", context, status)
+        return shown
 
     async def _group(self, request: web.Request) -> dict[str, Any]:
         reader = request.config_dict[DATABASE].scanner
@@ -142,21 +151,23 @@ class GroupPages:
             asked = await self._asked_for(request, form)
         except GroupMapError as error:
             return await self._answer(request, {"problem": str(error)}, form)
-        reader = request.config_dict[DATABASE].scanner
-        people = await console.accounts_of(reader, asked.group["id"])
-        inside = set(await request.config_dict[HOMESERVER].rooms.members(asked.mapping.room))
-        service = request.config_dict[HOMESERVER].user_id
-        return await self._answer(
-            request,
-            {
+        means: dict[str, Any] = {
+            "room": asked.wish.mapping.room,
+            "invite": asked.mapping.invite,
+            "exclusive": asked.mapping.exclusive,
+        }
+        # How many are in a group, and who of the room is, is told to those only who see the group.
+        if await self._concerns(request, await self._shown(request, asked.group["id"])):
+            reader = request.config_dict[DATABASE].scanner
+            people = await console.accounts_of(reader, asked.group["id"])
+            inside = set(await request.config_dict[HOMESERVER].rooms.members(asked.mapping.room))
+            service = request.config_dict[HOMESERVER].user_id
+            means |= {
                 "adds": len(people - inside),
                 "already": len(people & inside),
-                "others": len(inside - people - {service}) if asked.mapping.exclusive else 0,
-                "room": asked.wish.mapping.room,
-                "invite": asked.mapping.invite,
-            },
-            form,
-        )
+                "others": len(inside - people - {service}),
+            }
+        return await self._answer(request, means, form)
 
     async def _answer(
         self, request: web.Request, preview: dict[str, Any], form: MappingType[str, Any]

@@ -5,7 +5,7 @@ done in its name.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -165,6 +165,7 @@ async def create(
     else:
         await _check_name(connection, scim_id, wanted)
         await connection.execute_fetchall(_Q["insert"], values)
+        await connection.execute_fetchall(_Q["let_be"], values)
     await grants.settle(connection, [scim_id])
 
 
@@ -179,7 +180,7 @@ async def change(
     if row["user_id"] is None and row["proposed"] != wanted.proposed:
         await _check_name(connection, scim_id, wanted)
     values = await _values(connection, scim_id, wanted)
-    await connection.execute_fetchall(_Q["change"], values)
+    await together(connection, (_Q["change"], values), (_Q["let_be"], values))
 
 
 async def _values(connection: Connection, scim_id: str, wanted: Wanted) -> dict[str, Any]:
@@ -435,9 +436,20 @@ async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Beli
     ]
 
 
-async def doubt(connection: Connection, account_ids: Iterable[int]) -> None:
-    """Have accounts looked at anew that are not what they were thought to be."""
-    await connection.executemany(_Q["doubt"], [{"id": i} for i in account_ids])
+async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:
+    """Have accounts looked at anew that are not what they were thought to be.
+
+    `differing` tells of each whether it was found deactivated.
+    """
+    await connection.executemany(
+        _Q["doubt"], [{"id": i, "deactivated": gone} for i, gone in differing.items()]
+    )
+
+
+async def doubt_gone(connection: Connection, user_ids: Iterable[str]) -> None:
+    """Have accounts looked at anew that left a room by themselves, before they are joined again."""
+    values = {"user_ids": orjson.dumps(list(user_ids)).decode()}
+    await connection.execute_fetchall(_Q["doubt_gone"], values)
 
 
 async def retry_stopped(connection: Connection) -> None:

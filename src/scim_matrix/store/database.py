@@ -23,7 +23,8 @@ CREATE TEMP TABLE opened (
     account_id INTEGER, mapping_id INTEGER, group_name TEXT, PRIMARY KEY (account_id, mapping_id)
 ) WITHOUT ROWID;
 CREATE TEMP TABLE wanted (
-    account_id INTEGER, room_id TEXT, group_name TEXT, power INTEGER, invite BOOLEAN, told INTEGER,
+    account_id INTEGER, room_id TEXT, group_name TEXT, power INTEGER, invite BOOLEAN,
+    led BOOLEAN, told INTEGER,
     PRIMARY KEY (account_id, room_id)
 ) WITHOUT ROWID;
 """

@@ -72,6 +72,7 @@ async def _insert(connection: Connection, values: dict[str, Any]) -> int:
         f"INSERT INTO mapping ({columns}) VALUES ({placeholders}) RETURNING id", values
     )
     mapping_id, name = int(row["id"]), values["reference"]
+    made_by = filter(None, [values.get("made_by")])
     # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
     room_id = await rooms.successor(connection, name) if name.startswith("!") else None
     await connection.execute_fetchall(
@@ -80,10 +81,10 @@ async def _insert(connection: Connection, values: dict[str, Any]) -> int:
         (name, "unresolved" if room_id is None else "pinned", room_id),
     )
     await connection.execute_fetchall(
-        "INSERT INTO opening (mapping_id, room_id, standing)"
-        " SELECT ?, room_id, 'followed' FROM room_reference"
+        "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
+        " SELECT ?, room_id, 'followed', ? FROM room_reference"
         " WHERE reference = ? AND room_id IS NOT NULL",
-        (mapping_id, name),
+        (mapping_id, rooms.led_by(made_by), name),
     )
     await grants.touch_mapping(connection, mapping_id, new=True)
     return mapping_id

@@ -37,6 +37,7 @@ def membership(row: sqlite3.Row) -> Membership:
         power_given=row["power_given"],
         power_before=row["power_before"],
         power_tried=row["power_tried"],
+        led=bool(row["led"]),
     )
 
 

@@ -51,9 +51,7 @@ async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -
     [row] = await connection.execute_fetchall(_Q["is_exclusive"], values)
     if not row["exclusive"]:
         return
-    found = await connection.execute_fetchall(
-        "SELECT user_id FROM unmanaged_member WHERE room_id = ?", (room_id,)
-    )
+    found = await connection.execute_fetchall(_Q["strangers"], values)
     values["users"] = _json({r["user_id"] for r in found} & set(users))
     await together(
         connection,

@@ -2,8 +2,10 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import orjson
 
 from scim_matrix.groupmap import Kind
 from scim_matrix.store import grants
@@ -49,13 +51,18 @@ class MappingRow:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A room below a mapping's space: whether it is followed, and if not why and what to do."""
+    """A room below a mapping's space: whether it is followed, and if not why and what to do.
+
+    `led_by` are those on whose own power following it rests, all of them; nobody where only the
+    configuration and administrators of the homeserver are behind it.
+    """
 
     room_id: str
     via: str
     standing: Literal["followed", "not_followed"]
     reason: str | None = None
     cure: str | None = None
+    led_by: tuple[str, ...] = ()
 
 
 def _reference(row: sqlite3.Row) -> RoomReference:
@@ -146,7 +153,8 @@ async def pin(connection: Connection, name: str, room_id: str) -> None:
     values = {"reference": name, "room_id": room_id}
     await connection.execute_fetchall(_Q["pin"], values)
     for mapping in await mappings_of(connection, name):
-        opens = {"mapping_id": mapping.id, "room_id": room_id}
+        makers = filter(None, [mapping.made_by])
+        opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(makers)}
         if former is not None and former.room_id is not None:
             await connection.execute_fetchall(
                 "DELETE FROM opening WHERE mapping_id = ? AND room_id = ? AND via IS NULL",
@@ -283,10 +291,30 @@ async def no_upgrade(connection: Connection, room_id: str) -> None:
 # -- Openings ------------------------------------------------------------------
 
 
+def led_by(leaders: Iterable[str]) -> str | None:
+    """Return those on whose own power it rests that a room is opened, as they are kept."""
+    listed = sorted(leaders)
+    return orjson.dumps(listed).decode() if listed else None
+
+
+def _leaders(led_by: str | None) -> tuple[str, ...]:
+    return () if led_by is None else tuple(orjson.loads(led_by))
+
+
 async def openings(connection: Connection, mapping_id: int) -> list[Opening]:
     """Return the rooms below a mapping's space, as last judged."""
     found = await connection.execute_fetchall(_Q["openings"], {"mapping_id": mapping_id})
-    return [Opening(*row) for row in found]
+    return [
+        Opening(
+            row["room_id"],
+            row["via"],
+            row["standing"],
+            row["reason"],
+            row["cure"],
+            _leaders(row["led_by"]),
+        )
+        for row in found
+    ]
 
 
 async def put_children(
@@ -304,8 +332,8 @@ async def put_children(
         room_id = _last(child.room_id, successors)
         present = wanted.get(room_id)
         # A room that one step leads to is followed, whatever others say.
-        if present is None or present.standing == "not_followed":
-            wanted[room_id] = Opening(room_id, child.via, child.standing, child.reason, child.cure)
+        if present is None or _weight(child) < _weight(present):
+            wanted[room_id] = replace(child, room_id=room_id)
     before = {child.room_id: child for child in await openings(connection, mapping_id)}
     first = await connection.execute_fetchall(_Q["children_known"], {"mapping_id": mapping_id})
     if before == wanted and not first:
@@ -324,6 +352,7 @@ async def put_children(
                 "standing": child.standing,
                 "reason": child.reason,
                 "cure": child.cure,
+                "led_by": led_by(child.led_by),
             },
         )
         if first and child.standing == "followed":
@@ -331,6 +360,10 @@ async def put_children(
     await grants.touch_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True
+
+
+def _weight(child: Opening) -> tuple[bool, int]:
+    return child.standing == "not_followed", len(child.led_by)
 
 
 async def stand(
@@ -351,13 +384,35 @@ async def stand(
     return bool(changed)
 
 
-async def makers(connection: Connection, room_id: str) -> list[tuple[str | None, bool]]:
-    """Return who made each mapping that opens a room now, and whether it is exclusive.
+async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) -> bool:
+    """Record on whose own power a mapping's own room rests; True where that is news."""
+    changed = await connection.execute_fetchall(
+        _Q["lead"], {"mapping_id": mapping_id, "led_by": led_by(leaders)}
+    )
+    if changed:
+        await grants.touch_mapping(connection, mapping_id)
+        await grants.settle_map(connection)
+    return bool(changed)
 
-    None stands for the configuration.
-    """
-    found = await connection.execute_fetchall(_Q["makers"], {"room_id": room_id})
-    return [(row["made_by"], bool(row["exclusive"])) for row in found]
+
+async def any_led(connection: Connection, room_id: str) -> bool:
+    """Tell whether removals from a room may need somebody's own power."""
+    return bool(await connection.execute_fetchall(_Q["any_led"], {"room_id": room_id}))
+
+
+async def leading_away(
+    connection: Connection, room_id: str, account_id: int
+) -> list[frozenset[str]]:
+    """Return whose power the mappings in force rest on that gave an account a room."""
+    values = {"room_id": room_id, "account_id": account_id}
+    found = await connection.execute_fetchall(_Q["leading_away"], values)
+    return [frozenset(_leaders(row["led_by"])) for row in found]
+
+
+async def leading_exclusively(connection: Connection, room_id: str) -> list[frozenset[str]]:
+    """Return whose power the mappings in force rest on that let nobody else stay in a room."""
+    found = await connection.execute_fetchall(_Q["leading_exclusively"], {"room_id": room_id})
+    return [frozenset(_leaders(row["led_by"])) for row in found]
 
 
 async def unusable(connection: Connection, room_id: str, reason: str) -> None:

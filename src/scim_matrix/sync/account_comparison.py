@@ -63,8 +63,8 @@ class AccountComparison:
                 await asyncio.sleep(rest)
                 rest = pause
                 present = {account.user_id: account for account in page}
-                wrong = [
-                    known.id
+                wrong = {
+                    known.id: present[known.user_id].deactivated
                     for known in await accounts.believed(self._database.scanner, present)
                     if not is_as_believed(
                         present[known.user_id],
@@ -72,7 +72,7 @@ class AccountComparison:
                         how=self._policy.how(known.desired),
                         by_hand=known.by_hand,
                     )
-                ]
+                }
                 if wrong:
                     log.warning("accounts_differ", accounts=len(wrong))
                     async with self._database.write() as connection:

@@ -1,21 +1,23 @@
 """Judge what was put in others' hands: the rooms of a space, and mappings made in the console."""
 
-from collections import deque
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 import structlog
 
 from scim_matrix.matrix.errors import RefusedError
+from scim_matrix.matrix.rooms import StateEvent
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.rooms import MappingRow, Opening
-from scim_matrix.sync.authority import Verdict, entitlement, removal
+from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels
-from scim_matrix.sync.provenance import Edge, child
+from scim_matrix.sync.provenance import Chain, Edge, beyond, child
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
@@ -23,56 +25,72 @@ log = structlog.get_logger(__name__)
 SPACE_PARENT = "m.space.parent"
 
 
+# What spaces hold, and who said so, by space.
+Edges = dict[str, list[tuple[str, str]]]
+# So many ways to one room are told apart by whose power they rest on, the shortest first.
+MOST_CHAINS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Leaders:
-    """Who alone is behind somebody's leaving a room: makers of mappings in the console.
+    """Who is asked for their power before somebody leaves a room.
 
-    `revoking` and `excluding` are empty where the configuration or an administrator of the
-    homeserver is behind it too. `levels` is who has which power there, None where the homeserver
-    does not say.
+    Where nobody is, `asked` is False. `levels` is who has which power there, None where the
+    homeserver does not say.
     """
 
-    revoking: tuple[str, ...] = ()
-    excluding: tuple[str, ...] = ()
+    users: Policy
+    asked: bool = False
     levels: PowerLevels | None = None
 
-    def refusal(self, pair: Membership) -> str | None:
-        """Return why somebody stays whom nobody behind this could remove by hand, else None."""
-        makers = {"revoked": self.revoking, "excluded": self.excluding}.get(pair.state, ())
-        if not makers:
-            return None
-        if pair.state == "excluded" and pair.user_id in makers:
-            return f"{pair.user_id} made the mapping that lets nobody else stay"
+    def refusal(self, pair: Membership, chains: Iterable[Chain]) -> str | None:
+        """Return why somebody stays whom nobody behind this could remove by hand, else None.
+
+        `chains` are those that lead to it; one on which everybody could is enough.
+        """
+        reasons = ["nobody whose power it rests on has a mapping here that is in force"]
+        for chain in sorted(chains, key=lambda c: (len(c), sorted(c))):
+            verdicts = [self._removal(pair, who) for who in sorted(chain)]
+            refusals = [v.reason for v in verdicts if not v.followed]
+            if not refusals:
+                return None
+            reasons.append(refusals[0])
+        return reasons[min(1, len(reasons) - 1)]
+
+    def _removal(self, pair: Membership, leader: str) -> Verdict:
+        if self.users.trusts(leader):
+            return by_administrator(leader)
+        if pair.state == "excluded" and pair.user_id == leader:
+            return Verdict(False, f"it is for {leader} that nobody else is to stay")
         if self.levels is None:
-            return "who has which power in the room is not known"
-        verdicts = [
-            removal(self.levels, maker, pair.user_id, given=pair.power_given) for maker in makers
-        ]
-        return None if any(v.followed for v in verdicts) else verdicts[0].reason
+            return Verdict(False, "who has which power in the room is not known")
+        return removal(self.levels, leader, pair.user_id, given=pair.power_given)
 
 
 async def leaders(
     connection: Connection, rights: RoomRights, room_id: str, users: Policy
 ) -> Leaders:
-    """Return who is behind removals in a room; costs requests only where it is the console's."""
-    found = await rooms.makers(connection, room_id)
-    revoking = _makers(found, users)
-    excluding = _makers([m for m in found if m[1]], users)
-    if not revoking and not excluding:
-        return Leaders()
+    """Ask for the power of those behind removals; costs requests only where somebody's is needed.
+
+    The configuration, and an administrator of the homeserver, need nobody's.
+    """
+    if not await rooms.any_led(connection, room_id):
+        return Leaders(users)
     try:
-        levels = await rights.levels(room_id)
+        return Leaders(users, True, await rights.levels(room_id))
     except RefusedError:
-        return Leaders(revoking, excluding)
-    return Leaders(revoking, excluding, levels)
+        return Leaders(users, True)
 
 
-def _makers(found: Iterable[tuple[str | None, bool]], users: Policy) -> tuple[str, ...]:
-    """Return the makers of mappings, nobody where one needs nobody's power."""
-    makers = {made_by for made_by, _ in found}
-    if any(maker is None or users.trusts(maker) for maker in makers):
-        return ()
-    return tuple(sorted(maker for maker in makers if maker is not None))
+async def leading(connection: Connection, pair: Membership) -> list[Chain] | None:
+    """Return whose power a removal rests on, each way on its own; None where it needs nobody's."""
+    if pair.state == "excluded":
+        chains = await rooms.leading_exclusively(connection, pair.room_id)
+    elif pair.state == "revoked" and pair.led:
+        chains = await rooms.leading_away(connection, pair.room_id, pair.account_id)
+    else:
+        return None
+    return None if frozenset() in chains else chains
 
 
 class Delegation:
@@ -92,6 +110,8 @@ class Delegation:
         self._rooms: dict[str, tuple[PowerLevels, frozenset[str]] | Verdict] = {}
         # And of people: whether they may sign in.
         self._people: dict[str, bool] = {}
+        # Who said of rooms that spaces are their parents.
+        self._parents: dict[str, tuple[StateEvent, ...]] = {}
 
     async def judge(self, room_id: str) -> bool:
         """Judge the mappings that open a room and the rooms below it; True where that is news."""
@@ -101,12 +121,9 @@ class Delegation:
                 news |= await self._judge_maker(mapping, mapping.room_id)
         spaces = await rooms.spaces(self._database.scanner, room_id)
         if spaces:
-            hierarchy = await self._homeserver.rooms.hierarchy(room_id)
-            below: dict[str, list[tuple[str, str]]] = {}
-            for step in hierarchy.children:
-                below.setdefault(step.space_id, []).append((step.room_id, step.sender))
+            below = await self._below(room_id)
             for mapping in spaces:
-                children = await self._children(mapping, room_id, below)
+                children = await self._children(mapping, room_id, below, self._makers(mapping))
                 async with self._database.write() as connection:
                     changed = await rooms.put_children(connection, mapping.id, children)
                 if changed:
@@ -123,8 +140,12 @@ class Delegation:
     async def _judge_maker(self, mapping: MappingRow, room_id: str) -> bool:
         """Put a console mapping in force while its maker could do the same; else suspend it."""
         assert mapping.made_by is not None
-        verdict = await self._maker_may(mapping, room_id)
+        chain = self._makers(mapping)
+        verdict = Verdict(True, f"{mapping.made_by} administers the homeserver.")
+        for maker in chain:
+            verdict = await self._may_map(maker, mapping, room_id)
         async with self._database.write() as connection:
+            led = await rooms.lead(connection, mapping.id, chain)
             if verdict.followed:
                 news = await rooms.stand(connection, mapping.id, "in_force")
             else:
@@ -139,17 +160,23 @@ class Delegation:
                 in_force=verdict.followed,
                 reason=verdict.reason,
             )
-        return news
+        return news or led
 
-    async def _maker_may(self, mapping: MappingRow, room_id: str) -> Verdict:
-        """Decide whether the maker of a mapping may have it act in a room."""
+    def _makers(self, mapping: MappingRow) -> Chain:
+        """Return whose own power a mapping itself rests on."""
         maker = mapping.made_by
-        if maker is None or self._users.trusts(maker):
-            return Verdict(True, "The configuration or an administrator made it.")
-        return await self._may(maker, mapping, room_id)
+        return frozenset() if maker is None or self._users.trusts(maker) else frozenset([maker])
 
-    async def _may(self, user_id: str, mapping: MappingRow, room_id: str) -> Verdict:
+    async def _may_map(self, user_id: str, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether somebody could do in a room by hand what a mapping would."""
+        return await self.may(user_id, room_id, power=mapping.power, exclusive=mapping.exclusive)
+
+    async def may(
+        self, user_id: str, room_id: str, *, power: int | None, exclusive: bool
+    ) -> Verdict:
+        """Decide whether somebody may lead the service in a room; see `entitlement`."""
+        if self._users.trusts(user_id):
+            return by_administrator(user_id)
         if not await self._signs_in(user_id):
             return Verdict(
                 False,
@@ -160,13 +187,7 @@ class Delegation:
         if isinstance(found, Verdict):
             return found
         levels, joined = found
-        return entitlement(
-            levels,
-            user_id,
-            user_id in joined,
-            power=mapping.power,
-            exclusive=mapping.exclusive,
-        )
+        return entitlement(levels, user_id, user_id in joined, power=power, exclusive=exclusive)
 
     async def _signs_in(self, user_id: str) -> bool:
         """Tell whether somebody of this server may do anything at present."""
@@ -192,58 +213,98 @@ class Delegation:
                 )
         return self._rooms[room_id]
 
+    async def _below(self, space_id: str) -> Edges:
+        below: Edges = {}
+        for step in (await self._homeserver.rooms.hierarchy(space_id)).children:
+            below.setdefault(step.space_id, []).append((step.room_id, step.sender))
+        return below
+
+    async def everywhere_below(self, user_id: str, space_id: str, mapping: MappingRow) -> Verdict:
+        """Decide whether somebody may have a mapping open all rooms of a space that it would."""
+        below = await self._below(space_id)
+        makers = self._makers(mapping)
+        opened = {
+            room.room_id
+            for room in await self._children(mapping, space_id, below, makers)
+            if room.standing == "followed"
+        }
+        verdicts = [(space_id, await self._may_map(user_id, mapping, space_id))]
+        for room in await self._children(mapping, space_id, below, makers | {user_id}):
+            if room.room_id in opened and room.standing == "not_followed":
+                refusal = Verdict(False, room.reason or "", room.cure or "")
+                verdicts.append((room.room_id, refusal))
+        return everywhere(verdicts)
+
     async def _children(
-        self, mapping: MappingRow, space_id: str, below: dict[str, list[tuple[str, str]]]
+        self, mapping: MappingRow, space_id: str, below: Edges, chain: Chain
     ) -> list[Opening]:
-        """Return every room below a space that a followed step leads to, followed or not."""
+        """Return every room below a space that a followed step leads to, followed or not.
+
+        `chain` are those on whose own power it rests that the space itself is opened.
+
+
+        A way is followed as far as everybody whose power it rests on could go alone. Of several
+        to a room that is opened by the one that rests on the fewest, but each may lead further.
+        """
         found: dict[str, Opening] = {}
-        left = deque([space_id])
-        while left:
-            parent = left.popleft()
+        taken: dict[str, list[Chain]] = {}
+        order = itertools.count()
+        # Those that rest on the fewest come first.
+        ways = [(len(chain), next(order), space_id, space_id, chain)]
+        while ways:
+            _, _, parent, via, chain = heappop(ways)
+            known = taken.setdefault(parent, [])
+            if len(known) >= MOST_CHAINS or any(fewer <= chain for fewer in known):
+                continue
+            if parent != space_id and not known:
+                found[parent] = Opening(parent, via, "followed", led_by=tuple(sorted(chain)))
+            known.append(chain)
             for room_id, sender in below.get(parent, ()):
-                present = found.get(room_id)
-                if room_id == space_id or (present and present.standing == "followed"):
+                if room_id == space_id:
                     continue
-                verdict = await self._step(mapping, parent, room_id, sender)
-                found[room_id] = Opening(
-                    room_id,
-                    parent,
-                    "followed" if verdict.followed else "not_followed",
-                    None if verdict.followed else verdict.reason,
-                    None if verdict.followed else verdict.cure,
-                )
-                if verdict.followed:
-                    left.append(room_id)
+                verdict, further = await self._step(mapping, (parent, room_id, sender), chain)
+                if not verdict.followed:
+                    opening = Opening(room_id, parent, "not_followed", verdict.reason, verdict.cure)
+                    found.setdefault(room_id, opening)
+                for longer in further:
+                    heappush(ways, (len(longer), next(order), room_id, parent, longer))
         return list(found.values())
 
-    async def _step(self, mapping: MappingRow, space_id: str, room_id: str, sender: str) -> Verdict:
+    async def _step(
+        self, mapping: MappingRow, edge: tuple[str, str, str], chain: Chain
+    ) -> tuple[Verdict, list[Chain]]:
+        """Decide about a space's child (space, room, who put it there) that a chain leads to."""
+        space_id, room_id, sender = edge
         # What counts is the room that people would be brought into.
         room_id = await rooms.successor(self._database.scanner, room_id)
-        edge = Edge(space_id, room_id, sender, Verdict(False, "It was not asked for."))
+        for leader in sorted(chain):
+            own = await self._may_map(leader, mapping, room_id)
+            if not own.followed:
+                return beyond(leader, space_id, room_id, own), []
+        told = Edge(space_id, room_id, sender, Verdict(False, "It was not asked for."))
         if not self._users.trusts(sender):
-            edge = replace(edge, own=await self._may(sender, mapping, room_id))
-            if not edge.own.followed:
-                edge = replace(edge, parents=await self._parents(mapping, space_id, room_id))
-        verdict = child(edge, self._users)
-        if verdict.followed and mapping.made_by is not None:
-            return await self._maker_may(mapping, room_id)
-        return verdict
+            told = replace(
+                told,
+                own=await self._may_map(sender, mapping, room_id),
+                parents=await self._parents_of(mapping, space_id, room_id),
+            )
+        step = child(told, self._users)
+        return step.verdict, step.continued(chain)
 
-    async def _parents(
+    async def _parents_of(
         self, mapping: MappingRow, space_id: str, room_id: str
-    ) -> tuple[Verdict, ...]:
-        """Return the verdicts on those who said in a room that a space is its parent."""
-        try:
-            events = await self._homeserver.rooms.state(room_id, SPACE_PARENT)
-        except RefusedError:
-            return ()
-        verdicts = []
-        for event in events:
-            if event.state_key != space_id or not event.content.get("via"):
-                continue
-            if self._users.trusts(event.sender):
-                reason = f"{event.sender} named the space as its parent."
-                verdicts.append(Verdict(True, reason))
-            else:
-                verdicts.append(await self._may(event.sender, mapping, room_id))
-        return tuple(verdicts)
+    ) -> tuple[tuple[str, Verdict], ...]:
+        """Return who said in a room that a space is its parent, and what they may do there."""
+        if room_id not in self._parents:
+            try:
+                events = await self._homeserver.rooms.state(room_id, SPACE_PARENT)
+            except RefusedError:
+                events = ()
+            self._parents[room_id] = events
+        return tuple(
+            [
+                (event.sender, await self._may_map(event.sender, mapping, room_id))
+                for event in self._parents[room_id]
+                if event.state_key == space_id and event.content.get("via")
+            ]
+        )

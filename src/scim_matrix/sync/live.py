@@ -10,7 +10,7 @@ import structlog
 
 from scim_matrix.matrix.errors import HomeserverError, RefusedError, UnavailableError
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
-from scim_matrix.store import observed, rooms
+from scim_matrix.store import accounts, observed, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.observation import Observation
@@ -163,6 +163,8 @@ class LiveDrift:
                 protected=protection.protects(user_id),
                 respected=self._respected and event.sender == user_id,
             )
+            if event.sender == user_id and event.membership == "leave":
+                await accounts.doubt_gone(connection, [user_id])
         if changed:
             log.info(
                 "membership_seen",

@@ -1,8 +1,8 @@
 """Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import orjson
 import structlog
@@ -14,13 +14,14 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import memberships, observed, record, rooms
+from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.store.record import Entry
-from scim_matrix.store.rooms import RoomReference
+from scim_matrix.store.rooms import MappingRow, RoomReference
 from scim_matrix.sync import provenance
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
+from scim_matrix.sync.provenance import Claim
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
@@ -112,8 +113,8 @@ class Observation:
             creator = (await self._homeserver.rooms.power_state(room_id)).creator
         except NotFoundError:
             creator = None
-        canonical = await self._canonical(room_id)
-        verdict = provenance.appeared(alias, room_id, creator, canonical, users)
+        claim = await self._claim(room_id, await rooms.mappings_of(self._database.scanner, alias))
+        verdict = provenance.appeared(alias, room_id, creator, claim, users)
         if verdict.followed:
             return room_id
         if reference.candidate != room_id:
@@ -123,13 +124,32 @@ class Observation:
             await rooms.wait(connection, alias, room_id, verdict.reason, verdict.cure, next_try)
         return None
 
-    async def _canonical(self, room_id: str) -> Mapping[str, Any]:
-        """Return what a room says of its aliases, nothing where the homeserver does not know."""
+    async def _claim(self, room_id: str, mappings: Sequence[MappingRow] = ()) -> Claim | None:
+        """Return what a room says of its aliases, None where the homeserver knows of nothing.
+
+        Whoever said so is asked for the power to do by hand what all of some mappings would.
+        """
         try:
             event = await self._homeserver.rooms.state_event(room_id, "m.room.canonical_alias")
         except RefusedError:
-            return {}
-        return {} if event is None else event.content
+            return None
+        if event is None:
+            return None
+        users = await self._rights.protection()
+        delegation = Delegation(self._database, self._homeserver, self._rights, users)
+        # What counts is the room that people would be brought into.
+        room_id = await rooms.successor(self._database.scanner, room_id)
+        own = await delegation.may(
+            event.sender,
+            room_id,
+            power=max((m.power for m in mappings if m.power is not None), default=None),
+            exclusive=any(m.exclusive for m in mappings),
+        )
+        for mapping in mappings:
+            # Below a space, what others put there is opened too.
+            if mapping.children and own.followed and not users.trusts(event.sender):
+                own = await delegation.everywhere_below(event.sender, room_id, mapping)
+        return Claim(event.content, event.sender, own)
 
     async def _create(self, alias: str, template: str) -> str:
         if not alias.endswith(":" + self._homeserver.server_name):
@@ -158,7 +178,8 @@ class Observation:
                 async with self._database.write() as connection:
                     await rooms.points_elsewhere(connection, alias, None, None, None)
             return False
-        verdict = provenance.alias_moved(alias, room_id, found, await self._canonical(found))
+        claim = await self._claim(found, await rooms.mappings_of(self._database.scanner, alias))
+        verdict = provenance.alias_moved(alias, room_id, found, claim)
         async with self._database.write() as connection:
             if verdict.followed:
                 found = await rooms.successor(connection, found)
@@ -206,8 +227,10 @@ class Observation:
             return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
+        led_to = await rooms.led_to(self._database.scanner, room_id)
         if await delegation.judge(room_id):
-            self._opens(await rooms.led_to(self._database.scanner, room_id))
+            # Those that are below it no longer too: others may let nobody else stay there.
+            self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
         for reference in references:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
@@ -217,6 +240,7 @@ class Observation:
         unknown = await observed.any_unknown(self._database.scanner, room_id)
         async with self._database.write() as connection:
             missing = await observed.observe(connection, room_id, joined, protected)
+            await accounts.doubt_gone(connection, missing)
             for problem in ("spared", "refused"):
                 await memberships.retry(connection, problem, room_id)
         if missing:
@@ -286,7 +310,7 @@ class Observation:
         """Return the space that an alias of the configuration means, None where nobody vouches.
 
         The one that it is pinned to; else one that an administrator of the homeserver made and
-        that says itself that the alias is its own.
+        that says itself, by somebody with a say in it, that the alias is its own.
         """
         known = await rooms.reference(self._database.scanner, alias)
         if known is not None:
@@ -294,7 +318,8 @@ class Observation:
         space = await self._homeserver.rooms.resolve_alias(alias)
         creator = (await self._homeserver.rooms.power_state(space)).creator
         users = await self._rights.protection()
-        if users.trusts(creator) and provenance.names(await self._canonical(space), alias):
+        claim = await self._claim(space)
+        if users.trusts(creator) and claim is not None and claim.vouches(alias):
             return space
         log.warning("space_not_followed", alias=alias, space=space, made_by=creator)
         return None

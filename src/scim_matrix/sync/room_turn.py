@@ -14,10 +14,10 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership, Observed
 from scim_matrix.store import brake, memberships, record
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
-from scim_matrix.sync.delegation import Leaders, leaders
+from scim_matrix.sync.delegation import Leaders, leaders, leading
 from scim_matrix.sync.guard import Tally
 from scim_matrix.sync.plan import Action, Invite, Join, Kick, Policy, Spare, plan
 from scim_matrix.sync.power import POWER_LEVELS, power_plan
@@ -104,11 +104,7 @@ class RoomTurn:
                 if self._policy.brake.holds(Tally(*counts)):
                     held += await brake.hold_room(connection, room_id, "limit")
                     due = await memberships.due(connection, room_id, now, TURN)
-            actions = plan(due, users)
-            if behind is None:
-                actions = [action for action in actions if not isinstance(action, Kick)]
-            else:
-                actions = [_within(behind, action) for action in actions]
+            actions = await _within(connection, behind, plan(due, users))
             if not self._policy.dry_run:
                 under_way = [a.pair for a in actions if not isinstance(a, Spare)]
                 await memberships.begin(connection, under_way)
@@ -263,11 +259,25 @@ _LEADS_TO: dict[type[Action], Literal["join", "invite", "leave"]] = {
 _EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked"}
 
 
-def _within(behind: Leaders, action: Action) -> Action:
-    """Spare whom nobody behind a removal could remove by themselves."""
-    if isinstance(action, Kick) and (reason := behind.refusal(action.pair)) is not None:
-        return Spare(action.pair, reason)
-    return action
+async def _within(
+    connection: Connection, behind: Leaders | None, actions: Iterable[Action]
+) -> list[Action]:
+    """Spare whom nobody behind a removal could remove by themselves.
+
+    Removals of which it was not asked who is behind them wait for the next turn.
+    """
+    decided: list[Action] = []
+    for action in actions:
+        if not isinstance(action, Kick):
+            decided.append(action)
+        elif behind is None:
+            continue
+        elif (chains := await leading(connection, action.pair)) is None:
+            decided.append(action)
+        elif behind.asked:
+            reason = behind.refusal(action.pair, chains)
+            decided.append(action if reason is None else Spare(action.pair, reason))
+    return decided
 
 
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:

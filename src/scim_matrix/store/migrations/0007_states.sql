@@ -120,6 +120,7 @@ WHERE NOT EXISTS (SELECT 1 FROM account o WHERE o.user_id = p.user_id);
 DROP TABLE account;
 ALTER TABLE new_account RENAME TO account;
 CREATE INDEX account_proposed ON account (proposed);
+CREATE INDEX account_barred ON account (barred) WHERE barred IS NOT NULL;
 CREATE INDEX account_subject ON account (subject);
 CREATE INDEX account_mark ON account (mark);
 CREATE INDEX account_todo ON account (next_try) WHERE todo IS NOT NULL;
@@ -215,7 +216,8 @@ SELECT reference, room_id FROM room WHERE reference LIKE '!%' AND room_id <> ref
 ON CONFLICT (room_id) DO UPDATE SET successor = excluded.successor;
 
 -- Which rooms a mapping opens: its own and, of a space, those below it. Only what is followed
--- counts; a step that is not says why and what would mend it. via: the space that names it.
+-- counts; a step that is not says why and what would mend it. via: the space that names it. led_by:
+-- on whose own power following it rests (JSON list of user IDs, all of them; NULL: nobody's).
 CREATE TABLE opening (
     mapping_id INTEGER NOT NULL REFERENCES new_mapping (id) ON DELETE CASCADE,
     room_id TEXT NOT NULL,
@@ -223,14 +225,16 @@ CREATE TABLE opening (
     standing TEXT NOT NULL CHECK (standing IN ('followed', 'not_followed')),
     reason TEXT,
     cure TEXT,
+    led_by TEXT,
     PRIMARY KEY (mapping_id, room_id)
 ) WITHOUT ROWID;
 CREATE INDEX opening_room ON opening (room_id);
-INSERT INTO opening (mapping_id, room_id, standing)
-SELECT m.id, r.room_id, 'followed'
+INSERT INTO opening (mapping_id, room_id, standing, led_by)
+SELECT m.id, r.room_id, 'followed', CASE WHEN m.made_by IS NOT NULL THEN json_array(m.made_by) END
 FROM new_mapping m JOIN room_reference r ON r.reference = m.reference WHERE r.room_id IS NOT NULL;
-INSERT OR IGNORE INTO opening (mapping_id, room_id, via, standing)
-SELECT m.id, c.room_id, r.room_id, 'followed'
+INSERT OR IGNORE INTO opening (mapping_id, room_id, via, standing, led_by)
+SELECT m.id, c.room_id, r.room_id, 'followed',
+    CASE WHEN m.made_by IS NOT NULL THEN json_array(m.made_by) END
 FROM new_mapping m JOIN room_reference r ON r.reference = m.reference
 JOIN room old ON old.room_id = r.room_id JOIN room_child c ON c.reference = old.reference
 WHERE m.children;
@@ -268,6 +272,7 @@ CREATE INDEX mapping_grant_heard ON mapping_grant (heard) WHERE heard > 0;
 -- brake: held for a human, or let through by one (for this one removal).
 -- power: the level that is granted; power_given: the one that the service gave; power_before: the
 -- one that was there (NULL: none of their own); power_tried: one whose outcome is not known.
+-- led: only mappings that rest on somebody's own power (opening.led_by) granted it last.
 CREATE TABLE membership (
     room_id TEXT NOT NULL,
     account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
@@ -281,6 +286,7 @@ CREATE TABLE membership (
     power_given INTEGER,
     power_before INTEGER,
     power_tried INTEGER,
+    led BOOLEAN NOT NULL DEFAULT FALSE,
     brake TEXT NOT NULL DEFAULT 'free' CHECK (brake IN ('free', 'held', 'approved')),
     held_because TEXT CHECK (held_because IN ('limit', 'restored')),
     held_tick INTEGER,
@@ -345,6 +351,7 @@ CREATE INDEX membership_turn ON membership (room_id, todo <> 'leave', since DESC
 CREATE INDEX membership_rest ON membership (next_try) WHERE next_try > 0;
 CREATE INDEX membership_pruned ON membership (room_id) WHERE state = 'pruned';
 CREATE INDEX membership_excluded ON membership (room_id) WHERE state = 'excluded';
+CREATE INDEX membership_led ON membership (room_id) WHERE led;
 CREATE INDEX membership_power ON membership (room_id, next_try) WHERE power_todo;
 CREATE INDEX membership_brake ON membership (room_id) WHERE brake <> 'free';
 CREATE INDEX membership_problem ON membership (room_id) WHERE problem IS NOT NULL;

@@ -131,6 +131,12 @@ UPDATE membership SET observed = NULL, left_by_choice = FALSE, power_given = NUL
     power_tried = NULL, next_try = 0
 WHERE account_id = :id
 
+-- let_be --
+-- Who was to leave a room that is to hold nobody else, and may be a user's or is in conflict now.
+DELETE FROM membership WHERE state = 'excluded' AND account_id IN (
+    SELECT u.id FROM account a JOIN account u ON u.user_id IN (a.proposed, a.barred)
+    WHERE a.scim_id = :scim_id AND u.desired = 'unmanaged')
+
 -- manage --
 -- An account that is managed is no unmanaged member.
 DELETE FROM unmanaged_member WHERE user_id = :user_id
@@ -168,8 +174,16 @@ WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed IS NOT N
 AND desired <> 'unmanaged'
 
 -- doubt --
--- An account is not what it was thought to be.
-UPDATE account SET confirmed = NULL, next_try = 0 WHERE id = :id AND confirmed IS NOT NULL
+-- An account is not what it was thought to be. One that was deactivated is joined into no room.
+UPDATE account SET confirmed = NULL, usable = usable AND NOT :deactivated, next_try = 0
+WHERE id = :id AND confirmed IS NOT NULL
+
+-- doubt_gone --
+-- Who left a room by themselves may have been deactivated by hand, which takes them out of all of
+-- them: that is looked at before they are joined again.
+UPDATE account SET confirmed = NULL, usable = FALSE, next_try = 0
+WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed = 'active'
+AND desired = 'active'
 
 -- retry_stopped --
 -- What only a change elsewhere can mend may have been mended.

@@ -90,9 +90,11 @@ AND NOT EXISTS (SELECT 1 FROM opened o
 
 -- want --
 -- The rooms that those noted are granted, by every mapping that is in force and followed there.
--- told: the last time that the identity provider gave it to them.
-INSERT INTO wanted (room_id, account_id, group_name, power, invite, told)
+-- told: the last time that the identity provider gave it to them. led: every one of them rests on
+-- somebody's own power.
+INSERT INTO wanted (room_id, account_id, group_name, power, invite, led, told)
 SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
+    min(o.led_by IS NOT NULL),
     max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END)
 FROM touched t CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
 WHERE g.account_id = t.account_id AND g.state = 'granted'
@@ -104,7 +106,7 @@ GROUP BY o.room_id, g.account_id
 -- Memberships that are granted now: what was held, or to be removed, is so no more. Who was let
 -- stay by a human, or left by choice, is granted it anew only by the identity provider.
 UPDATE membership SET
-    state = 'granted', group_name = w.group_name, power = w.power, invite = w.invite,
+    state = 'granted', group_name = w.group_name, power = w.power, invite = w.invite, led = w.led,
     left_by_choice = membership.left_by_choice AND membership.tick >= w.told
         AND NOT (membership.invite AND NOT w.invite),
     brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
@@ -121,12 +123,15 @@ AND membership.room_id = w.room_id AND membership.account_id = w.account_id
 AND (membership.state <> 'dismissed' OR w.told > membership.tick)
 AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.group_name
     OR membership.power IS DISTINCT FROM w.power OR membership.invite <> w.invite
+    OR membership.led <> w.led
     OR (membership.left_by_choice AND w.told > membership.tick))
 
 -- gain --
 -- Memberships that are granted for the first time.
-INSERT INTO membership (room_id, account_id, state, group_name, power, invite, tick, since, request)
-SELECT room_id, account_id, 'granted', group_name, power, invite, :tick, :at, :request FROM wanted
+INSERT INTO membership (room_id, account_id, state, group_name, power, invite, led, tick, since,
+    request)
+SELECT room_id, account_id, 'granted', group_name, power, invite, led, :tick, :at, :request
+FROM wanted
 WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- lose --
@@ -153,6 +158,11 @@ AND membership.room_id = l.room_id AND membership.account_id = l.account_id
 -- What the identity provider revoked while the room was forgotten is revoked now that it is
 -- mapped again.
 UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
+    led = NOT EXISTS (SELECT 1 FROM mapping_grant g
+        JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
+        JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
+        WHERE g.account_id = membership.account_id AND o.room_id = membership.room_id
+        AND o.led_by IS NULL),
     tick = :tick, since = :at, request = (SELECT max(g.request) FROM mapping_grant g
         JOIN opening o ON o.mapping_id = g.mapping_id AND o.room_id = membership.room_id
         WHERE g.account_id = membership.account_id AND g.state = 'revoked'),
@@ -166,25 +176,25 @@ AND EXISTS (SELECT 1 FROM mapping_grant g
 
 -- would_have_had --
 -- What a mapping gave and the identity provider took before its room was known.
-INSERT INTO membership (room_id, account_id, state, group_name, tick, since, request)
-SELECT :room_id, g.account_id, 'revoked', g.group_name, :tick, :at, g.request
-FROM mapping_grant g
+INSERT INTO membership (room_id, account_id, state, group_name, led, tick, since, request)
+SELECT :room_id, g.account_id, 'revoked', g.group_name, o.led_by IS NOT NULL, :tick, :at, g.request
+FROM mapping_grant g JOIN opening o ON o.mapping_id = g.mapping_id AND o.room_id = :room_id
 WHERE g.mapping_id = :mapping_id AND g.state = 'revoked' AND g.origin = 'identity_provider'
 ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- carry --
 -- What is known of everybody in one room counts in the room that takes its place; who is there
 -- is not known yet. With a reference: of those whom its mappings give something, or gave.
-INSERT INTO membership (room_id, account_id, state, group_name, invite, left_by_choice, power,
+INSERT INTO membership (room_id, account_id, state, group_name, invite, led, left_by_choice, power,
     power_before, brake, held_because, held_tick, approved_by, tick, since, request)
-SELECT :successor, account_id, state, group_name, invite, left_by_choice, power,
+SELECT :successor, account_id, state, group_name, invite, led, left_by_choice, power,
     power_before, brake, held_because, held_tick, approved_by, tick, since, request
 FROM membership WHERE room_id = :room_id AND state <> 'excluded'
 AND (CAST(:reference AS TEXT) IS NULL OR EXISTS (
     SELECT 1 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id
     WHERE g.account_id = membership.account_id AND m.reference = :reference))
 ON CONFLICT (room_id, account_id) DO UPDATE SET
-    state = excluded.state, group_name = excluded.group_name,
+    state = excluded.state, group_name = excluded.group_name, led = excluded.led,
     left_by_choice = excluded.left_by_choice, brake = excluded.brake,
     held_because = excluded.held_because, held_tick = excluded.held_tick,
     approved_by = excluded.approved_by, tick = excluded.tick, since = excluded.since,

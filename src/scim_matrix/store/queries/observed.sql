@@ -61,6 +61,15 @@ SELECT EXISTS (SELECT 1 FROM mapping m JOIN opening o ON o.mapping_id = m.id
 AND EXISTS (SELECT 1 FROM membership m WHERE m.room_id = :room_id AND m.state = 'granted')
     AS exclusive
 
+-- strangers --
+-- Who is in a room without being managed. An account that may be a user's as far as anybody can
+-- tell, or is in conflict, is left alone.
+SELECT s.user_id FROM unmanaged_member s WHERE s.room_id = :room_id
+AND NOT EXISTS (SELECT 1 FROM account a WHERE a.proposed = s.user_id
+    AND (a.problem = 'conflict' OR a.desired = 'active'))
+AND NOT EXISTS (SELECT 1 FROM account a WHERE a.barred = s.user_id AND a.barred IS NOT NULL
+    AND a.problem = 'conflict')
+
 -- know_unmanaged --
 -- Accounts that are no user's and are in an exclusive room.
 INSERT INTO account (user_id, bound_by, desired, profile)

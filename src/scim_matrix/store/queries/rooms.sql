@@ -69,10 +69,11 @@ WHERE room_id = :room_id
 
 -- open_successor --
 -- Mappings that opened a room open its successor.
-INSERT INTO opening (mapping_id, room_id, via, standing)
-SELECT mapping_id, :successor, via, 'followed' FROM opening
+INSERT INTO opening (mapping_id, room_id, via, standing, led_by)
+SELECT mapping_id, :successor, via, 'followed', led_by FROM opening
 WHERE room_id = :room_id AND standing = 'followed'
-ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', reason = NULL, cure = NULL
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', reason = NULL, cure = NULL,
+    led_by = excluded.led_by
 
 -- close --
 -- No mapping opens a room any more.
@@ -99,20 +100,21 @@ WHERE room_id = :room_id AND upgrade_to IS NOT NULL
 
 -- open_own --
 -- A mapping opens the room that it names.
-INSERT INTO opening (mapping_id, room_id, standing) VALUES (:mapping_id, :room_id, 'followed')
+INSERT INTO opening (mapping_id, room_id, standing, led_by)
+VALUES (:mapping_id, :room_id, 'followed', :led_by)
 ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', via = NULL,
-    reason = NULL, cure = NULL
+    reason = NULL, cure = NULL, led_by = excluded.led_by
 
 -- openings --
 -- The rooms below a mapping's space, as last judged.
-SELECT room_id, via, standing, reason, cure FROM opening
+SELECT room_id, via, standing, reason, cure, led_by FROM opening
 WHERE mapping_id = :mapping_id AND via IS NOT NULL
 
 -- open_child --
 -- A room below a mapping's space, followed or not.
-INSERT INTO opening (mapping_id, room_id, via, standing, reason, cure)
-VALUES (:mapping_id, :room_id, :via, :standing, :reason, :cure)
-ON CONFLICT (mapping_id, room_id) DO UPDATE SET via = excluded.via,
+INSERT INTO opening (mapping_id, room_id, via, standing, reason, cure, led_by)
+VALUES (:mapping_id, :room_id, :via, :standing, :reason, :cure, :led_by)
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET via = excluded.via, led_by = excluded.led_by,
     standing = excluded.standing, reason = excluded.reason, cure = excluded.cure
 WHERE opening.via IS NOT NULL
 
@@ -163,7 +165,29 @@ UNION SELECT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.r
 UNION SELECT room_id FROM membership WHERE room_id = :name
 UNION SELECT room_id FROM opening WHERE room_id = :name
 
--- makers --
--- Who made each mapping that opens a room now.
-SELECT m.made_by, m.exclusive FROM opening o JOIN mapping m ON m.id = o.mapping_id
-WHERE o.room_id = :room_id AND o.standing = 'followed' AND m.standing = 'in_force'
+-- lead --
+-- On whose own power a mapping's own room rests.
+UPDATE opening SET led_by = :led_by
+WHERE mapping_id = :mapping_id AND via IS NULL AND led_by IS DISTINCT FROM :led_by RETURNING 1
+
+-- any_led --
+-- Whether somebody is to leave a room whom only mappings gave it that rest on somebody's own power,
+-- or such a mapping lets nobody else stay there.
+SELECT 1 FROM membership WHERE room_id = :room_id AND led AND todo = 'leave'
+UNION ALL
+SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.room_id = :room_id AND o.led_by IS NOT NULL AND m.exclusive
+AND o.standing = 'followed' AND m.standing = 'in_force'
+LIMIT 1
+
+-- leading_away --
+-- Whose power the mappings rest on that gave an account a room, and count there now.
+SELECT o.led_by FROM mapping_grant g
+JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
+JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
+WHERE g.account_id = :account_id AND o.room_id = :room_id
+
+-- leading_exclusively --
+-- Whose power the mappings rest on that let nobody else stay in a room.
+SELECT o.led_by FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.room_id = :room_id AND o.standing = 'followed' AND m.standing = 'in_force' AND m.exclusive

@@ -92,7 +92,7 @@ SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'sp
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
         ELSE 'scim-matrix approve ' || m.room_id || ', or dismiss' END
-        WHEN m.problem = 'spared' THEN 'done when the protection has gone' END AS cure,
+        WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand' END AS cure,
     m.since
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
