@@ -145,6 +145,10 @@ class Shelf:
         self._runner = runner
         self._storage = storage
         self.everything = self.search({})
+        for resource in cast(list[Any], self.everything):
+            # An empty list and no value are the same (RFC 7643 section 2.5), the evaluator's not.
+            if getattr(resource, "members", None) == []:
+                resource.members = None
 
     def search(self, query: dict[str, Any]) -> list[Resource[Any]]:
         """Return what a root search finds."""
