@@ -101,7 +101,6 @@ def differs(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         ),
         ({"op": "remove", "path": 'emails[type eq "nothing"]'}, {}),
         ({"op": "add", "path": "roles", "value": ["r"]}, {"roles": [{"value": "r"}]}),
-        ({"op": "add", "path": "unknown", "value": "x"}, {}),
         ({"op": "add", "path": "urn:x:ext:2.0:User:thing", "value": "x"}, {}),
         (
             {"op": "add", "value": {"unknown": 1, "urn:x:2.0:User": {"y": 1}, "title": "T"}},
@@ -156,6 +155,27 @@ async def test_patches_of_users(
         ({"op": "move", "path": "title"}, "invalidValue", "Operations[0].op: is not add"),
         ({"path": "title"}, "invalidValue", "Operations[0]: op is required"),
         ({"op": "add", "path": "a..b", "value": 1}, "invalidPath", "invalid syntax"),
+        *(
+            ({"op": op, "path": path, "value": "x"}, "invalidPath", f"{named} is no attribute")
+            for op in ("add", "replace", "remove")
+            for path, named in (
+                ("unknown", "unknown"),
+                ('unknown[type eq "work"].value', "unknown.value"),
+                ("name.unknown", "name.unknown"),
+                ('emails[type eq "home"].unknown', "emails.unknown"),
+                ("userName.x", "userName.x"),
+                ("members", "members"),
+                ("meta.unknown", "meta.unknown"),
+                (f"{CORE}:unknown", f"{CORE}:unknown"),
+                (f"{ENTERPRISE}:unknown", f"{ENTERPRISE}:unknown"),
+                (f"{CORE.replace('User', 'Group')}:displayName", "displayName"),
+            )
+        ),
+        (
+            {"op": "add", "value": {'unknown[type eq "work"].value': "x"}},
+            "invalidPath",
+            "unknown.value is no attribute",
+        ),
         ({"op": "add", "path": 5, "value": 1}, "invalidValue", "Operations[0].path"),
         ({"op": "add", "path": "emails[", "value": {"value": "x"}}, "invalidPath", ""),
         ({"op": "add", "path": "x" * 20_000, "value": 1}, "invalidPath", "longer than"),
