@@ -31,10 +31,12 @@ class Entrance:
         self._door = door
         self._app = web.Application(middlewares=[door.middleware])
         self._app.router.add_get("/", self._at_once)
+        self._app.router.add_post("/", self._at_once)
         self._app.router.add_get("/wait", self._wait)
         self.port = 0
 
     async def _at_once(self, request: web.Request) -> web.Response:
+        await request.read()
         return web.Response(text="here")
 
     async def _wait(self, request: web.Request) -> web.Response:
@@ -104,6 +106,31 @@ async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for() -> None:
         assert await first_line(used) == b""
 
 
+WHOLE = {
+    "none": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "length": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+    "chunks": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    "3\r\nabc\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("body", WHOLE)
+@pytest.mark.parametrize("ahead", [1, 2])
+async def test_a_head_behind_a_request_is_not_waited_for_either(body: str, ahead: int) -> None:
+    """Half a head that comes together with whole requests has no more time than any other.
+
+    Who sends nothing ahead keeps the connection, as proxies do.
+    """
+    async with Entrance(Door(head_seconds=0.1)).opened() as entrance:
+        quiet = await entrance.connect(WHOLE[body])
+        assert b" 200 " in await first_line(quiet)
+        running_ahead = await entrance.connect(WHOLE[body] * ahead + "GET / HTTP/1.1\r\nHo")
+        for _ in range(ahead):
+            assert b" 200 " in await first_line(running_ahead)
+        assert await first_line(running_ahead) == b""
+        assert b" 200 " in await answered(quiet)
+
+
 async def test_a_request_that_has_arrived_may_take_its_time() -> None:
     """The limit for heads does not touch work that takes longer."""
     async with Entrance(Door(head_seconds=0.1)).opened() as entrance:
@@ -156,6 +183,7 @@ def raw_deflate(data: bytes) -> bytes:
     [
         ("gzip", gzip.compress),
         ("X-GZIP", gzip.compress),
+        ("gzip", lambda data: b"".join(gzip.compress(data[n : n + 1]) for n in range(len(data)))),
         ("deflate", zlib.compress),
         ("deflate", raw_deflate),
         ("identity", bytes),
@@ -179,6 +207,9 @@ async def test_compressed_bodies_are_understood(
         ("gzip", b"not gzip at all", 400),
         ("gzip", gzip.compress(b'{"userName": "ann"}', mtime=0)[:-6], 400),
         ("deflate", zlib.compress(b'{"userName": "ann"}') + b"more", 400),
+        ("gzip", gzip.compress(b'{"userName": "ann"}', mtime=0) + b"more", 400),
+        ("gzip", gzip.compress(b"{}", mtime=0) + gzip.compress(b"  ", mtime=0)[:-1], 400),
+        ("gzip", gzip.compress(b" " * 600_000, mtime=0) * 2, 413),
         ("gzip", gzip.compress(b" " * 3_000_000, mtime=0), 413),
         ("deflate", raw_deflate(b" " * 3_000_000), 413),
     ],
@@ -200,6 +231,15 @@ def test_bodies_of_any_length_come_out_whole(length: int) -> None:
     assert body.decompressed(sent, length) == b"a" * length
     with pytest.raises(body.BodyError):
         body.decompressed(sent, length - 1)
+
+
+def test_a_body_of_many_members_ends() -> None:
+    """Each member costs time, whether or not anything is in it: there is an end to that."""
+    member = gzip.compress(b"", mtime=0)
+    assert body.decompressed(member * 1024, 10) == b""
+    with pytest.raises(body.BodyError) as caught:
+        body.decompressed(member * 1_000_000, 10)
+    assert caught.value.status == 400
 
 
 def test_a_body_never_becomes_more_than_its_limit() -> None:
@@ -255,6 +295,37 @@ def heads() -> Iterator[tuple[str, str, int]]:
     post = f"Authorization: Bearer {SECRET}\r\nContent-Type: application/scim+json\r\n"
     yield "empty host", f"GET /scim/v2/Users HTTP/1.1\r\nHost:\r\n{post}\r\n", 400
     yield "bad port", f"GET /scim/v2/Users HTTP/1.1\r\nHost: a:99999\r\n{post}\r\n", 400
+    for host in ('evil"><', "a b", "a,b", "user@a", "a/b", "[::1", "[::g]", "a:b", "a:1:2", "\xe9"):
+        yield "no host", f"GET /scim/v2/Users HTTP/1.1\r\nHost: {host}\r\n{post}\r\n", 400
+    yield "broken: two", f"GET /scim/v2/Users HTTP/1.1\r\nHost: a\r\nHost: b\r\n{post}\r\n", 400
+    yield "target", f"GET http://user@a/scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}\r\n", 400
+    for target in ('http://e"><', "http://a:99999"):
+        yield "broken target", f"GET {target}/scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}\r\n", 400
+    for path in (
+        "%00",
+        "%2500",
+        "%252e%252e%252f",
+        "%",
+        "%ff",
+        "a" * 5000,
+        "%2e%2e/%2e%2e/healthz",
+    ):
+        yield "nobody", f"GET /scim/v2/Users/{path} HTTP/1.1\r\nHost: x\r\n{post}\r\n", 404
+    yield "connect", "CONNECT a:443 HTTP/1.1\r\nHost: x\r\n\r\n", 404
+    lots = "".join(f"X-{n}: y\r\n" for n in range(1000))
+    yield "broken: lots", f"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}{lots}\r\n", 400
+    both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+    yield "broken: both", f"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}{both}", 400
+    for framing in (
+        "Content-Length: 2\r\nContent-Length: 3",
+        "Content-Length: +2",
+        "Content-Length: 2,2",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    ):
+        head = f"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}{framing}\r\n\r\n"
+        yield f"broken: {framing}", f"{head}0\r\n\r\n", 400
     yield "bad port", "GET /console/sign-in HTTP/1.1\r\nHost: a:99999\r\n\r\n", 400
     yield "newline", f"GET /scim/v2/x%0ay HTTP/1.1\r\nHost: x\r\n{post}\r\n", 404
     yield "below", f"GET /scim/v3/Users HTTP/1.1\r\nHost: x\r\n{post}\r\n", 404
@@ -277,10 +348,47 @@ async def test_malformed_requests(
         told = b""
         while (line := await reader.readline()).strip():
             told += line
-    if "GET /scim" in head:
+    if "GET /scim" in head and not why.startswith("broken"):
         assert b"application/scim+json" in told, why
     writer.close()
     assert not [r for r in caplog.records if r.exc_info and not why.startswith("broken")]
+
+
+@pytest.mark.parametrize("host", ["x", "a-b_c.example.org:443", "10.0.0.1:5000", "[::1]:80", "x:"])
+async def test_hosts_that_are_hosts(start: Start, host: str) -> None:
+    """Names and addresses, with a port or without, stand in the addresses of answers."""
+    client = await start()
+    status, user = await call(client, "POST", "/Users", {"userName": "u"}, Host=host)
+    assert status == 201
+    shown = host.removesuffix(":").removesuffix(":80")
+    assert user["meta"]["location"].startswith(f"http://{shown}/scim/v2/Users/")
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        ("1.0", ""),
+        ("1.0", "Connection: keep-alive\r\n"),
+        ("1.1", "Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"),
+        ("1.1", "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"),
+    ],
+)
+@pytest.mark.parametrize("chunks", [False, True])
+async def test_old_and_too_new_protocols(
+    start: Start, version: str, more: str, *, chunks: bool
+) -> None:
+    """HTTP/1.0 is served, chunks with extensions and trailers too; no upgrade is taken up."""
+    client = await start()
+    lines = f"POST /scim/v2/Users HTTP/{version}\r\nAuthorization: Bearer {SECRET}\r\n{more}"
+    body = '{"userName":"u"}'
+    framed = f"Content-Length: {len(body)}\r\n\r\n{body}"
+    if chunks:
+        end = "0;end\r\nX-Trailer: t\r\n\r\n"
+        framed = f'Transfer-Encoding: chunked\r\n\r\n{len(body):x};a="b;c"\r\n{body}\r\n{end}'
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write((lines + framed).encode())
+    assert b" 201 " in await first_line((reader, writer))
+    writer.close()
 
 
 async def test_with_a_public_url_the_host_does_not_matter(start: Start) -> None:

@@ -63,6 +63,16 @@ class Target:
         return got
 
 
+def ask(connection: socket.socket, sent: bytes) -> bytes:
+    """Send a request on a connection and return the beginning of the answer; empty if closed."""
+    connection.settimeout(10)
+    try:
+        connection.sendall(sent)
+        return connection.recv(65536)
+    except ConnectionError:
+        return b""
+
+
 def whole(got: bytes, sent: bytes) -> bool:
     """Tell whether an answer has arrived with its body."""
     head, end, body = got.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
@@ -294,6 +304,34 @@ def test_any_document(target: Target, line: tuple[str, str, str], document: Any)
 def test_any_bytes(target: Target, sent: bytes) -> None:
     """What is no HTTP at all is refused or closed."""
     judge(target, b"- - " + sent, target.answer(sent, ends=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 5000, "%00", "a%00.css", "..%2f..%2fsite.py", "%252e%252e%252fsite.py", "%ff", ""],
+)
+def test_any_file(target: Target, name: str) -> None:
+    """Of files there are only the console's own, whatever a name could mean to a disk."""
+    for path, expected in ((name, b"404"), ("console.css", b"200")):
+        line = ("GET", f"/console/static/{path}", "")
+        sent = written(target, line, [("Connection", "close")], b"", "none")
+        assert target.answer(sent).split()[1] == expected
+
+
+def test_connections_have_an_end(target: Target) -> None:
+    """512 connections are open at most: whoever comes is served, those idle for longest go."""
+    ordinary = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", target.service.port)))
+            for _ in range(512)
+        ]
+        # Only what the service has accepted counts, and it accepts in order.
+        assert ask(idle[-1], ordinary).startswith(b"HTTP/1.1 200")
+        assert ask(idle[0], ordinary).startswith(b"HTTP/1.1 200")
+        assert target.answer(ordinary).startswith(b"HTTP/1.1 200")
+        assert ask(idle[1], ordinary) == b""
+        assert ask(idle[0], ordinary).startswith(b"HTTP/1.1 200")
 
 
 def test_nothing_was_left_behind(target: Target) -> None:

@@ -18,6 +18,9 @@ MOST_CONNECTIONS = 512
 
 Factory = Callable[[], asyncio.Protocol]
 
+# What ends a head, and a body in chunks.
+_END = b"\r\n\r\n"
+
 
 class Door:
     """Lets connections in, and closes those whose request does not come.
@@ -63,7 +66,8 @@ class Door:
         try:
             return await handler(request)
         finally:
-            connection.finish()
+            chunked = request.headers.get("Transfer-Encoding") is not None
+            connection.finish(None if chunked else request.content_length or 0)
             if transport in self._open:
                 self._open[transport] = self._open.pop(transport)
 
@@ -77,6 +81,13 @@ class _Guarded(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.at_work = False
+        # Of what came since the last answer: its beginning, the length of that, of all, its end.
+        self._head = bytearray()
+        self._head_length = -1
+        self._length = 0
+        self._last = b""
+        # Whether anything has come behind a request before that was answered.
+        self._runs_ahead = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -90,9 +101,19 @@ class _Guarded(asyncio.Protocol):
         if self._transport is None:
             return
         if not self.at_work and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._door.head_seconds, self._too_slow)
+            self._start_timer()
+        self._measure(data)
         self._inner.data_received(data)
+
+    def _measure(self, data: bytes) -> None:
+        self._length += len(data)
+        self._last = (self._last + data[-len(_END) :])[-len(_END) :]
+        if self._head_length < 0:
+            start = max(0, len(self._head) - len(_END) + 1)
+            self._head += data
+            if (end := self._head.find(_END, start)) >= 0:
+                self._head_length = end + len(_END)
+                self._head.clear()
 
     def eof_received(self) -> bool | None:
         return None if self._transport is None else self._inner.eof_received()
@@ -114,15 +135,31 @@ class _Guarded(asyncio.Protocol):
         self._stop_timer()
         self.at_work = True
 
-    def finish(self) -> None:
-        """Note that the request is answered."""
+    def finish(self, body_length: int | None) -> None:
+        """Note that the request is answered; its body's length is None where it was in chunks.
+
+        A beginning of the next head that came together with it has no limit of its own otherwise.
+        Clients hardly ever send ahead: those that do are not waited for longer from then on.
+        """
+        if body_length is None:
+            self._runs_ahead |= self._last != _END
+        else:
+            self._runs_ahead |= self._length > self._head_length + body_length
+        self._head.clear()
+        self._head_length, self._length, self._last = -1, 0, b""
         self.at_work = False
+        if self._runs_ahead and self._transport is not None:
+            self._start_timer()
 
     def end(self) -> None:
         """Close the connection at once."""
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
+
+    def _start_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._door.head_seconds, self._too_slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
