@@ -335,60 +335,59 @@ def heads() -> Iterator[tuple[str, str, int]]:
     yield "broken chunk", f"{chunked}zz\r\n", 400
 
 
-@pytest.mark.parametrize(("why", "head", "expected"), list(heads()))
-async def test_malformed_requests(
-    start: Start, caplog: pytest.LogCaptureFixture, why: str, head: str, expected: int
-) -> None:
+async def test_malformed_requests(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """What is wrong with a request is 4xx, below /scim a SCIM error, and no traceback."""
     client = await start(CONSOLE="true")
-    reader, writer = await asyncio.open_connection(client.host, client.port)
-    writer.write(head.encode())
-    async with asyncio.timeout(10):
-        assert f" {expected} ".encode() in await reader.readline(), why
-        told = b""
-        while (line := await reader.readline()).strip():
-            told += line
-    if "GET /scim" in head and not why.startswith("broken"):
-        assert b"application/scim+json" in told, why
-    writer.close()
-    assert not [r for r in caplog.records if r.exc_info and not why.startswith("broken")]
+    for why, head, expected in heads():
+        caplog.clear()
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(head.encode())
+        async with asyncio.timeout(10):
+            assert f" {expected} ".encode() in await reader.readline(), (why, head[:200])
+            told = b""
+            while (line := await reader.readline()).strip():
+                told += line
+        writer.close()
+        # What is no request at all aiohttp answers for itself; ops/logging.py makes one line of it.
+        if not why.startswith("broken"):
+            if "GET /scim" in head:
+                assert b"application/scim+json" in told, (why, head[:200])
+            assert not [r for r in caplog.records if r.exc_info], (why, head[:200])
 
 
-@pytest.mark.parametrize("host", ["x", "a-b_c.example.org:443", "10.0.0.1:5000", "[::1]:80", "x:"])
-async def test_hosts_that_are_hosts(start: Start, host: str) -> None:
+async def test_hosts_that_are_hosts(start: Start) -> None:
     """Names and addresses, with a port or without, stand in the addresses of answers."""
     client = await start()
-    status, user = await call(client, "POST", "/Users", {"userName": "u"}, Host=host)
-    assert status == 201
-    shown = host.removesuffix(":").removesuffix(":80")
-    assert user["meta"]["location"].startswith(f"http://{shown}/scim/v2/Users/")
+    for host in ("x", "a-b_c.example.org:443", "10.0.0.1:5000", "[::1]:80", "x:"):
+        status, user = await call(client, "POST", "/Users", {"userName": host}, Host=host)
+        assert status == 201, host
+        shown = host.removesuffix(":").removesuffix(":80")
+        assert user["meta"]["location"].startswith(f"http://{shown}/scim/v2/Users/"), host
 
 
-@pytest.mark.parametrize(
-    ("version", "more"),
-    [
-        ("1.0", ""),
-        ("1.0", "Connection: keep-alive\r\n"),
-        ("1.1", "Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"),
-        ("1.1", "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"),
-    ],
-)
-@pytest.mark.parametrize("chunks", [False, True])
-async def test_old_and_too_new_protocols(
-    start: Start, version: str, more: str, *, chunks: bool
-) -> None:
+async def test_old_and_too_new_protocols(start: Start) -> None:
     """HTTP/1.0 is served, chunks with extensions and trailers too; no upgrade is taken up."""
     client = await start()
-    lines = f"POST /scim/v2/Users HTTP/{version}\r\nAuthorization: Bearer {SECRET}\r\n{more}"
-    body = '{"userName":"u"}'
-    framed = f"Content-Length: {len(body)}\r\n\r\n{body}"
-    if chunks:
+    upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: "
+    for number, (version, more) in enumerate(
+        (
+            ("1.0", ""),
+            ("1.0", "Connection: keep-alive\r\n"),
+            ("1.1", f"{upgrade}h2c\r\n"),
+            ("1.1", f"{upgrade}websocket\r\n"),
+        )
+    ):
+        body, later = (f'{{"userName":"{what}{number}"}}' for what in "ab")
         end = "0;end\r\nX-Trailer: t\r\n\r\n"
-        framed = f'Transfer-Encoding: chunked\r\n\r\n{len(body):x};a="b;c"\r\n{body}\r\n{end}'
-    reader, writer = await asyncio.open_connection(client.host, client.port)
-    writer.write((lines + framed).encode())
-    assert b" 201 " in await first_line((reader, writer))
-    writer.close()
+        for framed in (
+            f"Content-Length: {len(body)}\r\n\r\n{body}",
+            f'Transfer-Encoding: chunked\r\n\r\n{len(later):x};a="b;c"\r\n{later}\r\n{end}',
+        ):
+            reader, writer = await asyncio.open_connection(client.host, client.port)
+            line = f"POST /scim/v2/Users HTTP/{version}\r\nAuthorization: Bearer {SECRET}\r\n"
+            writer.write((line + more + framed).encode())
+            assert b" 201 " in await first_line((reader, writer)), (version, more, framed)
+            writer.close()
 
 
 async def test_with_a_public_url_the_host_does_not_matter(start: Start) -> None:
