@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from structlog.testing import capture_logs
-
 from tests.homeserver.deployment import Deployment, deployed
-from tests.homeserver.server import Fault
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -59,15 +56,3 @@ async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Pa
         account.get("@ann:s").deactivated = False
         await deployment.quiet(4000.0)
         assert not account.get("@ann:s").locked
-
-
-async def test_a_homeserver_that_goes_on_refusing_is_told_of_once(tmp_path: Path) -> None:
-    """What is done anew with each attempt to meet it stands in the log once it has come to that."""
-    async with deployed(tmp_path) as deployment:
-        refuses = Fault("unavailable", lambda r: r.method == "PUT" and "account_data" in r.path, 4)
-        deployment.homeserver.faults.append(refuses)
-        with capture_logs() as logs:
-            await deployment.quiet()
-        lifted = [r for r in deployment.homeserver.requests if "override_ratelimit" in r.path]
-        assert len(lifted) == 5
-        assert [e["event"] for e in logs].count("rate_limit_lifted") == 1
