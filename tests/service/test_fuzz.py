@@ -165,6 +165,7 @@ PATHS = [
     *("/scim/v2/Users/.search", "/scim/v2/.search", "/scim/v2/Schemas", "/scim/v2/Me"),
     *("/scim/v2/ResourceTypes/User", "/scim/v2/ServiceProviderConfig", "/scim/v1/Users"),
     *("/console", "/console/", "/console/sign-in", "/console/held", "/console/groups/x/preview"),
+    *("http://x/scim/v2/Users", "http://u@x/scim/v2/Users", "x:1", "/console/static/" + "a" * 300),
     *("/console/static/..%2f..%2fapp.py", "/console/sign-out", "/console/rooms/%21x", "//", "*"),
 ]
 paths = st.one_of(
@@ -184,7 +185,7 @@ queries = st.one_of(
     st.sampled_from(["%", "a=%ff", "filter=%00", "count=99999999999999999999", "x" * 9000]),
 )
 HEADERS: list[tuple[str, list[str]]] = [
-    ("Host", ["", "x", "a:99999", "a:b", "[::1", "x y", "\xe9"]),
+    ("Host", ["", "x", "a:99999", "a:b", "[::1", "x y", "\xe9", 'evil"><']),
     ("Authorization", [f"Bearer {SECRET}"] * 6 + ["Bearer wrong", "Basic eDp5", "\xff\xfe", ""]),
     (
         "Content-Type",
@@ -253,6 +254,7 @@ def judge(target: Target, sent: bytes, got: bytes) -> None:
         away = path.startswith(b"/console") and status == b"503"
         unsupported = path.lower().startswith(b"/scim/v2/me") and status == b"501"
         assert status < b"500" or away or unsupported, (sent[:3000], got[:1000])
+    assert b'evil"' not in got, (sent[:3000], got[:1000])
     head, _, body = got.partition(b"\r\n\r\n")
     refused = re.match(rb"HTTP/1\.1 (4\d\d) ", head)
     known = re.match(rb"(GET|POST|PUT|PATCH|DELETE|OPTIONS) /scim(/| )", sent) is not None

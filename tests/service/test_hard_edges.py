@@ -426,6 +426,26 @@ async def test_a_change_of_nothing_but_bad_attributes_is_refused(start: Start) -
     assert (await call(client, "GET", path))[1] == user
 
 
+async def test_an_extension_that_is_not_kept_keeps_nobody_in(start: Start) -> None:
+    """What somebody mapped into a schema of their own does not stop what stands beside it."""
+    client = await start()
+    user = await made(client, "Users", userName="u")
+    path = "urn:ietf:params:scim:schemas:extension:Own:2.0:User"
+    operations: list[dict[str, Any]] = [
+        {"op": "Add", "path": f"{path}:costCentre", "value": "secret 7"},
+        {"op": "Replace", "path": "active", "value": "False"},
+        {"op": "Add", "value": {f"{path}:colour": "red", path: {"size": 1}}},
+    ]
+    with capture_logs() as logs:
+        status, after = await call(
+            client, "PATCH", f"/Users/{user['id']}", {"Operations": operations}
+        )
+    assert (status, after["active"]) == (200, False), after
+    told = [entry for entry in logs if entry["event"] == "attribute_left_out"]
+    assert [entry["attribute"] for entry in told] == [f"{path}:costCentre"]
+    assert "secret" not in str(told)
+
+
 async def test_an_empty_external_id_is_none(start: Start) -> None:
     """Groups with an empty externalId do not get into each other's way, nor does taking it off."""
     client = await start()

@@ -122,6 +122,7 @@ class _Guarded(asyncio.Protocol):
         self._stop_timer()
         if self._transport is not None:
             self._door.leave(self._transport)
+            self._transport = None
             self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
