@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import gzip
+import socket
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from scim_matrix.edge import body, listening, requests
 from scim_matrix.edge.door import Door
+from tests.conftest import eventually
 from tests.service.client import ERROR, call
 from tests.service.conftest import SECRET, Start
 
@@ -20,6 +24,9 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 # -- Connections ------------------------------------------------------------
+
+# More than the system keeps of an answer that nobody takes.
+LARGE = 30_000_000
 
 
 class Entrance:
@@ -33,6 +40,7 @@ class Entrance:
         self._app.router.add_get("/", self._at_once)
         self._app.router.add_post("/", self._at_once)
         self._app.router.add_get("/wait", self._wait)
+        self._app.router.add_get("/large", self._large)
         self.port = 0
 
     async def _at_once(self, request: web.Request) -> web.Response:
@@ -43,6 +51,9 @@ class Entrance:
         self.waiting.release()
         await self.go.wait()
         return web.Response(text="waited")
+
+    async def _large(self, request: web.Request) -> web.Response:
+        return web.Response(body=b"x" * LARGE)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Entrance"]:
@@ -140,6 +151,52 @@ async def test_a_request_that_has_arrived_may_take_its_time() -> None:
         assert await first_line(await entrance.connect("GET")) == b""
         entrance.go.set()
         assert b" 200 " in await first_line(working)
+
+
+async def test_an_answer_that_nobody_takes_is_not_kept() -> None:
+    """Who asks and takes nothing loses the connection; who takes an answer has it whole."""
+
+    async def told() -> list[Any]:
+        return [entry["event"] for entry in logs]
+
+    asking = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with Entrance(Door(stall_seconds=0.1)).opened() as entrance:
+        loop = asyncio.get_running_loop()
+        with (
+            capture_logs() as logs,
+            socket.create_connection(("127.0.0.1", entrance.port)) as silent,
+        ):
+            silent.setblocking(False)
+            await loop.sock_sendall(silent, asking)
+            reader, writer = await entrance.connect(asking.decode())
+            async with asyncio.timeout(30):
+                await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(LARGE) == b"x" * LARGE
+                assert await eventually(told, bool) == ["answer_not_taken"]
+                got = 0
+                with contextlib.suppress(ConnectionError):
+                    while part := await loop.sock_recv(silent, 1 << 20):
+                        got += len(part)
+        assert got < LARGE
+        assert b" 200 " in await answered((reader, writer))
+
+
+async def test_an_answer_that_is_being_taken_is_not_cut() -> None:
+    """Neither half a head behind the request nor somebody who needs room ends it."""
+    door = Door(most=2, head_seconds=0.1)
+    asking = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with Entrance(door).opened() as entrance:
+        reader, writer = await entrance.connect(f"{asking}GET / HT")
+        async with asyncio.timeout(30):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in head
+            # Begun later and over: so the time for the half head has passed as well.
+            assert await first_line(await entrance.connect("GET")) == b""
+            await entrance.connect()
+            assert b" 200 " in await answered(await entrance.connect())
+            assert await reader.readexactly(LARGE) == b"x" * LARGE
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_an_idle_connection_makes_room() -> None:

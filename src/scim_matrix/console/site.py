@@ -1,5 +1,6 @@
 """The console put together, as an application below /console/."""
 
+import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             web.get("/held", administration.held),
             web.post("/held", administration.decide),
             web.get("/log", administration.log),
-            # One by one: looking for what a client names has too many ways to go wrong.
+            # One by one: looking for what a client names has too many ways to go wrong. And from
+            # memory: asyncio does not survive that a connection ends while it sends a file.
             *(
                 web.get(f"/static/{file.name}", _serving(file))
                 for file in (Path(__file__).parent / "static").iterdir()
@@ -89,8 +91,11 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
 
 
 def _serving(file: Path) -> Handler:
+    body = file.read_bytes()
+    kind = mimetypes.guess_type(file.name)[0] or "text/plain"
+
     async def serve(request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(file)
+        return web.Response(body=body, content_type=kind)
 
     return serve
 

@@ -13,6 +13,8 @@ log = structlog.get_logger(__name__)
 HEAD_SECONDS = 10.0
 # A connection on which nothing is asked for so long (seconds) is closed; proxies keep theirs 60.
 IDLE_SECONDS = 75.0
+# A client that takes nothing of its answer for so long (seconds) does not get the rest.
+STALL_SECONDS = 30.0
 # All connections together; identity providers open a handful.
 MOST_CONNECTIONS = 512
 
@@ -23,16 +25,22 @@ _END = b"\r\n\r\n"
 
 
 class Door:
-    """Lets connections in, and closes those whose request does not come.
+    """Lets connections in, and closes those whose request does not come or whose answer stays.
 
     Where there are too many, the one that has been without a request for longest makes room;
     where all are at work, the new one is closed. `middleware` has to be the application's
     outermost: it tells when a request has arrived.
     """
 
-    def __init__(self, most: int = MOST_CONNECTIONS, head_seconds: float = HEAD_SECONDS) -> None:
+    def __init__(
+        self,
+        most: int = MOST_CONNECTIONS,
+        head_seconds: float = HEAD_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
         self._most = most
         self.head_seconds = head_seconds
+        self.stall_seconds = stall_seconds
         # In the order in which they were last of use.
         self._open: dict[asyncio.BaseTransport, _Guarded] = {}
 
@@ -43,7 +51,7 @@ class Door:
     def enter(self, transport: asyncio.Transport, connection: "_Guarded") -> bool:
         """Note a new connection; False where there is no room for it."""
         if len(self._open) >= self._most:
-            idle = next((t for t, c in self._open.items() if not c.at_work), None)
+            idle = next((t for t, c in self._open.items() if not c.at_work and not c.sends), None)
             log.warning("connections_full", most=self._most, made_room=idle is not None)
             if idle is None:
                 return False
@@ -80,6 +88,7 @@ class _Guarded(asyncio.Protocol):
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self.at_work = False
         # Of what came since the last answer: its beginning, the length of that, of all, its end.
         self._head = bytearray()
@@ -120,16 +129,24 @@ class _Guarded(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_watching()
         if self._transport is not None:
             self._door.leave(self._transport)
             self._transport = None
             self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        self._watch()
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._stop_watching()
         self._inner.resume_writing()
+
+    @property
+    def sends(self) -> bool:
+        """Whether there is something of an answer that the client has not taken yet."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def begin(self) -> None:
         """Note that a whole head has arrived."""
@@ -167,7 +184,30 @@ class _Guarded(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def _watch(self) -> None:
+        """Look again later whether anything has been taken of what there is to send."""
+        if self._transport is not None:
+            loop = asyncio.get_running_loop()
+            left = self._transport.get_write_buffer_size()
+            self._stall = loop.call_later(self._door.stall_seconds, self._look, left)
+
+    def _look(self, left: int) -> None:
+        if self._transport is None or self._transport.get_write_buffer_size() != left:
+            self._watch()
+        else:
+            log.info("answer_not_taken", seconds=self._door.stall_seconds)
+            self.end()
+
+    def _stop_watching(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def _too_slow(self) -> None:
         self._timer = None
+        if self.sends:
+            # Its time begins when the answer before it is taken.
+            self._start_timer()
+            return
         log.info("head_too_slow", seconds=self._door.head_seconds)
         self.end()
