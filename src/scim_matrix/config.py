@@ -25,9 +25,9 @@ from scim_matrix.settings_values import misspelt, seconds, size, subject_attribu
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN")
 IGNORED = ("AUTHENTIK_API_URL", "AUTHENTIK_TOKEN")
-# systemd's, which are used too.
 # OpenSSL's own: where the authorities are that are trusted.
 _OPENSSL = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
+# systemd's, which are used too.
 _OTHERS = {"CREDENTIALS_DIRECTORY", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 
 OnDisable = Literal["lock", "suspend", "deactivate", "erase", "nothing"]

@@ -8,8 +8,13 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 # A secret of fewer characters can be guessed.
 LEAST_SECRET = 16
-# How alike (0 to 1) two names are of which one is taken for a misspelling of the other.
-_ALIKE = 0.8
+# How alike (0 to 1) two names are of which one is taken for a misspelling of the other: where the
+# other is set as well, something else is likelier meant (MATRIX_USER of some other program).
+_ALIKE, _ALIKE_ONE_THAT_IS_SET = 0.8, 0.9
+# What people put before names, as other programs want it.
+_PREFIX = re.compile(r"^SCIM_(MATRIX_)?")
+# Shorter names than this, with a word more, are everybody's (LOG_LEVEL_ROOT).
+_LEAST_OWN = 12
 
 
 def seconds(value: object) -> object:
@@ -42,12 +47,26 @@ def weak_secret(secrets: Iterable[str]) -> str | None:
 
 def misspelt(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """Return the names that look like a known one and are none, each with the nearest known."""
-    targets = list(known)
+    given, targets = set(names), set(known)
     found = {}
-    for name in sorted(set(names) - set(targets)):
-        if near := difflib.get_close_matches(name, targets, n=1, cutoff=_ALIKE):
-            found[name] = near[0]
+    for name in sorted(given - targets):
+        if (near := _nearest(name, targets, given)) is not None:
+            found[name] = near
     return found
+
+
+def _nearest(name: str, targets: set[str], given: set[str]) -> str | None:
+    """Return the known name that was likely meant by another, which is none."""
+    meant = _PREFIX.sub("", name.upper(), count=1)
+    # The kernel may give the first process a `console` of its own.
+    if meant in targets:
+        return meant if "_" in name else None
+    for near in difflib.get_close_matches(meant, targets, n=3, cutoff=_ALIKE):
+        alike = difflib.SequenceMatcher(None, meant, near).ratio()
+        if near not in given or alike >= _ALIKE_ONE_THAT_IS_SET:
+            return near
+    shorter = meant.rpartition("_")[0]
+    return shorter if shorter in targets and len(shorter) >= _LEAST_OWN else None
 
 
 def subject_attribute(path: str) -> str:

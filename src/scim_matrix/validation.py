@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import jsonschema_rs
 import orjson
+from pydantic_core import Url, ValidationError
 
 
 @functools.cache
@@ -16,14 +17,31 @@ def _schema(name: str, partly: bool) -> Any:
     return {**schema, "required": []} if partly else schema
 
 
+def _is_url(value: object) -> bool:
+    """Tell whether the protocol library takes a text for a URL; other values are for `type`."""
+    if not isinstance(value, str) or value.startswith("/"):
+        return True
+    try:
+        Url(value)
+    except ValidationError:
+        return False
+    return True
+
+
+_FORMATS = jsonschema.FormatChecker(())
+_FORMATS.checks("url")(_is_url)
+
+
 @functools.cache
 def _decider(name: str, partly: bool) -> jsonschema_rs.Validator:
-    return jsonschema_rs.validator_for(_schema(name, partly))
+    return jsonschema_rs.validator_for(
+        _schema(name, partly), formats={"url": _is_url}, validate_formats=True
+    )
 
 
 @functools.cache
 def _explainer(name: str, partly: bool) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(_schema(name, partly))
+    return jsonschema.Draft202012Validator(_schema(name, partly), format_checker=_FORMATS)
 
 
 def first_problem(name: str, document: Any, *, partly: bool = False) -> str | None:

@@ -52,9 +52,9 @@ async def test_one_wrong_operation_takes_no_other_with_it(start: Start) -> None:
     wrong: list[tuple[dict[str, Any], str, str]] = [
         (post("/Users", "1", displayName="nameless"), "400", "userName is required"),
         (
-            post("/Users", "2", userName="u", emails=[{"value": {}}]),
+            post("/Users", "2", userName="u", active=[{"value": {}}]),
             "400",
-            "emails[0].value",
+            "active",
         ),
         (post("/Groups", "3", displayName="h", members=[{"value": 5}]), "400", "members[0].value"),
         (post("/Groups", "4", displayName="h", members=["bulkId:none"]), "409", "bulkId none"),

@@ -13,6 +13,7 @@ from aiohttp.test_utils import RawTestServer
 
 from scim_matrix.config import Settings
 from scim_matrix.groupmap import Mapping, Template
+from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops import check_settings
 from scim_matrix.ops.findings import Finding
 from tests.service.conftest import environment
@@ -31,13 +32,14 @@ async def answer(request: web.BaseRequest) -> web.StreamResponse:
     if request.path == "/_matrix/client/versions":
         return web.json_response({"versions": ["v1.11"]})
     if request.path == "/_matrix/client/v3/login":
+        assert "Authorization" not in request.headers
         return web.json_response(LOGIN)
     if request.path == "/_synapse/admin/v2/users":
         assert request.headers["Authorization"] == "Bearer token"
-        found = [u for u in USERS if request.query.get("user_id", "") in u]
-        start = int(request.query["from"])
-        page: dict[str, Any] = {"users": [{"name": u} for u in found[start : start + 1]]}
-        if start + 1 < len(found):
+        start = int(request.query.get("from", 0))
+        listed = {"name": USERS[start], "displayname": None, "admin": False, "deactivated": False}
+        page: dict[str, Any] = {"users": [listed]}
+        if start + 1 < len(USERS):
             page["next_token"] = str(start + 1)
         return web.json_response(page)
     raise web.HTTPNotFound
@@ -66,14 +68,25 @@ def settings(folder: Path, **more: str) -> Settings:
     return environment(folder, **more)
 
 
+async def of_homeserver(asked: Settings) -> list[Finding]:
+    """Return what is found by asking the homeserver."""
+    homeserver = Homeserver.connect(
+        asked.matrix_url, "@bot:example.org", "token", asked.idp_name, dry_run=True
+    )
+    try:
+        return await check_settings.of_homeserver(asked, homeserver)
+    finally:
+        await homeserver.close()
+
+
 async def test_the_identity_providers_name_is_asked_for(tmp_path: Path) -> None:
     """An IDP_NAME that the homeserver does not offer is a warning that lists what it offers."""
     async with homeserver() as url:
-        wrong = await check_settings.of_homeserver(settings(tmp_path, MATRIX_URL=url))
+        wrong = await of_homeserver(settings(tmp_path, MATRIX_URL=url))
         assert [(f.verdict, f.about) for f in wrong] == [("warning", "IDP_NAME")]
         assert "oidc-real" in wrong[0].found
         right = settings(tmp_path, MATRIX_URL=url, IDP_NAME="oidc-real")
-        [found] = await check_settings.of_homeserver(right)
+        [found] = await of_homeserver(right)
         assert (found.verdict, found.about) == ("ok", "IDP_NAME")
 
 
@@ -82,7 +95,7 @@ async def test_patterns_that_protect_nobody_are_told(tmp_path: Path) -> None:
     async with homeserver() as url:
         patterns = "@ann:example.org @e*:example.org @bot-?:* *:example.org @an:example.org @x*:*"
         asked = settings(tmp_path, MATRIX_URL=url, IDP_NAME="oidc-real", PROTECTED_USERS=patterns)
-        found = [f for f in await check_settings.of_homeserver(asked) if f.verdict != "ok"]
+        found = [f for f in await of_homeserver(asked) if f.verdict != "ok"]
     assert [(f.verdict, f.about) for f in found] == [("warning", "PROTECTED_USERS")] * 2
     assert [f.found.split()[0] for f in found] == ["@an:example.org", "@x*:*"]
 
@@ -174,11 +187,23 @@ def test_keys_that_match_no_group_are_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_found(tmp_path: Path) -> None:
-    """DATA_DIR below a file is an error before any start, one that can be made is fine."""
-    (tmp_path / "file").write_text("")
-    [found] = check_settings.of_files(tmp_path / "file" / "data")
-    assert (found.verdict, found.about) == ("error", "DATA_DIR")
+    """A DATA_DIR that is a file, below one or in /proc is an error, one that can be made is fine.
+
+    It is tried, whoever asks, and nothing of it stays.
+    """
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder, why in (
+        (file, f"{file} is no directory"),
+        (file / "data", f"{file} is no directory"),
+        (Path("/proc/scim-matrix/data"), "/proc/scim-matrix: "),
+    ):
+        [found] = check_settings.of_files(folder)
+        assert (found.verdict, found.about) == ("error", "DATA_DIR")
+        assert found.found.startswith(f"{folder} cannot be made: {why}")
+        assert "chmod" not in found.cure
     assert [f.verdict for f in check_settings.of_files(tmp_path / "new" / "data")] == ["ok"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_open_to_others_is_a_warning(tmp_path: Path) -> None:

@@ -191,6 +191,6 @@ def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:
     assert run("rooms", cwd=tmp_path, **environment).returncode == 0
     ended = run("rooms", "#nowhere:example.org", cwd=tmp_path, **environment)
     assert (ended.returncode, "#nowhere:example.org" in ended.stderr) == (1, True)
-    for since, status in (("2h", 0), ("30m", 0), ("2026-01-01", 0), ("soon", 2)):
+    for since, status in (("2h", 0), ("2026-11-01 12:00:00", 0), ("soon", 2)):
         ended = run("log", "--since", since, cwd=tmp_path, **environment)
         assert ended.returncode == status, ended.stderr

@@ -8,6 +8,7 @@ import aiohttp_session
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
 from scim_matrix.console import session, sessions
 
@@ -41,6 +42,14 @@ async def _check(request: web.Request) -> web.Response:
     return web.Response(text=f"{made_here} {await session.token(request)}")
 
 
+async def _leave_for_sso(request: web.Request) -> web.Response:
+    return web.Response(text=await session.new_state(request))
+
+
+async def _return_from_sso(request: web.Request) -> web.Response:
+    return web.Response(text=str(await session.is_state(request, request.query["state"])))
+
+
 @pytest.fixture
 async def client(aiohttp_client: Any) -> Client:
     """Return a client of an application that has sessions."""
@@ -53,6 +62,8 @@ async def client(aiohttp_client: Any) -> Client:
             web.get("/end", _end),
             web.get("/end-all", _end_all),
             web.post("/check", _check),
+            web.get("/leave", _leave_for_sso),
+            web.get("/return", _return_from_sso),
         ]
     )
     client: Client = await aiohttp_client(app)
@@ -191,3 +202,18 @@ async def test_a_forged_form_is_refused(client: Client, forged: str) -> None:
         assert (answer.status, await answer.text()) == (200, f"False {token}")
     async with client.post("/check", data={"csrf": token}, headers=headers) as answer:
         assert (await answer.text()) == f"True {token}"
+
+
+@pytest.mark.parametrize("forged", ["", "x", "\u00e4\U0001f600", "%ED%A0%80", "%FF%00"])
+async def test_a_forged_state_is_refused(client: Client, forged: str) -> None:
+    """Whatever single sign-on comes back with, only what it was sent with is that, and is once."""
+    async with client.get("/leave") as answer:
+        state = await answer.text()
+        cookie = answer.cookies[session.COOKIE].OutputString().partition(";")[0]
+    for given, expected in ((forged, "False"), (state, "True")):
+        url = URL(f"/return?state={given}", encoded=given.startswith("%"))
+        async with client.get(url, headers={"Cookie": cookie}) as answer:
+            assert (answer.status, await answer.text()) == (200, expected)
+    spent = answer.cookies[session.COOKIE].OutputString().partition(";")[0]
+    async with client.get("/return", params={"state": state}, headers={"Cookie": spent}) as answer:
+        assert await answer.text() == "False"

@@ -101,7 +101,6 @@ def differs(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         ),
         ({"op": "remove", "path": 'emails[type eq "nothing"]'}, {}),
         ({"op": "add", "path": "roles", "value": ["r"]}, {"roles": [{"value": "r"}]}),
-        ({"op": "add", "path": "unknown", "value": "x"}, {}),
         ({"op": "add", "path": "urn:x:ext:2.0:User:thing", "value": "x"}, {}),
         (
             {"op": "add", "value": {"unknown": 1, "urn:x:2.0:User": {"y": 1}, "title": "T"}},
@@ -178,6 +177,40 @@ async def test_patches_that_cannot_be(
     status, _ = await call(client, "PATCH", f"/Users/{ann['id']}", {"Operations": operations})
     assert status == 400
     assert (await call(client, "GET", f"/Users/{ann['id']}"))[1] == ann
+
+
+async def test_paths_that_are_no_attribute(start: Start) -> None:
+    """Whatever is to be done there, it is a 400 that names the path; nothing else is done."""
+    client = await start()
+    ann = await made(client, "Users", **ANN)
+    group = await made(client, "Groups", displayName="g")
+    of_group = CORE.replace("User", "Group")
+    for resource, path, named in (
+        (ann, "unknown", "unknown"),
+        (ann, 'unknown[type eq "work"].value', "unknown.value"),
+        (ann, "name.unknown", "name.unknown"),
+        (ann, 'emails[type eq "home"].unknown', "emails.unknown"),
+        (ann, "userName.x", "userName.x"),
+        (ann, "members", "members"),
+        (ann, "meta.unknown", "meta.unknown"),
+        (ann, f"{CORE}:unknown", f"{CORE}:unknown"),
+        (ann, f"{ENTERPRISE}:unknown", f"{ENTERPRISE}:unknown"),
+        (ann, f"{of_group}:displayName", f"{of_group}:displayName"),
+        (group, "userName", "userName"),
+        (group, "members.unknown", "members.unknown"),
+    ):
+        url = resource["meta"]["location"].partition("/scim/v2")[2]
+        operations: list[dict[str, Any]] = [
+            {"op": op, "path": path, "value": "x"} for op in ("add", "Replace", "remove")
+        ]
+        if "[" in path:
+            operations.append({"op": "add", "value": {path: "x"}})
+        for operation in operations:
+            body = {"Operations": [{"op": "add", "path": "externalId", "value": "e"}, operation]}
+            status, error = await call(client, "PATCH", url, body)
+            assert (status, error["scimType"]) == (400, "invalidPath"), operation
+            assert f"Operations[1].path: {named} is no attribute" in error["detail"]
+        assert (await call(client, "GET", url))[1] == resource
 
 
 async def test_created_as_clients_create(start: Start) -> None:

@@ -63,6 +63,16 @@ class Target:
         return got
 
 
+def ask(connection: socket.socket, sent: bytes) -> bytes:
+    """Send a request on a connection and return the beginning of the answer; empty if closed."""
+    connection.settimeout(10)
+    try:
+        connection.sendall(sent)
+        return connection.recv(65536)
+    except ConnectionError:
+        return b""
+
+
 def whole(got: bytes, sent: bytes) -> bool:
     """Tell whether an answer has arrived with its body."""
     head, end, body = got.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
@@ -155,6 +165,7 @@ PATHS = [
     *("/scim/v2/Users/.search", "/scim/v2/.search", "/scim/v2/Schemas", "/scim/v2/Me"),
     *("/scim/v2/ResourceTypes/User", "/scim/v2/ServiceProviderConfig", "/scim/v1/Users"),
     *("/console", "/console/", "/console/sign-in", "/console/held", "/console/groups/x/preview"),
+    *("http://x/scim/v2/Users", "http://u@x/scim/v2/Users", "x:1", "/console/static/" + "a" * 300),
     *("/console/static/..%2f..%2fapp.py", "/console/sign-out", "/console/rooms/%21x", "//", "*"),
 ]
 paths = st.one_of(
@@ -174,7 +185,7 @@ queries = st.one_of(
     st.sampled_from(["%", "a=%ff", "filter=%00", "count=99999999999999999999", "x" * 9000]),
 )
 HEADERS: list[tuple[str, list[str]]] = [
-    ("Host", ["", "x", "a:99999", "a:b", "[::1", "x y", "\xe9"]),
+    ("Host", ["", "x", "a:99999", "a:b", "[::1", "x y", "\xe9", 'evil"><']),
     ("Authorization", [f"Bearer {SECRET}"] * 6 + ["Bearer wrong", "Basic eDp5", "\xff\xfe", ""]),
     (
         "Content-Type",
@@ -243,6 +254,7 @@ def judge(target: Target, sent: bytes, got: bytes) -> None:
         away = path.startswith(b"/console") and status == b"503"
         unsupported = path.lower().startswith(b"/scim/v2/me") and status == b"501"
         assert status < b"500" or away or unsupported, (sent[:3000], got[:1000])
+    assert b'evil"' not in got, (sent[:3000], got[:1000])
     head, _, body = got.partition(b"\r\n\r\n")
     refused = re.match(rb"HTTP/1\.1 (4\d\d) ", head)
     known = re.match(rb"(GET|POST|PUT|PATCH|DELETE|OPTIONS) /scim(/| )", sent) is not None
@@ -294,6 +306,34 @@ def test_any_document(target: Target, line: tuple[str, str, str], document: Any)
 def test_any_bytes(target: Target, sent: bytes) -> None:
     """What is no HTTP at all is refused or closed."""
     judge(target, b"- - " + sent, target.answer(sent, ends=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 5000, "%00", "a%00.css", "..%2f..%2fsite.py", "%252e%252e%252fsite.py", "%ff", ""],
+)
+def test_any_file(target: Target, name: str) -> None:
+    """Of files there are only the console's own, whatever a name could mean to a disk."""
+    for path, expected in ((name, b"404"), ("console.css", b"200")):
+        line = ("GET", f"/console/static/{path}", "")
+        sent = written(target, line, [("Connection", "close")], b"", "none")
+        assert target.answer(sent).split()[1] == expected
+
+
+def test_connections_have_an_end(target: Target) -> None:
+    """512 connections are open at most: whoever comes is served, those idle for longest go."""
+    ordinary = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", target.service.port)))
+            for _ in range(512)
+        ]
+        # Only what the service has accepted counts, and it accepts in order.
+        assert ask(idle[-1], ordinary).startswith(b"HTTP/1.1 200")
+        assert ask(idle[0], ordinary).startswith(b"HTTP/1.1 200")
+        assert target.answer(ordinary).startswith(b"HTTP/1.1 200")
+        assert ask(idle[1], ordinary) == b""
+        assert ask(idle[0], ordinary).startswith(b"HTTP/1.1 200")
 
 
 def test_nothing_was_left_behind(target: Target) -> None:

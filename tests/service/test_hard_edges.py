@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from scim_matrix.app_keys import DATABASE
 from tests.service.client import ENTERPRISE, call, made
@@ -179,6 +180,37 @@ async def test_members_that_cannot_be_selected(
     assert (await call(client, "GET", path))[1] == group
 
 
+async def test_members_that_their_address_or_type_selects(start: Start) -> None:
+    """A filter over members sees all that answers show of them: value, display, type and $ref."""
+    client = await start()
+    known = {name: (await made(client, "Users", userName=name))["id"] for name in ("ann", "bob")}
+    known["inner"] = (await made(client, "Groups", displayName="inner"))["id"]
+    sent = [{"value": i, "display": n[0].upper()} for n, i in known.items()]
+    group = await made(client, "Groups", displayName="g")
+    path = f"/Groups/{group['id']}"
+    base = group["meta"]["location"].removesuffix(path)
+    for selection, left in (
+        ('$ref eq "{base}/Users/{ann}"', "bob inner"),
+        ('$ref eq "../Users/{ann}" or $ref eq "http://elsewhere/Groups/{inner}"', "bob"),
+        ('$REF eq "{base}/Users/{ann}" and type eq "User"', "bob inner"),
+        ('$ref eq "{base}/Groups/{inner}" or display eq "B"', "ann"),
+        ('$ref ne "{base}/Users/{ann}"', "ann"),
+        ('$ref co "/Users/"', "inner"),
+        ('$ref sw "{base}/Groups/"', "ann bob"),
+        ("not ($ref pr)", "ann bob inner"),
+        ('type eq "group"', "ann bob"),
+    ):
+        selected = selection.format(base=base, **known)
+        operations = [
+            {"op": "replace", "path": "members", "value": sent},
+            {"op": "remove", "path": f"members[{selected}]"},
+        ]
+        status, error = await call(client, "PATCH", path, {"Operations": operations})
+        assert status == 204, error
+        _, after = await call(client, "GET", path)
+        assert {m["value"] for m in after["members"]} == {known[n] for n in left.split()}, selection
+
+
 async def test_selected_members_in_bulk(start: Start) -> None:
     """A selection looks at the group as earlier operations of the same request left it."""
     client = await start()
@@ -282,6 +314,136 @@ async def test_one_odd_attribute_does_not_refuse_a_person(
     assert status == 200, after
     if "externalId" not in sent:
         assert {k: v for k, v in after.items() if k not in common} == kept
+
+
+MARKED = {"value": "a@x.org", "type": "work", "primary": True}
+PHOTO = {"value": "https://x/p"}
+LEFT_OUT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"name": "Ann Ash"}, {}, "name"),
+    ({"name": {"givenName": {}, "familyName": "Ash"}}, {"name": {"familyName": "Ash"}}, "name"),
+    ({"displayName": ["A", "B"]}, {}, "displayName"),
+    ({"title": {"a": 1}}, {}, "title"),
+    ({"profileUrl": "no address"}, {}, "profileUrl"),
+    ({"profileUrl": "http://a b/"}, {}, "profileUrl"),
+    ({"photos": [{"value": "http://["}, PHOTO]}, {"photos": [PHOTO]}, "photos"),
+    ({"emails": [{"value": False}, MARKED]}, {"emails": [MARKED]}, "emails"),
+    ({"emails": {"value": []}}, {}, "emails"),
+    ({"emails": [7] * 200}, {}, "emails"),
+    (
+        {"emails": [MARKED, {**MARKED, "value": "b@x.org"}]},
+        {"emails": [MARKED, {"value": "b@x.org", "type": "work"}]},
+        "emails.primary",
+    ),
+    ({"addresses": "Main Street 1"}, {}, "addresses"),
+    ({"x509Certificates": ["-"]}, {}, "x509Certificates"),
+    (
+        {ENTERPRISE: {"manager": 5, "department": "D"}},
+        {ENTERPRISE: {"department": "D"}},
+        f"{ENTERPRISE}:manager",
+    ),
+    (
+        {ENTERPRISE.upper(): {"manager": 5, "division": "D"}},
+        {ENTERPRISE: {"division": "D"}},
+        f"{ENTERPRISE}:manager",
+    ),
+    ({ENTERPRISE: "text"}, {}, ENTERPRISE),
+]
+
+
+async def test_a_bad_attribute_is_left_out(start: Start) -> None:
+    """Whom a bad attribute belongs to is created and changed without it, and the log names it."""
+    client = await start()
+    common = {"schemas", "id", "meta", "active", "userName"}
+    for number, (sent, kept, named) in enumerate(LEFT_OUT):
+        body = {"userName": f"u{number}", "nickName": "N", **sent}
+        with capture_logs() as logs:
+            created = await made(client, "Users", **body)
+        expected = {"nickName": "N", **kept}
+        assert {k: v for k, v in created.items() if k not in common} == expected, sent
+        told = [entry for entry in logs if entry["event"] == "attribute_left_out"]
+        assert named in {entry["attribute"] for entry in told}, told
+        assert not any(word in str(told) for word in ("Ann Ash", "a b", "Main Street", "b@x.org"))
+        assert await call(client, "PUT", f"/Users/{created['id']}", body) == (200, created)
+        bare = await made(client, "Users", userName=f"w{number}")
+        operation = {"op": "replace", "value": {"active": "False", **sent}}
+        status, after = await call(
+            client, "PATCH", f"/Users/{bare['id']}", {"Operations": [operation]}
+        )
+        assert (status, after["active"]) == (200, False), after
+        assert {k: v for k, v in after.items() if k not in common} == kept, sent
+
+
+async def test_who_somebody_is_and_whether_they_may_in_is_never_left_out(start: Start) -> None:
+    """A wrong userName, externalId or active is a 400 that names it, and nothing is changed."""
+    client = await start()
+    user = await made(client, "Users", userName="u", externalId="e", active=False)
+    path = f"/Users/{user['id']}"
+    values: dict[str, list[Any]] = {
+        "userName": [None, "", {}, ["a", "b"], "a" * 1025],
+        "active": ["perhaps", 1, {}],
+        "externalId": [{}, [], "e" * 1025],
+    }
+    for named, wrong in [(name, value) for name in values for value in values[name]]:
+        sent = {"userName": "w", "title": "T", named: wrong}
+        operation = {"op": "replace", "value": {"title": "T", named: wrong}}
+        for method, place, body in (
+            ("POST", "/Users", sent),
+            ("PUT", path, sent),
+            ("PATCH", path, {"Operations": [operation]}),
+        ):
+            status, error = await call(client, method, place, body)
+            told = (method, named, wrong, error)
+            assert status == 400, told
+            # A required attribute that a PATCH takes away has a type of its own.
+            assert error["scimType"] == "invalidValue" or wrong is None, told
+            assert named in error["detail"] or wrong is None, told
+    assert (await call(client, "GET", path))[1] == user
+
+
+async def test_which_group_it_is_is_never_left_out(start: Start) -> None:
+    """A group's name, externalId and members are right, or the request is a 400."""
+    client = await start()
+    bad: list[dict[str, Any]] = [{"displayName": {}}, {"externalId": []}, {"members": 5}]
+    for wrong in (*bad, {"members": [{}]}):
+        sent = {"displayName": "g", **wrong}
+        status, error = await call(client, "POST", "/Groups", sent)
+        assert (status, error["scimType"]) == (400, "invalidValue"), wrong
+
+
+async def test_a_change_of_nothing_but_bad_attributes_is_refused(start: Start) -> None:
+    """A PATCH of which nothing would be left is a 400 that says what is wrong with it."""
+    client = await start()
+    user = await made(client, "Users", userName="u")
+    for operation in (
+        {"op": "replace", "value": {"id": user["id"], "name": "text", "more": 1}},
+        {"op": "replace", "path": "name", "value": "text"},
+        {"op": "add", "path": "profileUrl", "value": "http://a b/"},
+    ):
+        path = f"/Users/{user['id']}"
+        status, error = await call(client, "PATCH", path, {"Operations": [operation]})
+        assert (status, error["scimType"]) == (400, "invalidValue"), error
+        assert "a b" not in error["detail"]
+    assert (await call(client, "GET", path))[1] == user
+
+
+async def test_an_extension_that_is_not_kept_keeps_nobody_in(start: Start) -> None:
+    """What somebody mapped into a schema of their own does not stop what stands beside it."""
+    client = await start()
+    user = await made(client, "Users", userName="u")
+    path = "urn:ietf:params:scim:schemas:extension:Own:2.0:User"
+    operations: list[dict[str, Any]] = [
+        {"op": "Add", "path": f"{path}:costCentre", "value": "secret 7"},
+        {"op": "Replace", "path": "active", "value": "False"},
+        {"op": "Add", "value": {f"{path}:colour": "red", path: {"size": 1}}},
+    ]
+    with capture_logs() as logs:
+        status, after = await call(
+            client, "PATCH", f"/Users/{user['id']}", {"Operations": operations}
+        )
+    assert (status, after["active"]) == (200, False), after
+    told = [entry for entry in logs if entry["event"] == "attribute_left_out"]
+    assert [entry["attribute"] for entry in told] == [f"{path}:costCentre"]
+    assert "secret" not in str(told)
 
 
 async def test_an_empty_external_id_is_none(start: Start) -> None:

@@ -1,8 +1,14 @@
-"""What the probes tell of a homeserver that is not there."""
+"""What is told of a homeserver that is not there or refuses, and of what is late."""
 
+from pathlib import Path
 from typing import Any
 
+from structlog.testing import capture_logs
+
+from scim_matrix.store.totals import totals
 from tests.conftest import eventually
+from tests.homeserver.deployment import deployed
+from tests.homeserver.server import Fault
 from tests.service.conftest import Start
 
 
@@ -20,3 +26,44 @@ async def test_how_long_the_homeserver_is_left_alone_is_shown(start: Start) -> N
     assert seen["restsSeconds"] <= 15
     async with client.get("/healthz") as answer:
         assert answer.status == 200
+
+
+async def test_a_homeserver_that_goes_on_refusing_is_told_of_once(tmp_path: Path) -> None:
+    """What is done anew with each attempt to meet it stands in the log once it has come to that."""
+    async with deployed(tmp_path) as deployment:
+        refuses = Fault("unavailable", lambda r: r.method == "PUT" and "account_data" in r.path, 4)
+        deployment.homeserver.faults.append(refuses)
+        with capture_logs() as logs:
+            await deployment.quiet()
+        lifted = [r for r in deployment.homeserver.requests if "override_ratelimit" in r.path]
+        assert len(lifted) == 5
+        assert [e["event"] for e in logs].count("rate_limit_lifted") == 1
+
+
+async def test_what_waits_for_a_refused_account_is_not_late(tmp_path: Path) -> None:
+    """Its own alert tells of the account; what else is due and not done counts as late."""
+    async with deployed(tmp_path) as deployment:
+
+        async def oldest() -> float:
+            now = deployment.database.clock.now()
+            return (await totals(deployment.database.reader, now)).oldest_pending
+
+        world = deployment.world
+        room = world.room("@admin:s").room_id
+        await deployment.put_map({"g": [room]})
+        world.account("@taken:s")
+        members = [
+            (await deployment.scim("POST", "/Users", {"userName": name}))[1]["id"]
+            for name in ("ann", "taken")
+        ]
+        group = {"displayName": "g", "externalId": "g", "members": members}
+        deployment.homeserver.dark = True
+        assert (await deployment.scim("POST", "/Groups", group))[0] == 201
+        await deployment.settle(1900.0)
+        assert await oldest() >= 1800
+        deployment.homeserver.dark = False
+        await deployment.quiet()
+        assert world.rooms.get(room).membership("@ann:s") == "join"
+        assert world.rooms.get(room).membership("@taken:s") != "join"
+        deployment.hands.passed += 3600
+        assert await oldest() == 0

@@ -44,10 +44,10 @@ async def test_bearer_secrets(start: Start) -> None:
         ("/Users", {"userName": True}, 400, "invalidValue", "userName: is not a string"),
         (
             "/Users",
-            {"userName": "u", "emails": [{"value": True}]},
+            {"userName": "u", "externalId": {"value": True}},
             400,
             "invalidValue",
-            "emails[0].value: is not a string",
+            "externalId: is not a string",
         ),
         ("/Users", {"userName": "u", "active": "maybe"}, 400, "invalidValue", "active"),
         ("/Users", {"userName": "@"}, 400, "invalidValue", "localpart"),

@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import time
 
 import pytest
+from click.testing import CliRunner
 
-from scim_matrix.cli.output import json_line, show, visible
+from scim_matrix.cli.output import Since, json_line, show, visible
+from scim_matrix.cli.show import log
 from scim_matrix.console.sheet import to_csv
 
 NASTY = "Eve\x1b]0;owned\x07\x9b2J\u202egpj.exe\n\ud800"
@@ -41,3 +44,14 @@ def test_a_spreadsheet_takes_no_name_for_a_formula(first: str) -> None:
     written = to_csv([["name", "n"], [name, "1"]])
     assert list(csv.reader(io.StringIO(written))) == [["name", "n"], [f"'{name}", "1"]]
     assert written.splitlines()[0] == '"name","n"'
+
+
+def test_the_help_names_every_form_of_a_moment() -> None:
+    """What --help says that --since takes is taken, and the same day each time."""
+    told = " ".join(CliRunner().invoke(log, ["--help"]).output.split())
+    for form in ("2026-11-01", "2026-11-01T00:00:00", "2026-11-01 00:00:00"):
+        assert form.replace("00:00:00", "12:00:00") in told
+        assert Since().convert(form, None, None) == 1793491200
+    for form, span in (("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)):
+        assert form in told
+        assert time.time() - Since().convert(form, None, None) == pytest.approx(span, abs=60)

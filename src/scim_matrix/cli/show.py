@@ -175,7 +175,10 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
 @click.option("--user", help="Only what was done to this user ID.")
 @click.option("--room", help="Only what was done in this room (alias or room ID).")
 @click.option(
-    "--since", type=Since(), help="Only from this time (UTC) on, or since so long: 30m, 2h, 7d."
+    "--since",
+    type=Since(),
+    help="Only since so long ago (90s, 30m, 2h, 7d) or from a date or time in UTC on: 2026-11-01,"
+    " 2026-11-01T12:00:00 or '2026-11-01 12:00:00'.",
 )
 @click.option("--limit", default=1000, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

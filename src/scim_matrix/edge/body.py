@@ -9,9 +9,12 @@ from aiohttp import web
 _LARGE = 16 * 1024
 # Bytes made at a time: between two such steps others have their turn.
 _STEP = 256 * 1024
-# What zlib is told: 32 more than the window finds out by itself whether it is zlib or gzip.
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+# What zlib is told of what it gets: the size of its window, and 16 more for gzip.
+_GZIP = 16 + zlib.MAX_WBITS
+_ZLIB = zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
+# The parts that gzip data may be made of; what compresses in blocks of 64 KiB needs 512 for 32 MiB.
+_MOST_MEMBERS = 1024
 
 
 class BodyError(Exception):
@@ -63,25 +66,40 @@ async def read(request: web.Request, limit: int, seconds: float) -> bytes:
 def decompressed(sent: bytes, limit: int) -> bytes:
     """Return what gzip or deflate data becomes. Raises BodyError, before it holds over `limit`.
 
-    "deflate" means zlib's format; raw data, as some clients send it, is understood too.
+    gzip data may have several members (RFC 1952 section 2.2). "deflate" means zlib's format; raw
+    data, as some clients send it, is understood too.
     """
     # RFC 1950: the first byte of zlib data ends in 8 (deflate); gzip begins with 1f 8b.
-    has_header = sent[:2] == b"\x1f\x8b" or sent[0] & 0x0F == 8
-    machine = zlib.decompressobj(_ZLIB_OR_GZIP if has_header else _RAW_DEFLATE)
+    is_gzip = sent[:2] == b"\x1f\x8b"
+    form = _GZIP if is_gzip else _ZLIB if sent[0] & 0x0F == 8 else _RAW_DEFLATE
     became = bytearray()
-    left = sent
+    left = memoryview(sent)
     try:
-        while not machine.eof:
-            step = machine.decompress(left, _STEP)
-            left = machine.unconsumed_tail
-            # All may be read and something of it still be to come.
-            if not step and not left:
-                break
-            became += step
-            if len(became) > limit:
-                raise BodyError(413, "the body is too large once it is decompressed")
+        for _ in range(_MOST_MEMBERS if is_gzip else 1):
+            left = _inflate(form, left, became, limit)
+            if not left:
+                return bytes(became)
     except zlib.error:
         raise BodyError(400, "the body is not what its Content-Encoding says") from None
-    if not machine.eof or machine.unused_data:
-        raise BodyError(400, "the body is not what its Content-Encoding says")
-    return bytes(became)
+    if is_gzip:
+        raise BodyError(400, f"the body has more than {_MOST_MEMBERS} gzip members")
+    raise BodyError(400, "the body is not what its Content-Encoding says")
+
+
+def _inflate(form: int, sent: memoryview, became: bytearray, limit: int) -> memoryview:
+    """Decompress up to the end of one stream and return what stands behind it.
+
+    Raises zlib.error or BodyError.
+    """
+    machine = zlib.decompressobj(form)
+    while not machine.eof:
+        part = sent[:_STEP]
+        step = machine.decompress(part, _STEP)
+        sent = sent[len(part) - len(machine.unconsumed_tail or machine.unused_data) :]
+        # All may be read and something of it still be to come.
+        if not step and not part:
+            raise zlib.error("it breaks off")
+        became += step
+        if len(became) > limit:
+            raise BodyError(413, "the body is too large once it is decompressed")
+    return sent

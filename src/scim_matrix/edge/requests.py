@@ -1,6 +1,8 @@
 """What is wrong with a request before anybody looks at what it wants."""
 
 import asyncio
+import re
+from ipaddress import IPv6Address
 
 import orjson
 import structlog
@@ -17,6 +19,10 @@ CONSOLE = "/console"
 MOST_FORM_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
 _FORM_SECONDS = 10.0
+# A host name or IP address with a port or without; RFC 3986 allows more, names have no more.
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9._-]{1,255}|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>\d{0,5}))?"
+)
 
 
 def scim_error(status: int, detail: str) -> web.Response:
@@ -53,12 +59,23 @@ def well_formed(public_url: str | None) -> Middleware:
 
 
 def _check_host(request: web.Request) -> None:
-    try:
-        request.url.origin()
-    except ValueError:
+    sent = request.headers.getall("Host", ())
+    # Where the target has a host of its own that one counts (RFC 9112 section 3.2.2).
+    if not all(map(_is_host, sent)) or not _is_host(request.url.raw_authority):
         raise web.HTTPBadRequest(
             reason="Bad Host", text="the Host header is no host name with a port"
-        ) from None
+        )
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether a text is a host name or an IP address, with or without a port."""
+    found = _HOST.fullmatch(text)
+    if found is None or int(found["port"] or 0) > 65535:
+        return False
+    try:
+        return found["v6"] is None or bool(IPv6Address(found["v6"]))
+    except ValueError:
+        return False
 
 
 async def scim_expectation(request: web.Request) -> web.Response | None:

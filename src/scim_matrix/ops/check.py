@@ -30,7 +30,7 @@ async def check(settings: Settings) -> list[Finding]:
     mappings = settings.group_map()
     findings = list(await asyncio.to_thread(lambda: [*check_settings.of_files(settings.data_dir)]))
     groups: Sequence[dict[str, Any]] = ()
-    if await asyncio.to_thread(settings.data_dir.exists):
+    if await asyncio.to_thread(check_settings.is_folder, settings.data_dir):
         finding, groups = await _database(settings.data_dir)
         findings.append(finding)
     findings += check_settings.of_words(settings, mappings)
@@ -46,7 +46,7 @@ async def check(settings: Settings) -> list[Finding]:
     try:
         findings += await _homeserver(homeserver, protected=bool(settings.protected_users))
         if not any(f.verdict == "error" and f.about == "homeserver" for f in findings):
-            findings += await check_settings.of_homeserver(settings)
+            findings += await check_settings.of_homeserver(settings, homeserver)
             admins = await homeserver.accounts.admins() or frozenset()
             for reference, own in _by_room(mappings).items():
                 findings += await _room(homeserver, reference, own, admins)

@@ -1,37 +1,35 @@
 """Settings that are well formed and still wrong: each said with its variable and the cure."""
 
-import os
+import contextlib
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 
 from scim_matrix import groupmap
 from scim_matrix.config import Settings
+from scim_matrix.matrix.errors import RefusedError
+from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops.findings import Finding
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-_PAGE = 1000
-# Beyond this many accounts a pattern is not looked for any further.
-_MOST_PAGES = 50
-_GLOB = "*?["
+# Beyond this many pages of accounts (1,000 each) patterns are not looked for any further.
+_MOST_PAGES = 200
 _ENDINGS = ("/_matrix", "/_matrix/client", "/_synapse", "/_synapse/admin")
 
 
 def of_files(data_dir: Path) -> Iterator[Finding]:
     """Tell whether DATA_DIR can be made, or who else may read it."""
-    if not data_dir.exists():
-        there = next(parent for parent in data_dir.absolute().parents if parent.exists())
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    if not is_folder(data_dir):
+        problem = _why_not(data_dir)
+        if problem is None:
             yield Finding("ok", "database", f"{data_dir} will be made at the first start")
         else:
-            found = f"{data_dir} cannot be made: {there} is no directory that may be written"
             cure = f"make it, owned by the user of the service, or set DATA_DIR below {Path.home()}"
-            yield Finding("error", "DATA_DIR", found, cure)
+            yield Finding("error", "DATA_DIR", f"{data_dir} cannot be made: {problem}", cure)
         return
     for path in (data_dir, *sorted(data_dir.glob("scim-matrix.sqlite3*"))):
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -43,6 +41,36 @@ def of_files(data_dir: Path) -> Iterator[Finding]:
                 f"{path} is open to others (mode {mode:o}): it holds names and e-mail addresses",
                 f"chmod {right} {path}",
             )
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is there, as far as this user may see."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _why_not(folder: Path) -> str | None:
+    """Return why a folder cannot be made, None where it can: it is made, and taken away again.
+
+    Permissions alone do not tell, least of all root's.
+    """
+    path = folder.absolute()
+    missing = [p for p in (path, *path.parents) if not is_folder(p)]
+    made: list[Path] = []
+    try:
+        for parent in reversed(missing):
+            parent.mkdir(mode=0o700)
+            made.append(parent)
+    except FileExistsError:
+        return f"{parent} is no directory"
+    except OSError as error:
+        return f"{parent}: {(error.strerror or str(error)).lower()}"
+    finally:
+        for parent in reversed(made):
+            parent.rmdir()
+    return None
 
 
 def of_words(settings: Settings, mappings: Iterable[groupmap.Mapping]) -> Iterator[Finding]:
@@ -133,73 +161,44 @@ async def _versions(session: aiohttp.ClientSession, url: str) -> tuple[bool, str
         return False, ""
 
 
-async def of_homeserver(settings: Settings) -> list[Finding]:
-    """Tell whether IDP_NAME is one of its SSO providers and whom PROTECTED_USERS match."""
-    token = settings.matrix_admin_token.get_secret_value()
-    async with aiohttp.ClientSession(
-        timeout=_TIMEOUT, headers={"Authorization": f"Bearer {token}"}
-    ) as session:
-        found = await _provider(session, settings)
-        for pattern in settings.protected_users:
-            if await _matches_nobody(session, settings.matrix_url, pattern):
-                cure = "look for a misspelling: whom no pattern matches is not protected"
-                told = f"{pattern} matches no account of the homeserver"
-                found.append(Finding("warning", "PROTECTED_USERS", told, cure))
+async def of_homeserver(settings: Settings, homeserver: Homeserver) -> list[Finding]:
+    """Tell whether IDP_NAME is one of its SSO providers and whom PROTECTED_USERS match.
+
+    Says nothing of what the homeserver does not tell. Raises UnavailableError or TokenError.
+    """
+    found: list[Finding] = []
+    with contextlib.suppress(RefusedError):
+        found.append(_provider(settings, await homeserver.sso_providers()))
+    with contextlib.suppress(RefusedError):
+        cure = "look for a misspelling: whom no pattern matches is not protected"
+        for pattern in await _matching_nobody(homeserver, settings.protected_users):
+            told = f"{pattern} matches no account of the homeserver"
+            found.append(Finding("warning", "PROTECTED_USERS", told, cure))
     return found
 
 
-async def _get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """Return the JSON object of an answer, an empty one where there is none to be had."""
-    try:
-        async with session.get(url) as answer:
-            document = await answer.json(content_type=None)
-            return document if answer.ok and isinstance(document, dict) else {}
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        return {}
-
-
-async def _provider(session: aiohttp.ClientSession, settings: Settings) -> list[Finding]:
-    answer = await _get(session, f"{settings.matrix_url}/_matrix/client/v3/login")
-    flows = answer.get("flows")
-    if not isinstance(flows, list) or not flows:
-        return []
-    providers = [
-        str(provider.get("id"))
-        for flow in flows
-        if isinstance(flow, dict)
-        for provider in flow.get("identity_providers") or ()
-        if isinstance(provider, dict)
-    ]
+def _provider(settings: Settings, providers: Collection[str]) -> Finding:
     if settings.idp_name in providers:
-        return [Finding("ok", "IDP_NAME", f"{settings.idp_name} is an SSO provider")]
-    offered = f"it offers {', '.join(providers)}" if providers else "it offers none"
-    return [
-        Finding(
-            "warning",
-            "IDP_NAME",
-            f"{settings.idp_name} is no SSO provider of the homeserver ({offered}):"
-            " people could not sign in to their accounts",
-            "set it to the provider's name in Synapse, oidc- and its idp_id, or configure that one",
-        )
-    ]
+        return Finding("ok", "IDP_NAME", f"{settings.idp_name} is an SSO provider")
+    offered = f"it offers {', '.join(sorted(providers))}" if providers else "it offers none"
+    return Finding(
+        "warning",
+        "IDP_NAME",
+        f"{settings.idp_name} is no SSO provider of the homeserver ({offered}):"
+        " people could not sign in to their accounts",
+        "set it to the provider's name in Synapse, oidc- and its idp_id, or configure that one",
+    )
 
 
-async def _matches_nobody(session: aiohttp.ClientSession, url: str, pattern: str) -> bool:
-    """Tell whether no account matches; False too where the homeserver does not tell."""
-    localpart = pattern.partition(":")[0].removeprefix("@")
-    words = "".join(" " if c in f"{_GLOB}]" else c for c in localpart).split()
-    path = f"{url}/_synapse/admin/v2/users?guests=false&limit={_PAGE}"
-    # Synapse itself looks for a part of the name.
-    path += f"&user_id={quote(max(words, key=len))}" if words else ""
-    place = "0"
-    for _ in range(_MOST_PAGES):
-        answer = await _get(session, f"{path}&from={quote(place)}")
-        users = answer.get("users")
-        if not isinstance(users, list):
-            return False
-        if any(isinstance(u, dict) and fnmatchcase(str(u.get("name")), pattern) for u in users):
-            return False
-        if "next_token" not in answer:
-            return True
-        place = str(answer["next_token"])
-    return False
+async def _matching_nobody(homeserver: Homeserver, patterns: Iterable[str]) -> list[str]:
+    """Return the patterns that no account matches; none where it would take too long to say."""
+    left, pages = list(patterns), 0
+    if not left:
+        return []
+    async for page in homeserver.accounts.listed():
+        names = [account.user_id for account in page if not account.deactivated]
+        left = [p for p in left if not any(fnmatchcase(name, p) for name in names)]
+        pages += 1
+        if not left or pages == _MOST_PAGES:
+            return []
+    return left

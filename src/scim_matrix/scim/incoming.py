@@ -21,6 +21,9 @@ from scim_matrix.scim.query import (
 from scim_matrix.store.resources import ENTRY_PARTS
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
+# Who somebody is, and whether they may come in: never guessed.
+_WHO_AND_WHETHER = frozenset({"userName", "externalId", "active"})
+_WHICH = frozenset({"displayName", "externalId"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,8 @@ class Reader:
 
     def __init__(self, provider: ScimProvider) -> None:
         self._kinds = {
-            "users": Kind(USER, attributes_of(provider, "User"), "user"),
-            "groups": Kind(GROUP, attributes_of(provider, "Group"), "group"),
+            "users": Kind(USER, attributes_of(provider, "User"), "user", _WHO_AND_WHETHER),
+            "groups": Kind(GROUP, attributes_of(provider, "Group"), "group", _WHICH),
         }
         self._extended = {
             name: (extension.name, "value" in attribute.children)

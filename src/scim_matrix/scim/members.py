@@ -28,8 +28,6 @@ from scim_matrix.store.resources import MemberChange, Op
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 _NAMES = frozenset({"value", "display", "type", "$ref"})
 _MEMBER = {name.lower(): Attribute(name, "string", False, {}) for name in _NAMES}
-# By what members can be selected; a $ref is made for each answer.
-_SELECTABLE = frozenset({"value", "display", "type"})
 
 Entries = list[dict[str, Any]]
 
@@ -68,8 +66,13 @@ def _entry(sent: Any) -> Any:
         return sent
     entry = canonical(sent, _MEMBER)
     if "value" not in entry and isinstance(entry.get("$ref"), str):
-        entry["value"] = entry["$ref"].rpartition("/")[2]
+        entry["value"] = _referred(entry["$ref"])
     return entry
+
+
+def _referred(reference: str) -> str:
+    """Return the id of the resource that a $ref is the address of."""
+    return reference.rpartition("/")[2]
 
 
 def take_from_resource(group: dict[str, Any]) -> list[Change]:
@@ -205,9 +208,9 @@ def _check_selection(node: FilterNode) -> None:
         _check_selection(node.expr)
         return
     path = node.attr_path if isinstance(node, Comparison | Present) else None
-    if path is None or path.sub_attr or path.attr.lower() not in _SELECTABLE:
+    if path is None or path.sub_attr or path.attr.lower() not in _NAMES:
         raise InvalidPathException(
-            detail="path: members can be selected by value, display and type"
+            detail="path: members can be selected by value, display, type and $ref"
         )
 
 
@@ -219,8 +222,11 @@ def _ids(node: FilterNode) -> list[str] | None:
     if (
         isinstance(node, Comparison)
         and node.op == CompareOperator.eq
-        and node.attr_path.attr.lower() == "value"
         and isinstance(node.value, str)
     ):
-        return [node.value]
+        if node.attr_path.attr.lower() == "value":
+            return [node.value]
+        # Whatever the address before it: relative, or that of another proxy.
+        if node.attr_path.attr == "$ref":
+            return [_referred(node.value)]
     return None

@@ -10,17 +10,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+import structlog
 from scim2_models import (
     InvalidPathException,
     InvalidSyntaxException,
     InvalidValueException,
+    Path,
     ScimProvider,
 )
 
 from scim_matrix.scim.query import TooLongError, quoted
 from scim_matrix.validation import first_problem
 
+log = structlog.get_logger(__name__)
+
 _MAX_DEPTH = 32
+# Lists with something wrong in them are gone through one by one up to this length.
+_MAX_TAKEN_APART = 100
 # An empty text is no URL and no certificate; identity providers send it for "none".
 _NEVER_EMPTY = {"reference", "binary"}
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----([^-]*)-----END [A-Z0-9 ]+-----")
@@ -53,9 +59,11 @@ def attributes_of(provider: ScimProvider, resource_type: str) -> Mapping[str, At
             ("schemas", "reference", True),
             ("id", "string", False),
             ("externalId", "string", False),
-            ("meta", "complex", False),
         )
     }
+    meta = ("resourceType", "created", "lastModified", "location", "version")
+    parts = {name.lower(): Attribute(name, "string", False, {}) for name in meta}
+    found["meta"] = Attribute("meta", "complex", False, parts)
     for schema in provider.schemas:
         own = _tree(schema.attributes or [])
         if schema.id == str(described.schema_):
@@ -143,7 +151,13 @@ def _canonical_value(value: Any, attribute: Attribute, *, nulls: bool = False) -
         values = value if isinstance(value, list) else [value]
         folded = ((v, _canonical_single(v, attribute, nulls=nulls)) for v in values)
         # An entry of which nothing is left was never one; an empty one is for the schema to judge.
-        return [f for v, f in folded if f is not None and (f != {} or v == {})]
+        entries = [f for v, f in folded if f is not None and (f != {} or v == {})]
+        primary = [e for e in entries if isinstance(e, dict) and e.get("primary") is True]
+        for entry in primary[1:]:
+            del entry["primary"]
+        if primary[1:] and not nulls:
+            left_out(f"{attribute.name}.primary", "several entries are marked so, the first stays")
+        return entries
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if attribute.kind != "complex" and isinstance(value, dict) and "value" in value:
@@ -167,6 +181,11 @@ def _canonical_single(value: Any, attribute: Attribute, *, nulls: bool) -> Any:
     return None if value == "" and attribute.empty_is_absent else value
 
 
+def left_out(attribute: str, reason: str) -> None:
+    """Log what of a payload is not used, without its value."""
+    log.info("attribute_left_out", attribute=attribute.partition("[")[0][:256], reason=reason)
+
+
 def check(schema: str, document: Any, *, partly: bool = False, before: str = "") -> None:
     """Raise InvalidValueException, saying where and why, unless a bundled schema accepts.
 
@@ -181,26 +200,38 @@ def check(schema: str, document: Any, *, partly: bool = False, before: str = "")
 _OURS = {"meta", "schemas", "groups"}
 # Taking these away leaves people as they are: who was locked out must not come back by it.
 _KEPT = {"active"}
+# Extension schemas live elsewhere: what these name and a resource has not is a mistake.
+_CORE = "urn:ietf:params:scim:schemas:core:"
 # What the library gets in place of operations that change nothing.
 NOTHING = {"op": "add", "value": {}}
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One resource type as payloads name it: its schema, attributes and bundled JSON Schema."""
+    """One resource type as payloads name it: its schema, attributes and bundled JSON Schema.
+
+    `essential` are the attributes without which it could not be what it is: a bad value of any
+    other one is left out, and the rest is done.
+    """
 
     urn: str
     attributes: Mapping[str, Attribute]
     schema: str
+    essential: frozenset[str]
 
     def resource(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return a whole resource in canonical form, checked. Raises InvalidValueException."""
         resource = canonical(document, self.attributes)
         # Read-only: whatever stands there is ignored.
-        resource.pop("meta", None)
+        for name in _OURS:
+            resource.pop(name, None)
         if not isinstance(resource.get("id"), str):
             resource.pop("id", None)
-        check(self.schema, resource)
+        if first_problem(self.schema, resource) is not None:
+            known = {a.name for a in self.attributes.values()}
+            usable, _ = self._usable({k: v for k, v in resource.items() if k in known}, "")
+            resource = canonical(usable, self.attributes)
+            check(self.schema, resource)
         # Some send none, or those of an older SCIM; which ones apply shows in the attributes.
         resource["schemas"] = [self.urn]
         return resource
@@ -224,13 +255,32 @@ class Kind:
         spread: list[dict[str, Any]] = []
         for number, operation in enumerate(operations or ()):
             for part in _spread(operation):
-                self._fold_value(part, f"Operations[{number}]: ")
-                if not self._leaves_as_is(part):
-                    spread.append(part)
+                if self._has_target(part, f"Operations[{number}].path: "):
+                    self._fold_value(part, f"Operations[{number}]: ")
+                    if not self._leaves_as_is(part):
+                        spread.append(part)
         return {
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
             "Operations": spread or [NOTHING],
         }
+
+    def _has_target(self, operation: Mapping[str, Any], before: str) -> bool:
+        """Tell whether what an operation is about is kept here; extension schemas need not be.
+
+        Raises InvalidPathException for a path that is no attribute's.
+        """
+        path = operation.get("path")
+        if path is None or self._steps(path) is not None:
+            return True
+        # Where it is no path at all, this says so better.
+        Path(path)
+        if path.lower().startswith("urn:") and not path.lower().startswith(
+            (_CORE, *(k for k in self.attributes if k.startswith("urn:")))
+        ):
+            left_out(path, "is of an extension schema that is not kept")
+            return False
+        name = path.partition("[")[0] + path.rpartition("]")[2] if "[" in path else path
+        raise InvalidPathException(detail=f"{before}{name} is no attribute of a {self.schema}")
 
     def _leaves_as_is(self, operation: Mapping[str, Any]) -> bool:
         """Tell whether an operation would only take away what is kept."""
@@ -238,7 +288,7 @@ class Kind:
         return path is not None and operation.get("value") is None and self._is_kept(path)
 
     def _is_kept(self, path: str) -> bool:
-        steps, _ = self._steps(path)
+        steps, _ = self._steps(path) or ([], False)
         return len(steps) == 1 and steps[0].name in _KEPT
 
     def _fold_value(self, operation: dict[str, Any], before: str) -> None:
@@ -246,11 +296,17 @@ class Kind:
         if path is None and isinstance(value, list) and len(value) == 1:
             value = value[0]
         if path is None and isinstance(value, dict):
-            operation["value"] = {
-                key: self._fold(key, sent, before)
+            meant = {
+                key: sent
                 for key, sent in value.items()
                 if key.lower() not in _OURS and not (sent is None and self._is_kept(key))
             }
+            operation["value"], problem = self._usable(meant, before)
+            # Done in part is done; but of nothing it must not be said.
+            if problem is not None and not any(
+                key.lower() != "id" and self._steps(key) for key in operation["value"]
+            ):
+                raise problem
         elif (
             path is not None
             and operation["op"] == "remove"
@@ -262,13 +318,48 @@ class Kind:
 
     def _removes_by_value(self, path: str, value: Any) -> bool:
         """Tell whether the value of a removal selects entries; elsewhere it says nothing."""
-        steps, is_entry = self._steps(path)
+        steps, is_entry = self._steps(path) or ([], False)
         is_list = bool(steps) and steps[-1].multi_valued and not is_entry
         return is_list and value not in (None, "")
 
+    def _usable(
+        self, document: Mapping[str, Any], before: str, above: str = ""
+    ) -> tuple[dict[str, Any], InvalidValueException | None]:
+        """Return attributes in canonical form without what is wrong in them, and what that is.
+
+        `above` is what they are parts of. Raises InvalidValueException where it is essential.
+        """
+        usable, problem = {}, None
+        for key, sent in document.items():
+            path = above + key
+            try:
+                usable[key] = self._fold(path, sent, before)
+            except InvalidValueException as error:
+                problem = error
+                steps, is_entry = self._steps(path) or ([], False)
+                if not steps or steps[0].name in self.essential:
+                    raise
+                left_out(path, str(error.detail).removeprefix(before))
+                left = None if is_entry else self._taken_apart(path, sent, steps[-1], before)
+                if left:
+                    usable[key] = left
+        return usable, problem
+
+    def _taken_apart(self, path: str, value: Any, attribute: Attribute, before: str) -> Any:
+        """Return the entries or parts of a value that are usable; nothing where none is."""
+        if attribute.multi_valued and isinstance(value, list):
+            if not 1 < len(value) <= _MAX_TAKEN_APART:
+                return None
+            found = (self._usable({path: [entry]}, before)[0] for entry in value)
+            return [entry for usable in found for entry in usable.get(path, ())]
+        if attribute.kind != "complex" or attribute.multi_valued or not isinstance(value, dict):
+            return None
+        joint = ":" if path.lower() in self.attributes and path.lower().startswith("urn:") else "."
+        return self._usable(value, before, f"{path}{joint}")[0]
+
     def _fold(self, path: str, value: Any, before: str) -> Any:
         """Return the value meant for a path in the attribute's canonical form, checked."""
-        steps, is_entry = self._steps(path)
+        steps, is_entry = self._steps(path) or ([], False)
         if value is None or not steps:
             return value
         target = replace(steps[-1], multi_valued=False) if is_entry else steps[-1]
@@ -284,10 +375,10 @@ class Kind:
         check(self.schema, document, partly=True, before=before)
         return _canonical_value(value, target, nulls=True)
 
-    def _steps(self, path: str) -> tuple[list[Attribute], bool]:
+    def _steps(self, path: str) -> tuple[list[Attribute], bool] | None:
         """Return the attributes that a path goes through, and whether it selects entries whole.
 
-        There are none where the path is not known.
+        None where the path is not known; the path of the whole resource goes through none.
         """
         steps: list[Attribute] = []
         known = self.attributes
@@ -303,7 +394,7 @@ class Kind:
         sub = selection.rpartition("]")[2]
         for name in filter(None, (head + sub).split(".")):
             if name not in known:
-                return [], False
+                return None
             steps.append(known[name])
             known = known[name].children
         return steps, bool(bracket) and not sub

@@ -123,6 +123,7 @@ class ScimEndpoint:
 
     async def _serve(self, request: web.Request, request_id: str) -> web.StreamResponse:
         incoming = await self._read(request)
+        base_url = f"{self._public_url or request.url.origin()}{PREFIX}"
         storage = RequestStorage(
             self._database,
             self._provider,
@@ -130,8 +131,8 @@ class ScimEndpoint:
             writes=incoming.writes,
             cause=request_id,
             member_changes=incoming.changes,
+            base_url=base_url,
         )
-        base_url = f"{self._public_url or request.url.origin()}{PREFIX}"
         headers = {"content-type": SCIM_MEDIA_TYPE, **_lower(request.headers)}
         if incoming.answers_with_groups:
             # Its version does not count its groups: 304 might be wrong.

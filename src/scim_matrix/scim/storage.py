@@ -38,6 +38,7 @@ class RequestStorage(AsyncScimStorage):
     A write is one transaction with its consequences (accounts, grants), which know `cause` as the
     request behind them. `member_changes` are what the request wants of the group's members; where
     they are None, members travel inside the models, as the library's storage contract asks.
+    `base_url` is what the `$ref` of members begin with.
     """
 
     supports_cursors = True
@@ -51,12 +52,14 @@ class RequestStorage(AsyncScimStorage):
         writes: bool,
         cause: str | None = None,
         member_changes: Sequence[Change] | None = None,
+        base_url: str = "",
     ) -> None:
         self._database = database
         self._provider = provider
         self._identity = identity
         self._writes = writes
         self._cause = cause
+        self._base_url = base_url
         self.member_changes = member_changes
         self._transaction: Connection | None = None
 
@@ -238,7 +241,9 @@ class RequestStorage(AsyncScimStorage):
     ) -> list[MemberChange]:
         """Return what a change of selected members comes to. Raises NoTargetException."""
         model = self._model_of("Group")
-        ids = await search.members_selected(connection, model, group_id, change.selection)
+        ids = await search.members_selected(
+            connection, model, group_id, change.selection, self._base_url
+        )
         if change.op == "replace" and not ids:
             raise NoTargetException(detail=f"path: members[{change.selection}] selects nobody")
         entry = {} if change.op == "remove" else orjson.loads(change.members)[0]

@@ -47,12 +47,20 @@ _COLUMNS_OF: dict[Kind, dict[str, tuple[str, bool]]] = {
     "Group": _COLUMNS | {"meta.resourceType": ("'Group'", False)},
 }
 
+
+def _members(more: str = "") -> str:
+    """Return the members of the group `r` as a JSON list, with more of each entry."""
+    return f"""(SELECT json_group_array(json_object(
+            'value', value, 'display', display, 'type', type{more}))
+        FROM (SELECT m.value, m.display,
+            CASE WHEN EXISTS (SELECT 1 FROM scim_user u WHERE u.id = m.value) THEN 'User'
+            WHEN EXISTS (SELECT 1 FROM scim_group g WHERE g.id = m.value) THEN 'Group' END AS type
+            FROM group_member m WHERE m.group_id = r.id))"""
+
+
 # Lists that are rows of their own, as JSON.
 _LISTS = {
-    "members": """(SELECT json_group_array(json_object('value', m.value, 'display', m.display,
-        'type', CASE WHEN EXISTS (SELECT 1 FROM scim_user u WHERE u.id = m.value) THEN 'User'
-        WHEN EXISTS (SELECT 1 FROM scim_group g WHERE g.id = m.value) THEN 'Group' END))
-        FROM group_member m WHERE m.group_id = r.id)""",
+    "members": _members(),
     "groups": """(WITH RECURSIVE above (id, direct) AS (
             SELECT group_id, 1 FROM group_member WHERE value = r.id
             UNION SELECT m.group_id, 0 FROM above JOIN group_member m ON m.value = above.id)
@@ -109,17 +117,19 @@ def where(
 
 
 def selecting_members(model: type[Resource[Any]], expression: str) -> tuple[str, list[Any]]:
-    """Return the query of the ids of those members of the group `?` whom a filter selects.
+    """Return the query of the ids of those members of a group whom a filter selects.
 
-    `expression` is what stands in the brackets of a path. The values come after the group's id.
-    Raises InvalidFilterException where a value cannot be one of its attribute's.
+    `expression` is what stands in the brackets of a path. The values come after the address that
+    each `$ref` begins with and the group's id. Raises InvalidFilterException where a value cannot
+    be one of its attribute's.
     """
     bound = cast("ScimFilter[Any]", cast(Any, ScimFilter)[model](f"members[{expression}]"))
     node = cast(ValuePath, bound.ast)
     inner = _Translator("Group", bound, node.attr_path)
     test = inner.visit(node.val_filter)
+    members = _members(", '$ref', ? || '/' || type || 's/' || value")
     return (
-        f"SELECT e.value ->> '$.value' FROM scim_group r, json_each({_LISTS['members']}) e"
+        f"SELECT e.value ->> '$.value' FROM scim_group r, json_each({members}) e"
         f" WHERE r.id = ? AND {test}",
         inner.values,
     )

@@ -64,14 +64,19 @@ async def search(
 
 
 async def members_selected(
-    connection: Connection, model: type[Resource[Any]], group_id: str, expression: str
+    connection: Connection,
+    model: type[Resource[Any]],
+    group_id: str,
+    expression: str,
+    base_url: str,
 ) -> list[str]:
     """Return the ids of those members of a group whom a filter selects.
 
-    Raises as `filters.selecting_members`.
+    `base_url` is what each `$ref` begins with. Raises as `filters.selecting_members`.
     """
     query, values = filters.selecting_members(model, expression)
-    return [value for (value,) in await connection.execute_fetchall(query, (group_id, *values))]
+    bound = (base_url, group_id, *values)
+    return [value for (value,) in await connection.execute_fetchall(query, bound)]
 
 
 @dataclass(frozen=True, slots=True)

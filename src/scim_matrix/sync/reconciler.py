@@ -440,10 +440,11 @@ class Reconciler:
                 f" ({self._homeserver.user_id}) at MATRIX_SERVER_NAME",
             )
         delegated = await self._homeserver.accounts_are_delegated()
+        limit_lifted = False
         if self._pace.lift_rate_limit:
             with contextlib.suppress(WithheldError):
                 await self._homeserver.lift_own_rate_limit()
-                log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
+                limit_lifted = True
         await tell_copies_apart(self._database, self._homeserver)
         # Whatever happened while nobody looked is seen before anything is done.
         self._observation.doubt_all()
@@ -460,6 +461,8 @@ class Reconciler:
             removals_wait=users.admins is None and not users.protected_users,
         )
         log.info("homeserver_ready", version=version, delegated_authentication=delegated)
+        if limit_lifted:
+            log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
         if delegated:
             log.warning(
                 "delegated_authentication",
