@@ -69,11 +69,11 @@ def settings(folder: Path, **more: str) -> Settings:
 async def test_the_identity_providers_name_is_asked_for(tmp_path: Path) -> None:
     """An IDP_NAME that the homeserver does not offer is a warning that lists what it offers."""
     async with homeserver() as url:
-        wrong = await check_settings.of_homeserver(settings(tmp_path, MATRIX_URL=url))
+        wrong = await check_settings.of_homeserver(settings(tmp_path, MATRIX_URL=url), "token")
         assert [(f.verdict, f.about) for f in wrong] == [("warning", "IDP_NAME")]
         assert "oidc-real" in wrong[0].found
         right = settings(tmp_path, MATRIX_URL=url, IDP_NAME="oidc-real")
-        [found] = await check_settings.of_homeserver(right)
+        [found] = await check_settings.of_homeserver(right, "token")
         assert (found.verdict, found.about) == ("ok", "IDP_NAME")
 
 
@@ -82,7 +82,7 @@ async def test_patterns_that_protect_nobody_are_told(tmp_path: Path) -> None:
     async with homeserver() as url:
         patterns = "@ann:example.org @e*:example.org @bot-?:* *:example.org @an:example.org @x*:*"
         asked = settings(tmp_path, MATRIX_URL=url, IDP_NAME="oidc-real", PROTECTED_USERS=patterns)
-        found = [f for f in await check_settings.of_homeserver(asked) if f.verdict != "ok"]
+        found = [f for f in await check_settings.of_homeserver(asked, "token") if f.verdict != "ok"]
     assert [(f.verdict, f.about) for f in found] == [("warning", "PROTECTED_USERS")] * 2
     assert [f.found.split()[0] for f in found] == ["@an:example.org", "@x*:*"]
 

@@ -29,7 +29,8 @@ class Administration:
         reader = database.scanner
         found = await totals.totals(reader, database.clock.now())
         context = {
-            "homeserver": request.config_dict[RECONCILER].state,
+            "homeserver": request.config_dict[RECONCILER].synapse,
+            "mas": request.config_dict[RECONCILER].mas,
             "live": request.config_dict[RECONCILER].follows_live,
             "work": await memberships.counts(reader),
             "numbers": found,

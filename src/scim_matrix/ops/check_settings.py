@@ -133,13 +133,12 @@ async def _versions(session: aiohttp.ClientSession, url: str) -> tuple[bool, str
         return False, ""
 
 
-async def of_homeserver(settings: Settings) -> list[Finding]:
+async def of_homeserver(settings: Settings, token: str) -> list[Finding]:
     """Tell whether IDP_NAME is one of its SSO providers and whom PROTECTED_USERS match."""
-    token = settings.matrix_admin_token.get_secret_value()
     async with aiohttp.ClientSession(
         timeout=_TIMEOUT, headers={"Authorization": f"Bearer {token}"}
     ) as session:
-        found = await _provider(session, settings)
+        found = [] if settings.mas_url else await _provider(session, settings)
         for pattern in settings.protected_users:
             if await _matches_nobody(session, settings.matrix_url, pattern):
                 cure = "look for a misspelling: whom no pattern matches is not protected"
