@@ -229,8 +229,11 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         "tick": await connection.tick(),
         "request": connection.cause,
     }
-    released, _ = await together(
-        connection, (_Q["release_bound"], values), (_Q["release_unbound"], values)
+    released, _, _ = await together(
+        connection,
+        (_Q["release_bound"], values),
+        (_Q["release_unbound"], values),
+        (_Q["release_asked"], values),
     )
     for row in released:
         await grants.touch_account(connection, row["id"])
@@ -286,6 +289,12 @@ async def named(connection: Connection, name: str) -> list[Account]:
 async def ask(connection: Connection, account_id: int, since: datetime) -> None:
     """Note before an account is asked for since when there may be one."""
     await connection.execute_fetchall(_Q["ask"], {"id": account_id, "since": since.isoformat()})
+
+
+async def never_answered(connection: Connection, account_id: int) -> None:
+    """Note that an account that was asked for was surely not made."""
+    values = {"id": account_id}
+    await together(connection, (_Q["forget_asked"], values), (_Q["forget_released"], values))
 
 
 async def begin(connection: Connection, account: Account, does: Disablement) -> None:

@@ -38,6 +38,10 @@ from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
+# How long after it was asked for an account may still be made, where the answer was lost (seconds).
+LATEST = 120.0
+_MAY_COME = "an account was asked for, and no answer is known"
+
 
 class _StoppedError(Exception):
     """Work on an account does not go on; why, and what would mend it."""
@@ -108,9 +112,10 @@ class AccountWorker:
                 return
             account = verified
         if account.user_id is None:
-            if account.desired != "active":
-                return
-            found = await self._identified(account)
+            if account.desired == "active":
+                found = await self._identified(account)
+            else:
+                found = await self._asked_for(account)
             if found is None:
                 return
             account = found
@@ -170,6 +175,24 @@ class AccountWorker:
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
         raise self._conflict(account, _exists_by_now(decision.user_id))
+
+    async def _asked_for(self, account: Account) -> Account | None:
+        """Find the account of a user who was disabled before an answer to its creation was known.
+
+        Where it cannot be found twice, surely long enough after it was asked for, there is none.
+        """
+        assert account.asked is not None
+        assert account.proposed is not None
+        assert account.mark is not None
+        self._accounts.asked_before(account.proposed, account.mark, account.asked)
+        found = await self._accounts.by_mark(account.mark)
+        if found is not None:
+            return await self._bound(account, Bind(found, "mark"))
+        if account.reason != _MAY_COME:
+            raise _StoppedError("unavailable", _MAY_COME, LATEST)
+        async with self._database.write() as connection:
+            await accounts.never_answered(connection, account.id)
+        return None
 
     def _must_look(self, account: Account) -> bool:
         """Tell whether to ask who has the name before an account of it is asked for."""

@@ -72,7 +72,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN user_id IS NOT NULL AND confirmed IS DISTINCT FROM desired
+        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),

@@ -50,9 +50,16 @@ UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, prop
     tick = :tick, since = :at, request = :request
 WHERE scim_id = :scim_id AND user_id IS NOT NULL RETURNING id
 
+-- release_asked --
+-- A deleted user whose account may have been made: where it was, it is dealt with as theirs.
+UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, attempts = 0,
+    next_try = 0, problem = NULL, reason = NULL, cure = NULL, tick = :tick, since = :at,
+    request = :request
+WHERE scim_id = :scim_id AND user_id IS NULL AND asked IS NOT NULL
+
 -- release_unbound --
 -- A deleted user who never had an account leaves nothing behind.
-DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL
+DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL AND asked IS NULL
 
 -- any_expired --
 -- Whether the grace period of a deleted account has passed.
@@ -84,6 +91,14 @@ SELECT * FROM account WHERE id = :id
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it.
 UPDATE account SET asked = :since WHERE id = :id
+
+-- forget_asked --
+-- What was asked for was not made.
+UPDATE account SET asked = NULL, problem = NULL, reason = NULL, attempts = 0 WHERE id = :id
+
+-- forget_released --
+-- What was asked for was not made, and nobody is there whose it could be.
+DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 
 -- begin --
 -- A request is about to leave: until its answer is here, how the account is is not known.
