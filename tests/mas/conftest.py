@@ -136,13 +136,7 @@ def service(delegated: Delegated, mas: Mas, admin: MasAdmin, tmp_path: Path) -> 
             admin.user_id,
             "",
             json.dumps(group_map),
-            {
-                "IDP_NAME": "",
-                "MAS_URL": f"{mas.url}/",
-                "MAS_CLIENT_ID": CLIENT_ID,
-                "MAS_CLIENT_SECRET": CLIENT_SECRET,
-                **more,
-            },
+            {**mas.settings, **more},
         )
         await process.start()
         try:
