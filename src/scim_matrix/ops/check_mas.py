@@ -54,8 +54,8 @@ def _not_let_in(settings: Settings, error: MasTokenError) -> Finding:
     client = settings.mas_client_id
     cure = (
         f"put into MAS's configuration: clients: [{{client_id: {client}, client_auth_method:"
-        f" client_secret_basic, client_secret: ...}}] and policy: {{data: {{admin_clients:"
-        f" [{client}]}}}}; run mas-cli config sync, restart MAS; MAS_CLIENT_SECRET is that secret"
+        f" client_secret_basic, client_secret: ...}}], policy: {{data: {{admin_clients:"
+        f" [{client}]}}}} and restart MAS; MAS_CLIENT_SECRET is that secret"
     )
     return Finding("error", "MAS_CLIENT_ID", f"MAS does not let it administer: {error}", cure)
 
