@@ -1,18 +1,20 @@
 """The service on a server whose accounts belong to MAS: what it asks, what fails apart."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, Mas
-from scim_matrix.demo.mas_state import API, PersonalSession
-from scim_matrix.demo.service import ScimClient
-from scim_matrix.demo.synapse import Synapse, User
+from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, USER_SCOPE, Mas
+from scim_matrix.demo.mas_state import API, Account, PersonalSession
+from scim_matrix.demo.service import ScimClient, Service
+from scim_matrix.demo.synapse import Delegation, Synapse, User
 from tests.conftest import eventually
 from tests.mas.conftest import Delegated
 from tests.mas.hands import MasAdmin
@@ -442,3 +444,72 @@ async def test_check_says_what_mas_lacks_and_how_to_mend_it(
         assert status == 0, output
         assert "makes itself a token" in output
         assert CLIENT_SECRET not in output
+
+
+# -- Moving --------------------------------------------------------------------
+
+
+def imported(mas: Mas, name: str, *, locked: bool = False, admin: bool = False) -> None:
+    """Give MAS an account that Synapse has, as `syn2mas` does."""
+    now = mas.state.now()
+    one = Account(mas.state.ulid(), now, name, admin, now if locked else None)
+    mas.state.accounts[one.id] = one
+    mas.add_link(f"ext-{name}", one)
+
+
+async def test_a_plain_server_moves_to_mas_and_nobody_is_removed(tmp_path: Path, tag: str) -> None:
+    """With its filled database the service finds everybody, and asks for nothing but a token."""
+    folder = tmp_path / "synapse"
+    folder.mkdir()
+    synapse = Synapse(folder)
+    mas = Mas(synapse.url, "secret-of-both")
+    async with contextlib.AsyncExitStack() as stack:
+        await synapse.start()
+        stack.push_async_callback(synapse.stop)
+        root = await synapse.register("scim-bot", admin=True)
+        room = await root.create_room()
+        group_map = json.dumps({"g": [room]})
+        process = Service(tmp_path / "data", synapse.url, root.user_id, root.token, group_map)
+        await process.start()
+        stack.push_async_callback(process.stop)
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, "ann", "bob", "cat")
+        await room_holds(root, room, {"ann", "bob", "cat"})
+        await disable(idp, people["bob"])
+        await room_holds(root, room, {"ann", "cat"})
+        await settled(idp)
+        await process.stop()
+
+        await synapse.stop()
+        await mas.start()
+        stack.push_async_callback(mas.stop)
+        synapse.delegation = Delegation(mas.url, mas.secret)
+        (folder / "homeserver.yaml").unlink()
+        await synapse.start()
+        for name in ("ann", "bob", "cat", "scim-bot"):
+            imported(mas, name, locked=name == "bob", admin=name == "scim-bot")
+        own = mas.state.account_named("scim-bot")
+        assert own is not None
+        scope = f"{USER_SCOPE} urn:synapse:admin:*"
+        root = await mas.session(own, "ADMIN", scope)
+
+        # With the settings of before nobody is removed.
+        process.admin_token = root.token
+        await process.start()
+        await idp.remove(group, people["cat"])
+        await eventually(lambda: ready(idp), lambda s: s["work"]["sparedPairs"] == 1)
+        assert await root.members(room) == {"scim-bot", "ann", "cat"}
+        await process.stop()
+
+        mas.requests.clear()
+        process.admin_token, process.more = "", mas.settings
+        await process.start()
+        await room_holds(root, room, {"ann"})
+        await settled(idp)
+        changed = [path for method, path in mas.asked if method != "GET"]
+        assert changed == ["/personal-sessions"]
+        await idp.patch(f"/Users/{people['bob']}", {"op": "replace", "value": {"active": True}})
+        await room_holds(root, room, {"ann", "bob"})
+        bob = mas.state.account_named("bob")
+        assert bob is not None
+        assert bob.locked_at is None
