@@ -124,7 +124,7 @@ class Accounts(Protocol):
         """Return since when an account of this name may be one that is made now.
 
         Whoever asks keeps it until an answer has come, for `asked_before` after a crash. None
-        where an account cannot be there without its mark.
+        where nobody can say.
         """
 
     def asked_before(self, user_id: str, mark: str, since: datetime) -> None:

@@ -1,7 +1,7 @@
 """Matrix accounts that Synapse keeps itself, through its admin API."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from scim_matrix.matrix.accounts import (
@@ -198,8 +198,8 @@ class SynapseAccounts:
     # -- Changing ---------------------------------------------------------
 
     async def about_to_make(self, user_id: str, mark: str) -> datetime | None:
-        """Return None: the request that makes an account marks it."""
-        return None
+        """Return now: the request that makes an account marks it, so the moment proves nothing."""
+        return datetime.now(UTC)
 
     def asked_before(self, user_id: str, mark: str, since: datetime) -> None:
         """Do nothing: whatever was made has its mark."""
