@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from scim_matrix.clock import Clock
 from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, USER_SCOPE, Mas
 from scim_matrix.demo.mas_state import API, Account, PersonalSession
 from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import Delegation, Synapse, User
+from scim_matrix.matrix.connecting import connect
+from scim_matrix.sync.breaker import Breaker
+from scim_matrix.sync.plan import Policy
+from scim_matrix.sync.room_rights import RoomRights
 from tests.conftest import eventually
 from tests.mas.conftest import Delegated
 from tests.mas.hands import MasAdmin
+from tests.service.conftest import environment
 from tests.synapse.conftest import (
     StartService,
     account,
@@ -98,6 +104,27 @@ async def test_what_changes_nothing_asks_mas_nothing(
         await idp.patch(f"/Users/{people[f'{tag}first']}", {"op": "replace", "value": {}})
         await settled(idp)
         assert mas.asked == []
+
+
+async def test_whoever_signs_in_while_their_account_is_made_has_one_account(
+    mas: Mas, admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """MAS gives them one in the moment between asking for it and making it: that one is theirs."""
+    name = f"{tag}ann"
+    room = await admin.create_room()
+    async with service({"g": [room]}) as process:
+        idp = ScimClient(process.url)
+        await settled(idp)
+
+        async def sign_in(method: str, path: str) -> None:
+            if method == "POST" and path.endswith("/users"):
+                mas.delay = None
+                await mas.sign_in(f"ext-{name}", name, "PHONE")
+
+        mas.delay = sign_in
+        await group_of(idp, name)
+        await room_holds(admin, room, {name})
+        await shown(process, "users", name, state="active", bound="link", account=mxid(name))
 
 
 # -- Settings that do not fit the server ---------------------------------------
@@ -214,6 +241,40 @@ async def test_nobody_is_removed_before_mas_has_named_its_administrators(
         assert await admin.members(room) == {"scim-bot", f"{tag}ann", f"{tag}boss"}
         back(mas)
         await room_holds(admin, room, {f"{tag}boss"})
+
+
+async def test_the_last_word_of_mas_on_its_administrators_counts_for_an_hour(
+    mas: Mas, delegated: Delegated, tmp_path: Path, tag: str
+) -> None:
+    """Then it could be anybody again, whoever PROTECTED_USERS names, until MAS answers."""
+    passed = 0.0
+    clock = Clock(wall=lambda: 1e9 + passed, monotonic=lambda: passed)
+    settings = environment(
+        tmp_path,
+        **mas.settings,
+        MATRIX_URL=delegated.synapse.url,
+        MATRIX_SERVER_NAME="demo.test",
+        MATRIX_ADMIN_USER_ID="@scim-bot:demo.test",
+    )
+    homeserver = connect(settings, dry_run=False)
+    breaker = Breaker("mas", clock, 4)
+    policy = Policy("@scim-bot:demo.test", ("@vip:*",))
+    rights = RoomRights(homeserver, policy, clock, breaker)
+    ann = mxid(f"{tag}ann")
+    assert (await rights.protection()).protects(ann)
+    breaker.met("1.22")
+    breaker.answered()
+    assert not (await rights.renew()).protects(ann)
+    away(mas)
+    passed += 3599
+    assert not (await rights.protection()).protects(ann)
+    passed += 61
+    assert (await rights.protection()).protects(ann)
+    assert rights.everybody_stays
+    back(mas)
+    breaker.answered()
+    assert not (await rights.renew()).protects(ann)
+    await homeserver.close()
 
 
 async def test_leavers_are_locked_without_synapse(

@@ -146,20 +146,15 @@ class AccountWorker:
 
     async def _identified(self, account: Account) -> Account | None:
         """Bind a user to the account that is theirs, or make it; None where it was made."""
-        subject, scim_id = account.profile.subject, account.scim_id
-        assert account.proposed is not None
-        assert scim_id is not None
         if account.barred is not None:
             await self._take_off(account, account.barred)
         if account.asked is not None:
-            self._accounts.asked_before(account.proposed, scim_id, account.asked)
-        linked = None if subject is None else await self._accounts.by_subject(subject)
-        marked = await self._accounts.by_mark(scim_id) if linked is None else None
-        named = None
-        # Otherwise making it tells whether the name is free.
-        if linked is None and marked is None and self._must_look(account):
-            named = await self._accounts.get(account.proposed)
-        decision = self._decided(account, Evidence(linked, marked, named))
+            assert account.proposed is not None
+            assert account.scim_id is not None
+            self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
+        # But where that is asked for, making the account tells whether the name is free.
+        evidence = await self._evidence(account, named=self._must_look(account))
+        decision = self._decided(account, evidence)
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
         try:
@@ -169,12 +164,21 @@ class AccountWorker:
                 raise
         else:
             return None
-        marked = await self._accounts.by_mark(scim_id)
-        named = await self._accounts.get(account.proposed) if marked is None else None
-        decision = self._decided(account, Evidence(None, marked, named))
+        # Perhaps the user has signed in just now, or an answer had been lost.
+        decision = self._decided(account, await self._evidence(account, named=True))
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
         raise self._conflict(account, _exists_by_now(decision.user_id))
+
+    async def _evidence(self, account: Account, *, named: bool) -> Evidence:
+        """Ask whom subject and mark lead to and, if neither to anybody, who has the name."""
+        subject, scim_id, name = account.profile.subject, account.scim_id, account.proposed
+        assert scim_id is not None
+        assert name is not None
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        marked = await self._accounts.by_mark(scim_id) if linked is None else None
+        looks = named and linked is None and marked is None
+        return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
     async def _asked_for(self, account: Account) -> Account | None:
         """Find the account of a user who was disabled before an answer to its creation was known.
