@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
+	$(BIN)/scim-matrix demo --mas
 
 test: lint
 	bash scripts/get_chromium.sh

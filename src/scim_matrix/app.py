@@ -15,7 +15,7 @@ from scim_matrix.edge import listening, tls
 from scim_matrix.edge.door import Door
 from scim_matrix.edge.requests import scim_expectation, well_formed
 from scim_matrix.map_keeper import MapKeeper
-from scim_matrix.matrix.server import Homeserver
+from scim_matrix.matrix.connecting import connect
 from scim_matrix.ops.health import Probes
 from scim_matrix.ops.metrics import Metrics
 from scim_matrix.ops.systemd import Systemd, passed_sockets
@@ -65,14 +65,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings.data_dir)
         stack.push_async_callback(database.close)
-        homeserver = Homeserver.connect(
-            settings.matrix_url,
-            settings.matrix_admin_user_id,
-            settings.matrix_admin_token.get_secret_value(),
-            settings.idp_name,
-            dry_run=settings.dry_run,
-            tracing=[metrics.tracing()],
-        )
+        homeserver = connect(settings, dry_run=settings.dry_run, tracing=[metrics.tracing()])
         stack.push_async_callback(homeserver.close)
         users = Policy(settings.matrix_admin_user_id, settings.protected_users)
         brake = Brake(
@@ -102,8 +95,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         _add_routes(app, settings, database, reconciler)
 
         async def show(request: web.Request) -> web.Response:
-            counted = await app[TALLY].counted()
-            return metrics.show(counted, ready=reconciler.state.condition == "ready")
+            return metrics.show(await app[TALLY].counted(), reconciler)
 
         app.router.add_get("/metrics", show)
         loop = asyncio.create_task(reconciler.run(), name="reconciler")
@@ -207,4 +199,7 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
 
 def _status(reconciler: Reconciler) -> str:
     """Return one line for `systemctl status`."""
-    return f"homeserver {reconciler.state.condition}: {reconciler.working} at work"
+    there = f"homeserver {reconciler.synapse.condition}"
+    if reconciler.mas is not None:
+        there += f", MAS {reconciler.mas.condition}"
+    return f"{there}: {reconciler.working} at work"

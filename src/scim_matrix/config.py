@@ -23,7 +23,11 @@ from pydantic import (
 from scim_matrix import groupmap, localpart
 from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
 
-SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN")
+SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET")
+# What the Matrix Authentication Service (MAS) is asked with: all of these or none.
+_MAS = ("MAS_URL", "MAS_CLIENT_ID", "MAS_CLIENT_SECRET")
+# Needed where accounts do not belong to MAS.
+_WITHOUT_MAS = ("MATRIX_ADMIN_TOKEN", "IDP_NAME")
 IGNORED = ("AUTHENTIK_API_URL", "AUTHENTIK_TOKEN")
 # OpenSSL's own: where the authorities are that are trusted.
 _OPENSSL = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
@@ -87,13 +91,43 @@ class Settings(BaseModel):
     matrix_admin_user_id: Annotated[
         str, Field(pattern=r"^@[^:]+:.+$"), _about("a server admin of its own for this service")
     ]
-    matrix_admin_token: Annotated[SecretStr, _about("that user's access token")]
-    idp_name: Annotated[
-        str,
-        Field(min_length=1),
-        _about("the identity provider as Synapse's admin API names it, e.g. `oidc-authentik`"),
-    ]
     data_dir: Annotated[Path, _about("where the database lives")]
+    matrix_admin_token: Annotated[
+        SecretStr | None,
+        _about(
+            "that user's access token; without it the service makes itself one through MAS",
+            default="needed without `MAS_URL`",
+        ),
+    ] = None
+    idp_name: Annotated[
+        str | None,
+        _about(
+            "the identity provider as Synapse's admin API names it, e.g. `oidc-authentik`",
+            default="needed without `MAS_URL`",
+        ),
+    ] = None
+    mas_url: Annotated[
+        Url | None,
+        _about("where accounts belong to the Matrix Authentication Service (MAS): its issuer"),
+    ] = None
+    mas_client_id: Annotated[
+        str | None, _about("a client in MAS's `clients` and `policy.data.admin_clients`")
+    ] = None
+    mas_client_secret: Annotated[SecretStr | None, _about("and its secret")] = None
+    mas_provider: Annotated[
+        str | None,
+        _about(
+            "the identity provider in MAS, by its ULID or issuer",
+            default="the only enabled one",
+        ),
+    ] = None
+    end_sessions_on_disable: Annotated[
+        bool,
+        _about(
+            "with MAS: whoever is locked is signed out everywhere at once, for good; otherwise"
+            " access rests within two minutes until the lock is taken off"
+        ),
+    ] = False
     idp_group_to_room: Annotated[
         tuple[groupmap.Mapping, ...], _about("the group map", default="`{}`")
     ] = ()
@@ -250,6 +284,7 @@ class Settings(BaseModel):
         }
         for name in SECRETS:
             values |= _secret(name, environment, problems)
+        problems += _account_system(values)
         if "idp_group_to_room" in values:
             try:
                 values["idp_group_to_room"] = groupmap.parse_group_map(values["idp_group_to_room"])
@@ -317,11 +352,29 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
         return {name.lower(): "unreadable"}
 
 
+def _account_system(values: Mapping[str, Any]) -> list[str]:
+    """Return what is missing to ask Synapse for accounts, or MAS."""
+
+    def has(name: str) -> bool:
+        return name.lower() in values
+
+    if not any(map(has, (*_MAS, "MAS_PROVIDER"))):
+        missing = [name for name in _WITHOUT_MAS if not has(name)]
+        return [f"{name}: {_not_set(name)}" for name in missing]
+    return [
+        f"{name}: {_not_set(name)}: {', '.join(_MAS)} go together" for name in _MAS if not has(name)
+    ]
+
+
+def _not_set(name: str) -> str:
+    secret = f", {name}_FILE or a credential" if name in SECRETS else ""
+    return f"is not set (needed; set {name}{secret})"
+
+
 def _reason(error: Any) -> str:
     name = str(error["loc"][0]).upper()
     if error["type"] == "missing":
-        secret = f", {name}_FILE or a credential" if name in SECRETS else ""
-        return f"is not set (needed; set {name}{secret})"
+        return _not_set(name)
     message = str(error["msg"])
     return message.removeprefix("Value error, ")
 

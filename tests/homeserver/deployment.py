@@ -207,7 +207,7 @@ class Deployment:
     async def _followed(self) -> bool:
         """Wait until live drift has heard of everything; tell whether that made work."""
         commits = self.reconciler._commits
-        is_there = not self.homeserver.dark and self.reconciler.state.condition == "ready"
+        is_there = not self.homeserver.dark and self.reconciler.synapse.condition == "ready"
         follows = is_there and self.reconciler.follows_live
         if follows and await rooms.mapped(self.database.reader):
             with contextlib.suppress(TimeoutError):

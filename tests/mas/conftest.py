@@ -1,14 +1,17 @@
 """A real Synapse whose accounts belong to a stand-in for MAS, and one that keeps its own."""
 
+import contextlib
+import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
 
 from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, Exchange, Mas, delegating
+from scim_matrix.demo.service import Service
 from scim_matrix.demo.synapse import IDP, SERVER_NAME, Synapse, User, running
 from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.mas import MasAccounts
@@ -16,6 +19,8 @@ from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.synapse_accounts import SynapseAccounts
 from scim_matrix.matrix.transport import Transport
 from tests.mas.described import DESCRIPTION, Description
+from tests.mas.hands import MasAdmin, MasServer
+from tests.synapse.conftest import StartService
 
 _numbers = iter(range(1, 10**6))
 
@@ -101,6 +106,45 @@ def accounts(client: MasClient, transport: Transport) -> MasAccounts:
 def tag() -> str:
     """Return a prefix for names, so that tests sharing a homeserver do not meet."""
     return f"m{next(_numbers)}-"
+
+
+# -- The service, on a server whose accounts belong to MAS ---------------------
+
+
+@pytest.fixture
+def synapse(delegated: Delegated, mas: Mas) -> MasServer:
+    """Return the homeserver, as the tests for Synapse use it."""
+    return MasServer(delegated.synapse.url, mas)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def admin(delegated: Delegated) -> MasAdmin:
+    """Return the service's account, as the tests for Synapse use it."""
+    user = await delegated.mas.synapse_admin("scim-bot")
+    return MasAdmin(user.url, user.user_id, user.token, mas=delegated.mas)
+
+
+@pytest.fixture
+def service(delegated: Delegated, mas: Mas, admin: MasAdmin, tmp_path: Path) -> StartService:
+    """Return what starts a service on its own data directory; it makes itself a token."""
+
+    @contextlib.asynccontextmanager
+    async def start(group_map: dict[str, Any], **more: str) -> AsyncIterator[Service]:
+        process = Service(
+            tmp_path / "data",
+            more.pop("MATRIX_URL", delegated.synapse.url),
+            admin.user_id,
+            "",
+            json.dumps(group_map),
+            {**mas.settings, **more},
+        )
+        await process.start()
+        try:
+            yield process
+        finally:
+            await process.stop()
+
+    return start
 
 
 class World(Protocol):

@@ -149,6 +149,7 @@ def _change(change: Change, *answers: tuple[int, Any], **present: Any) -> Reques
 REQUESTS: dict[str, Request] = {
     "server_version": Request(lambda h: h.server_version(), ((200, {"server_version": "1"}),)),
     "whoami": Request(lambda h: h.whoami(), ((200, {"user_id": BOT}),)),
+    "sign_in": Request(lambda h: h.sign_in(), ((200, {"user_id": BOT}),)),
     "accounts_are_delegated": Request(
         lambda h: h.accounts_are_delegated(), ((200, {"users": [LISTED], "total": 1}),)
     ),
@@ -235,6 +236,9 @@ REQUESTS: dict[str, Request] = {
         lambda h: h.accounts.by_email("a@b.c"), ((200, {"user_id": ANN}),)
     ),
     "accounts.get": Request(lambda h: h.accounts.get(ANN), ((200, ACCOUNT),)),
+    "accounts.get_without_homeserver": Request(
+        lambda h: h.accounts.get_without_homeserver(ANN), ((200, ACCOUNT),)
+    ),
     "accounts.listed": Request(
         _listed,
         ((200, {"users": [LISTED], "next_token": "1", "total": 2}), (200, {"users": [LISTED]})),

@@ -71,7 +71,7 @@ def settings(folder: Path, **more: str) -> Settings:
 async def of_homeserver(asked: Settings) -> list[Finding]:
     """Return what is found by asking the homeserver."""
     homeserver = Homeserver.connect(
-        asked.matrix_url, "@bot:example.org", "token", asked.idp_name, dry_run=True
+        asked.matrix_url, "@bot:example.org", "token", asked.idp_name or "", dry_run=True
     )
     try:
         return await check_settings.of_homeserver(asked, homeserver)

@@ -661,6 +661,30 @@ async def test_an_account_whose_creation_was_not_answered_is_found(
         await shown(process, "users", name, state="active", bound="mark", account=mxid(name))
 
 
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+async def test_whoever_goes_before_the_answer_to_their_creation_is_locked(
+    synapse: Synapse, admin: User, service: StartService, tag: str, how: str
+) -> None:
+    """The identity provider taking its word back leaves no account behind that nobody knows of."""
+    name = f"{tag}ann"
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        made = lose_answer_to_creation(proxy, name)
+        person = await idp.create_user(name)
+        await made.wait()
+        if how == "disabled":
+            await idp.patch(f"/Users/{person}", replace(active=False))
+        else:
+            await idp.ok("DELETE", f"/Users/{person}")
+        proxy.dark = False
+        await disabled(admin, name, "locked")
+        await settled(idp)
+
+
 async def test_an_account_made_after_the_backup_is_found(
     synapse: Synapse, admin: User, service: StartService, tag: str, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def test_secrets_from_files_and_credentials(tmp_path: Path) -> None:
         }
     )
     assert settings.webhook_secrets == ("long-enough-from-file",)
+    assert settings.matrix_admin_token is not None
     assert settings.matrix_admin_token.get_secret_value() == "from-credential"
 
 
@@ -239,3 +240,40 @@ def test_the_subject_is_an_attribute(path: str, meaning: str | None) -> None:
     else:
         [problem] = problems(environment)
         assert problem.startswith("SSO_SUBJECT_ATTRIBUTE: is no attribute")
+
+
+MAS = {
+    "MAS_URL": "https://auth.example.com/",
+    "MAS_CLIENT_ID": "01J44Q10GR4AMTFZEEF936DTCM",
+    "MAS_CLIENT_SECRET": "mas-secret",
+}
+NEEDED_OTHERWISE = ("MATRIX_ADMIN_TOKEN", "IDP_NAME")
+
+
+def test_mas_takes_the_place_of_a_token() -> None:
+    """With the settings for MAS neither token nor Synapse's name of the provider is needed."""
+    without = {k: v for k, v in GOOD.items() if k not in NEEDED_OTHERWISE}
+    settings = Settings.load({**without, **MAS, "MAS_PROVIDER": "https://idp.example.com"})
+    assert settings.mas_url == "https://auth.example.com"
+    assert settings.matrix_admin_token is None
+    assert "mas-secret" not in repr(settings)
+    assert {p.partition(":")[0] for p in problems(without)} == set(NEEDED_OTHERWISE)
+
+
+@pytest.mark.parametrize("missing", MAS)
+def test_settings_for_mas_go_together(missing: str) -> None:
+    """One that is missing is named, whichever of them are there."""
+    some = {name: value for name, value in MAS.items() if name != missing}
+    [problem] = problems({**GOOD, **some})
+    assert problem.startswith(f"{missing}: is not set")
+    named = {p.partition(":")[0] for p in problems({**GOOD, "MAS_PROVIDER": "x"})}
+    assert named == set(MAS)
+
+
+def test_the_secret_for_mas_may_stand_in_a_file(tmp_path: Path) -> None:
+    """It is found like the other secrets."""
+    (tmp_path / "secret").write_text("from-file\n")
+    more = {**MAS, "MAS_CLIENT_SECRET": "", "MAS_CLIENT_SECRET_FILE": str(tmp_path / "secret")}
+    settings = Settings.load({**GOOD, **more})
+    assert settings.mas_client_secret is not None
+    assert settings.mas_client_secret.get_secret_value() == "from-file"

@@ -63,8 +63,12 @@ def test_the_service_never_removes_itself() -> None:
         (Policy("@bot:s", admins=frozenset({"@ann:s"})), "@ann:s administers the homeserver"),
         (
             Policy("@bot:s", admins=None),
-            "who administers the homeserver is not known (accounts are kept by MAS):"
-            " set PROTECTED_USERS",
+            "who administers the homeserver is not known (accounts belong to MAS):"
+            " set MAS_URL and what goes with it, or PROTECTED_USERS",
+        ),
+        (
+            Policy("@bot:s", protected_users=("@bob:s",), admins=None, asks_mas=True),
+            "who administers the homeserver is not known while MAS does not answer",
         ),
         (Policy("@bot:s"), None),
         (Policy("@bot:s", protected_users=("@bob:s",), admins=None), None),

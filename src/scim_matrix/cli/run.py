@@ -42,7 +42,10 @@ def serve() -> None:
 
 
 @click.command()
-def demo() -> None:
+@click.option(
+    "--mas", "with_mas", is_flag=True, help="On a homeserver whose accounts belong to MAS."
+)
+def demo(with_mas: bool) -> None:
     """Show the main job for real: a throwaway Synapse, this service, a played identity provider.
 
     Needs the extra `demo` (pip install 'scim-matrix[demo]'). Everything runs on loopback in a
@@ -54,4 +57,4 @@ def demo() -> None:
         raise click.ClickException(
             f"{error.name} is missing: pip install 'scim-matrix[demo]'"
         ) from error
-    sys.exit(asyncio.run(run()))
+    sys.exit(asyncio.run(run(with_mas=with_mas)))

@@ -60,18 +60,13 @@ async def _one(connection: Connection, name: str) -> Account:
 async def _check_account(settings: Settings, account: str) -> None:
     """Raise ClickException where an account is the service's own or does not exist."""
     # What talks to homeservers takes half a second to load; other commands do without.
-    from scim_matrix.matrix.server import Homeserver
+    from scim_matrix.matrix.connecting import connect
 
     if account == settings.matrix_admin_user_id:
         raise click.ClickException(f"{account} is the service's own account")
-    homeserver = Homeserver.connect(
-        settings.matrix_url,
-        settings.matrix_admin_user_id,
-        settings.matrix_admin_token.get_secret_value(),
-        settings.idp_name,
-        dry_run=True,
-    )
+    homeserver = connect(settings, dry_run=True)
     try:
+        await homeserver.keep_token()
         if await homeserver.accounts.get(account) is None:
             raise click.ClickException(f"{account} does not exist on the homeserver")
     finally:

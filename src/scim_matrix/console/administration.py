@@ -28,7 +28,8 @@ class Administration:
         reader = request.config_dict[DATABASE].scanner
         counted = await request.config_dict[TALLY].counted()
         context = {
-            "homeserver": request.config_dict[RECONCILER].state,
+            "homeserver": request.config_dict[RECONCILER].synapse,
+            "mas": request.config_dict[RECONCILER].mas,
             "live": request.config_dict[RECONCILER].follows_live,
             "work": counted.work,
             "numbers": counted.totals,

@@ -96,6 +96,16 @@ class Mas:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What the service is told to use it; IDP_NAME is not needed then."""
+        return {
+            "IDP_NAME": "",
+            "MAS_URL": f"{self.url}/",
+            "MAS_CLIENT_ID": CLIENT_ID,
+            "MAS_CLIENT_SECRET": CLIENT_SECRET,
+        }
+
+    @property
     def asked(self) -> list[tuple[str, str]]:
         """The requests to the admin API so far, without its prefix."""
         return [(m, p.removeprefix(API)) for m, p in self.requests if p.startswith(API)]

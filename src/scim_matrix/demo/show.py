@@ -1,10 +1,11 @@
 """The demonstration: rooms before and after, step by step, and a verdict."""
 
 import asyncio
+import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from scim_matrix.demo.mas import delegating
 from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import SERVER_NAME, User, running
 
@@ -72,16 +74,47 @@ class Stage:
             self._console.print(f"  [red]WRONG[/]: should be {step.then}\n")
 
 
-async def run() -> int:
-    """Play the whole demonstration; return 0 if every room was right, else 1."""
+@dataclass(frozen=True)
+class Ground:
+    """A homeserver to show it on: its administrator, a guest, what else the service is told."""
+
+    url: str
+    admin: User
+    guest: User
+    settings: dict[str, str]
+
+
+@contextlib.asynccontextmanager
+async def _plain(folder: Path) -> AsyncIterator[Ground]:
+    """Run a homeserver that keeps its accounts itself."""
+    async with running(folder) as synapse:
+        admin = await synapse.register("scim-bot", admin=True)
+        yield Ground(synapse.url, admin, await synapse.register("guest"), {})
+
+
+@contextlib.asynccontextmanager
+async def _with_mas(folder: Path) -> AsyncIterator[Ground]:
+    """Run a homeserver whose accounts belong to a stand-in for MAS."""
+    async with delegating(folder) as (mas, synapse):
+        admin = await mas.synapse_admin("scim-bot")
+        guest = await mas.session(await mas.add_account("guest"), "GUEST")
+        yield Ground(synapse.url, admin, guest, mas.settings)
+
+
+async def run(*, with_mas: bool) -> int:
+    """Play the whole demonstration; return 0 if every room was right, else 1.
+
+    With MAS on a homeserver whose accounts belong to a stand-in for it.
+    """
     console = Console()
     with tempfile.TemporaryDirectory(prefix="scim-matrix-demo-") as name:
         folder = Path(name)
-        console.print("starting a throwaway Synapse …")
+        beside = " beside a stand-in for MAS" if with_mas else ""
+        console.print(f"starting a throwaway Synapse{beside} …")
         (folder / "synapse").mkdir()
-        async with running(folder / "synapse") as synapse:
-            admin = await synapse.register("scim-bot", admin=True)
-            guest = await synapse.register("guest")
+        start = _with_mas if with_mas else _plain
+        async with start(folder / "synapse") as ground:
+            admin, guest = ground.admin, ground.guest
             general = await admin.create_room(room_alias_name="general", name="General")
             lab = await admin.create_room(room_version="12", name="Lab")
             # Invited by hand: nobody granted this, so nobody may take it away.
@@ -96,10 +129,12 @@ async def run() -> int:
             console.print("the group map:", json.dumps(group_map, indent=2))
             service = Service(
                 folder / "data",
-                synapse.url,
+                ground.url,
                 admin.user_id,
-                admin.token,
+                # With MAS the service makes itself one.
+                "" if with_mas else admin.token,
                 json.dumps(group_map),
+                ground.settings,
             )
             await service.start()
             try:

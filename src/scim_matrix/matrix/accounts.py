@@ -1,7 +1,8 @@
 """Matrix accounts in this service's words, whichever system keeps them (an interface, values)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 # The provider name of our own under which the homeserver keeps whose account it is.
@@ -112,14 +113,35 @@ class Accounts(Protocol):
     async def get(self, user_id: str) -> MatrixAccount | None:
         """Return an account, None where there is none of this name."""
 
-    async def create(self, new: NewAccount) -> None:
-        """Make an account, mark and link included, at once where the system allows it.
+    async def get_without_homeserver(self, user_id: str) -> MatrixAccount | None:
+        """Return an account as far as it can be told while Synapse is away.
 
-        Raises RefusedError with the errcode M_USER_IN_USE where the name is taken.
+        For what has to be done even then: to lock and to deactivate. Nothing may be concluded
+        from its display name, marks, suspension and erasure.
         """
 
-    async def change(self, present: MatrixAccount, change: Change) -> None:
-        """Change an account that is as `present` says, others' links and e-mails kept."""
+    async def about_to_make(self, user_id: str, mark: str) -> datetime | None:
+        """Return since when an account of this name may be one that is made now.
+
+        Whoever asks keeps it until an answer has come, for `asked_before` after a crash. None
+        where nobody can say.
+        """
+
+    def asked_before(self, user_id: str, mark: str, since: datetime) -> None:
+        """Say that an account was asked for, `since` when, and that no answer is known."""
+
+    async def create(self, new: NewAccount) -> Mapping[str, str]:
+        """Make an account, mark and link included, at once where the system allows it.
+
+        Returns the e-mail addresses that it does not have all the same, and why. Raises
+        RefusedError with the errcode M_USER_IN_USE where the name is taken.
+        """
+
+    async def change(self, present: MatrixAccount, change: Change) -> Mapping[str, str]:
+        """Change an account that is as `present` says, others' links and e-mails kept.
+
+        Returns the e-mail addresses that it does not have all the same, and why.
+        """
 
     def listed(self) -> AsyncIterator[tuple[MatrixAccount, ...]]:
         """Yield every account of the server in pages, as far as lists tell (no links, e-mails)."""

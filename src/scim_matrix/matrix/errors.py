@@ -6,6 +6,7 @@ HomeserverError
 ├── RefusedError            no, for this request
 │   └── NotFoundError       there is no such thing
 ├── TokenError              no, whatever is asked
+├── MismatchError           it is not the server that the settings say
 └── WithheldError           not sent
 """
 
@@ -66,6 +67,10 @@ class TokenError(HomeserverError):
         self.status = status
         self.errcode = errcode
         self.message = message
+
+
+class MismatchError(HomeserverError):
+    """A server answers, and is not what the settings say: nothing is done until that is mended."""
 
 
 class WithheldError(HomeserverError):

@@ -6,7 +6,7 @@ external IDs there that MAS neither reads nor takes off.
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -24,9 +24,8 @@ from scim_matrix.matrix.errors import (
     USER_IN_USE,
     NotFoundError,
     RefusedError,
-    UnavailableError,
 )
-from scim_matrix.matrix.mas_answers import REFUSED, Resource, Shape
+from scim_matrix.matrix.mas_answers import REFUSED, MasUnavailableError, Resource, Shape
 from scim_matrix.matrix.mas_client import REQUEST_TIMEOUT, MasClient
 
 log = structlog.get_logger(__name__)
@@ -35,7 +34,6 @@ log = structlog.get_logger(__name__)
 _USERNAME = re.compile("(?!_)[a-z0-9=_./+-]{1,255}")
 # Errcodes as Synapse has them for the same.
 INVALID_USERNAME = "M_INVALID_USERNAME"
-THREEPID_IN_USE = "M_THREEPID_IN_USE"
 # Accounts whose ULIDs are remembered, from when they are looked at until they are changed.
 REMEMBERED = 1000
 _SESSIONS = ("user-sessions", "oauth2-sessions", "compat-sessions")
@@ -79,13 +77,14 @@ class _Session(Shape):
 class _Asked:
     """A creation that is not known to have been done whole.
 
-    It tells for whom, since when by MAS's clock (MasClient.moment), and the account's ULID where
-    MAS said so.
+    It tells for whom, since when by MAS's clock (MasClient.moment), the account's ULID where
+    MAS said so, and whether there was a try whose answer is not known.
     """
 
     mark: str
     since: datetime
     id: str | None = None
+    unsure: bool = False
 
 
 class MasAccounts:
@@ -96,9 +95,7 @@ class MasAccounts:
     signed out everywhere, for good; otherwise sessions rest until the lock is taken off.
 
     Raises what `Accounts` and MasClient say: MasUnavailableError and MasTokenError are about MAS,
-    UnavailableError and TokenError otherwise about Synapse. An e-mail address that MAS refuses
-    ends in RefusedError when everything else is done, with the errcode M_THREEPID_IN_USE where
-    another account has it.
+    UnavailableError and TokenError otherwise about Synapse.
     """
 
     def __init__(
@@ -119,8 +116,6 @@ class MasAccounts:
         # ULIDs of accounts that were looked at lately. A name is one account's for ever.
         self._ids: dict[str, str] = {}
         self._asked: dict[str, _Asked] = {}
-        # Addresses that MAS has refused as another's, whatever Synapse says of them.
-        self._disputed: set[str] = set()
 
     # -- Looking ----------------------------------------------------------
 
@@ -148,14 +143,9 @@ class MasAccounts:
     async def by_email(self, address: str) -> str | None:
         """Return the user ID of the account that has an e-mail address, None without one.
 
-        Synapse, which MAS tells, is asked first: what it does not know MAS refuses, and is asked
-        itself the next time.
+        Synapse, which MAS tells, is asked: what it does not know MAS refuses.
         """
-        if address.lower() not in self._disputed:
-            with contextlib.suppress(UnavailableError):
-                return await self._synapse.by_email(address)
-        email = await self._email(address)
-        return None if email is None else await self._user_id_of(email.attributes.user_id)
+        return await self._synapse.by_email(address)
 
     async def get(self, user_id: str) -> MatrixAccount | None:
         """Return an account, None where there is none of exactly this name."""
@@ -173,12 +163,8 @@ class MasAccounts:
             marks=half.marks | other.marks,
         )
 
-    async def get_without_synapse(self, user_id: str) -> MatrixAccount | None:
-        """Return an account as far as MAS knows it, for what has to be done while Synapse is away.
-
-        That is to lock and to deactivate: display name, suspension, erasure and marks are left
-        out, so nothing may be concluded from them.
-        """
+    async def get_without_homeserver(self, user_id: str) -> MatrixAccount | None:
+        """Return an account as far as MAS knows it."""
         return await self._half(user_id)
 
     async def listed(self) -> AsyncIterator[tuple[MatrixAccount, ...]]:
@@ -304,7 +290,27 @@ class MasAccounts:
 
     # -- Changing ---------------------------------------------------------
 
-    async def create(self, new: NewAccount) -> None:
+    async def about_to_make(self, user_id: str, mark: str) -> datetime | None:
+        """Return since when an account of this name may be one that is made now."""
+        if self._mas.moment() is None:
+            await self._mas.version()
+        now = self._mas.moment()
+        if now is None:
+            return None
+        asked = self._asked.get(user_id)
+        # An earlier try that was not answered may come through until it is surely over.
+        if asked is None or asked.mark != mark or now > asked.since + _LATEST:
+            asked = self._asked[user_id] = _Asked(mark, now)
+        return asked.since
+
+    def asked_before(self, user_id: str, mark: str, since: datetime) -> None:
+        """Say that an account was asked for, `since` when by MAS's clock, before a crash.
+
+        Where one is found that was made then and that nobody has used, it has `mark`.
+        """
+        self._asked.setdefault(user_id, _Asked(mark, since, unsure=True))
+
+    async def create(self, new: NewAccount) -> Mapping[str, str]:
         """Make an account with its mark, link and e-mails, in this order.
 
         Raises RefusedError with the errcode M_USER_IN_USE where the name is taken, and with
@@ -321,43 +327,37 @@ class MasAccounts:
                 raise RefusedError(400, INVALID_PARAM, "a display name that Synapse does not take")
             # As Synapse keeps it once it is changed.
             body["displayname"] = new.display_name.strip()
-        if self._mas.moment() is None:
-            await self._mas.version()
-        if (since := self._mas.moment()) is not None:
-            self._asked[new.user_id] = _Asked(new.mark, since)
+        await self.about_to_make(new.user_id, new.mark)
         try:
             _, user = await self._mas.one("POST", "users", of=_User, body=body)
         except RefusedError as error:
-            self._asked.pop(new.user_id, None)
+            if new.user_id in self._asked and not self._asked[new.user_id].unsure:
+                del self._asked[new.user_id]
             if error.status != 409:
                 raise
             raise RefusedError(409, USER_IN_USE, error.message) from error
-        if since is not None:
-            self._asked[new.user_id] = _Asked(new.mark, since, user.id)
+        except MasUnavailableError:
+            if new.user_id in self._asked:
+                self._asked[new.user_id] = replace(self._asked[new.user_id], unsure=True)
+            raise
+        if new.user_id in self._asked:
+            self._asked[new.user_id] = replace(self._asked[new.user_id], id=user.id)
         bare = MatrixAccount(new.user_id, display_name=new.display_name)
         await self._synapse.change(bare, Change(add_mark=new.mark))
         if new.subject is not None:
             await self._add_link(new.user_id, user.id, new.subject)
         self._asked.pop(new.user_id, None)
-        _raise_first([await self._add_email(user.id, address) for address in new.emails])
+        return await self._add_emails(user.id, new.emails)
 
-    def asked_before(self, user_id: str, mark: str, since: datetime) -> None:
-        """Say that an account was asked for, `since` when, and that nobody knows what came of it.
-
-        For a start after a crash; `since` is by MAS's clock. Where one is found that was made
-        then and that nobody has used, it has `mark`.
-        """
-        self._asked.setdefault(user_id, _Asked(mark, since))
-
-    async def change(self, present: MatrixAccount, change: Change) -> None:
+    async def change(self, present: MatrixAccount, change: Change) -> Mapping[str, str]:
         """Change an account: MAS's part first, so that Synapse's absence does not stop it."""
         self._mas.changes(f"change {present.user_id}")
-        refusals: list[RefusedError | None] = []
+        refused: Mapping[str, str] = {}
         if replace(change, display_name=None, suspended=None, add_mark=None, drop_marks=()) != (
             Change(erase=change.erase)
         ):
             try:
-                refusals = await self._change_in_mas(present, change)
+                refused = await self._change_in_mas(present, change)
             except NotFoundError:
                 self._ids.pop(present.user_id, None)
                 raise
@@ -369,11 +369,9 @@ class MasAccounts:
         )
         if left != Change():
             await self._synapse.change(present, left)
-        _raise_first(refusals)
+        return refused
 
-    async def _change_in_mas(
-        self, present: MatrixAccount, change: Change
-    ) -> list[RefusedError | None]:
+    async def _change_in_mas(self, present: MatrixAccount, change: Change) -> Mapping[str, str]:
         """Change what MAS has; whoever comes back comes back first, whoever goes goes last."""
         user = await self._id_of(present)
         if change.deactivated is False:
@@ -386,7 +384,7 @@ class MasAccounts:
             await self._add_link(present.user_id, user, change.add_subject)
         for address in change.drop_emails:
             await self._drop_email(user, address)
-        refusals = [await self._add_email(user, address) for address in change.add_emails]
+        refused = await self._add_emails(user, change.add_emails)
         if change.locked:
             # Before the lock: where this fails the account is still to be locked, so that both
             # are tried again.
@@ -395,7 +393,7 @@ class MasAccounts:
             await self._act(user, "lock")
         if change.deactivated:
             await self._act(user, "deactivate", {"skip_erase": not change.erase})
-        return refusals
+        return refused
 
     async def _id_of(self, present: MatrixAccount) -> str:
         if present.user_id in self._ids:
@@ -433,8 +431,15 @@ class MasAccounts:
             if link.attributes.subject in subjects:
                 await self._delete("upstream-oauth-links", link.id)
 
-    async def _add_email(self, user: str, address: str) -> RefusedError | None:
-        """Give an account an address; return why not, where MAS refuses that."""
+    async def _add_emails(self, user: str, addresses: tuple[str, ...]) -> Mapping[str, str]:
+        """Give an account addresses; return those that MAS refuses, and why."""
+        refused = {}
+        for address in addresses:
+            if (why := await self._add_email(user, address)) is not None:
+                refused[address] = why
+        return refused
+
+    async def _add_email(self, user: str, address: str) -> str | None:
         body = {"user_id": user, "email": address}
         try:
             await self._mas.one("POST", "user-emails", of=_Email, body=body)
@@ -442,13 +447,12 @@ class MasAccounts:
             raise
         except RefusedError as error:
             if error.status != 409:
-                return RefusedError(error.status, INVALID_PARAM, error.message)
+                return f"is refused by MAS: {error.message}"
             email = await self._email(address)
-            if email is not None and email.attributes.user_id == user:
-                return None
-            self._disputed.add(address.lower())
-            return RefusedError(409, THREEPID_IN_USE, error.message)
-        self._disputed.discard(address.lower())
+            if email is None:
+                return "belonged to another account a moment ago"
+            if email.attributes.user_id != user:
+                return f"belongs to {await self._user_id_of(email.attributes.user_id)}"
         return None
 
     async def _drop_email(self, user: str, address: str) -> None:
@@ -471,9 +475,3 @@ class MasAccounts:
                     # 400: it has ended meanwhile.
                     if error.status not in (400, 404):
                         raise
-
-
-def _raise_first(refusals: list[RefusedError | None]) -> None:
-    for refusal in refusals:
-        if refusal is not None:
-            raise refusal

@@ -164,11 +164,6 @@ class MasClient:
         answer = await self._ask("GET", ("version",), within=PROBE_TIMEOUT)
         return shaped(answer.body, Version).version
 
-    async def is_too_old(self) -> bool:
-        """Tell whether this MAS lacks something that is needed of it (1.5 has all)."""
-        numbers = re.match(r"v?(\d+)\.(\d+)", await self.version())
-        return numbers is None or (int(numbers[1]), int(numbers[2])) < MINIMUM_VERSION
-
     async def server_name(self) -> str:
         """Return the Matrix server name that MAS serves (`GET /site-config`, since 1.3)."""
         answer = await self._ask("GET", ("site-config",), within=PROBE_TIMEOUT)
@@ -315,6 +310,12 @@ class MasClient:
             pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         return await self._send("POST", endpoint, REQUEST_TIMEOUT, data=form, headers=headers)
+
+
+def is_too_old(version: str) -> bool:
+    """Tell whether a MAS of this version lacks something that is needed of it (1.5 has all)."""
+    numbers = re.match(r"v?(\d+)\.(\d+)", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) < MINIMUM_VERSION
 
 
 async def _once(

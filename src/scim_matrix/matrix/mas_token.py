@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from scim_matrix.matrix.errors import NotFoundError, RefusedError
+from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
 from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError, Shape
 from scim_matrix.matrix.mas_client import MasClient
 
@@ -67,11 +67,17 @@ class MasToken:
         self._path = path
         self._making = asyncio.Lock()
 
+    def kept(self) -> str | None:
+        """Return the token that was made before, None without one; nothing is asked."""
+        kept = self._read()
+        return None if kept is None else kept.token
+
     async def current(self) -> str:
         """Return the token to use, renewed where its end comes near.
 
-        One that still works is returned where MAS cannot renew it now. Raises what MasClient
-        raises, and MasTokenError where the account may not be used.
+        One that still works is returned where MAS does not renew it now. Raises what MasClient
+        raises, and MasTokenError where the account may not be used. A dry run makes a token, for
+        an account that is there.
         """
         async with self._making:
             kept = self._read()
@@ -81,9 +87,10 @@ class MasToken:
                 return kept.token
             try:
                 return await self._made(kept)
-            except MasUnavailableError:
+            except HomeserverError as error:
                 if kept.has_ended:
                     raise
+                log.warning("token_not_renewed", ends=kept.ends, error=str(error))
                 return kept.token
 
     async def renewed(self, refused: str) -> str:
@@ -104,7 +111,6 @@ class MasToken:
         Where the answer is lost the file still has a token that MAS no longer takes, or none; a
         session that nobody has a token of ends by itself.
         """
-        self._mas.changes(f"make a token for {self._user_id}")
         bot = await self._bot()
         life = {"expires_in": int(LIFE.total_seconds())}
         made: Any = None
@@ -135,6 +141,7 @@ class MasToken:
         except NotFoundError:
             missing = True
         if missing:
+            self._mas.changes(f"make the service's own account {self._user_id}")
             body = {"username": name, "skip_homeserver_check": False}
             _, bot = await self._mas.one("POST", "users", of=_Bot, body=body)
             log.info("own_account_made", user_id=self._user_id)

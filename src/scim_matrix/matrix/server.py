@@ -7,8 +7,10 @@ import aiohttp
 from pydantic import Field
 
 from scim_matrix.matrix.accounts import Accounts
-from scim_matrix.matrix.errors import NotFoundError, RefusedError
+from scim_matrix.matrix.errors import NotFoundError, RefusedError, TokenError
 from scim_matrix.matrix.live import Live
+from scim_matrix.matrix.mas_client import MasClient
+from scim_matrix.matrix.mas_token import MasToken
 from scim_matrix.matrix.rooms import Rooms
 from scim_matrix.matrix.synapse_accounts import SynapseAccounts, is_delegated
 from scim_matrix.matrix.transport import (
@@ -68,11 +70,22 @@ class Homeserver:
     (NotFoundError) where the homeserver said no, and TokenError where it refuses the service
     itself. Nothing is retried here. With `dry_run`, whatever would change the homeserver raises
     WithheldError instead.
+
+    `mas` is the Matrix Authentication Service where accounts belong to it, `token` what makes
+    the service's own token there, where it has been given none.
     """
 
-    def __init__(self, transport: Transport, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        accounts: Accounts,
+        mas: MasClient | None = None,
+        token: MasToken | None = None,
+    ) -> None:
         self._transport = transport
         self.accounts = accounts
+        self.mas = mas
+        self._token = token
         self.rooms = Rooms(transport)
         self.live = Live(transport)
 
@@ -97,11 +110,18 @@ class Homeserver:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+        if self.mas is not None:
+            await self.mas.close()
 
     @property
     def user_id(self) -> str:
         """The Matrix user ID of the service's own account, as configured."""
         return self._transport.user_id
+
+    @property
+    def token(self) -> str:
+        """The access token in use."""
+        return str(self._transport.client.access_token)
 
     @property
     def server_name(self) -> str:
@@ -114,6 +134,34 @@ class Homeserver:
             "GET", *ADMIN_V1, "server_version", within=PROBE_TIMEOUT, shape=_Version
         )
         return answer.server_version
+
+    async def sign_in(self) -> str:
+        """Return whose the token is, having made sure of one that the homeserver takes.
+
+        A token that the service makes itself is renewed here before its end, and where the
+        homeserver refuses it. Raises what MasToken raises too.
+        """
+        if self._token is not None:
+            self._transport.client.access_token = await self._token.current()
+        try:
+            return await self.whoami()
+        except TokenError as error:
+            if self._token is None or error.status != 401:
+                raise
+        refused = self._transport.client.access_token
+        self._transport.client.access_token = await self._token.renewed(refused)
+        return await self.whoami()
+
+    def take_kept_token(self) -> bool:
+        """Use the token that was made before; tell whether there is any. Nothing is asked."""
+        if self._token is not None:
+            self._transport.client.access_token = self._token.kept() or ""
+        return bool(self._transport.client.access_token)
+
+    async def keep_token(self) -> None:
+        """Renew the token that the service makes itself, where its end comes near."""
+        if self._token is not None:
+            self._transport.client.access_token = await self._token.current()
 
     async def whoami(self) -> str:
         """Return whose token this is, whatever `user_id` says (client-server API, whoami)."""

@@ -1,6 +1,7 @@
 """Matrix accounts that Synapse keeps itself, through its admin API."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from scim_matrix.matrix.accounts import (
@@ -131,6 +132,10 @@ class SynapseAccounts:
         account = await self._read(user_id)
         return None if account is None else self._neutral(account)
 
+    async def get_without_homeserver(self, user_id: str) -> MatrixAccount | None:
+        """Return an account: nobody else knows it."""
+        return await self.get(user_id)
+
     async def _read(self, user_id: str) -> _Account | None:
         try:
             return await self._transport.request("GET", *ADMIN_V2, "users", user_id, shape=_Account)
@@ -192,7 +197,14 @@ class SynapseAccounts:
 
     # -- Changing ---------------------------------------------------------
 
-    async def create(self, new: NewAccount) -> None:
+    async def about_to_make(self, user_id: str, mark: str) -> datetime | None:
+        """Return now: the request that makes an account marks it, so the moment proves nothing."""
+        return datetime.now(UTC)
+
+    def asked_before(self, user_id: str, mark: str, since: datetime) -> None:
+        """Do nothing: whatever was made has its mark."""
+
+    async def create(self, new: NewAccount) -> Mapping[str, str]:
         """Make an account with its mark, its link and its profile (Create or modify Account).
 
         Synapse makes an account first and then gives it what was asked for, the mark as the first
@@ -220,8 +232,9 @@ class SynapseAccounts:
             left = [link for link in _pairs(account.external_ids) if link not in links]
             await self._put(new.user_id, {"external_ids": _links(left)})
             raise _in_use(new.user_id)
+        return {}
 
-    async def change(self, present: MatrixAccount, change: Change) -> None:
+    async def change(self, present: MatrixAccount, change: Change) -> Mapping[str, str]:
         """Change an account; what others linked or added to it is read afresh and kept.
 
         What is so already is not asked for. The rest is one request (Create or modify Account), in
@@ -260,6 +273,7 @@ class SynapseAccounts:
                 body={"erase": change.erase},
                 shape=_Deactivated,
             )
+        return {}
 
     def _links_after(self, links: list[tuple[str, str]], change: Change) -> list[tuple[str, str]]:
         dropped = {(self._idp, subject) for subject in change.drop_subjects}

@@ -9,9 +9,11 @@ from typing import Any
 
 from scim_matrix.config import Settings
 from scim_matrix.groupmap import Mapping
+from scim_matrix.matrix.connecting import connect
 from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError, TokenError
+from scim_matrix.matrix.mas_token import SCOPE
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.ops import check_settings
+from scim_matrix.ops import check_mas, check_settings
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
 from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
@@ -20,6 +22,14 @@ from scim_matrix.sync.room_rights import read_levels
 
 # Kicks, and giving power levels, as Synapse's make_room_admin leaves the service with.
 _MANY = 5
+# About what an error keeps the rest from being looked at.
+_DECISIVE = ("homeserver", "MAS_URL", "MAS_CLIENT_ID", "MATRIX_SERVER_NAME")
+_NO_TOKEN_YET = Finding(
+    "warning",
+    "homeserver",
+    "not looked at, nor its rooms: the service makes itself a token through MAS when it starts",
+    "start it once, or set MATRIX_ADMIN_TOKEN",
+)
 
 
 async def check(settings: Settings) -> list[Finding]:
@@ -36,16 +46,14 @@ async def check(settings: Settings) -> list[Finding]:
     findings += check_settings.of_words(settings, mappings)
     findings += check_settings.of_groups(settings, mappings, groups)
     findings += await check_settings.of_address(settings)
-    homeserver = Homeserver.connect(
-        settings.matrix_url,
-        settings.matrix_admin_user_id,
-        settings.matrix_admin_token.get_secret_value(),
-        settings.idp_name,
-        dry_run=True,
-    )
+    homeserver = connect(settings, dry_run=True)
     try:
+        if homeserver.mas is not None:
+            findings += await check_mas.of_mas(homeserver, settings)
+        if not homeserver.take_kept_token():
+            return [*findings, _NO_TOKEN_YET]
         findings += await _homeserver(homeserver, protected=bool(settings.protected_users))
-        if not any(f.verdict == "error" and f.about == "homeserver" for f in findings):
+        if not any(f.verdict == "error" and f.about in _DECISIVE for f in findings):
             findings += await check_settings.of_homeserver(settings, homeserver)
             admins = await homeserver.accounts.admins() or frozenset()
             for reference, own in _by_room(mappings).items():
@@ -91,15 +99,16 @@ async def _homeserver(homeserver: Homeserver, *, protected: bool) -> list[Findin
         whose = await homeserver.whoami()
         delegated = await homeserver.accounts_are_delegated()
     except TokenError as error:
-        return [
-            Finding(
-                "error",
-                "homeserver",
-                f"refuses the token: {error}",
-                f"make {homeserver.user_id} a server admin (admin API: PUT .../users/"
-                f"{homeserver.user_id}/admin) and set MATRIX_ADMIN_TOKEN to a token of it",
+        cure = (
+            f"make {homeserver.user_id} a server admin (admin API: PUT .../users/"
+            f"{homeserver.user_id}/admin) and set MATRIX_ADMIN_TOKEN to a token of it"
+        )
+        if homeserver.mas is not None:
+            cure = (
+                "take MATRIX_ADMIN_TOKEN out and restart: the service makes itself one with the"
+                f" scopes that are needed ({SCOPE})"
             )
-        ]
+        return [Finding("error", "homeserver", f"refuses the token: {error}", cure)]
     except HomeserverError as error:
         cure = "MATRIX_URL must reach Synapse's client and admin API (/_matrix, /_synapse/admin)"
         return [Finding("error", "homeserver", str(error), cure)]
@@ -110,13 +119,23 @@ async def _homeserver(homeserver: Homeserver, *, protected: bool) -> list[Findin
         )
         return [Finding("error", "homeserver", f"the token is {whose}'s", cure)]
     findings = [Finding("ok", "homeserver", f"Synapse {version}, the token is an admin's")]
+    if homeserver.mas is not None and not delegated:
+        found = "MAS is set, and Synapse keeps accounts itself: nothing is done"
+        cure = (
+            "take MAS_URL and what goes with it out, or have Synapse delegate:"
+            " matrix_authentication_service: {enabled: true, endpoint: MAS_URL, secret: ...}"
+        )
+        return [*findings, Finding("error", "MAS_URL", found, cure)]
+    if homeserver.mas is not None:
+        return findings
     if delegated:
         findings.append(
             Finding(
                 "warning",
                 "accounts",
-                "are managed by the Matrix Authentication Service: none is created or locked here",
-                "provision accounts there; room membership of existing ones is kept in line",
+                "belong to the Matrix Authentication Service: none is created or locked",
+                "set MAS_URL, MAS_CLIENT_ID and MAS_CLIENT_SECRET; room membership of existing"
+                " accounts is kept in line without them",
             )
         )
     if delegated and not protected:

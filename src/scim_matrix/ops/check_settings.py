@@ -167,8 +167,9 @@ async def of_homeserver(settings: Settings, homeserver: Homeserver) -> list[Find
     Says nothing of what the homeserver does not tell. Raises UnavailableError or TokenError.
     """
     found: list[Finding] = []
-    with contextlib.suppress(RefusedError):
-        found.append(_provider(settings, await homeserver.sso_providers()))
+    if not settings.mas_url:
+        with contextlib.suppress(RefusedError):
+            found.append(_provider(settings, await homeserver.sso_providers()))
     with contextlib.suppress(RefusedError):
         cure = "look for a misspelling: whom no pattern matches is not protected"
         for pattern in await _matching_nobody(homeserver, settings.protected_users):

@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
+from typing import Any
 
 from aiohttp import web
 
 from scim_matrix.store.database import Database
 from scim_matrix.store.tally import Tally
+from scim_matrix.sync.breaker import Breaker, Condition
 from scim_matrix.sync.reconciler import Reconciler
 
 _ANSWER_WITHIN = 5.0
@@ -37,21 +39,21 @@ class Probes:
         send traffic elsewhere.
         """
         alive = await self._database_answers()
-        state = self._reconciler.state
-        ready = alive and state.condition == "ready"
+        reconciler = self._reconciler
+        synapse, mas = reconciler.synapse, reconciler.mas
+        ready = alive and all(s is None or s.condition == "ready" for s in (synapse, mas))
+        waits = reconciler.removals_wait
         return web.json_response(
             {
                 "ready": ready,
                 "database": "ok" if alive else "does not answer",
                 "homeserver": {
-                    "condition": state.condition,
-                    "detail": _EXPLANATION[state.condition],
-                    "version": state.version,
-                    "delegatedAuthentication": state.delegated,
-                    "restsSeconds": round(self._reconciler.rests_seconds, 1),
-                    "removals": _REMOVALS[state.removals_wait],
-                    "liveDrift": self._reconciler.follows_live,
+                    **_told(synapse, _EXPLANATION),
+                    "delegatedAuthentication": reconciler.delegated,
+                    "removals": _REMOVALS[(waits, mas is not None)],
+                    "liveDrift": reconciler.follows_live,
                 },
+                **({} if mas is None else {"mas": _told(mas, _EXPLANATION_OF_MAS)}),
                 "work": (await self._tally.counted()).work if alive else None,
             },
             status=200 if ready else 503,
@@ -67,15 +69,39 @@ class Probes:
         return True
 
 
+def _told(server: Breaker, explanation: dict[Condition, str]) -> dict[str, Any]:
+    return {
+        "condition": server.condition,
+        "detail": explanation[server.condition],
+        "version": server.version,
+        "restsSeconds": round(server.rests_seconds, 1),
+    }
+
+
+# By whether they wait, and whether MAS can be asked.
 _REMOVALS = {
-    False: "are done",
-    True: "wait: who administers the homeserver is not known; set PROTECTED_USERS",
+    (False, False): "are done",
+    (False, True): "are done",
+    (True, False): "wait: who administers the homeserver is not known; set MAS_URL and what goes"
+    " with it, or PROTECTED_USERS",
+    (True, True): "wait: who administers the homeserver is not known while MAS does not answer",
 }
 # Fixed words: a homeserver's own error text may hold names; the log has it.
-_EXPLANATION = {
+_EXPLANATION: dict[Condition, str] = {
     "unknown": "not asked yet",
     "ready": "answers, and the token is an administrator's",
     "down": "does not answer as a Synapse homeserver does; see the log",
     "refused": "refuses the token: MATRIX_ADMIN_TOKEN must be that of MATRIX_ADMIN_USER_ID,"
     " a server administrator of MATRIX_SERVER_NAME",
+    "mismatched": "keeps accounts itself, and MAS_URL is set: take MAS_URL and what goes with it"
+    " out, or have Synapse delegate to MAS; nothing is done meanwhile",
+}
+_EXPLANATION_OF_MAS: dict[Condition, str] = {
+    "unknown": "not asked yet",
+    "ready": "answers, and the client may administer it",
+    "down": "does not answer as MAS's admin API does; see the log and scim-matrix check",
+    "refused": "refuses the client: MAS_CLIENT_ID must be in its `clients` and"
+    " `policy.data.admin_clients`, and MAS_CLIENT_SECRET its secret",
+    "mismatched": "serves another server than MATRIX_SERVER_NAME, or is older than 1.5; no account"
+    " is touched",
 }

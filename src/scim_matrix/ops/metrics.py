@@ -15,6 +15,7 @@ from prometheus_client.metrics import Counter, Gauge, Histogram, Info
 from scim_matrix import __version__
 from scim_matrix.store.tally import Counted
 from scim_matrix.store.totals import Totals
+from scim_matrix.sync.reconciler import Reconciler
 
 # The only words of a path that become part of a label; anything else becomes "-".
 _WORDS = frozenset(
@@ -68,6 +69,24 @@ _WORDS = frozenset(
         "m.room.create",
         "m.space.child",
         "m.space.parent",
+        "api",
+        "oauth2",
+        "token",
+        "version",
+        "site-config",
+        "by-username",
+        "lock",
+        "unlock",
+        "reactivate",
+        "user-emails",
+        "upstream-oauth-links",
+        "upstream-oauth-providers",
+        "user-sessions",
+        "oauth2-sessions",
+        "compat-sessions",
+        "personal-sessions",
+        "finish",
+        "regenerate",
     ]
 )
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -127,13 +146,14 @@ class Metrics:
         )
         self._sent = Counter(
             "scim_matrix_homeserver_requests",
-            "Requests sent to the homeserver; outcome is the status, or error without an answer",
+            "Requests sent to the homeserver and to MAS; outcome is the status, or error without"
+            " an answer",
             ("endpoint", "method", "outcome"),
             registry=self._registry,
         )
         self._sent_seconds = Histogram(
             "scim_matrix_homeserver_request_seconds",
-            "Time until the homeserver answered",
+            "Time until the homeserver or MAS answered",
             ("endpoint", "method"),
             buckets=_BUCKETS,
             registry=self._registry,
@@ -199,9 +219,9 @@ class Metrics:
         taken = time.perf_counter() - context.start
         self._sent_seconds.labels(where, parameters.method).observe(taken)
 
-    def show(self, counted: Counted, *, ready: bool) -> web.Response:
-        """Return the answer to GET /metrics; `ready` says whether the homeserver is there."""
-        self._snapshot.families = _families(counted.totals, counted.work, ready=ready)
+    def show(self, counted: Counted, reconciler: Reconciler) -> web.Response:
+        """Return the answer to GET /metrics."""
+        self._snapshot.families = _families(counted.totals, counted.work, reconciler)
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
@@ -215,7 +235,7 @@ async def _note_start(
     context.start = time.perf_counter()
 
 
-def _families(found: Totals, trouble: dict[str, int], *, ready: bool) -> list[Any]:
+def _families(found: Totals, trouble: dict[str, int], reconciler: Reconciler) -> list[Any]:
     def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"scim_matrix_{name}", text, value=value)
 
@@ -234,6 +254,8 @@ def _families(found: Totals, trouble: dict[str, int], *, ready: bool) -> list[An
         state = next((s for s in ("pending", "failing", "held") if name.startswith(s)), None)
         if state is not None:
             work.add_metric([state, name.removeprefix(state).lower()], number)
+    mas = reconciler.mas
+    of_mas = "1 while MAS answers as it should (accounts belong to it)"
     return [
         actions,
         resources,
@@ -276,5 +298,10 @@ def _families(found: Totals, trouble: dict[str, int], *, ready: bool) -> list[An
             "When every mapped room had been compared, 0 for never",
             found.compared_at,
         ),
-        gauge("homeserver_ready", "1 while the homeserver answers as it should", float(ready)),
+        gauge(
+            "homeserver_ready",
+            "1 while the homeserver answers as it should",
+            float(reconciler.synapse.condition == "ready"),
+        ),
+        *([] if mas is None else [gauge("mas_ready", of_mas, float(mas.condition == "ready"))]),
     ]

@@ -7,6 +7,7 @@ done in its name.
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Self
 
 import orjson
@@ -92,7 +93,10 @@ class Disablement:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account on which there is work. `user_id` is None until it is bound."""
+    """An account on which there is work. `user_id` is None until it is bound.
+
+    `asked` is since when one may have been made of which no answer is known.
+    """
 
     id: int
     scim_id: str | None
@@ -112,6 +116,7 @@ class Account:
     attempts: int = 0
     request: str | None = None
     mark: str | None = None
+    asked: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -143,6 +148,7 @@ def _account(row: sqlite3.Row) -> Account:
         attempts=row["attempts"],
         request=row["request"],
         mark=row["mark"],
+        asked=None if row["asked"] is None else datetime.fromisoformat(row["asked"]),
     )
 
 
@@ -224,8 +230,11 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         "tick": await connection.tick(),
         "request": connection.cause,
     }
-    released, _ = await together(
-        connection, (_Q["release_bound"], values), (_Q["release_unbound"], values)
+    released, _, _ = await together(
+        connection,
+        (_Q["release_bound"], values),
+        (_Q["release_unbound"], values),
+        (_Q["release_asked"], values),
     )
     for row in released:
         await grants.touch_account(connection, row["id"])
@@ -248,11 +257,20 @@ async def expire(connection: Connection, now: float) -> None:
 
 
 async def due(
-    connection: Connection, now: float, limit: int, besides: Sequence[int]
+    connection: Connection,
+    now: float,
+    limit: int,
+    besides: Sequence[int],
+    *,
+    disabling: bool = False,
 ) -> list[Account]:
-    """Return up to `limit` accounts to work on now, the newest change first, without `besides`."""
+    """Return up to `limit` accounts to work on now, the newest change first, without `besides`.
+
+    With `disabling` only those that are to be disabled and are surely their users'.
+    """
     found = await connection.execute_fetchall(
-        _Q["due"], {"now": now, "limit": limit, "besides": orjson.dumps(besides).decode()}
+        _Q["due_disabling" if disabling else "due"],
+        {"now": now, "limit": limit, "besides": orjson.dumps(besides).decode()},
     )
     return [_account(row) for row in found]
 
@@ -267,6 +285,17 @@ async def named(connection: Connection, name: str) -> list[Account]:
     """Return the accounts of users of this SCIM id, user name or Matrix user ID."""
     found = await connection.execute_fetchall(_Q["named"], {"name": name, "folded": folded(name)})
     return [_account(row) for row in found]
+
+
+async def ask(connection: Connection, account_id: int, since: datetime) -> None:
+    """Note before an account is asked for since when there may be one."""
+    await connection.execute_fetchall(_Q["ask"], {"id": account_id, "since": since.isoformat()})
+
+
+async def never_answered(connection: Connection, account_id: int) -> None:
+    """Note that an account that was asked for was surely not made."""
+    values = {"id": account_id}
+    await together(connection, (_Q["forget_asked"], values), (_Q["forget_released"], values))
 
 
 async def begin(connection: Connection, account: Account, does: Disablement) -> None:

@@ -1,5 +1,8 @@
 """Work on one account: find or make it, bring it in line behind the brake, record how it ended."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import structlog
 
 from scim_matrix.matrix.accounts import (
@@ -35,6 +38,10 @@ from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
+# How long after it was asked for an account may still be made, where the answer was lost (seconds).
+LATEST = 120.0
+_MAY_COME = "an account was asked for, and no answer is known"
+
 
 class _StoppedError(Exception):
     """Work on an account does not go on; why, and what would mend it."""
@@ -68,11 +75,19 @@ class AccountWorker:
         self._rights = rights
         self._brake = limit
 
-    async def work(self, account: Account, *, delegated: bool) -> None:
-        """Bring one account in line."""
+    async def work(
+        self, account: Account, *, delegated: bool, without_homeserver: bool = False
+    ) -> None:
+        """Bring one account in line.
+
+        With `delegated` another system keeps accounts, and nobody can be asked there. Without the
+        homeserver (MAS keeps accounts, Synapse is away) an account is disabled as far as MAS can.
+        """
         try:
             if delegated:
                 await self._take_as_it_is(account)
+            elif without_homeserver:
+                await self._disable_without_homeserver(account)
             else:
                 await self._work(account)
         except RateLimitedError:
@@ -97,9 +112,10 @@ class AccountWorker:
                 return
             account = verified
         if account.user_id is None:
-            if account.desired != "active":
-                return
-            found = await self._identified(account)
+            if account.desired == "active":
+                found = await self._identified(account)
+            else:
+                found = await self._asked_for(account)
             if found is None:
                 return
             account = found
@@ -107,7 +123,7 @@ class AccountWorker:
         present = await self._accounts.get(account.user_id)
         if account.desired == "active":
             if present is None:
-                await self._make(account, account.user_id)
+                await self._make_again(account, account.user_id)
             else:
                 await self._enable(account, present)
         elif present is None:
@@ -116,35 +132,87 @@ class AccountWorker:
         else:
             await self._disable(account, present)
 
+    async def _disable_without_homeserver(self, account: Account) -> None:
+        assert account.user_id is not None
+        present = await self._accounts.get_without_homeserver(account.user_id)
+        if present is not None:
+            # Whether it is suspended cannot be told: what the service did is still so.
+            present = replace(present, suspended=account.ours.suspended)
+            await self._disable(account, present)
+            return
+        await self._confirm(account, Confirmation(Disablement(), accounts.Written()), None)
+
     # -- Whose ------------------------------------------------------------
 
     async def _identified(self, account: Account) -> Account | None:
         """Bind a user to the account that is theirs, or make it; None where it was made."""
-        subject, scim_id = account.profile.subject, account.scim_id
-        assert account.proposed is not None
-        assert scim_id is not None
         if account.barred is not None:
             await self._take_off(account, account.barred)
+        if account.asked is not None:
+            assert account.proposed is not None
+            assert account.scim_id is not None
+            self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
+        # But where that is asked for, making the account tells whether the name is free.
+        evidence = await self._evidence(account, named=self._must_look(account))
+        decision = self._decided(account, evidence)
+        if isinstance(decision, Bind):
+            return await self._bound(account, decision)
+        try:
+            await self._make(account, decision.user_id)
+        except RefusedError as error:
+            if error.errcode != USER_IN_USE:
+                raise
+        else:
+            return None
+        # Perhaps the user has signed in just now, or an answer had been lost.
+        decision = self._decided(account, await self._evidence(account, named=True))
+        if isinstance(decision, Bind):
+            return await self._bound(account, decision)
+        raise self._conflict(account, _exists_by_now(decision.user_id))
+
+    async def _evidence(self, account: Account, *, named: bool) -> Evidence:
+        """Ask whom subject and mark lead to and, if neither to anybody, who has the name."""
+        subject, scim_id, name = account.profile.subject, account.scim_id, account.proposed
+        assert scim_id is not None
+        assert name is not None
         linked = None if subject is None else await self._accounts.by_subject(subject)
         marked = await self._accounts.by_mark(scim_id) if linked is None else None
-        found = linked or marked
-        named = await self._accounts.get(account.proposed) if found is None else None
-        decision = whose(
-            account, Evidence(linked, marked, named), adopt=self._policy.adopt_existing
-        )
+        looks = named and linked is None and marked is None
+        return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
+
+    async def _asked_for(self, account: Account) -> Account | None:
+        """Find the account of a user who was disabled before an answer to its creation was known.
+
+        Where it cannot be found twice, surely long enough after it was asked for, there is none.
+        """
+        assert account.asked is not None
+        assert account.proposed is not None
+        assert account.mark is not None
+        self._accounts.asked_before(account.proposed, account.mark, account.asked)
+        found = await self._accounts.by_mark(account.mark)
+        if found is not None:
+            return await self._bound(account, Bind(found, "mark"))
+        if account.reason != _MAY_COME:
+            raise _StoppedError("unavailable", _MAY_COME, LATEST)
+        async with self._database.write() as connection:
+            await accounts.never_answered(connection, account.id)
+        return None
+
+    def _must_look(self, account: Account) -> bool:
+        """Tell whether to ask who has the name before an account of it is asked for."""
+        return self._policy.dry_run or account.problem == "conflict"
+
+    def _decided(self, account: Account, evidence: Evidence) -> Bind | Make:
+        """Decide whose account a user gets. Raises _StoppedError where that is a conflict."""
+        decision = whose(account, evidence, adopt=self._policy.adopt_existing)
         if isinstance(decision, Bind) and self._rights.is_service(decision.user_id):
             decision = Conflict(
                 f"{decision.user_id} is the service's own account",
                 "take the user's link off it, or give the user another user name",
             )
-        match decision:
-            case Conflict():
-                raise self._conflict(account, decision)
-            case Make(user_id=user_id):
-                await self._make(account, user_id)
-                return None
-            case Bind():
-                return await self._bound(account, decision)
+        if isinstance(decision, Conflict):
+            raise self._conflict(account, decision)
+        return decision
 
     async def _take_off(self, account: Account, barred: str) -> None:
         """Let neither SSO nor a mark lead to an account that a human said is not the user's."""
@@ -232,7 +300,17 @@ class AccountWorker:
 
     # -- Making and changing ----------------------------------------------
 
+    async def _make_again(self, account: Account, user_id: str) -> None:
+        """Make an account that was there and is gone."""
+        try:
+            await self._make(account, user_id)
+        except RefusedError as error:
+            if error.errcode != USER_IN_USE:
+                raise
+            raise self._conflict(account, _exists_by_now(user_id)) from error
+
     async def _make(self, account: Account, user_id: str) -> None:
+        """Make an account. Raises RefusedError with M_USER_IN_USE where the name is taken."""
         left_out = await self._left_out(account, user_id, ())
         emails = tuple(e for e in account.profile.emails if e not in left_out)
         assert account.scim_id is not None
@@ -243,13 +321,12 @@ class AccountWorker:
             display_name(account.profile.display_name),
             emails,
         )
-        try:
-            await self._accounts.create(new)
-        except RefusedError as error:
-            if error.errcode != USER_IN_USE:
-                raise
-            conflict = Conflict(f"{user_id} exists by now", "it is looked at again")
-            raise self._conflict(account, conflict) from error
+        since = await self._accounts.about_to_make(user_id, account.scim_id)
+        if since is not None and since != account.asked and not self._policy.dry_run:
+            async with self._database.write() as connection:
+                await accounts.ask(connection, account.id, since)
+        left_out |= await self._accounts.create(new)
+        emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(
             frozenset(emails), frozenset({new.subject} if new.subject is not None else ())
         )
@@ -275,10 +352,12 @@ class AccountWorker:
     async def _enable(self, account: Account, present: MatrixAccount) -> None:
         left_out = await self._left_out(account, present.user_id, present.emails)
         needed = enabling(present, account, left_out)
-        notice = _notice(account, left_out)
+        written = needed.written
         if needed.is_needed and not await self._spared(account, present):
             account = await self._free_subject(account, present, needed)
-            await self._change(account, present, needed.change)
+            refused = await self._change(account, present, needed.change)
+            left_out |= refused
+            written = replace(written, emails=written.emails - refused.keys())
             did: record.Kind | None = "update"
         elif needed.is_needed:
             return
@@ -286,10 +365,10 @@ class AccountWorker:
             did = None
         seen = Confirmation(
             needed.ours,
-            needed.written,
+            written,
             needed.by_hand,
             usable=needed.by_hand != "deactivated",
-            notice=notice,
+            notice=_notice(account, left_out),
         )
         await self._confirm(account, seen, did)
 
@@ -330,13 +409,18 @@ class AccountWorker:
         assert how != "nothing"
         await self._confirm(account, Confirmation(ours, account.written), how)
 
-    async def _change(self, account: Account, present: MatrixAccount, change: Change) -> None:
-        """Send a change; until its answer is here, how the account is is not known."""
+    async def _change(
+        self, account: Account, present: MatrixAccount, change: Change
+    ) -> Mapping[str, str]:
+        """Send a change; until its answer is here, how the account is is not known.
+
+        Returns the e-mails that were refused, and why.
+        """
         if not self._policy.dry_run:
             async with self._database.write() as connection:
                 does = done_by(change, account.ours, present)
                 await accounts.begin(connection, account, does)
-        await self._accounts.change(present, change)
+        return await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
         """Tell whether somebody is left alone who should not be, and record that once."""
@@ -448,6 +532,10 @@ class AccountWorker:
             await record.add(connection, *entries)
             when = connection.at + PERMANENT.delay(account.attempts)
             await accounts.fail(connection, account.id, "withheld", str(error), when)
+
+
+def _exists_by_now(user_id: str) -> Conflict:
+    return Conflict(f"{user_id} exists by now", "it is looked at again")
 
 
 def _notice(account: Account, left_out: dict[str, str]) -> str | None:

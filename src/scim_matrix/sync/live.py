@@ -45,6 +45,7 @@ class LiveDrift:
         on_self_leave: Literal["rejoin", "respect"],
         wake: Callable[[], None],
         doubt: Callable[[], None],
+        homeserver_ready: asyncio.Event,
     ) -> None:
         self._database = database
         self._live = live
@@ -60,7 +61,7 @@ class LiveDrift:
         self._filter = ""
         self.works = False
         # Set while the homeserver is there: the breaker is the reconciler's.
-        self.homeserver_ready = asyncio.Event()
+        self._homeserver_ready = homeserver_ready
 
     async def begin(self) -> None:
         """Learn where to go on from, before rooms are compared: nothing is missed in between."""
@@ -71,7 +72,7 @@ class LiveDrift:
         """Follow until cancelled; without an answer, try again later and say so once."""
         attempts = 0
         while True:
-            await self.homeserver_ready.wait()
+            await self._homeserver_ready.wait()
             try:
                 await self._follow()
                 attempts = 0

@@ -13,6 +13,7 @@ from scim_matrix.matrix.errors import (
     RefusedError,
     WithheldError,
 )
+from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Database
@@ -228,9 +229,13 @@ class Observation:
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
         led_to = await rooms.led_to(self._database.scanner, room_id)
-        if await delegation.judge(room_id):
-            # Those that are below it no longer too: others may let nobody else stay there.
-            self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
+        try:
+            if await delegation.judge(room_id):
+                # Those that are below it no longer too: others may let nobody else stay there.
+                self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
+        except (MasUnavailableError, MasTokenError) as error:
+            # Who may lead cannot be asked: what was judged before stays.
+            log.warning("not_judged", room_id=room_id, error=str(error))
         for reference in references:
             if reference.template is not None:
                 await self._place(reference.template, room_id)

@@ -40,20 +40,29 @@ class Spare:
 Action = Join | Invite | Kick | Spare
 
 _UNKNOWN_ADMINS = (
-    "who administers the homeserver is not known (accounts are kept by MAS): set PROTECTED_USERS"
+    "who administers the homeserver is not known (accounts belong to MAS): set MAS_URL and what"
+    " goes with it, or PROTECTED_USERS"
 )
+_MAS_AWAY = "who administers the homeserver is not known while MAS does not answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Who is never touched: the service's own account and glob patterns of user IDs.
 
-    `admins` are the homeserver's administrators, None where nobody can say who they are.
+    `admins` are the homeserver's administrators, None where nobody can say who they are;
+    `asks_mas` tells that MAS can, once it answers.
     """
 
     service_user_id: str
     protected_users: tuple[str, ...] = ()
     admins: frozenset[str] | None = frozenset()
+    asks_mas: bool = False
+
+    @property
+    def everybody_stays(self) -> bool:
+        """Whether everybody is protected: nobody can say who the administrators are."""
+        return self.admins is None and (self.asks_mas or not self.protected_users)
 
     def protection(self, user_id: str) -> str | None:
         """Return why a user is never locked, renamed, demoted or kicked; None where they may be.
@@ -64,9 +73,9 @@ class Policy:
             return f"{user_id} is the service's own account"
         if any(fnmatchcase(user_id, pattern) for pattern in self.protected_users):
             return f"{user_id} is protected by PROTECTED_USERS"
-        if self.admins is None:
-            return None if self.protected_users else _UNKNOWN_ADMINS
-        if user_id in self.admins:
+        if self.everybody_stays:
+            return _MAS_AWAY if self.asks_mas else _UNKNOWN_ADMINS
+        if user_id in (self.admins or ()):
             return f"{user_id} administers the homeserver"
         return None
 

@@ -5,7 +5,7 @@ import contextlib
 import random
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,12 +14,15 @@ import structlog
 
 from scim_matrix.matrix.errors import (
     HomeserverError,
+    MismatchError,
     RateLimitedError,
     RefusedError,
     TokenError,
     UnavailableError,
     WithheldError,
 )
+from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
 from scim_matrix.store.database import Database
@@ -27,6 +30,7 @@ from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
+from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.copies import tell_copies_apart
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
@@ -39,18 +43,6 @@ DRAIN_SECONDS = 4.0
 _TELL_SECONDS = 1.0
 PRUNE_EVERY = 3600.0
 LONGEST_PAUSE = 60.0
-
-
-@dataclass
-class HomeserverState:
-    """What was last seen of the homeserver, for /readyz and the log."""
-
-    condition: Literal["unknown", "ready", "down", "refused"] = "unknown"
-    detail: str = "not asked yet"
-    version: str | None = None
-    delegated: bool = False
-    # Nobody is removed: who administers the homeserver is not known, and nobody is protected.
-    removals_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +60,8 @@ class Pace:
 
 Lane = Literal["observe", "room", "account"]
 _ACCOUNT = "account "
+# Where it is not known whether the homeserver has its accounts in MAS, none is touched there.
+_NEVER_MET = ("unknown", "mismatched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +86,15 @@ class Reconciler:
     ) -> None:
         self._database = database
         self._homeserver = homeserver
-        rights = RoomRights(homeserver, room_policy.users, database.clock)
         self._clock = database.clock
+        # Each is left alone for itself: what ails one does not stop work on the other.
+        self.synapse = Breaker("homeserver", database.clock, pace.concurrency)
+        self.mas: Breaker | None = None
+        if homeserver.mas is not None:
+            self.mas = Breaker("mas", database.clock, pace.concurrency)
+        # Whether accounts belong to MAS, says the homeserver.
+        self.delegated = False
+        rights = RoomRights(homeserver, room_policy.users, database.clock, self.mas)
         self._dry_run = room_policy.dry_run
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
@@ -114,6 +115,7 @@ class Reconciler:
             room_policy.on_self_leave,
             self.wake,
             self._doubt,
+            self.synapse.there,
         )
         self._following: asyncio.Task[None] | None = None
         self._pace = pace
@@ -128,10 +130,6 @@ class Reconciler:
         self._running: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         # Jobs that said nothing: how often in a row, and until when they are left alone.
         self._ailing: dict[str, tuple[int, float]] = {}
-        self._slots = float(pace.concurrency)
-        self._resting_until = 0.0
-        self._failures = 0
-        self.state = HomeserverState()
 
     @property
     def follows_live(self) -> bool:
@@ -139,9 +137,22 @@ class Reconciler:
         return self._live.works
 
     @property
-    def rests_seconds(self) -> float:
-        """For how long the homeserver is left alone from now on, as it asked or as it ails."""
-        return max(0.0, self._resting_until - self._clock.now())
+    def removals_wait(self) -> bool:
+        """Whether nobody is removed: nobody can say at present who administers the homeserver."""
+        return self._rights.everybody_stays
+
+    @property
+    def _servers(self) -> list[Breaker]:
+        return [self.synapse] if self.mas is None else [self.synapse, self.mas]
+
+    def _server(self, lane: Lane) -> Breaker:
+        """Return the server that work of a lane is mostly done on."""
+        return self.mas if lane == "account" and self.mas is not None else self.synapse
+
+    def _blamed(self, error: HomeserverError) -> Breaker:
+        """Return the server that an error is about."""
+        about_mas = isinstance(error, MasUnavailableError | MasTokenError)
+        return self.mas if about_mas and self.mas is not None else self.synapse
 
     @property
     def working(self) -> int:
@@ -155,7 +166,7 @@ class Reconciler:
 
     def _doubt(self) -> None:
         """Ask whether the homeserver is there before anything else is done."""
-        self._live.homeserver_ready.clear()
+        self.synapse.doubt()
         self._wake.set()
 
     def compare(self) -> None:
@@ -195,14 +206,14 @@ class Reconciler:
         while True:
             self._wake.clear()
             now = self._clock.now()
-            if self._resting_until <= now:
+            if self._resting_until() <= now:
                 await self._survive_round(now)
             if self._running:
                 tasks = [task for _, task in self._running.values()]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
             await self._comparison.finish()
-            if not self._wake.is_set() or self._resting_until > now:
+            if not self._wake.is_set() or self._resting_until() > now:
                 return now + await self._pause(now)
 
     async def close(self) -> None:
@@ -211,15 +222,17 @@ class Reconciler:
         await self._drain()
 
     async def _survive_round(self, now: float) -> None:
-        """Run a round; where the homeserver or the database is out of reach, rest."""
+        """Run a round; where a server or the database is out of reach, rest."""
         try:
             await self._round(now)
         except HomeserverError as error:
-            self._trip(error)
+            self._blamed(error).trip(error)
         except (OSError, sqlite3.Error) as error:
             # The database is out of reach (full disk): nothing was acknowledged meanwhile.
             log.exception("reconcile_failed", error=str(error))
-            self._resting_until = self._clock.now() + TRANSIENT.delay(5)
+            delay = TRANSIENT.delay(5)
+            for server in self._servers:
+                server.rest(delay)
 
     async def _begin(self) -> None:
         """Let no rest outlast the longest one, and try at once what a dry run withheld."""
@@ -233,7 +246,7 @@ class Reconciler:
 
     async def _drain(self) -> None:
         await self._comparison.stop()
-        if self.state.condition == "ready":
+        if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
                 async with asyncio.timeout(_TELL_SECONDS):
@@ -250,49 +263,82 @@ class Reconciler:
             await asyncio.gather(*hanging, return_exceptions=True)
 
     async def _rest(self) -> None:
-        """Wait out the breaker; only `stop` cuts it short."""
-        while not self._stopping and (left := self._resting_until - self._clock.now()) > 0:
+        """Wait while every server is left alone; only `stop` cuts it short."""
+        while not self._stopping and (left := self._resting_until() - self._clock.now()) > 0:
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
 
+    def _resting_until(self) -> float:
+        """Return until when every server is left alone."""
+        return min(server.resting_until for server in self._servers)
+
+    def _load(self) -> Counter[Breaker]:
+        """Return how much is being asked of each server."""
+        return Counter(self._server(lane) for lane, _ in self._running.values())
+
     async def _pause(self, looked_at: float) -> float:
         """Return how long nothing will fall due that had not when last looked at (seconds)."""
-        if len(self._running) >= int(self._slots):
+        load = self._load()
+        if all(load[server] >= server.slots for server in self._servers):
             return LONGEST_PAUSE
-        rests = [self._resting_until, *(until for _, until in self._ailing.values())]
-        moments = [self._compare_at, *(until for until in rests if until > looked_at)]
+        rests = [server.resting_until for server in self._servers]
+        rests += [until for _, until in self._ailing.values()]
+        moments = [until for until in rests if until > looked_at]
+        # What a server that rests would have to do waits for its return.
+        if self.synapse.resting_until <= looked_at:
+            moments.append(self._compare_at)
         # Work that was due then and has not started waits for the end of a task or a rest.
         due = await memberships.next_due(self._database.scanner, looked_at)
         if due is not None:
             moments.append(due)
-        return min(LONGEST_PAUSE, max(0.05, min(moments) - self._clock.now()))
+        left = min(moments) - self._clock.now() if moments else LONGEST_PAUSE
+        return min(LONGEST_PAUSE, max(0.05, left))
 
     # -- Rounds -----------------------------------------------------------
 
     async def _round(self, now: float) -> None:
         """Start as much of the due work as there are slots for, no kind starving another."""
-        await self._be_sure_of_the_homeserver()
+        if self.mas is not None:
+            await self._look_at(self.mas, self._be_sure_of_mas)
+        await self._look_at(self.synapse, self._be_sure_of_the_homeserver)
         await self._keep_house(now)
-        free = int(self._slots) - len(self._running)
-        if free <= 0:
+        load = self._load()
+        if all(load[server] >= server.slots for server in self._servers):
             return
-        lanes = {lane: deque(jobs) for lane, jobs in (await self._due(now, free)).items()}
-        if not self._live.homeserver_ready.is_set() or self._resting_until > self._clock.now():
-            return
+        lanes = {lane: deque(jobs) for lane, jobs in (await self._due(now)).items()}
         running = Counter(lane for lane, _ in self._running.values())
-        for _ in range(free):
-            waiting = [lane for lane, jobs in lanes.items() if jobs]
+        while True:
+            waiting = [
+                lane
+                for lane, jobs in lanes.items()
+                if jobs
+                and self._server(lane).is_usable
+                and load[self._server(lane)] < self._server(lane).slots
+            ]
             if not waiting:
                 return
             lane = min(waiting, key=lambda lane: running[lane])
             self._start(lanes[lane].popleft())
             running[lane] += 1
+            load[self._server(lane)] += 1
+
+    async def _look_at(self, server: Breaker, ask: Callable[[], Awaitable[None]]) -> None:
+        """Before any work on a server, and where answers said nothing, ask whether it is there."""
+        if server.rests_seconds:
+            return
+        try:
+            await ask()
+        except HomeserverError as error:
+            server.trip(error)
+            self._blamed(error).doubt()
+        else:
+            server.answered()
 
     async def _keep_house(self, now: float) -> None:
         """Do what time alone brings: the next comparison, expired accounts, old records."""
-        if now >= self._compare_at:
+        if now >= self._compare_at and self.synapse.is_usable:
             # Jittered, so that many services do not ask at once.
             self._compare_at = now + self._pace.compare_every * random.uniform(0.9, 1.1)
             # Whom protection spared may have lost it.
@@ -314,27 +360,53 @@ class Reconciler:
         if (jump := self._clock.jump) != self._jump:
             self._jump = jump
             log.warning("clock_jumped", seconds=round(jump), kept="rests and deadlines")
-        if now >= self._prune_at:
+        if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
+                await self._homeserver.keep_token()
                 await tell_copies_apart(self._database, self._homeserver)
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
 
-    async def _due(self, now: float, limit: int) -> dict[Lane, list[Job]]:
+    async def _due(self, now: float) -> dict[Lane, list[Job]]:
         """Return what could be started now, by lane, the smallest and newest first."""
+        lanes = {} if not self.synapse.is_usable else await self._rooms_due(now)
+        return {**lanes, "account": await self._accounts_due(now)}
+
+    def _busy(self, now: float) -> list[str]:
+        """Return the keys of what is being worked on, or left alone."""
+        return [*self._running, *(k for k, (_, until) in self._ailing.items() if until > now)]
+
+    async def _accounts_due(self, now: float) -> list[Job]:
+        """Return the accounts that could be worked on now.
+
+        While Synapse is away and MAS is not, those that are to be disabled: all else needs both.
+        """
+        server, there = self._server("account"), self.synapse.is_usable
+        if not server.is_usable or (not there and self.synapse.condition in _NEVER_MET):
+            return []
+        busy = [int(k.partition(" ")[2]) for k in self._busy(now) if k.startswith(_ACCOUNT)]
+        found = await accounts.due(
+            self._database.scanner, now, server.slots, busy, disabling=not there
+        )
+        work = partial(
+            self._accounts.work,
+            delegated=self.delegated and self.mas is None,
+            without_homeserver=not there,
+        )
+        return [Job(f"{_ACCOUNT}{one.id}", "account", partial(work, one)) for one in found]
+
+    async def _rooms_due(self, now: float) -> dict[Lane, list[Job]]:
+        """Return the rooms that could be worked on or looked at now."""
         reader = self._database.scanner
-        busy = [*self._running, *(k for k, (_, until) in self._ailing.items() if until > now)]
-        accounts_busy = [int(k.partition(" ")[2]) for k in busy if k.startswith(_ACCOUNT)]
+        busy = self._busy(now)
         with_work = await memberships.rooms_due(reader, now, busy)
         commits = self._commits
 
         def may_go_on() -> bool:
             # Whatever was committed since may be smaller and newer than what is left here.
             return (
-                not self._stopping
-                and self._resting_until <= self._clock.now()
-                and commits == self._commits
+                not self._stopping and not self.synapse.rests_seconds and commits == self._commits
             )
 
         mapped = await rooms.mapped(reader)
@@ -353,14 +425,6 @@ class Reconciler:
             "room": [
                 Job(room_id, "room", partial(self._room, room_id, may_go_on))
                 for room_id in with_work
-            ],
-            "account": [
-                Job(
-                    f"{_ACCOUNT}{account.id}",
-                    "account",
-                    partial(self._accounts.work, account, delegated=self.state.delegated),
-                )
-                for account in await accounts.due(reader, now, limit, accounts_busy)
             ],
         }
 
@@ -399,39 +463,61 @@ class Reconciler:
         error = task.exception()
         if error is None:
             self._ailing.pop(job.key, None)
-            self._slots = min(float(self._pace.concurrency), self._slots + 1 / self._slots)
+            self._server(job.lane).succeeded()
             return
         if isinstance(error, RateLimitedError | TokenError):
-            self._trip(error)
+            self._blamed(error).trip(error)
             return
         failures, _ = self._ailing.get(job.key, (0, 0.0))
         self._ailing[job.key] = (failures + 1, self._clock.now() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
             log.warning("no_usable_answer", what=job.key, error=str(error))
-            if self._slots == 1:
-                self._resting_until = max(
-                    self._resting_until, self._clock.now() + TRANSIENT.delay(1)
-                )
-            self._slots = max(1.0, self._slots / 2)
-            self._doubt()
+            blamed = self._blamed(error)
+            blamed.failed()
+            # MAS also says so where Synapse does not answer it.
+            told = isinstance(error, MasUnavailableError) and error.answered
+            (self.synapse if told else blamed).doubt()
         else:
             log.error("action_failed", what=job.key, error=repr(error), exc_info=error)
 
     # -- The homeserver ---------------------------------------------------
 
+    async def _be_sure_of_mas(self) -> None:
+        """Before any work on accounts in MAS, and where its answers said nothing, ask for it."""
+        mas, breaker = self._homeserver.mas, self.mas
+        assert mas is not None
+        assert breaker is not None
+        if breaker.condition == "ready":
+            if not breaker.there.is_set():
+                await mas.version()
+            return
+        version = await mas.version()
+        if is_too_old(version):
+            raise MismatchError(f"MAS is {version}, and 1.5 is the oldest that has what is needed")
+        served = await mas.server_name()
+        if served != self._homeserver.server_name:
+            raise MismatchError(f"MAS_URL serves {served}, not MATRIX_SERVER_NAME")
+        breaker.met(version)
+        breaker.answered()
+        log.info("mas_ready", version=version)
+        # Whoever waited for it is looked at anew, and so are all whom a comparison has missed.
+        waited = self._rights.everybody_stays
+        await self._rights.renew()
+        if waited:
+            self._observation.doubt_all()
+        self._comparison.begin(self._pace.compare_every)
+
     async def _be_sure_of_the_homeserver(self) -> None:
         """Before any work, and where answers said nothing, ask whether it is there."""
-        if self.state.condition != "ready":
+        if self.synapse.condition != "ready":
             await self._meet()
-        elif not self._live.homeserver_ready.is_set():
+        elif not self.synapse.there.is_set():
             await self._homeserver.server_version()
-        self._live.homeserver_ready.set()
-        self._failures = 0
 
     async def _meet(self) -> None:
         """Ask who the homeserver is."""
+        whoami = await self._homeserver.sign_in()
         version = await self._homeserver.server_version()
-        whoami = await self._homeserver.whoami()
         if whoami != self._homeserver.user_id:
             raise TokenError(
                 403,
@@ -439,7 +525,12 @@ class Reconciler:
                 f"the token is {whoami}'s, not that of MATRIX_ADMIN_USER_ID"
                 f" ({self._homeserver.user_id}) at MATRIX_SERVER_NAME",
             )
-        delegated = await self._homeserver.accounts_are_delegated()
+        self.delegated = await self._homeserver.accounts_are_delegated()
+        if self.mas is not None and not self.delegated:
+            raise MismatchError(
+                "MAS_URL is set, and Synapse keeps accounts itself: take MAS_URL and what goes with"
+                " it out, or have Synapse delegate to MAS (matrix_authentication_service)"
+            )
         limit_lifted = False
         if self._pace.lift_rate_limit:
             with contextlib.suppress(WithheldError):
@@ -448,44 +539,19 @@ class Reconciler:
         await tell_copies_apart(self._database, self._homeserver)
         # Whatever happened while nobody looked is seen before anything is done.
         self._observation.doubt_all()
-        users = await self._rights.renew()
+        await self._rights.renew()
         with contextlib.suppress(RefusedError):
             await self._live.begin()
         if self._following is None:
             self._following = asyncio.create_task(self._live.run(), name="live drift")
-        self.state = HomeserverState(
-            "ready",
-            "answers; the token is an admin's",
-            version,
-            delegated,
-            removals_wait=users.admins is None and not users.protected_users,
-        )
-        log.info("homeserver_ready", version=version, delegated_authentication=delegated)
+        self.synapse.met(version)
+        log.info("homeserver_ready", version=version, delegated_authentication=self.delegated)
         if limit_lifted:
             log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
-        if delegated:
+        if self.delegated and self.mas is None:
             log.warning(
                 "delegated_authentication",
-                detail="accounts are managed by the Matrix Authentication Service: none is "
-                "created, locked or deactivated; rooms of existing accounts are kept in line",
+                detail="accounts belong to the Matrix Authentication Service, and MAS_URL is not "
+                "set: none is created, locked or deactivated; rooms of existing accounts are kept "
+                "in line",
             )
-
-    def _trip(self, error: HomeserverError) -> None:
-        """Leave the homeserver alone for a while, then meet it again."""
-        if isinstance(error, UnavailableError) and error.retry_after is not None:
-            delay = error.retry_after
-        else:
-            delay = TRANSIENT.delay(self._failures + 1)
-        self._failures += 1
-        self._resting_until = max(self._resting_until, self._clock.now() + delay)
-        if isinstance(error, RateLimitedError):
-            self._slots = max(1.0, self._slots / 2)
-            log.info("rate_limited", seconds=round(delay, 1))
-            return
-        condition: Literal["down", "refused"] = (
-            "refused" if isinstance(error, RefusedError | TokenError) else "down"
-        )
-        self._live.homeserver_ready.clear()
-        if self.state.condition != condition:
-            log.warning("homeserver_" + condition, error=str(error))
-        self.state = HomeserverState(condition, str(error), self.state.version)

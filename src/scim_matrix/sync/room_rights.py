@@ -8,7 +8,9 @@ import structlog
 
 from scim_matrix.clock import Clock
 from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
+from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.server import Homeserver
+from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels, power_levels
@@ -17,6 +19,9 @@ log = structlog.get_logger(__name__)
 
 # For how long (seconds) the list of the homeserver's administrators is believed.
 ADMINS_KEEP = 60.0
+# For how long what MAS last said of them is believed while it is away: nobody becomes one there
+# meanwhile but by hand.
+ADMINS_BELIEVED = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,17 @@ async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
 class RoomRights:
     """Asks for power in rooms where it is lacking, and whom the service must not touch."""
 
-    def __init__(self, homeserver: Homeserver, users: Policy, clock: Clock) -> None:
+    def __init__(
+        self, homeserver: Homeserver, users: Policy, clock: Clock, mas: Breaker | None = None
+    ) -> None:
         self._homeserver = homeserver
         self._users = users
+        if mas is not None:
+            # Until MAS has said who administers the homeserver, it could be anybody.
+            self._users = replace(users, admins=None, asks_mas=True)
         self._clock = clock
-        self._admins_known = float("-inf")
+        self._mas = mas
+        self._asked_at = self._told_at = float("-inf")
 
     def is_service(self, user_id: str) -> bool:
         """Tell whether an account is the service's own."""
@@ -53,14 +64,32 @@ class RoomRights:
 
     async def protection(self) -> Policy:
         """Return who is protected, administrators who have become that lately included."""
-        if self._clock.now() > self._admins_known + ADMINS_KEEP:
+        if self._clock.now() > self._asked_at + ADMINS_KEEP:
             await self.renew()
         return self._users
 
+    @property
+    def everybody_stays(self) -> bool:
+        """Whether everybody is protected, because nobody can say who administers the homeserver."""
+        return self._users.everybody_stays
+
     async def renew(self) -> Policy:
-        """Ask anew who administers the homeserver."""
-        self._users = replace(self._users, admins=await self._homeserver.accounts.admins())
-        self._admins_known = self._clock.now()
+        """Ask anew who administers the homeserver.
+
+        While MAS is away its last word counts, for a while: MAS away does not stop rooms.
+        """
+        now = self._clock.now()
+        try:
+            if self._mas is None or self._mas.is_usable:
+                admins = await self._homeserver.accounts.admins()
+                self._users, self._told_at = replace(self._users, admins=admins), now
+        except (MasUnavailableError, MasTokenError) as error:
+            assert self._mas is not None
+            self._mas.doubt()
+            log.warning("administrators_not_asked", error=str(error))
+        if now > self._told_at + ADMINS_BELIEVED:
+            self._users = replace(self._users, admins=None)
+        self._asked_at = now
         return self._users
 
     async def levels(self, room_id: str) -> PowerLevels:

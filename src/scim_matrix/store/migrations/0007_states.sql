@@ -28,7 +28,8 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
 -- human said is not this user's. problem: why nothing goes on, with reason and cure; notice: what
--- was left out.
+-- was left out. asked: since when (by the account system's clock) an account may have been made for
+-- this user of which no answer is known.
 CREATE TABLE new_account (
     id INTEGER PRIMARY KEY,
     scim_id TEXT UNIQUE,
@@ -60,6 +61,7 @@ CREATE TABLE new_account (
     reason TEXT,
     cure TEXT,
     notice TEXT,
+    asked TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_try REAL NOT NULL DEFAULT 0,
     tick INTEGER NOT NULL DEFAULT 0,
@@ -70,7 +72,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN user_id IS NOT NULL AND confirmed IS DISTINCT FROM desired
+        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),

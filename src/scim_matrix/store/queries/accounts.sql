@@ -50,9 +50,16 @@ UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, prop
     tick = :tick, since = :at, request = :request
 WHERE scim_id = :scim_id AND user_id IS NOT NULL RETURNING id
 
+-- release_asked --
+-- A deleted user whose account may have been made: where it was, it is dealt with as theirs.
+UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, attempts = 0,
+    next_try = 0, problem = NULL, reason = NULL, cure = NULL, tick = :tick, since = :at,
+    request = :request
+WHERE scim_id = :scim_id AND user_id IS NULL AND asked IS NOT NULL
+
 -- release_unbound --
 -- A deleted user who never had an account leaves nothing behind.
-DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL
+DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL AND asked IS NULL
 
 -- any_expired --
 -- Whether the grace period of a deleted account has passed.
@@ -72,9 +79,26 @@ AND tick > (SELECT coalesce(restored_tick, -1) FROM installation)
 SELECT * FROM account WHERE todo IS NOT NULL AND +next_try <= :now
 AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit
 
+-- due_disabling --
+-- Those of them that are to be disabled and are surely their users'.
+SELECT * FROM account WHERE todo = 'disable' AND +next_try <= :now AND bound_by <> 'migrated'
+AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit
+
 -- get --
 -- One account.
 SELECT * FROM account WHERE id = :id
+
+-- ask --
+-- An account is about to be asked for: until an answer is here, one made since may be it.
+UPDATE account SET asked = :since WHERE id = :id
+
+-- forget_asked --
+-- What was asked for was not made.
+UPDATE account SET asked = NULL, problem = NULL, reason = NULL, attempts = 0 WHERE id = :id
+
+-- forget_released --
+-- What was asked for was not made, and nobody is there whose it could be.
+DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 
 -- begin --
 -- A request is about to leave: until its answer is here, how the account is is not known.
@@ -95,7 +119,8 @@ WHERE id = :id AND desired = :state
 -- fail --
 -- Why work on an account does not go on, and when to try again.
 UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason, cure = :cure,
-    next_try = :next_try, confirmed = CASE WHEN :problem = 'spared' THEN NULL ELSE confirmed END
+    next_try = :next_try, confirmed = CASE WHEN :problem = 'spared' THEN NULL ELSE confirmed END,
+    asked = CASE WHEN :problem = 'unavailable' THEN asked END
 WHERE id = :id
 
 -- holder --
@@ -122,7 +147,7 @@ UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL, pr
     barred = CASE WHEN :bound_by = 'human' THEN NULL ELSE barred END,
     reason = NULL, cure = NULL, usable = FALSE,
     confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,
-    next_try = 0
+    asked = NULL, next_try = 0
 WHERE id = :id
 
 -- unsee --
@@ -146,7 +171,7 @@ AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state 
 -- An account is no longer a user's; nothing is done to it.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
     usable = FALSE, confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE,
-    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL,
+    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL, asked = NULL,
     problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
 WHERE id = :id
 

@@ -1,0 +1,56 @@
+"""From the settings to the homeserver, and to MAS where accounts belong to it."""
+
+from collections.abc import Sequence
+
+import aiohttp
+
+from scim_matrix.config import Settings
+from scim_matrix.matrix.mas import MasAccounts
+from scim_matrix.matrix.mas_client import MasClient
+from scim_matrix.matrix.mas_token import MasToken
+from scim_matrix.matrix.server import Homeserver
+from scim_matrix.matrix.synapse_accounts import SynapseAccounts
+from scim_matrix.matrix.transport import Transport
+
+# Beside the database: the token that the service makes itself through MAS.
+TOKEN_FILE = "matrix-token.json"
+
+
+def connect(
+    settings: Settings, *, dry_run: bool, tracing: Sequence[aiohttp.TraceConfig] = ()
+) -> Homeserver:
+    """Return the homeserver that the settings name; no request is sent yet.
+
+    Needs a running event loop.
+    """
+    given = settings.matrix_admin_token
+    transport = Transport.connect(
+        settings.matrix_url,
+        settings.matrix_admin_user_id,
+        "" if given is None else given.get_secret_value(),
+        dry_run=dry_run,
+        tracing=tracing,
+    )
+    # Without a name there is no identity provider of which Synapse could know.
+    synapse = SynapseAccounts(transport, settings.idp_name or "")
+    if settings.mas_url is None:
+        return Homeserver(transport, synapse)
+    assert settings.mas_client_id is not None
+    assert settings.mas_client_secret is not None
+    mas = MasClient.connect(
+        settings.mas_url,
+        settings.mas_client_id,
+        settings.mas_client_secret.get_secret_value(),
+        dry_run=dry_run,
+        tracing=tracing,
+    )
+    accounts = MasAccounts(
+        mas,
+        synapse,
+        settings.matrix_server_name,
+        provider=settings.mas_provider,
+        end_sessions=settings.end_sessions_on_disable,
+    )
+    user_id, file = settings.matrix_admin_user_id, settings.data_dir / TOKEN_FILE
+    token = None if given is not None else MasToken(mas, user_id, file)
+    return Homeserver(transport, accounts, mas, token)

@@ -1,0 +1,104 @@
+"""Whether a server is there, how long it is left alone, and how much is asked of it at once."""
+
+import asyncio
+from typing import Literal
+
+import structlog
+
+from scim_matrix.clock import Clock
+from scim_matrix.matrix.errors import (
+    HomeserverError,
+    MismatchError,
+    RateLimitedError,
+    RefusedError,
+    TokenError,
+    UnavailableError,
+)
+from scim_matrix.sync.backoff import TRANSIENT
+
+log = structlog.get_logger(__name__)
+
+# mismatched: it is not the server that the settings say.
+Condition = Literal["unknown", "ready", "down", "refused", "mismatched"]
+
+
+class Breaker:
+    """What was last seen of a server, and what that means for the next request to it.
+
+    `there` is set while it answers. `slots` is how much is asked of it at once.
+    """
+
+    def __init__(self, name: str, clock: Clock, concurrency: int) -> None:
+        self.name = name
+        self.there = asyncio.Event()
+        self.condition: Condition = "unknown"
+        self.version: str | None = None
+        self.resting_until = 0.0
+        self._clock = clock
+        self._concurrency = float(concurrency)
+        self._slots = float(concurrency)
+        self._failures = 0
+
+    @property
+    def slots(self) -> int:
+        """How much may be asked of it at once."""
+        return int(self._slots)
+
+    @property
+    def rests_seconds(self) -> float:
+        """For how long it is left alone from now on, as it asked or as it ails."""
+        return max(0.0, self.resting_until - self._clock.now())
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether work may be begun on it."""
+        return self.condition == "ready" and self.there.is_set() and not self.rests_seconds
+
+    def rest(self, seconds: float) -> None:
+        """Leave it alone for a while."""
+        self.resting_until = max(self.resting_until, self._clock.now() + seconds)
+
+    def met(self, version: str) -> None:
+        """Note that it is the server that it should be."""
+        self.condition, self.version = "ready", version
+
+    def answered(self) -> None:
+        """Note that it answers."""
+        self.there.set()
+        self._failures = 0
+
+    def doubt(self) -> None:
+        """Have it asked whether it is there before anything else is done."""
+        self.there.clear()
+
+    def succeeded(self) -> None:
+        """Note that something was done: a little more may be asked at once."""
+        self._slots = min(self._concurrency, self._slots + 1 / self._slots)
+
+    def failed(self) -> None:
+        """Note that an answer said nothing: half as much is asked at once."""
+        if self._slots == 1:
+            self.rest(TRANSIENT.delay(1))
+        self._slots = max(1.0, self._slots / 2)
+
+    def trip(self, error: HomeserverError) -> None:
+        """Leave it alone for a while, then meet it again."""
+        if isinstance(error, UnavailableError) and error.retry_after is not None:
+            delay = error.retry_after
+        else:
+            delay = TRANSIENT.delay(self._failures + 1)
+        self._failures += 1
+        self.rest(delay)
+        if isinstance(error, RateLimitedError):
+            self._slots = max(1.0, self._slots / 2)
+            log.info("rate_limited", by=self.name, seconds=round(delay, 1))
+            return
+        self.doubt()
+        condition: Condition = "down"
+        if isinstance(error, RefusedError | TokenError):
+            condition = "refused"
+        elif isinstance(error, MismatchError):
+            condition = "mismatched"
+        if self.condition != condition:
+            log.warning(f"{self.name}_{condition}", error=str(error))
+        self.condition = condition

@@ -1,0 +1,86 @@
+"""Whose account a user gets, asked of a server whose accounts belong to MAS (tests/synapse)."""
+
+from tests.mas.hands import MasAdmin, MasServer
+from tests.synapse import test_whose_account as whose
+from tests.synapse.conftest import StartService
+from tests.synapse.test_whose_account import (
+    test_a_conflict_touches_nothing,
+    test_a_former_account_goes_back_to_its_subject,
+    test_a_human_links_a_conflicting_user_and_unlinks_again,
+    test_a_lost_database_changes_no_account_that_has_a_subject,
+    test_a_name_registered_while_its_user_was_inactive_stays_its_owners,
+    test_adoption_takes_an_account_that_is_linked_to_nobody,
+    test_nobody_gets_the_services_own_account,
+)
+
+__all__ = [
+    "test_a_conflict_touches_nothing",
+    "test_a_former_account_goes_back_to_its_subject",
+    "test_a_human_links_a_conflicting_user_and_unlinks_again",
+    "test_a_lost_database_changes_no_account_that_has_a_subject",
+    "test_a_name_registered_while_its_user_was_inactive_stays_its_owners",
+    "test_adoption_takes_an_account_that_is_linked_to_nobody",
+    "test_nobody_gets_the_services_own_account",
+]
+
+
+async def test_a_former_account_goes_to_nobody_else(
+    admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """The next person of a user name gets nothing of an account that was deactivated."""
+    await whose.test_a_user_name_that_comes_again_brings_nothing_of_its_former_owner(
+        admin, service, tag, "0"
+    )
+
+
+async def test_adoption_takes_no_account_that_is_linked(
+    synapse: MasServer, admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """With ADOPT_EXISTING_ACCOUNTS an account that MAS has linked to somebody else conflicts."""
+    await whose.test_adoption_takes_no_account_that_is_somebodys(
+        synapse,  # type: ignore[arg-type]
+        admin,
+        service,
+        tag,
+        "linked to another identity",
+    )
+
+
+async def test_an_address_of_somebody_else_stays_there(
+    synapse: MasServer, admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """The user gets an account without it, whether it came at once or later, and that is shown."""
+    await whose.test_an_address_that_another_account_has_stays_there(
+        synapse,  # type: ignore[arg-type]
+        admin,
+        service,
+        tag,
+        "somebody",
+    )
+
+
+async def test_a_malformed_address_keeps_nobody_out(
+    admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """One that MAS does not take is left out and shown."""
+    await whose.test_a_malformed_address_is_left_out(admin, service, tag, "two signs")
+
+
+async def test_only_a_hand_takes_off_what_a_hand_did(
+    admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """A lock that somebody set in MAS stays."""
+    await whose.test_what_a_hand_disabled_only_a_hand_enables(admin, service, tag, "locked")
+
+
+async def test_a_name_that_mas_does_not_write_as_matrix_does_gets_its_account(
+    synapse: MasServer, admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """Blanks and letters beyond ASCII are written as Matrix maps them, which MAS takes."""
+    await whose.test_any_user_name_gets_its_account(
+        synapse,  # type: ignore[arg-type]
+        admin,
+        service,
+        tag,
+        "ä ö",
+    )
