@@ -284,8 +284,12 @@ class Liveness:
     def _steps(self) -> None:
         """Every step that is to be followed is, and no other."""
         reference, known = self.reference, self.known
+        named = {line.mapping.room for line in reference.lines.values()}
         for name, row in known.references.items():
             room_id = row["room_id"]
+            # What nothing names any more is remembered, and not looked at.
+            if name not in named:
+                continue
             if room_id is not None:
                 replacement = reference._replacement(room_id)
                 promise(replacement is None, f"{room_id} of {name} was upgraded to {replacement}")

@@ -92,6 +92,7 @@ class Machine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="model-", dir=folder))
         self.stack = contextlib.AsyncExitStack()
         self.map: dict[tuple[str, str], dict[str, Any]] = {}
+        self.taken_out: dict[tuple[str, str], dict[str, Any]] = {}
         self.copies: dict[str, Reference] = {}
         self.shown_held: list[brake.Held] = []
         self.running = False
@@ -377,12 +378,7 @@ class Machine(RuleBasedStateMachine):
     def _take_map(self) -> None:
         """Have the model take in the configuration's lines as they are now."""
         mine = {k: line for k, line in self.reference.lines.items() if line.made_by is not None}
-        told = {line.key: line for line in map(Line, self.deployment.map)}
-        self.reference.lines = {**mine, **told}
-        named = {line.mapping.room for line in self.reference.lines.values()}
-        self.reference.absent &= named
-        for name in self.reference.pins.keys() - named:
-            del self.reference.pins[name]
+        self.reference.take_lines([*mine.values(), *map(Line, self.deployment.map)])
         self.hear("map")
 
     @rule(given=lines, how=then)
@@ -398,9 +394,19 @@ class Machine(RuleBasedStateMachine):
     def drop_from_map(self, number: int, how: str) -> None:
         """Take a line out."""
         if number < len(self.map):
-            del self.map[list(self.map)[number]]
+            line = list(self.map)[number]
+            self.taken_out[line] = self.map.pop(line)
             self._put_map()
             self.settle(how)
+
+    @precondition(lambda self: self.taken_out)
+    @rule(how=then)
+    def put_back(self, how: str) -> None:
+        """Put a line back that was taken out."""
+        line, given = self.taken_out.popitem()
+        self.map.setdefault(line, given)
+        self._put_map()
+        self.settle(how)
 
     @rule(number=st.integers(0, 5), how=then)
     def respell(self, number: int, how: str) -> None:
@@ -510,7 +516,7 @@ class Machine(RuleBasedStateMachine):
                 await groupmap.add(connection, mapping, maker, None)
 
         self.run(add())
-        self.reference.lines[line.key] = line
+        self.reference.take_lines([*self.reference.lines.values(), line])
         self.deployment.reconciler.compare()
         self.hear("map")
         self.settle(how)
@@ -528,7 +534,8 @@ class Machine(RuleBasedStateMachine):
                 await groupmap.remove(connection, mapping_id)
 
         self.run(remove())
-        del self.reference.lines[made[number].key]
+        left = [line for line in self.reference.lines.values() if line is not made[number]]
+        self.reference.take_lines(left)
         self.hear("map")
         self.deployment.reconciler.compare()
         self.settle(how)

@@ -134,7 +134,8 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- One line of the map: a group (kind, pattern) opens a room as named (reference).
 -- kind: external_id, display_name (pattern), everyone, group_id (SCIM id, from the console).
 -- standing: in_force; overruled by the configuration; suspended: its maker may no longer do by
--- themselves what it does (reason, cure).
+-- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
+-- what it gave and the identity provider takes is known for when the group opens a room of it again.
 CREATE TABLE new_mapping (
     id INTEGER PRIMARY KEY,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
@@ -149,7 +150,7 @@ CREATE TABLE new_mapping (
     made_at REAL,
     alias TEXT,
     standing TEXT NOT NULL DEFAULT 'in_force'
-        CHECK (standing IN ('in_force', 'overruled', 'suspended')),
+        CHECK (standing IN ('in_force', 'overruled', 'suspended', 'dropped')),
     reason TEXT,
     cure TEXT,
     CHECK ((origin = 'console') = (made_by IS NOT NULL)),
@@ -171,7 +172,7 @@ FROM console_mapping c LEFT JOIN room r ON r.reference = c.room_reference;
 
 -- A room as the map names it. unresolved: not known yet; waiting: a human must let candidate in;
 -- pinned: it stands for room_id, and for candidate only by its alias, which is not followed.
--- absent: the alias led nowhere when it was first asked for.
+-- absent: the alias led nowhere when it was first asked for. It outlasts the lines that name it.
 CREATE TABLE room_reference (
     reference TEXT PRIMARY KEY,
     standing TEXT NOT NULL CHECK (standing IN ('unresolved', 'waiting', 'pinned')),

@@ -13,9 +13,11 @@ ON CONFLICT DO NOTHING
 INSERT INTO touched (account_id) VALUES (:account_id) ON CONFLICT DO NOTHING
 
 -- touch_given --
--- Note every account that a mapping gives something, or gave.
+-- Note every account that a mapping gives something, or gave, by former lines of its key too.
 INSERT INTO touched (account_id)
-SELECT g.account_id FROM mapping_grant g WHERE g.mapping_id = :mapping_id
+SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
+WHERE m.id = :mapping_id AND d.kind = m.kind AND d.pattern = m.pattern
+AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
 -- touch_mapped --
@@ -66,10 +68,12 @@ SELECT account_id, mapping_id, min(group_name) FROM (
 ) found GROUP BY account_id, mapping_id
 
 -- grant --
--- What is given now is granted.
+-- What is given now is granted; a dropped mapping gives nobody anything new.
 INSERT INTO mapping_grant (account_id, mapping_id, state, origin, group_name, request, tick)
-SELECT account_id, mapping_id, 'granted', :origin, group_name, :request, :tick FROM opened
-WHERE true
+SELECT n.account_id, n.mapping_id, 'granted', :origin, n.group_name, :request, :tick
+FROM opened n CROSS JOIN mapping m
+WHERE m.id = n.mapping_id AND (m.standing <> 'dropped' OR EXISTS (SELECT 1 FROM mapping_grant g
+    WHERE g.account_id = n.account_id AND g.mapping_id = n.mapping_id))
 ON CONFLICT (account_id, mapping_id) DO UPDATE SET
     state = 'granted',
     group_name = excluded.group_name,
@@ -139,9 +143,10 @@ UPDATE membership SET state = iif(l.forgotten, 'forgotten', 'revoked'),
     problem = NULL, reason = NULL
 FROM (
     SELECT m.room_id, m.account_id, :origin = 'map' OR EXISTS (
-        SELECT 1 FROM mapping_grant g CROSS JOIN opening o WHERE g.account_id = m.account_id
-        AND g.state = 'granted' AND o.mapping_id = g.mapping_id AND o.room_id = m.room_id
-        ) AS forgotten
+        SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
+        WHERE g.account_id = m.account_id AND g.state = 'granted'
+        AND p.id = g.mapping_id AND p.standing <> 'dropped'
+        AND o.mapping_id = p.id AND o.room_id = m.room_id) AS forgotten
     FROM touched t CROSS JOIN membership m WHERE m.account_id = t.account_id
     AND m.state = 'granted' AND NOT EXISTS (SELECT 1 FROM wanted w
         WHERE w.account_id = m.account_id AND w.room_id = m.room_id)
@@ -150,27 +155,50 @@ WHERE membership.account_id IN (SELECT account_id FROM touched)
 AND membership.room_id = l.room_id AND membership.account_id = l.account_id
 
 -- catch_up --
--- What the identity provider revoked while the room was forgotten is revoked now that it is
--- mapped again.
+-- What the identity provider revoked while the room was forgotten is revoked now that the group
+-- opens it again, by the same line of the map or by another one. It is as old as that word.
 UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
-    tick = :tick, since = :at, request = (SELECT max(g.request) FROM mapping_grant g
-        JOIN opening o ON o.mapping_id = g.mapping_id AND o.room_id = membership.room_id
-        WHERE g.account_id = membership.account_id AND g.state = 'revoked'),
-    attempts = 0, next_try = 0, problem = NULL, reason = NULL
-WHERE state = 'forgotten' AND account_id IN (SELECT account_id FROM touched)
-AND EXISTS (SELECT 1 FROM mapping_grant g
-    JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
-    JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
-    WHERE g.account_id = membership.account_id AND o.room_id = membership.room_id
-    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > membership.tick)
+    tick = r.told, since = :at, request = r.request, attempts = 0, next_try = 0,
+    problem = NULL, reason = NULL
+FROM (
+    SELECT m.room_id, m.account_id, max(max(g.tick, g.heard)) AS told, max(g.request) AS request
+    FROM touched t CROSS JOIN membership m CROSS JOIN mapping_grant g CROSS JOIN mapping d
+    CROSS JOIN opening p
+    WHERE m.account_id = t.account_id AND m.state = 'forgotten' AND g.account_id = m.account_id
+    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > m.tick
+    AND d.id = g.mapping_id AND p.mapping_id = d.id AND p.room_id = m.room_id
+    AND p.standing = 'followed' AND EXISTS (
+        SELECT 1 FROM mapping n CROSS JOIN opening o WHERE n.kind = d.kind
+        AND n.pattern = d.pattern AND n.standing = 'in_force'
+        AND (n.id = d.id OR d.standing = 'dropped')
+        AND o.mapping_id = n.id AND o.room_id = m.room_id AND o.standing = 'followed')
+    GROUP BY m.room_id, m.account_id
+) r
+WHERE membership.account_id IN (SELECT account_id FROM touched)
+AND membership.room_id = r.room_id AND membership.account_id = r.account_id
 
 -- would_have_had --
--- What a mapping gave and the identity provider took before its room was known.
-INSERT INTO membership (room_id, account_id, state, group_name, tick, since, request)
-SELECT :room_id, g.account_id, 'revoked', g.group_name, :tick, :at, g.request
+-- What a mapping gave and the identity provider took before its room was known: who is there is
+-- as one who was forgotten before that, and is caught up with.
+INSERT INTO membership (room_id, account_id, state, group_name, since)
+SELECT :room_id, g.account_id, 'forgotten', g.group_name, :at
 FROM mapping_grant g
 WHERE g.mapping_id = :mapping_id AND g.state = 'revoked' AND g.origin = 'identity_provider'
 ON CONFLICT (room_id, account_id) DO NOTHING
+
+-- end_dropped --
+-- Dropped mappings by which nobody is in a room who is there for no other reason, and of which it
+-- is known what they meant.
+DELETE FROM mapping WHERE standing = 'dropped'
+AND NOT EXISTS (
+    SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
+    WHERE g.mapping_id = mapping.id AND m.account_id = g.account_id AND m.state = 'forgotten'
+    AND m.observed IS DISTINCT FROM 'leave'
+    AND o.mapping_id = mapping.id AND o.room_id = m.room_id)
+AND NOT EXISTS (
+    SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
+    WHERE r.reference = mapping.reference AND r.standing <> 'pinned' AND NOT r.absent
+    AND g.mapping_id = mapping.id)
 
 -- carry --
 -- What is known of everybody in one room counts in the room that takes its place; who is there
@@ -196,7 +224,8 @@ WHERE membership.state = 'forgotten' AND excluded.state <> 'forgotten'
 UPDATE membership SET state = 'forgotten', brake = 'free', held_because = NULL, held_tick = NULL,
     approved_by = NULL, problem = NULL, reason = NULL, tick = :tick
 WHERE room_id = :room_id AND state IN ('revoked', 'pruned', 'excluded')
-AND NOT EXISTS (SELECT 1 FROM opening o WHERE o.room_id = :room_id)
+AND NOT EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = :room_id AND m.standing <> 'dropped')
 
 -- open_up_seen --
 -- Rooms that hold nobody else no longer: whom no group ever put there is unmanaged again.

@@ -152,8 +152,9 @@ SELECT
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
         AND problem IN ('refused', 'unavailable', 'withheld')) AS failingAccounts,
     (SELECT count(*) FROM room WHERE unusable IS NOT NULL)
-        + (SELECT count(*) FROM room_reference WHERE standing = 'unresolved'
-            AND reason IS NOT NULL) AS failingRooms,
+        + (SELECT count(*) FROM room_reference r WHERE standing = 'unresolved'
+            AND reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
+                WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS failingRooms,
     (SELECT count(*) FROM membership WHERE brake = 'held' AND brake <> 'free')
         AS heldPairs,
     (SELECT count(*) FROM account WHERE brake = 'held' AND brake <> 'free')
@@ -164,7 +165,9 @@ SELECT
     (SELECT count(*) FROM account WHERE problem = 'spared') AS sparedAccounts,
     (SELECT count(*) FROM (SELECT DISTINCT o.room_id FROM opening o JOIN mapping p
         ON p.id = o.mapping_id WHERE o.standing = 'not_followed' AND p.standing = 'in_force'))
-        + (SELECT count(*) FROM room_reference WHERE candidate IS NOT NULL)
+        + (SELECT count(*) FROM room_reference r WHERE candidate IS NOT NULL
+            AND EXISTS (SELECT 1 FROM mapping m
+                WHERE m.reference = r.reference AND m.standing <> 'dropped'))
         + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS notFollowed,
     (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS suspendedMappings,
     (SELECT count(*) FROM unmanaged_member) AS unmanagedMembers
