@@ -624,6 +624,11 @@ class Machine(RuleBasedStateMachine):
         creator = next(iter(old.state.values())).sender
         if genuine:
             new = self.world.upgrade(room_id, creator)
+            # Power levels are copied, those that the service gave among them.
+            own = self.reference.own_level
+            own |= {(new.room_id, who): own[r, who] for r, who in list(own) if r == room_id}
+            unsure = self.reference.level_unsure
+            unsure |= {(new.room_id, who) for r, who in unsure if r == room_id}
             for user_id in old.members() if moves else ():
                 self.world.bring(new.room_id, user_id)
             for alias, target in list(self.world.rooms.aliases.items()):

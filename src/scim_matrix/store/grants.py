@@ -104,7 +104,8 @@ async def carry(
     """Have what is known of everybody in a room count in the room that takes its place.
 
     Nobody is removed from the former one. Where only what a reference stands for has moved, it
-    is about those whom its mappings give something.
+    is about those whom its mappings give something, and not about power levels, which only
+    upgrades copy.
     """
     values = {
         "room_id": room_id,

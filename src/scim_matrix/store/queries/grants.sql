@@ -202,11 +202,14 @@ AND NOT EXISTS (
 
 -- carry --
 -- What is known of everybody in one room counts in the room that takes its place; who is there
--- is not known yet. With a reference: of those whom its mappings give something, or gave.
+-- is not known yet. With a reference: of those whom its mappings give something, or gave. Without,
+-- the room was upgraded, which copies its power levels: what the service gave it gave there too.
 INSERT INTO membership (room_id, account_id, state, group_name, invite, left_by_choice, power,
-    power_before, brake, held_because, held_tick, approved_by, tick, since, request)
+    power_given, power_before, power_tried, brake, held_because, held_tick, approved_by, tick,
+    since, request)
 SELECT :successor, account_id, state, group_name, invite, left_by_choice, power,
-    power_before, brake, held_because, held_tick, approved_by, tick, since, request
+    CASE WHEN CAST(:reference AS TEXT) IS NULL THEN power_given END, power_before,
+    CASE WHEN CAST(:reference AS TEXT) IS NULL THEN power_tried END, brake, held_because, held_tick, approved_by, tick, since, request
 FROM membership WHERE room_id = :room_id AND state <> 'excluded'
 AND (CAST(:reference AS TEXT) IS NULL OR EXISTS (
     SELECT 1 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id
@@ -216,7 +219,11 @@ ON CONFLICT (room_id, account_id) DO UPDATE SET
     left_by_choice = excluded.left_by_choice, brake = excluded.brake,
     held_because = excluded.held_because, held_tick = excluded.held_tick,
     approved_by = excluded.approved_by, tick = excluded.tick, since = excluded.since,
-    request = excluded.request, power = excluded.power, attempts = 0, next_try = 0
+    request = excluded.request, power = excluded.power,
+    power_given = coalesce(excluded.power_given, membership.power_given),
+    power_before = CASE WHEN excluded.power_given IS NULL THEN membership.power_before
+        ELSE excluded.power_before END,
+    power_tried = excluded.power_tried, attempts = 0, next_try = 0
 WHERE membership.state = 'forgotten' AND excluded.state <> 'forgotten'
 
 -- leave_behind --
