@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +140,25 @@ class Deployment:
         for ending in ("", "-wal", "-shm"):
             (self.folder / f"{DATABASE_NAME}{ending}").unlink(missing_ok=True)
         backup.restore(self.folder, self.folder / name)
+        await self.start()
+
+    async def kill(self) -> None:
+        """End the service without a chance to say so to anybody."""
+        self.reconciler.stop()
+        await self.reconciler._comparison.stop()
+        tasks = [task for _, task in self.reconciler._running.values()]
+        tasks += [] if self.reconciler._following is None else [self.reconciler._following]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._synapse.close()
+        await self.database.close()
+
+    async def put_file_back(self, name: str) -> None:
+        """Start what was killed on a copy of its file."""
+        for ending in ("-wal", "-shm"):
+            (self.folder / f"{DATABASE_NAME}{ending}").unlink(missing_ok=True)
+        await asyncio.to_thread(shutil.copy, self.folder / name, self.folder / DATABASE_NAME)
         await self.start()
 
     # -- Its surroundings ---------------------------------------------------

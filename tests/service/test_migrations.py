@@ -723,6 +723,11 @@ async def test_unmanaged_members_are_kept(old: Old, opened: Database) -> None:
     assert [tuple(row.values()) for row in found] == expected
 
 
+async def test_it_is_a_copy_where_the_homeserver_has_seen_a_later_one(opened: Database) -> None:
+    """It is older than the numbers that tell copies."""
+    assert (await brake.generation(opened.reader))[1] == 0
+
+
 async def test_the_record_goes_on(old: Old, opened: Database) -> None:
     """Entries of before are kept, without anybody's name."""
     found = await rows(opened, "SELECT outcome, decided_by FROM action")

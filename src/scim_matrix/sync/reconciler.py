@@ -27,7 +27,7 @@ from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
-from scim_matrix.sync.copies import tell_copies_apart
+from scim_matrix.sync.copies import Copies
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
@@ -101,6 +101,7 @@ class Reconciler:
         self._accounts = AccountWorker(
             database, homeserver.accounts, account_policy, rights, room_policy.brake
         )
+        self._copies = Copies(database, homeserver)
         self._comparison = AccountComparison(
             database, homeserver.accounts, account_policy, self.wake
         )
@@ -136,7 +137,7 @@ class Reconciler:
     @property
     def follows_live(self) -> bool:
         """Whether changes made by hand are seen as they happen."""
-        return self._live.works
+        return self._live.works and self._live.homeserver_ready.is_set()
 
     @property
     def rests_seconds(self) -> float:
@@ -237,7 +238,7 @@ class Reconciler:
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
                 async with asyncio.timeout(_TELL_SECONDS):
-                    await tell_copies_apart(self._database, self._homeserver)
+                    await self._copies.tell_apart()
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -314,9 +315,8 @@ class Reconciler:
         if (jump := self._clock.jump) != self._jump:
             self._jump = jump
             log.warning("clock_jumped", seconds=round(jump), kept="rests and deadlines")
+        await self._copies.renew()
         if now >= self._prune_at:
-            if self._prune_at:
-                await tell_copies_apart(self._database, self._homeserver)
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
@@ -444,7 +444,7 @@ class Reconciler:
             with contextlib.suppress(WithheldError):
                 await self._homeserver.lift_own_rate_limit()
                 log.info("rate_limit_lifted", user_id=self._homeserver.user_id)
-        await tell_copies_apart(self._database, self._homeserver)
+        await self._copies.tell_apart()
         # Whatever happened while nobody looked is seen before anything is done.
         self._observation.doubt_all()
         users = await self._rights.renew()

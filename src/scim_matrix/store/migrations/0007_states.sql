@@ -6,14 +6,16 @@ CREATE TABLE tick (
 );
 INSERT INTO tick (number) VALUES (1);
 
--- What this database is: a copy of it put back later is told by the number that the homeserver
--- has seen. restored_at: the tick up to which removals wait for the identity provider's word.
+-- What this database is: a copy of it put back later is told by the number (generation) that the
+-- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
+-- up to which removals wait for the identity provider's word.
 CREATE TABLE installation (
     id TEXT NOT NULL,
-    generation INTEGER NOT NULL,
+    generation INTEGER,
     restored_tick INTEGER
 );
-INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))), 0);
+INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
+    CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);
 
 ALTER TABLE action ADD COLUMN decided_by TEXT;
 
