@@ -21,7 +21,7 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import backup, brake, groupmap, memberships, record, rooms
+from scim_matrix.store import accounts, backup, brake, groupmap, memberships, record, rooms
 from scim_matrix.store.database import DATABASE_NAME, Connection, Database
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -196,6 +196,13 @@ class Deployment:
             number = await _decide(connection, what, decision, by)
         self.reconciler.compare()
         return number
+
+    async def link(self, scim_id: str, user_id: str, by: str = "ann") -> None:
+        """Say whose account it is, as the command line does."""
+        async with self.database.write(f"command line {by}") as connection:
+            [account] = await accounts.named(connection, scim_id)
+            assert await accounts.link(connection, account, user_id, by) is None
+        self.reconciler.compare()
 
     async def prune(self) -> int:
         """Ask for `sync --prune`."""

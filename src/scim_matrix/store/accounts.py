@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from scim_matrix.store import grants
+from scim_matrix.store import grants, record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
 from scim_matrix.store.resources import TakenError
@@ -112,6 +112,11 @@ class Account:
     attempts: int = 0
     request: str | None = None
     mark: str | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the service made it for this very user."""
+        return self.bound_by in ("made", "mark")
 
     @property
     def name(self) -> str:
@@ -345,22 +350,61 @@ async def bind(
 
     What is known of a former holder's rooms counts for the user who has the account now.
     """
-    for holder in await connection.execute_fetchall(
+    holders = await connection.execute_fetchall(
         _Q["holder"], {"user_id": user_id, "id": account.id}
-    ):
+    )
+    for holder in holders:
         if holder["scim_id"] is not None:
             return f"{user_id} is the account of another user, {holder['scim_id']}"
+    former = None if account.user_id == user_id else account.user_id
+    if former is not None:
+        await _part(connection, account)
+    for holder in holders:
         if holder["desired"] != "unmanaged":
             taken = {"id": account.id, "former": holder["id"]}
             await together(
                 connection, (_Q["take_memberships"], taken), (_Q["take_disablement"], taken)
             )
         await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
-    values = {"id": account.id, "user_id": user_id, "bound_by": bound_by}
+    values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
     if account.user_id != user_id:
         await connection.execute_fetchall(_Q["unsee"], values)
     await together(connection, (_Q["bind"], values), (_Q["manage"], values))
     return None
+
+
+async def _part(connection: Connection, account: Account) -> None:
+    """Have the account that a user had so far be nobody's, and leave the rooms it was given."""
+    values = {
+        "id": account.id,
+        "former": account.user_id,
+        "made": account.is_made,
+        "bound_by": account.bound_by,
+        "tick": await connection.tick(),
+        "at": connection.at,
+        "request": connection.cause,
+    }
+    _, [row] = await together(connection, (_Q["part"], values), (_Q["know_former"], values))
+    values["former_id"] = row["id"]
+    names = ("keep_in_former", "leave_to_former", "disown")
+    await together(connection, *((_Q[name], values) for name in names))
+
+
+async def link(connection: Connection, account: Account, user_id: str, by: str) -> str | None:
+    """Record that a human says whose account this is; return why not where it is another user's.
+
+    The one that the user had so far leaves the rooms it was given, and is locked where the
+    service made it.
+    """
+    why_not = await bind(connection, account, user_id, "human")
+    if why_not is None:
+        detail = f"user {account.scim_id}"
+        if account.user_id not in (None, user_id):
+            becomes = "is locked and leaves" if account.is_made else "leaves"
+            detail += f", in place of {account.user_id}, which {becomes} the rooms it was given"
+        entry = record.Entry("link", "asked", user_id, detail=detail, by=by)
+        await record.add(connection, entry)
+    return why_not
 
 
 async def unbind(

@@ -151,9 +151,13 @@ class AccountWorker:
         present = await self._accounts.get(barred)
         if present is None or self._rights.is_service(barred):
             return
-        # Only what the service wrote there: another identity that leads to it is its own.
+        # Only what the service wrote there, and the identity of a user who was told another
+        # account: another identity that leads to it is its own.
+        written = account.written.subjects
+        if account.bound_by == "human" and account.profile.subject is not None:
+            written |= {account.profile.subject}
         change = Change(
-            drop_subjects=tuple(sorted(present.subjects & account.written.subjects)),
+            drop_subjects=tuple(sorted(present.subjects & written)),
             drop_marks=tuple(present.marks & {account.scim_id or ""}),
         )
         if change != Change():
@@ -273,6 +277,8 @@ class AccountWorker:
         return left_out
 
     async def _enable(self, account: Account, present: MatrixAccount) -> None:
+        if account.bound_by == "human" and account.barred is not None:
+            await self._take_off(account, account.barred)
         left_out = await self._left_out(account, present.user_id, present.emails)
         needed = enabling(present, account, left_out)
         notice = _notice(account, left_out)

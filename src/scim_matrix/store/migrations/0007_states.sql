@@ -29,7 +29,7 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
--- human said is not this user's. problem: why nothing goes on, with reason and cure; notice: what
+-- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure; notice: what
 -- was left out.
 CREATE TABLE new_account (
     id INTEGER PRIMARY KEY,

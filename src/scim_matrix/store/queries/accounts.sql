@@ -116,10 +116,42 @@ UPDATE OR IGNORE membership SET account_id = :id WHERE account_id = :former
 -- An account that is nobody's any more.
 DELETE FROM account WHERE id = :id
 
+-- part --
+-- A user's account is another one.
+UPDATE account SET user_id = NULL, bound_by = NULL WHERE id = :id
+
+-- know_former --
+-- The one before is no user's, and goes to nobody by itself. What the service made for the user is
+-- locked; whatever was there before only leaves the rooms it was given.
+INSERT INTO account (user_id, bound_by, desired, profile, locked_by_us, suspended_by_us,
+    deactivated_by_us, tick, since, request)
+SELECT :former, CASE WHEN :made THEN :bound_by ELSE 'observed' END,
+    CASE WHEN :made THEN 'deleted' ELSE 'unmanaged' END, profile, locked_by_us, suspended_by_us,
+    deactivated_by_us, :tick, :at, :request
+FROM account WHERE id = :id RETURNING id
+
+-- keep_in_former --
+-- What the user is granted is granted to another account now.
+INSERT INTO membership (room_id, account_id, state, group_name, observed, power_given,
+    power_before, power_tried, tick, since, request)
+SELECT room_id, :former_id, 'revoked', group_name, observed, power_given, power_before,
+    power_tried, :tick, :at, :request
+FROM membership WHERE account_id = :id AND state = 'granted'
+
+-- leave_to_former --
+-- What else is known in rooms is known of the account before.
+UPDATE membership SET account_id = :former_id WHERE account_id = :id AND state <> 'granted'
+
+-- disown --
+-- What the service did, it did to the account before.
+UPDATE account SET locked_by_us = FALSE, suspended_by_us = FALSE, deactivated_by_us = FALSE,
+    by_hand = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
+WHERE id = :id
+
 -- bind --
 -- It is known which account is a user's; where it is in rooms is not known yet.
 UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL, problem = NULL,
-    barred = CASE WHEN :bound_by = 'human' THEN NULL ELSE barred END,
+    barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
     reason = NULL, cure = NULL, usable = FALSE,
     confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,
     next_try = 0
