@@ -668,6 +668,19 @@ async def test_dropped_lines_end_once_nothing_of_them_matters(database: Database
         assert await rooms.reference(connection, ROOM) is not None
 
 
+async def test_a_membership_names_the_request_that_gave_it(database: Database) -> None:
+    """Though its room became known later."""
+    late = replace(STAFF, room=ALIAS)
+    async with database.write("group map") as connection:
+        await put(connection, late)
+    async with database.write("asked") as connection:
+        people = Directory(connection)
+        await people.group("staff", await people.account("ann"))
+    async with database.write() as connection:
+        await rooms.pin(connection, ALIAS, ROOM)
+        assert (await Directory(connection).row("ann"))["request"] == "asked"
+
+
 async def test_a_dropped_line_gives_nobody_anything_new(database: Database) -> None:
     """Who came and went while it was out of the map was never put there by it."""
     async with database.write() as connection:

@@ -56,3 +56,19 @@ async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Pa
         account.get("@ann:s").deactivated = False
         await deployment.quiet(4000.0)
         assert not account.get("@ann:s").locked
+
+
+async def test_hands_are_not_said_to_be_seen_while_the_homeserver_is_away(tmp_path: Path) -> None:
+    """They are again once it is back."""
+    async with deployed(tmp_path) as deployment:
+        deployment.world.room(deployment.world.service, room_id="!room")
+        await deployment.put_map({"*": ["!room"]})
+        await deployment.quiet()
+        assert deployment.reconciler.follows_live
+        deployment.homeserver.dark = True
+        deployment.reconciler.compare()
+        await deployment.reconciler.settle()
+        assert not deployment.reconciler.follows_live
+        deployment.homeserver.dark = False
+        await deployment.quiet()
+        assert deployment.reconciler.follows_live

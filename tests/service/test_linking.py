@@ -49,7 +49,7 @@ def places(deployment: Deployment) -> dict[str, dict[str, int]]:
 async def test_the_account_before_loses_all_that_was_the_users(
     tmp_path: Path, subject: str | None
 ) -> None:
-    """Its rooms, its power, what leads to it, and, made by the service, its use; shown in one go."""
+    """Its rooms, its power, what leads to it, and, made by the service, its use; and it is told."""
     async with deployed(tmp_path) as deployment:
         scim_id = await ann(deployment, subject)
         world = deployment.world

@@ -92,7 +92,10 @@ class Disablement:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account on which there is work. `user_id` is None until it is bound."""
+    """An account on which there is work. `user_id` is None until it is bound.
+
+    `doing` is what a request that disables it does, while its outcome is not known.
+    """
 
     id: int
     scim_id: str | None
@@ -112,6 +115,8 @@ class Account:
     attempts: int = 0
     request: str | None = None
     mark: str | None = None
+    todo: Literal["verify", "provision", "disable"] | None = None
+    doing: Literal["lock", "suspend", "deactivate", "erase"] | None = None
 
     @property
     def is_made(self) -> bool:
@@ -148,6 +153,8 @@ def _account(row: sqlite3.Row) -> Account:
         attempts=row["attempts"],
         request=row["request"],
         mark=row["mark"],
+        todo=row["todo"],
+        doing=row["doing"],
     )
 
 
@@ -273,8 +280,13 @@ async def named(connection: Connection, name: str) -> list[Account]:
     return [_account(row) for row in found]
 
 
-async def begin(connection: Connection, account: Account, does: Disablement) -> None:
-    """Note before a request leaves that it is under way, and what it will have done."""
+async def begin(
+    connection: Connection, account: Account, does: Disablement, doing: str | None
+) -> None:
+    """Note before a request leaves that it is under way, and what it will have done.
+
+    `doing` is the action by which it disables the account.
+    """
     await connection.execute_fetchall(
         _Q["begin"],
         {
@@ -283,6 +295,7 @@ async def begin(connection: Connection, account: Account, does: Disablement) -> 
             "locks": does.locked,
             "suspends": does.suspended,
             "deactivates": does.deactivated,
+            "doing": doing,
         },
     )
 

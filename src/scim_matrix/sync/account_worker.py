@@ -93,7 +93,7 @@ class AccountWorker:
     async def _work(self, account: Account) -> None:
         if account.bound_by == "migrated":
             verified = await self._verified(account)
-            if verified is None:
+            if verified is None or verified.todo is None:
                 return
             account = verified
         if account.user_id is None:
@@ -226,8 +226,10 @@ class AccountWorker:
         if await self._accounts.get(user_id) is None:
             reason = f"{user_id} does not exist and cannot be created here"
             raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
-        if account.user_id is None:
+        if account.user_id is None or account.bound_by == "migrated":
             account = await self._bound(account, Bind(user_id, "record"))
+            if account.todo is None:
+                return
         await self._confirm(
             account,
             Confirmation(Disablement(), account.written, usable=account.desired == "active"),
@@ -326,22 +328,29 @@ class AccountWorker:
         how = self._policy.how(account.desired)
         change = disabling(present, how)
         if change is None:
+            # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             ours = done_by(Change(), account.ours, present)
-            await self._confirm(account, Confirmation(ours, account.written), None)
+            await self._confirm(account, Confirmation(ours, account.written), account.doing)
             return
         if await self._spared(account, present) or not await self._may_disable(account):
             return
-        await self._change(account, present, change)
-        ours = done_by(change, account.ours, present)
         assert how != "nothing"
+        await self._change(account, present, change, how)
+        ours = done_by(change, account.ours, present)
         await self._confirm(account, Confirmation(ours, account.written), how)
 
-    async def _change(self, account: Account, present: MatrixAccount, change: Change) -> None:
+    async def _change(
+        self,
+        account: Account,
+        present: MatrixAccount,
+        change: Change,
+        doing: record.Kind | None = None,
+    ) -> None:
         """Send a change; until its answer is here, how the account is is not known."""
         if not self._policy.dry_run:
             async with self._database.write() as connection:
                 does = done_by(change, account.ours, present)
-                await accounts.begin(connection, account, does)
+                await accounts.begin(connection, account, does, doing)
         await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:

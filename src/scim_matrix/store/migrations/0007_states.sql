@@ -30,7 +30,7 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
 -- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure; notice: what
--- was left out.
+-- was left out. doing: what a request that disables it, and whose outcome is not known, does.
 CREATE TABLE new_account (
     id INTEGER PRIMARY KEY,
     scim_id TEXT UNIQUE,
@@ -62,12 +62,14 @@ CREATE TABLE new_account (
     reason TEXT,
     cure TEXT,
     notice TEXT,
+    doing TEXT CHECK (doing IN ('lock', 'suspend', 'deactivate', 'erase')),
     attempts INTEGER NOT NULL DEFAULT 0,
     next_try REAL NOT NULL DEFAULT 0,
     tick INTEGER NOT NULL DEFAULT 0,
     since REAL NOT NULL DEFAULT 0,
     request TEXT,
     todo TEXT GENERATED ALWAYS AS (CASE
+        WHEN bound_by IS NOT NULL AND bound_by = 'migrated' THEN 'verify'
         WHEN brake = 'held' OR desired = 'unmanaged' THEN NULL
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'

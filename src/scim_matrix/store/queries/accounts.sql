@@ -78,7 +78,7 @@ SELECT * FROM account WHERE id = :id
 
 -- begin --
 -- A request is about to leave: until its answer is here, how the account is is not known.
-UPDATE account SET confirmed = NULL, written = :written,
+UPDATE account SET confirmed = NULL, written = :written, doing = :doing,
     usable = usable AND desired = 'active',
     locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
 WHERE id = :id
@@ -87,7 +87,7 @@ WHERE id = :id
 -- The account is as it should be, as far as this profile and state say.
 UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :written,
     locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
-    by_hand = :by_hand, usable = :usable, notice = :notice,
+    by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
     brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state
@@ -145,14 +145,18 @@ UPDATE membership SET account_id = :former_id WHERE account_id = :id AND state <
 -- disown --
 -- What the service did, it did to the account before.
 UPDATE account SET locked_by_us = FALSE, suspended_by_us = FALSE, deactivated_by_us = FALSE,
-    by_hand = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
+    by_hand = NULL, doing = NULL, brake = 'free', held_because = NULL, held_tick = NULL,
+    approved_by = NULL
 WHERE id = :id
 
 -- bind --
--- It is known which account is a user's; where it is in rooms is not known yet.
-UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL, problem = NULL,
+-- It is known which account is a user's; where it is in rooms is not known yet. What a human let
+-- be is let be.
+UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
+    problem = CASE WHEN problem = 'dismissed' THEN problem END,
+    reason = CASE WHEN problem = 'dismissed' THEN reason END,
     barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
-    reason = NULL, cure = NULL, usable = FALSE,
+    cure = NULL, usable = FALSE,
     confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,
     next_try = 0
 WHERE id = :id
@@ -172,7 +176,7 @@ AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state 
 -- An account is no longer a user's; nothing is done to it.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
     usable = FALSE, confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE,
-    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL,
+    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL, doing = NULL,
     problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
 WHERE id = :id
 
@@ -180,7 +184,7 @@ WHERE id = :id
 -- There is no such account: one is made when it is needed.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = user_id, usable = FALSE,
     confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
-    deactivated_by_us = FALSE, by_hand = NULL, written = '{"emails":[],"subjects":[]}',
+    deactivated_by_us = FALSE, by_hand = NULL, doing = NULL, written = '{"emails":[],"subjects":[]}',
     problem = NULL, reason = NULL, cure = NULL, next_try = 0
 WHERE id = :id
 

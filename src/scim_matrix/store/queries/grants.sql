@@ -94,10 +94,10 @@ AND NOT EXISTS (SELECT 1 FROM opened o
 
 -- want --
 -- The rooms that those noted are granted, by every mapping that is in force and followed there.
--- told: the last time that the identity provider gave it to them.
-INSERT INTO wanted (room_id, account_id, group_name, power, invite, told)
+-- told: the last time that the identity provider gave it to them; request: what gave it.
+INSERT INTO wanted (room_id, account_id, group_name, power, invite, told, request)
 SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
-    max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END)
+    max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END), max(g.request)
 FROM touched t CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
 WHERE g.account_id = t.account_id AND g.state = 'granted'
 AND m.id = g.mapping_id AND m.standing = 'in_force'
@@ -114,7 +114,8 @@ UPDATE membership SET
     brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
     tick = CASE membership.state WHEN 'granted' THEN membership.tick ELSE :tick END,
     since = CASE membership.state WHEN 'granted' THEN membership.since ELSE :at END,
-    request = CASE membership.state WHEN 'granted' THEN membership.request ELSE :request END,
+    request = CASE membership.state WHEN 'granted' THEN membership.request
+        ELSE coalesce(:request, w.request) END,
     attempts = CASE membership.state WHEN 'granted' THEN membership.attempts ELSE 0 END,
     next_try = CASE membership.state WHEN 'granted' THEN membership.next_try ELSE 0 END,
     problem = CASE membership.state WHEN 'granted' THEN membership.problem END,
@@ -130,7 +131,8 @@ AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.g
 -- gain --
 -- Memberships that are granted for the first time.
 INSERT INTO membership (room_id, account_id, state, group_name, power, invite, tick, since, request)
-SELECT room_id, account_id, 'granted', group_name, power, invite, :tick, :at, :request FROM wanted
+SELECT room_id, account_id, 'granted', group_name, power, invite, :tick, :at,
+    coalesce(:request, request) FROM wanted
 WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- lose --
