@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Pace, Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
-from tests.homeserver.server import TOKEN, MemoryHomeserver, serving
+from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
 
 IDP = "oidc-x"
@@ -153,6 +153,23 @@ class Deployment:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._synapse.close()
         await self.database.close()
+
+    async def die(self, is_meant: Callable[[Request], bool]) -> None:
+        """Be killed while a request is under way that is done, or at rest; start again."""
+        homeserver, fault = self.homeserver, Fault("hangs", is_meant)
+        homeserver.hung.clear()
+        homeserver.given_up.clear()
+        homeserver.faults.insert(0, fault)
+        tasks = [asyncio.create_task(self.settle()), asyncio.create_task(homeserver.hung.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.kill()
+        homeserver.given_up.set()
+        if fault in homeserver.faults:
+            homeserver.faults.remove(fault)
+        await self.start()
 
     async def put_file_back(self, name: str) -> None:
         """Start what was killed on a copy of its file."""

@@ -10,6 +10,12 @@ from tests.homeserver.rooms import CREATE, LEVELS
 from tests.homeserver.world import Deed
 from tests.service.reference import Known, Line, Pair, Reference, Standing, promise
 
+# What is done to whom by which policy.
+_DOES = {
+    "locked": ("lock",),
+    "suspended": ("suspend",),
+    "deactivated": ("deactivate", "erase"),
+}
 GIVES = {"join": ("join",), "invite": ("join", "invite")}
 
 
@@ -182,7 +188,7 @@ class Safety:
             f"{deed}: changed as {person}'s, whose it is not",
         )
         before = deed.before or {}
-        for what in ("locked", "deactivated"):
+        for what in ("locked", "suspended", "deactivated"):
             if before.get(what, False) == deed.after[what] or user_id in reference.unsure:
                 continue
             hands = reference.by_hand.setdefault(user_id, set())
@@ -218,11 +224,14 @@ class Safety:
         promise(not reference.is_protected(user_id), f"{deed}: {user_id} is protected")
         promise(person not in reference.dismissed_accounts, f"{deed}: a human let it be")
         promise(person not in reference.stale_accounts, f"{deed}: only a backup says so")
-        if what == "deactivated":
-            promise(
-                user is None and self.now >= reference.former[person],
-                f"{deed}: within the grace period",
-            )
+        is_over = user is None and self.now >= reference.former[person]
+        configuration, does = reference.configuration, _DOES[what]
+        promise(
+            (user is not None and configuration.on_disable in does)
+            or (is_over and configuration.on_delete in does)
+            or (user is None and what == "locked"),
+            f"{deed}: that is not what is done to those",
+        )
         self._brake(None, user_id)
 
     def _linked(self, deed: Deed, person: str) -> None:
@@ -468,7 +477,7 @@ class Liveness:
         waiting = self.shown.tells(["held", "failing", "spared", "conflict"], None, name)
         hands = reference.by_hand.get(user_id, set())
         if user is not None and user.active:
-            for what in ("locked", "deactivated"):
+            for what in ("locked", "suspended", "deactivated"):
                 # An account that a hand deactivated is left as it is.
                 promise(
                     "deactivated" in hands
@@ -479,8 +488,9 @@ class Liveness:
                     f"{user_id} of {person}, who is active, is {what}",
                 )
         elif not waiting and person not in reference.dismissed_accounts:
+            is_let_be = user is not None and reference.configuration.on_disable == "nothing"
             promise(
-                account.locked or account.deactivated,
+                is_let_be or account.locked or account.suspended or account.deactivated,
                 f"{user_id} of {person}, who is not active, is open, and nothing shows it",
             )
 

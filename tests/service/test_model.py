@@ -30,6 +30,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import parse_group_map
 from scim_matrix.store import brake, groupmap
 from scim_matrix.sync.guard import Brake
@@ -105,6 +106,8 @@ class Machine(RuleBasedStateMachine):
         strict=st.booleans(),
         respects=st.booleans(),
         protects=st.booleans(),
+        disabled=st.sampled_from(("lock", "lock", "suspend", "deactivate", "nothing")),
+        deleted=st.sampled_from(("deactivate", "deactivate", "lock", "erase", "nothing")),
         given=lines,
         more=lines,
         how=then,
@@ -114,6 +117,8 @@ class Machine(RuleBasedStateMachine):
         strict: bool,
         respects: bool,
         protects: bool,
+        disabled: OnDisable,
+        deleted: OnDisable,
         given: dict[tuple[str, str], Any],
         more: dict[tuple[str, str], Any],
         how: str,
@@ -124,6 +129,8 @@ class Machine(RuleBasedStateMachine):
             ("@dan:s",) if protects else (),
             limit,
             "respect" if respects else "rejoin",
+            disabled,
+            deleted,
             delete_grace=GRACE,
         )
         self.world = World()
@@ -161,6 +168,8 @@ class Machine(RuleBasedStateMachine):
             if self.running:
                 self.homeserver.dark = False
                 self.homeserver.faults.clear()
+                self.run(self.deployment.restart(dry_run=False))
+                self.reference.configuration = self.deployment.configuration
                 self.settle("quiet")
         finally:
             self.run(self.stack.aclose())
@@ -199,7 +208,9 @@ class Machine(RuleBasedStateMachine):
         else:
             self.run(self.deployment.settle())
         self.check(before, deeds)
-        if how == "quiet" and not self.homeserver.dark and not self.homeserver.faults:
+        dry = self.deployment.configuration.dry_run
+        assert not dry or len(self.world.deeds) == deeds
+        if how == "quiet" and not (dry or self.homeserver.dark or self.homeserver.faults):
             known = self.known
             self.reference.absent |= {
                 name
@@ -745,6 +756,22 @@ class Machine(RuleBasedStateMachine):
         self.homeserver.faults.append(Fault(kind, is_change, times))
         self.settle("work")
         self.homeserver.faults.clear()
+
+    @rule(how=then)
+    def killed(self, how: str) -> None:
+        """Have the process be killed while a change is under way that is done."""
+        before, deeds = copy.deepcopy(self.reference.pairs), len(self.world.deeds)
+        self.run(self.deployment.die(is_change))
+        self.check(before, deeds)
+        self.settle(how)
+
+    @rule(on=st.booleans(), how=then)
+    def dry_run(self, on: bool, how: str) -> None:
+        """Start again so that nothing is done, or so that it is."""
+        if self.deployment.configuration.dry_run != on:
+            self.run(self.deployment.restart(dry_run=on))
+            self.reference.configuration = self.deployment.configuration
+            self.settle(how)
 
     @rule(seconds=st.sampled_from((10.0, 70.0, 4000.0, 8 * 86400.0)), how=then)
     def time_passes(self, seconds: float, how: str) -> None:
