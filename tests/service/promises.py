@@ -177,6 +177,9 @@ class Safety:
         reference, user_id = self.reference, deed.user_id
         assert user_id is not None
         person = self._person(user_id) or self._marked(deed)
+        if person is None and user_id in reference.replaced:
+            self._parted(deed, user_id)
+            return
         promise(person is not None, f"{deed}: an account that is nobody's was changed")
         assert person is not None
         user = reference.user(person)
@@ -206,6 +209,18 @@ class Safety:
         if before and before.get("displayname") != deed.after["displayname"]:
             promise(not reference.is_protected(user_id), f"{deed}: protected, and renamed")
         self._linked(deed, person)
+
+    def _parted(self, deed: Deed, user_id: str) -> None:
+        """Check what was done to an account that a human replaced by another."""
+        for what in ("locked", "suspended", "deactivated"):
+            if deed.before[what] != deed.after[what]:
+                is_lock = what == "locked" and deed.after[what]
+                promise(is_lock and self.reference.replaced[user_id], f"{deed}: it was replaced")
+                promise(not self.reference.is_protected(user_id), f"{deed}: {user_id} is protected")
+                self.reference.by_service.setdefault(user_id, set()).add(what)
+                self._brake(None, user_id)
+        links = deed.before["external_ids"]
+        promise(all(x in links for x in deed.after["external_ids"]), f"{deed}: it was linked")
 
     def _marked(self, deed: Deed) -> str | None:
         """Return whom an account was made for, where the service never heard that it was."""
@@ -286,6 +301,16 @@ class Liveness:
             self._room(room_id)
         for user in self.reference.users.values():
             self._account(user.person)
+        for user_id, is_made in self.reference.replaced.items():
+            account = self.world.accounts.all[user_id]
+            promise(
+                account.locked
+                or account.deactivated
+                or not is_made
+                or self.reference.whose(user_id, self.known) is not None
+                or self.shown.tells(["held", "failing", "spared"], None, user_id),
+                f"{user_id} was replaced and is open",
+            )
         for person in self.reference.former:
             if self.reference.user(person) is None:
                 self._account(person)
@@ -354,9 +379,10 @@ class Liveness:
         persons = {person for where, person in self.reference.pairs if where == room_id}
         for person in persons:
             row = self.reference.account(person, self.known)
-            if row is None or row["user_id"] is None:
-                continue
-            self._pair(room_id, person, row["user_id"])
+            if person in self.reference.replaced:
+                self._pair(room_id, person, person)
+            elif row is not None and row["user_id"] is not None:
+                self._pair(room_id, person, row["user_id"])
         anybody = any(where[0] == room_id for where in self.granted)
         for user_id in room.members():
             if anybody and is_exclusive(self.reference, self.known, room_id, user_id):

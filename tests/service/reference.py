@@ -171,6 +171,8 @@ class Reference:
     left_surely: set[Pair] = field(default_factory=set)
     # Who every user was that there ever was, by SCIM id.
     persons: dict[str, str] = field(default_factory=dict)
+    # Accounts that a human replaced by others, and whether the service had made them.
+    replaced: dict[str, bool] = field(default_factory=dict)
     step: int = 0
 
     # -- What is given ------------------------------------------------------
@@ -491,7 +493,37 @@ class Reference:
             return None
         if row["scim_id"] is not None:
             return self.users[row["scim_id"]].person
+        if row["subject"] is None and row["mark"] is None:
+            return None
         return row["subject"] or f"user {row['mark']}"
+
+    def linked(self, person: str, before: dict[str, Any], user_id: str, whose: str | None) -> None:
+        """Take in that a human said whose account it is; `before` is the row of the person's."""
+        former = before["user_id"]
+        self.may_have.setdefault(person, set()).add(user_id)
+        if former == user_id:
+            return
+        self.dismissed_accounts.discard(person)
+        for room_id, who in [where for where in self.pairs if where[1] == person]:
+            standing = self.pairs[room_id, who]
+            self.left.discard((room_id, who))
+            self.left_surely.discard((room_id, who))
+            if former is not None:
+                if standing.state == "granted":
+                    standing = Standing("revoked", self.step)
+                else:
+                    del self.pairs[room_id, who]
+                self.pairs[room_id, former] = standing
+        if former is not None:
+            self.replaced[former] = before["bound_by"] in ("made", "mark")
+        # Who had it before is nobody; what is known of them in rooms counts for who has it now.
+        was_made = self.replaced.pop(user_id, True)
+        for room_id, who in [w for w in self.pairs if w[1] in (user_id, whose)]:
+            standing = self.pairs.pop((room_id, who))
+            if was_made:
+                self.pairs.setdefault((room_id, person), standing)
+        if whose is not None:
+            self.former.pop(whose, None)
 
     def links(self) -> None:
         """Take in whom the homeserver's links and marks name."""

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 
 from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import parse_group_map
-from scim_matrix.store import brake, groupmap
+from scim_matrix.store import accounts, brake, groupmap
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, MatrixError, World
 from tests.homeserver.deployment import IDP, Configuration, deployed
@@ -490,6 +490,26 @@ class Machine(RuleBasedStateMachine):
                 self.reference.stale_accounts.discard(person)
             elif (pair := self.reference.pairs.get((one.room_id, person))) is not None:
                 pair.stale = False
+        self.deployment.reconciler.compare()
+        self.settle(how)
+
+    @rule(name=names, who=people, how=then)
+    def link(self, name: str, who: str, how: str) -> None:
+        """Say whose account it is."""
+        user, known = self.user_of(name), self.known
+        if user is None or who not in self.world.accounts.all:
+            return
+
+        async def say() -> str | None:
+            async with self.deployment.database.write("ann") as connection:
+                [account] = await accounts.named(connection, user.scim_id)
+                return await accounts.link(connection, account, who, "ann")
+
+        whose = self.reference.whose(who, known)
+        if self.run(say()) is None:
+            before = known.by_scim_id[user.scim_id]
+            self.reference.linked(user.person, before, who, whose)
+            self.hear("map")
         self.deployment.reconciler.compare()
         self.settle(how)
 

@@ -373,11 +373,10 @@ async def bind(
     if former is not None:
         await _part(connection, account)
     for holder in holders:
+        taken = {"id": account.id, "former": holder["id"]}
+        await connection.execute_fetchall(_Q["take_disablement"], taken)
         if holder["desired"] != "unmanaged":
-            taken = {"id": account.id, "former": holder["id"]}
-            await together(
-                connection, (_Q["take_memberships"], taken), (_Q["take_disablement"], taken)
-            )
+            await connection.execute_fetchall(_Q["take_memberships"], taken)
         await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
     values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
     if account.user_id != user_id:

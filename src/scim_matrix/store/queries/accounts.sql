@@ -153,8 +153,8 @@ WHERE id = :id
 -- It is known which account is a user's; where it is in rooms is not known yet. What a human let
 -- be is let be.
 UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
-    problem = CASE WHEN problem = 'dismissed' THEN problem END,
-    reason = CASE WHEN problem = 'dismissed' THEN reason END,
+    problem = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN problem END,
+    reason = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN reason END,
     barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
     cure = NULL, usable = FALSE,
     confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,

@@ -261,8 +261,9 @@ WHERE state = 'excluded' AND room_id NOT IN (
     WHERE m.exclusive AND m.standing = 'in_force' AND o.standing = 'followed')
 
 -- forget_unmanaged --
--- Accounts that were known only for having to leave an exclusive room.
+-- Accounts that were known only for having to leave rooms.
 DELETE FROM account WHERE desired = 'unmanaged'
+AND NOT (locked_by_us OR suspended_by_us OR deactivated_by_us)
 AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.account_id = account.id
     AND m.state <> 'forgotten')
 
