@@ -156,8 +156,8 @@ UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
     problem = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN problem END,
     reason = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN reason END,
     barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
-    cure = NULL, usable = FALSE,
-    confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,
+    cure = NULL, usable = usable AND user_id IS NOT DISTINCT FROM :user_id,
+    confirmed = CASE WHEN user_id = :user_id AND bound_by = :bound_by THEN confirmed END,
     next_try = 0
 WHERE id = :id
 
