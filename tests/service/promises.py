@@ -326,7 +326,15 @@ class Liveness:
                 continue
             if room_id is not None:
                 replacement = reference._replacement(room_id)
-                promise(replacement is None, f"{room_id} of {name} was upgraded to {replacement}")
+                # Of a room that everybody has left nobody can say what it was made from.
+                promise(
+                    replacement is None
+                    or (
+                        not self.world.rooms.is_here(self.world.rooms.get(replacement))
+                        and self.shown.tells(["not_followed"], room_id, None)
+                    ),
+                    f"{room_id} of {name} was upgraded to {replacement}",
+                )
                 alias = self._last(self.world.rooms.aliases.get(name, room_id))
                 promise(
                     alias == room_id or not reference._says_alias(alias, name),
