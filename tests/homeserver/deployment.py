@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import backup, brake, groupmap, memberships, record, rooms
+from scim_matrix.store import accounts, backup, brake, groupmap, memberships, record, rooms
 from scim_matrix.store.database import DATABASE_NAME, Connection, Database
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -28,7 +29,7 @@ from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Pace, Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
-from tests.homeserver.server import TOKEN, MemoryHomeserver, serving
+from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
 
 IDP = "oidc-x"
@@ -141,6 +142,42 @@ class Deployment:
         backup.restore(self.folder, self.folder / name)
         await self.start()
 
+    async def kill(self) -> None:
+        """End the service without a chance to say so to anybody."""
+        self.reconciler.stop()
+        await self.reconciler._comparison.stop()
+        tasks = [task for _, task in self.reconciler._running.values()]
+        tasks += [] if self.reconciler._following is None else [self.reconciler._following]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._synapse.close()
+        await self.database.close()
+
+    async def die(self, is_meant: Callable[[Request], bool]) -> None:
+        """Be killed while a request is under way that is done, or at rest; start again."""
+        homeserver, fault = self.homeserver, Fault("hangs", is_meant)
+        homeserver.hung.clear()
+        homeserver.given_up.clear()
+        homeserver.faults.insert(0, fault)
+        tasks = [asyncio.create_task(self.settle()), asyncio.create_task(homeserver.hung.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.kill()
+        homeserver.given_up.set()
+        if fault in homeserver.faults:
+            homeserver.faults.remove(fault)
+        await self.start()
+
+    async def put_file_back(self, name: str) -> None:
+        """Start what was killed on a copy of its file."""
+        for ending in ("-wal", "-shm"):
+            (self.folder / f"{DATABASE_NAME}{ending}").unlink(missing_ok=True)
+        await asyncio.to_thread(shutil.copy, self.folder / name, self.folder / DATABASE_NAME)
+        await self.start()
+
     # -- Its surroundings ---------------------------------------------------
 
     async def put_map(self, group_map: dict[str, Any]) -> None:
@@ -176,6 +213,13 @@ class Deployment:
             number = await _decide(connection, what, decision, by)
         self.reconciler.compare()
         return number
+
+    async def link(self, scim_id: str, user_id: str, by: str = "ann") -> None:
+        """Say whose account it is, as the command line does."""
+        async with self.database.write(f"command line {by}") as connection:
+            [account] = await accounts.named(connection, scim_id)
+            assert await accounts.link(connection, account, user_id, by) is None
+        self.reconciler.compare()
 
     async def prune(self) -> int:
         """Ask for `sync --prune`."""

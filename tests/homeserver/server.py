@@ -15,8 +15,9 @@ from tests.homeserver.errors import MatrixError, forbidden, not_found
 from tests.homeserver.rooms import CANONICAL, CREATE, LEVELS, MEMBER, PARENT, TOMBSTONE
 from tests.homeserver.world import Deed, World
 
-# request lost: not done; answer lost: done, and nobody hears of it; the others are not done.
-Kind = Literal["request lost", "answer lost", "unavailable", "rate limited"]
+# request lost: not done; answer lost: done, and nobody hears of it; hangs: done, and answered no
+# more; the others are not done.
+Kind = Literal["request lost", "answer lost", "hangs", "unavailable", "rate limited"]
 TOKEN = "token"
 
 
@@ -56,6 +57,8 @@ class MemoryHomeserver:
         # Called with each request, before and after it is done.
         self.before: Callable[[Request], None] = lambda request: None
         self.after: Callable[[Request], None] = lambda request: None
+        # Set once a request hangs; it does until the other one is set.
+        self.hung, self.given_up = asyncio.Event(), asyncio.Event()
         # Syncs that wait, by the position they wait from.
         self.waiting: dict[int, int] = {}
         self._stir = asyncio.Event()
@@ -92,7 +95,10 @@ class MemoryHomeserver:
         except MatrixError as error:
             status, answer = error.status, {"errcode": error.errcode, "error": error.error}
         self.after(request)
-        if kind == "answer lost" or self.dark:
+        if kind == "hangs":
+            self.hung.set()
+            await self.given_up.wait()
+        if kind in ("answer lost", "hangs") or self.dark:
             return self._cut(http)
         return _json(status, answer)
 

@@ -81,10 +81,23 @@ class World:
     def upgrade(
         self, room_id: str, sender: str, to: str | None = None, *, genuine: bool = True
     ) -> Room:
-        """Replace a room by a new one, whose creation says so where it is `genuine`."""
-        predecessor = {"predecessor": {"room_id": room_id}} if genuine else {}
-        is_space = self.rooms.get(room_id).is_space
-        new = self.rooms.create(sender, room_id=to, space=is_space, creation=predecessor)
+        """Replace a room by a new one, whose creation says so where it is `genuine`.
+
+        Its power levels are copied, as Synapse does.
+        """
+        old = self.rooms.get(room_id)
+        levels = old.content(LEVELS)
+        if int(old.version) >= 12:
+            users = {u: level for u, level in levels["users"].items() if u != sender}
+            levels = {**levels, "users": users}
+        new = self.rooms.create(
+            sender,
+            room_id=to,
+            version=old.version,
+            space=old.is_space,
+            creation={"predecessor": {"room_id": room_id}} if genuine else {},
+            levels=levels,
+        )
         self.tombstone(room_id, sender, new.room_id)
         return new
 

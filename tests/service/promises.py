@@ -10,6 +10,12 @@ from tests.homeserver.rooms import CREATE, LEVELS
 from tests.homeserver.world import Deed
 from tests.service.reference import Known, Line, Pair, Reference, Standing, promise
 
+# What is done to whom by which policy.
+_DOES = {
+    "locked": ("lock",),
+    "suspended": ("suspend",),
+    "deactivated": ("deactivate", "erase"),
+}
 GIVES = {"join": ("join",), "invite": ("join", "invite")}
 
 
@@ -171,6 +177,9 @@ class Safety:
         reference, user_id = self.reference, deed.user_id
         assert user_id is not None
         person = self._person(user_id) or self._marked(deed)
+        if person is None and user_id in reference.replaced:
+            self._parted(deed, user_id)
+            return
         promise(person is not None, f"{deed}: an account that is nobody's was changed")
         assert person is not None
         user = reference.user(person)
@@ -182,7 +191,7 @@ class Safety:
             f"{deed}: changed as {person}'s, whose it is not",
         )
         before = deed.before or {}
-        for what in ("locked", "deactivated"):
+        for what in ("locked", "suspended", "deactivated"):
             if before.get(what, False) == deed.after[what] or user_id in reference.unsure:
                 continue
             hands = reference.by_hand.setdefault(user_id, set())
@@ -201,6 +210,18 @@ class Safety:
             promise(not reference.is_protected(user_id), f"{deed}: protected, and renamed")
         self._linked(deed, person)
 
+    def _parted(self, deed: Deed, user_id: str) -> None:
+        """Check what was done to an account that a human replaced by another."""
+        for what in ("locked", "suspended", "deactivated"):
+            if deed.before[what] != deed.after[what]:
+                is_lock = what == "locked" and deed.after[what]
+                promise(is_lock and self.reference.replaced[user_id], f"{deed}: it was replaced")
+                promise(not self.reference.is_protected(user_id), f"{deed}: {user_id} is protected")
+                self.reference.by_service.setdefault(user_id, set()).add(what)
+                self._brake(None, user_id)
+        links = deed.before["external_ids"]
+        promise(all(x in links for x in deed.after["external_ids"]), f"{deed}: it was linked")
+
     def _marked(self, deed: Deed) -> str | None:
         """Return whom an account was made for, where the service never heard that it was."""
         marks = [
@@ -218,11 +239,14 @@ class Safety:
         promise(not reference.is_protected(user_id), f"{deed}: {user_id} is protected")
         promise(person not in reference.dismissed_accounts, f"{deed}: a human let it be")
         promise(person not in reference.stale_accounts, f"{deed}: only a backup says so")
-        if what == "deactivated":
-            promise(
-                user is None and self.now >= reference.former[person],
-                f"{deed}: within the grace period",
-            )
+        is_over = user is None and self.now >= reference.former[person]
+        configuration, does = reference.configuration, _DOES[what]
+        promise(
+            (user is not None and configuration.on_disable in does)
+            or (is_over and configuration.on_delete in does)
+            or (user is None and what == "locked"),
+            f"{deed}: that is not what is done to those",
+        )
         self._brake(None, user_id)
 
     def _linked(self, deed: Deed, person: str) -> None:
@@ -275,6 +299,16 @@ class Liveness:
             self._room(room_id)
         for user in self.reference.users.values():
             self._account(user.person)
+        for user_id, is_made in self.reference.replaced.items():
+            account = self.world.accounts.all[user_id]
+            promise(
+                account.locked
+                or account.deactivated
+                or not is_made
+                or self.reference.whose(user_id, self.known) is not None
+                or self.shown.tells(["held", "failing", "spared"], None, user_id),
+                f"{user_id} was replaced and is open",
+            )
         for person in self.reference.former:
             if self.reference.user(person) is None:
                 self._account(person)
@@ -282,11 +316,23 @@ class Liveness:
     def _steps(self) -> None:
         """Every step that is to be followed is, and no other."""
         reference, known = self.reference, self.known
+        named = {line.mapping.room for line in reference.lines.values()}
         for name, row in known.references.items():
             room_id = row["room_id"]
+            # What nothing names any more is remembered, and not looked at.
+            if name not in named:
+                continue
             if room_id is not None:
                 replacement = reference._replacement(room_id)
-                promise(replacement is None, f"{room_id} of {name} was upgraded to {replacement}")
+                # Of a room that everybody has left nobody can say what it was made from.
+                promise(
+                    replacement is None
+                    or (
+                        not self.world.rooms.is_here(self.world.rooms.get(replacement))
+                        and self.shown.tells(["not_followed"], room_id, None)
+                    ),
+                    f"{room_id} of {name} was upgraded to {replacement}",
+                )
                 alias = self._last(self.world.rooms.aliases.get(name, room_id))
                 promise(
                     alias == room_id or not reference.says_alias(alias, name),
@@ -339,9 +385,10 @@ class Liveness:
         persons = {person for where, person in self.reference.pairs if where == room_id}
         for person in persons:
             row = self.reference.account(person, self.known)
-            if row is None or row["user_id"] is None:
-                continue
-            self._pair(room_id, person, row["user_id"])
+            if person in self.reference.replaced:
+                self._pair(room_id, person, person)
+            elif row is not None and row["user_id"] is not None:
+                self._pair(room_id, person, row["user_id"])
         anybody = any(where[0] == room_id for where in self.granted)
         for user_id in room.members():
             if anybody and is_exclusive(self.reference, self.known, room_id, user_id):
@@ -474,7 +521,7 @@ class Liveness:
         waiting = self.shown.tells(["held", "failing", "spared", "conflict"], None, name)
         hands = reference.by_hand.get(user_id, set())
         if user is not None and user.active:
-            for what in ("locked", "deactivated"):
+            for what in ("locked", "suspended", "deactivated"):
                 # An account that a hand deactivated is left as it is.
                 promise(
                     "deactivated" in hands
@@ -485,8 +532,9 @@ class Liveness:
                     f"{user_id} of {person}, who is active, is {what}",
                 )
         elif not waiting and person not in reference.dismissed_accounts:
+            is_let_be = user is not None and reference.configuration.on_disable == "nothing"
             promise(
-                account.locked or account.deactivated,
+                is_let_be or account.locked or account.suspended or account.deactivated,
                 f"{user_id} of {person}, who is not active, is open, and nothing shows it",
             )
 

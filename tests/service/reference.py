@@ -109,13 +109,20 @@ class Known:
     def opened(self, line: Line) -> set[str]:
         """Return the rooms that a line opens now."""
         row = self.ids.get(line.key)
-        if row is None or row["standing"] != "in_force":
-            return set()
+        return set() if row is None or row["standing"] != "in_force" else self.means(line.key)
+
+    def means(self, key: Key) -> set[str]:
+        """Return the rooms that a line opens, or would, or did."""
+        number = self.ids[key]["id"]
         return {
             o["room_id"]
             for o in self.openings
-            if o["mapping_id"] == row["id"] and o["standing"] == "followed"
+            if o["mapping_id"] == number and o["standing"] == "followed"
         }
+
+    def is_dropped(self, key: Key) -> bool:
+        """Tell whether a line is out of the map, and what it gave is known still."""
+        return bool(self.ids.get(key, {}).get("standing") == "dropped")
 
 
 def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
@@ -131,6 +138,8 @@ class Reference:
     users: dict[str, User] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     lines: dict[Key, Line] = field(default_factory=dict)
+    # Lines that are out of the map, and still known.
+    dropped: dict[Key, Line] = field(default_factory=dict)
     pairs: dict[Pair, Standing] = field(default_factory=dict)
     # What lines give: granted, or since when the identity provider has revoked it.
     given: dict[tuple[Key, str], int | None] = field(default_factory=dict)
@@ -162,6 +171,8 @@ class Reference:
     left_surely: set[Pair] = field(default_factory=set)
     # Who every user was that there ever was, by SCIM id.
     persons: dict[str, str] = field(default_factory=dict)
+    # Accounts that a human replaced by others, and whether the service had made them.
+    replaced: dict[str, bool] = field(default_factory=dict)
     step: int = 0
 
     # -- What is given ------------------------------------------------------
@@ -204,13 +215,18 @@ class Reference:
     def settle(self, cause: Cause, known: Known) -> None:
         """Take in what somebody said: the identity provider revokes, the map forgets."""
         self.step += 1
+        self._end_dropped(known)
         given = {
             (line.key, person) for line in self.lines.values() for person in self.members(line)
         }
+        # Out of the map a line gives nobody anything new.
+        given |= {
+            (line.key, person) for line in self.dropped.values() for person in self.members(line)
+        } & self.given.keys()
         for pair in given:
             self.given[pair] = None
         for pair, since in list(self.given.items()):
-            if pair[0] not in self.lines:
+            if pair[0] not in self.lines and pair[0] not in self.dropped:
                 del self.given[pair]
             elif since is None and pair not in given:
                 self.given[pair] = self.step if cause == "identity provider" else 0
@@ -245,14 +261,40 @@ class Reference:
     def _catch_up(self, known: Known, granted: dict[Pair, list[Line]]) -> None:
         """Revoke what the identity provider revoked while a room was out of the map's reach."""
         for line in self.in_force(known):
+            former = {k for k in self.dropped if k[1:3] == line.key[1:3]}
             for room_id in known.opened(line):
+                counts = {line.key, *(k for k in former if room_id in known.means(k))}
                 for (key, person), since in self.given.items():
                     where = room_id, person
                     standing = self.pairs.get(where)
-                    if key != line.key or not since or where in granted or standing is None:
+                    if key not in counts or not since or where in granted or standing is None:
                         continue
                     if standing.state == "forgotten" and since > standing.since:
                         self.pairs[where] = Standing("revoked", self.step)
+
+    def take_lines(self, lines: Iterable[Line]) -> None:
+        """Take in what the map says now; what it says no more is dropped."""
+        told = {line.key: line for line in lines}
+        self.dropped = {k: x for k, x in {**self.dropped, **self.lines}.items() if k not in told}
+        self.lines = told
+
+    def _end_dropped(self, known: Known) -> None:
+        """Forget dropped lines that have ended, which only those may by whom nobody is anywhere."""
+        for key in [k for k in self.dropped if not known.is_dropped(k)]:
+            del self.dropped[key]
+            room_id = self.pins.get(key[3])
+            for line, person in self.given:
+                where = room_id or "", person
+                if (
+                    line == key
+                    and self.pairs.get(where, Standing("granted", 0)).state == "forgotten"
+                ):
+                    row = self.account(person, known)
+                    pair = known.pairs.get((where[0], row["user_id"] if row else None))
+                    promise(
+                        pair is None or pair["state"] != "forgotten" or pair["observed"] == "leave",
+                        f"{key} has ended, and {where} is there by it alone",
+                    )
 
     # -- What the service stands for ----------------------------------------
 
@@ -274,12 +316,9 @@ class Reference:
             if before is None:
                 self._would_have_had(name, room_id, known)
             elif before != room_id:
-                mine = {k for k, line in self.lines.items() if line.mapping.room == name}
+                mine = {k for k in (*self.lines, *self.dropped) if k[3] == name}
                 self._carry(before, room_id, {p for (key, p) in self.given if key in mine})
             self.pins[name] = room_id
-        for name in list(self.pins):
-            if name not in known.references:
-                del self.pins[name]
         for line in self.lines.values():
             self._observe_children(line, known)
         self.settle("map", known)
@@ -301,7 +340,7 @@ class Reference:
                 self._revoke_given(line, room_id)
 
     def _would_have_had(self, name: str, room_id: str, known: Known) -> None:
-        for line in self.lines.values():
+        for line in (*self.lines.values(), *self.dropped.values()):
             if line.mapping.room == name:
                 self._revoke_given(line, room_id)
 
@@ -309,7 +348,7 @@ class Reference:
         """What a line gave before its room was known, and was revoked, counts there."""
         for (key, person), since in self.given.items():
             if key == line.key and since:
-                self.pairs.setdefault((room_id, person), Standing("revoked", self.step))
+                self.pairs.setdefault((room_id, person), Standing("forgotten", 0))
 
     def _carry(self, old: str, new: str, only: set[str] | None = None) -> None:
         """What is known of everybody in a room counts in the one that takes its place."""
@@ -511,7 +550,37 @@ class Reference:
             return None
         if row["scim_id"] is not None:
             return self.users[row["scim_id"]].person
+        if row["subject"] is None and row["mark"] is None:
+            return None
         return row["subject"] or f"user {row['mark']}"
+
+    def linked(self, person: str, before: dict[str, Any], user_id: str, whose: str | None) -> None:
+        """Take in that a human said whose account it is; `before` is the row of the person's."""
+        former = before["user_id"]
+        self.may_have.setdefault(person, set()).add(user_id)
+        if former == user_id:
+            return
+        self.dismissed_accounts.discard(person)
+        for room_id, who in [where for where in self.pairs if where[1] == person]:
+            standing = self.pairs[room_id, who]
+            self.left.discard((room_id, who))
+            self.left_surely.discard((room_id, who))
+            if former is not None:
+                if standing.state == "granted":
+                    standing = Standing("revoked", self.step)
+                else:
+                    del self.pairs[room_id, who]
+                self.pairs[room_id, former] = standing
+        if former is not None:
+            self.replaced[former] = before["bound_by"] in ("made", "mark")
+        # Who had it before is nobody; what is known of them in rooms counts for who has it now.
+        was_made = self.replaced.pop(user_id, True)
+        for room_id, who in [w for w in self.pairs if w[1] in (user_id, whose)]:
+            standing = self.pairs.pop((room_id, who))
+            if was_made:
+                self.pairs.setdefault((room_id, person), standing)
+        if whose is not None:
+            self.former.pop(whose, None)
 
     def links(self) -> None:
         """Take in whom the homeserver's links and marks name."""

@@ -31,6 +31,12 @@ async def mapping_id(connection: Connection, mapping: Mapping) -> int:
     return int(row["id"])
 
 
+async def standings(connection: Connection) -> dict[str, str]:
+    """Return how the lines of the map stand, by their keys."""
+    found = await connection.execute_fetchall("SELECT pattern, standing FROM mapping")
+    return {row["pattern"]: row["standing"] for row in found}
+
+
 async def dismiss(connection: Connection, room_id: str = ROOM) -> None:
     """Hold the removals of a room and let everybody stay."""
     await brake.hold_room(connection, room_id, "limit")
@@ -623,17 +629,91 @@ async def test_a_console_mapping_can_take_its_people_out(database: Database) -> 
 
 
 async def test_the_configuration_overrules_the_console(database: Database) -> None:
-    """While it says something of the same group and room; nobody's state changes by that."""
+    """While it says something of the same group and room; then its maker is asked for first."""
     async with database.write() as connection:
         people = Directory(connection)
         await people.group("staff", await people.account("ann"))
         made = replace(STAFF, power=10)
         assert await groupmap.add(connection, made, "@mod:s", None)
         assert (await people.membership(ROOM, "ann")).power == 10
-        for mappings, power in (((replace(STAFF, power=50),), 50), ((), 10)):
-            await put(connection, *mappings)
-            pair = await people.membership(ROOM, "ann")
-            assert (pair.state, pair.power) == ("granted", power)
+        await put(connection, replace(STAFF, power=50))
+        pair = await people.membership(ROOM, "ann")
+        assert (pair.state, pair.power) == ("granted", 50)
+        [console] = await connection.execute_fetchall(
+            "SELECT id FROM mapping WHERE origin = 'console' AND standing = 'overruled'"
+        )
+        assert not await rooms.stand(connection, console["id"], "in_force")
+        await put(connection)
+        assert await people.states() == {"ann": "forgotten"}
+        assert await rooms.stand(connection, console["id"], "in_force")
+        pair = await people.membership(ROOM, "ann")
+        assert (pair.state, pair.power) == ("granted", 10)
+
+
+async def test_dropped_lines_end_once_nothing_of_them_matters(database: Database) -> None:
+    """While somebody is in a room only by them they stay; what references stand for stays known."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        await people.group("staff", await people.account("ann"), await people.account("bob"))
+        await people.group("leads", "bob")
+        await people.observed("join", "ann", "bob")
+        await put(connection, LEADS)
+        assert await standings(connection) == {"ext-staff": "dropped", "ext-leads": "in_force"}
+        await people.members("staff", "bob")
+        await people.observed("leave", "ann")
+        await put(connection, LEADS)
+        assert await standings(connection) == {"ext-leads": "in_force"}
+        await put(connection)
+        assert await rooms.reference(connection, ROOM) is not None
+
+
+async def test_a_membership_names_the_request_that_gave_it(database: Database) -> None:
+    """Though its room became known later."""
+    late = replace(STAFF, room=ALIAS)
+    async with database.write("group map") as connection:
+        await put(connection, late)
+    async with database.write("asked") as connection:
+        people = Directory(connection)
+        await people.group("staff", await people.account("ann"))
+    async with database.write() as connection:
+        await rooms.pin(connection, ALIAS, ROOM)
+        assert (await Directory(connection).row("ann"))["request"] == "asked"
+
+
+async def test_a_dropped_line_gives_nobody_anything_new(database: Database) -> None:
+    """Who came and went while it was out of the map was never put there by it."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.account("bob")
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
+        await put(connection)
+        await people.members("staff", "ann", "bob")
+        await people.members("staff", "ann")
+        await put(connection, STAFF)
+        assert await people.states() == {"ann": "granted"}
+
+
+async def test_what_a_backup_alone_says_is_no_newer_for_being_caught_up_with(
+    database: Database,
+) -> None:
+    """A removal is as old as the identity provider's word."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
+        await put(connection)
+    async with database.write() as connection:
+        await Directory(connection).members("staff")
+    async with database.write() as connection:
+        await brake.begin_restoration(connection)
+    async with database.write() as connection:
+        await put(connection, STAFF)
+        assert await Directory(connection).states() == {"ann": "revoked"}
+        assert await brake.hold_room(connection, ROOM, "restored") == 1
 
 
 @pytest.mark.parametrize("others", [[], [LEADS]])

@@ -1,5 +1,6 @@
-"""What hands do to accounts, beside the service: it stays, and is never taken for its own."""
+"""What hands do, beside the service: it stays, is seen, and is never taken for its own."""
 
+import asyncio
 from pathlib import Path
 
 from scim_matrix.store import accounts, views
@@ -132,3 +133,41 @@ async def decide(deployment: Deployment, scim_id: str, what: str) -> None:
                 connection, account, "@ann:s", "not theirs", "link another", 0.0, barred="@ann:s"
             )
     await deployment.quiet()
+
+
+async def test_hands_are_not_said_to_be_seen_while_the_homeserver_is_away(tmp_path: Path) -> None:
+    """They are again once it is back."""
+    async with deployed(tmp_path) as deployment:
+        deployment.world.room(deployment.world.service, room_id="!room")
+        await deployment.put_map({"*": ["!room"]})
+        await deployment.quiet()
+        assert deployment.reconciler.follows_live
+        deployment.homeserver.dark = True
+        deployment.reconciler.compare()
+        await deployment.reconciler.settle()
+        assert not deployment.reconciler.follows_live
+        deployment.homeserver.dark = False
+        await deployment.quiet()
+        assert deployment.reconciler.follows_live
+
+
+async def test_following_ends_whenever_it_is_cancelled(tmp_path: Path) -> None:
+    """Also at the moment at which the map opens other rooms: else the service would not stop."""
+    async with deployed(tmp_path) as deployment:
+        deployment.world.room(deployment.world.service, room_id="!room")
+        await deployment.put_map({"*": ["!room"]})
+        await deployment.quiet()
+        reconciler = deployment.reconciler
+        assert reconciler._following is not None
+        reconciler._following.cancel()
+        await asyncio.wait([reconciler._following])
+        for turns in range(12):
+            following = asyncio.create_task(reconciler._live._follow())
+            deployment.homeserver.waiting.clear()
+            await deployment.homeserver.followed()
+            reconciler._observation.others_opened.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if following.cancel():
+                await asyncio.wait([following])
+                assert following.cancelled(), f"after {turns} turns of the loop"

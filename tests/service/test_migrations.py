@@ -450,13 +450,20 @@ async def every(database: Database) -> list[accounts.Account]:
     return [account for account in found if account is not None]
 
 
+async def verified(database: Database) -> None:
+    """Have every account be found to be its user's."""
+    async with database.write() as connection:
+        for account in await every(database):
+            if account.user_id is not None:
+                assert await accounts.bind(connection, account, account.user_id, "record") is None
+
+
 async def test_every_account_is_looked_at_once(old: Old, opened: Database) -> None:
     """Nothing is believed of it, nobody is joined before, and all times are the epoch's."""
     found = await by_user(opened, "todo", "usable", "confirmed", "since")
-    for name in ("ann", "bob", "back"):
-        assert found[name][:3] == ("provision", 0, None)
-    for name in ("cat", "dan", "eve", "fay"):
-        assert found[name][:3] == ("disable", 0, None)
+    for name in ("ann", "back", "cat", "dan", "eve", "fay"):
+        assert found[name][:3] == ("verify", 0, None)
+    assert found["bob"][:3] == ("provision", 0, None)
     # Stored inactive, and nobody made an account.
     assert found["lea"][:3] == (None, 0, None)
     since = SECONDS if old.version >= OPTIONS else 0
@@ -473,6 +480,7 @@ async def test_grace_periods_go_on(old: Old, opened: Database) -> None:
 
 async def test_held_accounts_wait_on(old: Old, opened: Database) -> None:
     """What was approved and not done yet is looked at by the brake again."""
+    await verified(opened)
     found = await by_user(opened, "brake", "held_because", "todo")
     held = {name for name, (state, *_) in found.items() if state == "held"}
     assert held == ({"hal", "hob"} if old.version >= GUARD else set())
@@ -489,6 +497,7 @@ async def test_an_account_that_a_human_let_be_is_let_be(old: Old, opened: Databa
     """Until the identity provider says something new; a decision of another time is none."""
     if old.version < GUARD:
         return
+    await verified(opened)
     found = await by_user(opened, "problem", "todo", "expires")
     assert found["ivy"] == ("dismissed", None, None)
     assert found["ira"] == ("dismissed", None, None)
@@ -735,6 +744,11 @@ async def test_unmanaged_members_are_kept(old: Old, opened: Database) -> None:
     assert [tuple(row.values()) for row in found] == expected
 
 
+async def test_it_is_a_copy_where_the_homeserver_has_seen_a_later_one(opened: Database) -> None:
+    """It is older than the numbers that tell copies."""
+    assert (await brake.generation(opened.reader))[1] == 0
+
+
 async def test_the_record_goes_on(old: Old, opened: Database) -> None:
     """Entries of before are kept, without anybody's name."""
     found = await rows(opened, "SELECT outcome, decided_by FROM action")
@@ -777,10 +791,14 @@ async def test_the_same_map_changes_nobodys_state(old: Old, opened: Database) ->
 
 
 async def test_work_goes_on_once_accounts_are_known(old: Old, opened: Database) -> None:
-    """Removals of accounts that are there, joins once they are looked at."""
+    """Removals once it is known whose they are, joins once they are usable."""
     async with opened.write("group map") as connection:
         await groupmap.put(connection, old.map)
         await observed.observe(connection, "!staff", ["@mia:s", "@eve:s", "@ann:s"], [])
+        assert await memberships.due(connection, "!staff", 1.0, 100) == []
+        assert "!staff" not in await memberships.rooms_due(connection, 1.0, [])
+    await verified(opened)
+    async with opened.write() as connection:
         due = await memberships.due(connection, "!staff", 1.0, 100)
         assert {(p.user_id, p.todo) for p in due} >= {("@mia:s", "leave"), ("@eve:s", "leave")}
         assert "join" not in {p.todo for p in due}

@@ -30,8 +30,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import parse_group_map
-from scim_matrix.store import brake, groupmap
+from scim_matrix.store import accounts, brake, groupmap
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, MatrixError, World
 from tests.homeserver.deployment import IDP, Configuration, deployed
@@ -92,6 +93,7 @@ class Machine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="model-", dir=folder))
         self.stack = contextlib.AsyncExitStack()
         self.map: dict[tuple[str, str], dict[str, Any]] = {}
+        self.taken_out: dict[tuple[str, str], dict[str, Any]] = {}
         self.copies: dict[str, Reference] = {}
         self.shown_held: list[brake.Held] = []
         self.running = False
@@ -104,6 +106,8 @@ class Machine(RuleBasedStateMachine):
         strict=st.booleans(),
         respects=st.booleans(),
         protects=st.booleans(),
+        disabled=st.sampled_from(("lock", "lock", "suspend", "deactivate", "nothing")),
+        deleted=st.sampled_from(("deactivate", "deactivate", "lock", "erase", "nothing")),
         given=lines,
         more=lines,
         how=then,
@@ -113,6 +117,8 @@ class Machine(RuleBasedStateMachine):
         strict: bool,
         respects: bool,
         protects: bool,
+        disabled: OnDisable,
+        deleted: OnDisable,
         given: dict[tuple[str, str], Any],
         more: dict[tuple[str, str], Any],
         how: str,
@@ -123,6 +129,8 @@ class Machine(RuleBasedStateMachine):
             ("@dan:s",) if protects else (),
             limit,
             "respect" if respects else "rejoin",
+            disabled,
+            deleted,
             delete_grace=GRACE,
         )
         self.world = World()
@@ -163,6 +171,8 @@ class Machine(RuleBasedStateMachine):
             if self.running:
                 self.homeserver.dark = False
                 self.homeserver.faults.clear()
+                self.run(self.deployment.restart(dry_run=False))
+                self.reference.configuration = self.deployment.configuration
                 self.settle("quiet")
         finally:
             self.run(self.stack.aclose())
@@ -201,7 +211,9 @@ class Machine(RuleBasedStateMachine):
         else:
             self.run(self.deployment.settle())
         self.check(before, deeds)
-        if how == "quiet" and not self.homeserver.dark and not self.homeserver.faults:
+        dry = self.deployment.configuration.dry_run
+        assert not dry or len(self.world.deeds) == deeds
+        if how == "quiet" and not (dry or self.homeserver.dark or self.homeserver.faults):
             known = self.known
             self.reference.absent |= {
                 name
@@ -380,12 +392,7 @@ class Machine(RuleBasedStateMachine):
     def _take_map(self) -> None:
         """Have the model take in the configuration's lines as they are now."""
         mine = {k: line for k, line in self.reference.lines.items() if line.made_by is not None}
-        told = {line.key: line for line in map(Line, self.deployment.map)}
-        self.reference.lines = {**mine, **told}
-        named = {line.mapping.room for line in self.reference.lines.values()}
-        self.reference.absent &= named
-        for name in self.reference.pins.keys() - named:
-            del self.reference.pins[name]
+        self.reference.take_lines([*mine.values(), *map(Line, self.deployment.map)])
         self.hear("map")
 
     @rule(given=lines, how=then)
@@ -401,9 +408,19 @@ class Machine(RuleBasedStateMachine):
     def drop_from_map(self, number: int, how: str) -> None:
         """Take a line out."""
         if number < len(self.map):
-            del self.map[list(self.map)[number]]
+            line = list(self.map)[number]
+            self.taken_out[line] = self.map.pop(line)
             self._put_map()
             self.settle(how)
+
+    @precondition(lambda self: self.taken_out)
+    @rule(how=then)
+    def put_back(self, how: str) -> None:
+        """Put a line back that was taken out."""
+        line, given = self.taken_out.popitem()
+        self.map.setdefault(line, given)
+        self._put_map()
+        self.settle(how)
 
     @rule(number=st.integers(0, 5), how=then)
     def respell(self, number: int, how: str) -> None:
@@ -479,6 +496,26 @@ class Machine(RuleBasedStateMachine):
         self.deployment.reconciler.compare()
         self.settle(how)
 
+    @rule(name=names, who=people, how=then)
+    def link(self, name: str, who: str, how: str) -> None:
+        """Say whose account it is."""
+        user, known = self.user_of(name), self.known
+        if user is None or who not in self.world.accounts.all:
+            return
+
+        async def say() -> str | None:
+            async with self.deployment.database.write("ann") as connection:
+                [account] = await accounts.named(connection, user.scim_id)
+                return await accounts.link(connection, account, who, "ann")
+
+        whose = self.reference.whose(who, known)
+        if self.run(say()) is None:
+            before = known.by_scim_id[user.scim_id]
+            self.reference.linked(user.person, before, who, whose)
+            self.hear("map")
+        self.deployment.reconciler.compare()
+        self.settle(how)
+
     @rule(protects=st.booleans(), how=then)
     def restart(self, protects: bool, how: str) -> None:
         """Start again, maybe with others protected."""
@@ -513,7 +550,7 @@ class Machine(RuleBasedStateMachine):
                 await groupmap.add(connection, mapping, maker, None)
 
         self.run(add())
-        self.reference.lines[line.key] = line
+        self.reference.take_lines([*self.reference.lines.values(), line])
         self.deployment.reconciler.compare()
         self.hear("map")
         self.settle(how)
@@ -531,7 +568,8 @@ class Machine(RuleBasedStateMachine):
                 await groupmap.remove(connection, mapping_id)
 
         self.run(remove())
-        del self.reference.lines[made[number].key]
+        left = [line for line in self.reference.lines.values() if line is not made[number]]
+        self.reference.take_lines(left)
         self.hear("map")
         self.deployment.reconciler.compare()
         self.settle(how)
@@ -620,6 +658,11 @@ class Machine(RuleBasedStateMachine):
         creator = next(iter(old.state.values())).sender
         if genuine:
             new = self.world.upgrade(room_id, creator)
+            # Power levels are copied, those that the service gave among them.
+            own = self.reference.own_level
+            own |= {(new.room_id, who): own[r, who] for r, who in list(own) if r == room_id}
+            unsure = self.reference.level_unsure
+            unsure |= {(new.room_id, who) for r, who in unsure if r == room_id}
             for user_id in old.members() if moves else ():
                 self.world.bring(new.room_id, user_id)
             for alias, target in list(self.world.rooms.aliases.items()):
@@ -740,6 +783,22 @@ class Machine(RuleBasedStateMachine):
         self.homeserver.faults.append(Fault(kind, is_change, times))
         self.settle("work")
         self.homeserver.faults.clear()
+
+    @rule(how=then)
+    def killed(self, how: str) -> None:
+        """Have the process be killed while a change is under way that is done."""
+        before, deeds = copy.deepcopy(self.reference.pairs), len(self.world.deeds)
+        self.run(self.deployment.die(is_change))
+        self.check(before, deeds)
+        self.settle(how)
+
+    @rule(on=st.booleans(), how=then)
+    def dry_run(self, on: bool, how: str) -> None:
+        """Start again so that nothing is done, or so that it is."""
+        if self.deployment.configuration.dry_run != on:
+            self.run(self.deployment.restart(dry_run=on))
+            self.reference.configuration = self.deployment.configuration
+            self.settle(how)
 
     @rule(seconds=st.sampled_from((10.0, 70.0, 4000.0, 8 * 86400.0)), how=then)
     def time_passes(self, seconds: float, how: str) -> None:

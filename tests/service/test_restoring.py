@@ -1,10 +1,15 @@
 """A backup that was put back removes nobody by itself; what is said since goes on."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scim_matrix.store import brake
+from scim_matrix.store.database import DATABASE_NAME
+from scim_matrix.sync.copies import RENEW_EVERY
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.rooms import Room
 
@@ -119,3 +124,88 @@ async def test_some_of_it_can_be_approved(tmp_path: Path) -> None:
         assert await deployment.decide("!r", "approved") == 2
         await deployment.quiet()
         assert joined(room) == {"ann"}
+
+
+async def staffed(deployment: Deployment) -> tuple[Room, str, list[dict[str, str]]]:
+    """Have a group whose members are in its room."""
+    room = deployment.world.rooms.create(deployment.world.service, room_id="!r")
+    await deployment.put_map({"ext-staff": ["!r"]})
+    members = [{"value": await made(deployment, "User", userName=name)} for name in NAMES]
+    staff = await made(
+        deployment, "Group", displayName="staff", externalId="ext-staff", members=members
+    )
+    await deployment.quiet()
+    return room, staff, members
+
+
+async def test_a_file_put_back_is_told_though_the_service_was_killed(tmp_path: Path) -> None:
+    """From the first change on that came some minutes after the last."""
+    async with deployed(tmp_path) as deployment:
+        room, staff, members = await staffed(deployment)
+        await patched(deployment, staff, "replace", members[:1])
+        await deployment.copy("copy")
+        deployment.hands.passed += RENEW_EVERY
+        await patched(deployment, staff, "replace", members)
+        await deployment.settle()
+        await deployment.kill()
+        await deployment.put_file_back("copy")
+        await deployment.quiet()
+        assert joined(room) == {"ann", "bob", "cat"}
+        assert await brake.is_restored(deployment.database.reader)
+
+
+async def test_the_number_is_counted_up_where_something_changed(tmp_path: Path) -> None:
+    """Once within minutes, and not while nothing changes."""
+    async with deployed(tmp_path) as deployment:
+        _, staff, members = await staffed(deployment)
+
+        async def counted(*remaining: dict[str, str]) -> int:
+            before = await brake.generation(deployment.database.reader)
+            if remaining:
+                await patched(deployment, staff, "replace", list(remaining))
+            await deployment.settle()
+            after = await brake.generation(deployment.database.reader)
+            assert before[1] is not None
+            assert after[1] is not None
+            assert await deployment.reconciler._homeserver.installation() == after
+            return after[1] - before[1]
+
+        deployment.hands.passed += RENEW_EVERY
+        assert await counted(*members[:2]) == 1
+        assert await counted(*members) == 0
+        deployment.hands.passed += RENEW_EVERY
+        assert await counted() == 1
+        deployment.hands.passed += RENEW_EVERY
+        assert await counted() == 0
+
+
+@pytest.mark.parametrize("known", ["another", "no"])
+async def test_a_database_that_the_homeserver_has_not_seen_last_is_a_copy(
+    tmp_path: Path, known: str
+) -> None:
+    """Of another installation, or of a version before there was a number; a new one is none."""
+    async with deployed(tmp_path) as deployment:
+        room, staff, members = await staffed(deployment)
+        assert not await brake.is_restored(deployment.database.reader)
+        await patched(deployment, staff, "replace", members[:1])
+        await deployment.kill()
+        change = "generation = 0" if known == "no" else "generation = 1000"
+        with contextlib.closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as file:
+            file.execute(f"UPDATE installation SET id = 'other', {change}")
+            file.commit()
+        await deployment.start()
+        await deployment.quiet()
+        assert joined(room) == {"ann", "bob", "cat"}
+        assert await brake.is_restored(deployment.database.reader)
+
+
+async def test_a_new_database_is_no_copy(tmp_path: Path) -> None:
+    """Though the homeserver has seen another one."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.quiet()
+        await deployment.kill()
+        for ending in ("", "-wal", "-shm"):
+            (tmp_path / f"{DATABASE_NAME}{ending}").unlink(missing_ok=True)
+        await deployment.start()
+        await deployment.quiet()
+        assert not await brake.is_restored(deployment.database.reader)

@@ -162,6 +162,8 @@ class Scenario:
             case "a human says":
                 decision, target = how
                 await deployment.decide(target, decision)
+            case "links":
+                await deployment.link(self.ids[how[0]], mxid(how[1]))
             case "prune":
                 await deployment.prune()
             case "protected":

@@ -82,7 +82,8 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
     """Say that the Matrix account ACCOUNT (@name:server) is USER's (SCIM id or user name).
 
     A running service takes it up within seconds: it links the account, brings its profile in
-    line and brings it into its rooms. Recorded with who said so.
+    line and brings it into its rooms. An account that USER had so far loses the link, leaves the
+    rooms it was given and is locked where the service made it. Recorded with who said so.
     """
     if not _USER_ID.fullmatch(account):
         raise click.BadParameter("must be a Matrix user ID, @name:server", param_hint="ACCOUNT")
@@ -94,11 +95,8 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
 
     async def work(connection: Connection) -> None:
         one = await _one(connection, user)
-        why_not = await accounts.bind(connection, one, account, "human")
-        if why_not is not None:
+        if (why_not := await accounts.link(connection, one, account, by)) is not None:
             raise click.ClickException(why_not)
-        entry = record.Entry("link", "asked", account, detail=f"user {one.scim_id}", by=by)
-        await record.add(connection, entry)
 
     write(data_dir, f"command line {by}", work)
     click.echo(f"{account} is {user}'s")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from scim_matrix.store import grants
+from scim_matrix.store import grants, record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
 from scim_matrix.store.resources import TakenError
@@ -96,6 +96,7 @@ class Account:
     """An account on which there is work. `user_id` is None until it is bound.
 
     `asked` is since when one may have been made of which no answer is known.
+    `doing` is what a request that disables it does, while its outcome is not known.
     """
 
     id: int
@@ -117,6 +118,13 @@ class Account:
     request: str | None = None
     mark: str | None = None
     asked: datetime | None = None
+    todo: Literal["verify", "provision", "disable"] | None = None
+    doing: Literal["lock", "suspend", "deactivate", "erase"] | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the service made it for this very user."""
+        return self.bound_by in ("made", "mark")
 
     @property
     def name(self) -> str:
@@ -149,6 +157,8 @@ def _account(row: sqlite3.Row) -> Account:
         request=row["request"],
         mark=row["mark"],
         asked=None if row["asked"] is None else datetime.fromisoformat(row["asked"]),
+        todo=row["todo"],
+        doing=row["doing"],
     )
 
 
@@ -298,8 +308,13 @@ async def never_answered(connection: Connection, account_id: int) -> None:
     await together(connection, (_Q["forget_asked"], values), (_Q["forget_released"], values))
 
 
-async def begin(connection: Connection, account: Account, does: Disablement) -> None:
-    """Note before a request leaves that it is under way, and what it will have done."""
+async def begin(
+    connection: Connection, account: Account, does: Disablement, doing: str | None
+) -> None:
+    """Note before a request leaves that it is under way, and what it will have done.
+
+    `doing` is the action by which it disables the account.
+    """
     await connection.execute_fetchall(
         _Q["begin"],
         {
@@ -308,6 +323,7 @@ async def begin(connection: Connection, account: Account, does: Disablement) -> 
             "locks": does.locked,
             "suspends": does.suspended,
             "deactivates": does.deactivated,
+            "doing": doing,
         },
     )
 
@@ -375,22 +391,60 @@ async def bind(
 
     What is known of a former holder's rooms counts for the user who has the account now.
     """
-    for holder in await connection.execute_fetchall(
+    holders = await connection.execute_fetchall(
         _Q["holder"], {"user_id": user_id, "id": account.id}
-    ):
+    )
+    for holder in holders:
         if holder["scim_id"] is not None:
             return f"{user_id} is the account of another user, {holder['scim_id']}"
+    former = None if account.user_id == user_id else account.user_id
+    if former is not None:
+        await _part(connection, account)
+    for holder in holders:
+        taken = {"id": account.id, "former": holder["id"]}
+        await connection.execute_fetchall(_Q["take_disablement"], taken)
         if holder["desired"] != "unmanaged":
-            taken = {"id": account.id, "former": holder["id"]}
-            await together(
-                connection, (_Q["take_memberships"], taken), (_Q["take_disablement"], taken)
-            )
+            await connection.execute_fetchall(_Q["take_memberships"], taken)
         await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
-    values = {"id": account.id, "user_id": user_id, "bound_by": bound_by}
+    values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
     if account.user_id != user_id:
         await connection.execute_fetchall(_Q["unsee"], values)
     await together(connection, (_Q["bind"], values), (_Q["manage"], values))
     return None
+
+
+async def _part(connection: Connection, account: Account) -> None:
+    """Have the account that a user had so far be nobody's, and leave the rooms it was given."""
+    values = {
+        "id": account.id,
+        "former": account.user_id,
+        "made": account.is_made,
+        "bound_by": account.bound_by,
+        "tick": await connection.tick(),
+        "at": connection.at,
+        "request": connection.cause,
+    }
+    _, [row] = await together(connection, (_Q["part"], values), (_Q["know_former"], values))
+    values["former_id"] = row["id"]
+    names = ("keep_in_former", "leave_to_former", "disown")
+    await together(connection, *((_Q[name], values) for name in names))
+
+
+async def link(connection: Connection, account: Account, user_id: str, by: str) -> str | None:
+    """Record that a human says whose account this is; return why not where it is another user's.
+
+    The one that the user had so far leaves the rooms it was given, and is locked where the
+    service made it.
+    """
+    why_not = await bind(connection, account, user_id, "human")
+    if why_not is None:
+        detail = f"user {account.scim_id}"
+        if account.user_id not in (None, user_id):
+            becomes = "is locked and leaves" if account.is_made else "leaves"
+            detail += f", in place of {account.user_id}, which {becomes} the rooms it was given"
+        entry = record.Entry("link", "asked", user_id, detail=detail, by=by)
+        await record.add(connection, entry)
+    return why_not
 
 
 async def unbind(

@@ -200,10 +200,19 @@ async def heard_of_user(connection: Connection, scim_id: str, *, is_gone: bool =
         await together(connection, (_Q["heard_of_user"], values), (_Q["heard_of_account"], values))
 
 
-async def generation(connection: Connection) -> tuple[str, int]:
-    """Return which installation this is, and the number by which its copies are told apart."""
+async def generation(connection: Connection) -> tuple[str, int | None]:
+    """Return which installation this is, and the number by which its copies are told apart.
+
+    A new one has no number yet.
+    """
     [row] = await connection.execute_fetchall("SELECT id, generation FROM installation")
     return row["id"], row["generation"]
+
+
+async def last_tick(connection: Connection) -> int:
+    """Return the number of the last transaction in which something changed."""
+    [row] = await connection.execute_fetchall("SELECT number FROM tick")
+    return int(row["number"])
 
 
 async def next_generation(connection: Connection, above: int) -> int:

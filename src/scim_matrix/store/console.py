@@ -64,7 +64,7 @@ async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]
         "  AND m.pattern = g.external_id) OR (m.kind = 'group_id' AND m.pattern = g.id)"
         "  OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern) OR m.kind = 'everyone'"
         " JOIN room_reference r ON r.reference = m.reference"
-        " WHERE g.id = ? AND m.standing <> 'overruled' ORDER BY m.reference",
+        " WHERE g.id = ? AND m.standing IN ('in_force', 'suspended') ORDER BY m.reference",
         (group_id,),
     )
     return [{**row, "rooms": await _opened(connection, row["id"])} for row in found]
@@ -88,7 +88,7 @@ async def groups_opening(connection: Connection, rooms: Iterable[str]) -> list[d
         " JOIN scim_group g ON (m.kind = 'external_id' AND g.external_id = m.pattern)"
         "  OR (m.kind = 'group_id' AND g.id = m.pattern)"
         "  OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)"
-        " WHERE o.standing = 'followed' AND m.standing <> 'overruled'"
+        " WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')"
         " AND o.room_id IN (SELECT value FROM json_each(?))"
         " ORDER BY g.display_name_key, g.id, o.room_id",
         (orjson.dumps(list(rooms)).decode(),),

@@ -24,7 +24,7 @@ CREATE TEMP TABLE opened (
 ) WITHOUT ROWID;
 CREATE TEMP TABLE wanted (
     account_id INTEGER, room_id TEXT, group_name TEXT, power INTEGER, invite BOOLEAN,
-    led BOOLEAN, told INTEGER,
+    led BOOLEAN, told INTEGER, request TEXT,
     PRIMARY KEY (account_id, room_id)
 ) WITHOUT ROWID;
 """

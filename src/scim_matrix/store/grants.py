@@ -85,14 +85,17 @@ async def settle_map(connection: Connection) -> None:
 
 
 async def would_have_had(connection: Connection, mapping_id: int, room_id: str) -> None:
-    """Make removals of what a mapping gave, and the identity provider took, before it was known.
+    """Note what a mapping gave, and the identity provider took, before its room was known.
 
     For a room that a mapping opens for the first time: whoever is in it would have been put there.
     """
     values = {"mapping_id": mapping_id, "room_id": room_id, "at": connection.at}
-    await connection.execute_fetchall(
-        _Q["would_have_had"], {**values, "tick": await connection.tick()}
-    )
+    await connection.execute_fetchall(_Q["would_have_had"], values)
+
+
+async def end_dropped(connection: Connection) -> None:
+    """End dropped mappings of which nothing matters any more."""
+    await connection.execute_fetchall(_Q["end_dropped"])
 
 
 async def carry(
@@ -101,7 +104,8 @@ async def carry(
     """Have what is known of everybody in a room count in the room that takes its place.
 
     Nobody is removed from the former one. Where only what a reference stands for has moved, it
-    is about those whom its mappings give something.
+    is about those whom its mappings give something, and not about power levels, which only
+    upgrades copy.
     """
     values = {
         "room_id": room_id,

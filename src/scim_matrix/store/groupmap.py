@@ -34,6 +34,7 @@ async def put(connection: Connection, mappings: Sequence[Mapping]) -> None:
     wanted = {(m["kind"], m["pattern"], m["reference"]): m for m in map(_row, mappings)}
     found = await connection.execute_fetchall(
         f"SELECT id, {', '.join(_COLUMNS)} FROM mapping WHERE origin = 'configuration'"
+        " AND standing <> 'dropped'"
     )
     present = {(r["kind"], r["pattern"], r["reference"]): r for r in found}
     changed = False
@@ -50,9 +51,9 @@ async def put(connection: Connection, mappings: Sequence[Mapping]) -> None:
     await _put_templates(connection, mappings)
     if changed:
         await _overrule(connection)
-        await _tidy(connection)
     if changed or await _is_new(connection):
         await grants.settle_map(connection)
+    await grants.end_dropped(connection)
 
 
 async def _is_new(connection: Connection) -> bool:
@@ -68,11 +69,20 @@ async def _is_new(connection: Connection) -> bool:
 async def _insert(connection: Connection, values: dict[str, Any]) -> int:
     columns = ", ".join(values)
     placeholders = ", ".join(f":{name}" for name in values)
+    anew = ", ".join(f"{name} = excluded.{name}" for name in values)
+    # One that was dropped is put back, with what is known of it.
     [row] = await connection.execute_fetchall(
-        f"INSERT INTO mapping ({columns}) VALUES ({placeholders}) RETURNING id", values
+        f"INSERT INTO mapping ({columns}) VALUES ({placeholders})"
+        f" ON CONFLICT (origin, kind, pattern, reference) DO UPDATE SET {anew},"
+        " standing = 'in_force', reason = NULL, cure = NULL RETURNING id",
+        values,
     )
     mapping_id, name = int(row["id"]), values["reference"]
     made_by = filter(None, [values.get("made_by")])
+    # What is below its space may be another by now: it is read again.
+    await connection.execute_fetchall(
+        "DELETE FROM opening WHERE mapping_id = ? AND via IS NOT NULL", (mapping_id,)
+    )
     # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
     room_id = await rooms.successor(connection, name) if name.startswith("!") else None
     await connection.execute_fetchall(
@@ -83,10 +93,12 @@ async def _insert(connection: Connection, values: dict[str, Any]) -> int:
     await connection.execute_fetchall(
         "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
         " SELECT ?, room_id, 'followed', ? FROM room_reference"
-        " WHERE reference = ? AND room_id IS NOT NULL",
+        " WHERE reference = ? AND room_id IS NOT NULL ON CONFLICT (mapping_id, room_id)"
+        " DO UPDATE SET led_by = excluded.led_by",
         (mapping_id, rooms.led_by(made_by), name),
     )
     await grants.touch_mapping(connection, mapping_id, new=True)
+    await grants.touch_mapping(connection, mapping_id)
     return mapping_id
 
 
@@ -105,22 +117,31 @@ async def _update(connection: Connection, mapping_id: int, values: dict[str, Any
 
 async def _drop(connection: Connection, mapping_id: int) -> None:
     await grants.touch_mapping(connection, mapping_id)
-    await connection.execute_fetchall("DELETE FROM mapping WHERE id = ?", (mapping_id,))
+    await connection.execute_fetchall(
+        "UPDATE mapping SET standing = 'dropped', reason = NULL, cure = NULL WHERE id = ?",
+        (mapping_id,),
+    )
 
 
 async def _overrule(connection: Connection) -> None:
-    """Let the configuration win where both say something of the same group and room."""
+    """Let the configuration win where both say something of the same group and room.
+
+    Where it no longer does, the console's counts once its maker was asked for.
+    """
     found = await connection.execute_fetchall(
         "SELECT c.id, c.standing = 'overruled' AS was, m.id IS NOT NULL AS wins FROM mapping c"
         " LEFT JOIN mapping m ON m.origin = 'configuration' AND m.kind = c.kind"
-        " AND m.pattern = c.pattern AND m.reference = c.reference WHERE c.origin = 'console'"
+        " AND m.pattern = c.pattern AND m.reference = c.reference AND m.standing <> 'dropped'"
+        " WHERE c.origin = 'console' AND c.standing <> 'dropped'"
     )
     for row in found:
         if row["was"] != row["wins"]:
             await grants.touch_mapping(connection, row["id"], new=not row["wins"])
             await connection.execute_fetchall(
-                "UPDATE mapping SET standing = ?, reason = NULL, cure = NULL WHERE id = ?",
-                ("overruled" if row["wins"] else "in_force", row["id"]),
+                "UPDATE mapping SET standing = ?, reason = ?, cure = NULL WHERE id = ?",
+                ("overruled", None, row["id"])
+                if row["wins"]
+                else ("suspended", "its maker has not been asked for yet", row["id"]),
             )
 
 
@@ -138,12 +159,6 @@ async def _put_templates(connection: Connection, mappings: Sequence[Mapping]) ->
         )
 
 
-async def _tidy(connection: Connection) -> None:
-    await connection.execute_fetchall(
-        "DELETE FROM room_reference WHERE reference NOT IN (SELECT reference FROM mapping)"
-    )
-
-
 # -- The console's -------------------------------------------------------------
 
 
@@ -155,7 +170,7 @@ async def add(connection: Connection, mapping: Mapping, made_by: str, alias: str
     values = _row(mapping)
     found = await connection.execute_fetchall(
         "SELECT 1 FROM mapping WHERE origin = 'console' AND kind = :kind AND pattern = :pattern"
-        " AND reference = :reference",
+        " AND reference = :reference AND standing <> 'dropped'",
         values,
     )
     if found:
@@ -184,15 +199,16 @@ async def remove(connection: Connection, mapping_id: int) -> list[tuple[str, int
         "SELECT o.room_id, g.account_id FROM mapping m"
         " JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'"
         " JOIN mapping_grant g ON g.mapping_id = m.id AND g.state = 'granted'"
-        " WHERE m.id = ? AND m.origin = 'console'",
+        " WHERE m.id = ? AND m.origin = 'console' AND m.standing <> 'dropped'",
         (mapping_id,),
     )
-    await grants.touch_mapping(connection, mapping_id)
-    dropped = await connection.execute_fetchall(
-        "DELETE FROM mapping WHERE id = ? AND origin = 'console' RETURNING 1", (mapping_id,)
+    made_here = await connection.execute_fetchall(
+        "SELECT 1 FROM mapping WHERE id = ? AND origin = 'console' AND standing <> 'dropped'",
+        (mapping_id,),
     )
-    if not dropped:
+    if not made_here:
         return None
-    await _tidy(connection)
+    await _drop(connection, mapping_id)
     await grants.settle_map(connection)
+    await grants.end_dropped(connection)
     return [(row["room_id"], row["account_id"]) for row in given]

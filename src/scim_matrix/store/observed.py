@@ -1,10 +1,12 @@
 """Who was seen in rooms: memberships as they are, and members whom nothing manages."""
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import orjson
 
+from scim_matrix.store import record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
 
@@ -21,7 +23,8 @@ async def observe(
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
     Whoever was invited, banned or let go stays so unless found in the room; see `undo`. A room
-    that is to hold nobody else loses unmanaged members, those in `protected` aside. Returns the
+    that is to hold nobody else loses unmanaged members, those in `protected` aside. Removals whose
+    answer was lost and that are done are recorded, so that the brake counts them. Returns the
     user IDs of those who are granted the room, were in it, and no longer are.
     """
     values = {
@@ -30,19 +33,35 @@ async def observe(
         "tick": await connection.tick(),
         "at": connection.at,
     }
-    missing, *_ = await together(
+    missing, _, done, *_ = await together(
         connection,
         (_Q["missing"], values),
         (_Q["observe"], values),
+        (_Q["find_done"], values),
         (_Q["end_approvals"], values),
         (_Q["clear_members"], values),
         (_Q["see_members"], values),
         (_Q["enable"], values),
         (_Q["compared"], values),
     )
+    await record.add(connection, *(_done(room_id, row) for row in done))
     kept = set(protected)
     await _exclude(connection, room_id, [user for user in joined if user not in kept])
     return [row["user_id"] for row in missing]
+
+
+def _done(room_id: str, row: sqlite3.Row) -> record.Entry:
+    return record.Entry(
+        "kick",
+        "done",
+        row["user_id"],
+        room_id,
+        row["group_name"],
+        row["request"],
+        approved=row["approved_by"] is not None,
+        detail="its answer was lost",
+        by=row["approved_by"],
+    )
 
 
 async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -> None:
@@ -140,8 +159,12 @@ async def see(
         "respected": respected,
         "tick": await connection.tick(),
     }
-    _, _, known = await together(
-        connection, (_Q["see_one"], values), (_Q["gone_member"], values), (_Q["one"], values)
+    _, _, known, _ = await together(
+        connection,
+        (_Q["see_one"], values),
+        (_Q["gone_member"], values),
+        (_Q["one"], values),
+        (_Q["end_approvals"], values),
     )
     if known and known[0]["state"] not in ("forgotten", "dismissed"):
         return known[0]["todo"] is not None

@@ -45,7 +45,7 @@ class MappingRow:
     children: bool
     exclusive: bool
     made_by: str | None
-    standing: Literal["in_force", "overruled", "suspended"]
+    standing: Literal["in_force", "overruled", "suspended", "dropped"]
     room_id: str | None = None
 
 
@@ -127,7 +127,7 @@ async def reference(connection: Connection, name: str) -> RoomReference | None:
 
 
 async def mappings_of(connection: Connection, name: str) -> list[MappingRow]:
-    """Return the mappings that name a reference."""
+    """Return the mappings that name a reference, or did."""
     found = await connection.execute_fetchall(_Q["mappings_of"], {"reference": name})
     return [_mapping(row) for row in found]
 

@@ -35,8 +35,8 @@ async def totals(connection: Connection, now: float) -> Totals:
         " SELECT min(m.since) AS since FROM membership m JOIN account a ON a.id = m.account_id"
         " WHERE (m.todo IS NOT NULL OR m.power_todo) AND m.problem IS DISTINCT FROM 'spared'"
         " AND m.since > 0 AND a.problem IS NULL AND a.user_id IS NOT NULL"
-        " AND EXISTS (SELECT 1 FROM opening o WHERE o.room_id = m.room_id"
-        " AND o.standing = 'followed')"
+        " AND EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id"
+        " WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force')"
         " UNION ALL SELECT min(since) FROM account WHERE todo IS NOT NULL AND since > 0"
         " AND (problem IS NULL OR problem = 'unavailable')) pending"
     )

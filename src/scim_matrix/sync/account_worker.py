@@ -108,7 +108,7 @@ class AccountWorker:
     async def _work(self, account: Account) -> None:
         if account.bound_by == "migrated":
             verified = await self._verified(account)
-            if verified is None:
+            if verified is None or verified.todo is None:
                 return
             account = verified
         if account.user_id is None:
@@ -219,9 +219,13 @@ class AccountWorker:
         present = await self._accounts.get(barred)
         if present is None or self._rights.is_service(barred):
             return
-        # Only what the service wrote there: another identity that leads to it is its own.
+        # Only what the service wrote there, and the identity of a user who was told another
+        # account: another identity that leads to it is its own.
+        written = account.written.subjects
+        if account.bound_by == "human" and account.profile.subject is not None:
+            written |= {account.profile.subject}
         change = Change(
-            drop_subjects=tuple(sorted(present.subjects & account.written.subjects)),
+            drop_subjects=tuple(sorted(present.subjects & written)),
             drop_marks=tuple(present.marks & {account.scim_id or ""}),
         )
         if change != Change():
@@ -290,8 +294,10 @@ class AccountWorker:
         if await self._accounts.get(user_id) is None:
             reason = f"{user_id} does not exist and cannot be created here"
             raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
-        if account.user_id is None:
+        if account.user_id is None or account.bound_by == "migrated":
             account = await self._bound(account, Bind(user_id, "record"))
+            if account.todo is None:
+                return
         await self._confirm(
             account,
             Confirmation(Disablement(), account.written, usable=account.desired == "active"),
@@ -350,6 +356,8 @@ class AccountWorker:
         return left_out
 
     async def _enable(self, account: Account, present: MatrixAccount) -> None:
+        if account.bound_by == "human" and account.barred is not None:
+            await self._take_off(account, account.barred)
         left_out = await self._left_out(account, present.user_id, present.emails)
         needed = enabling(present, account, left_out)
         written = needed.written
@@ -399,18 +407,23 @@ class AccountWorker:
         how = self._policy.how(account.desired)
         change = disabling(present, how)
         if change is None:
+            # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             ours = done_by(Change(), account.ours, present)
-            await self._confirm(account, Confirmation(ours, account.written), None)
+            await self._confirm(account, Confirmation(ours, account.written), account.doing)
             return
         if await self._spared(account, present) or not await self._may_disable(account):
             return
-        await self._change(account, present, change)
-        ours = done_by(change, account.ours, present)
         assert how != "nothing"
+        await self._change(account, present, change, how)
+        ours = done_by(change, account.ours, present)
         await self._confirm(account, Confirmation(ours, account.written), how)
 
     async def _change(
-        self, account: Account, present: MatrixAccount, change: Change
+        self,
+        account: Account,
+        present: MatrixAccount,
+        change: Change,
+        doing: record.Kind | None = None,
     ) -> Mapping[str, str]:
         """Send a change; until its answer is here, how the account is is not known.
 
@@ -419,7 +432,7 @@ class AccountWorker:
         if not self._policy.dry_run:
             async with self._database.write() as connection:
                 does = done_by(change, account.ours, present)
-                await accounts.begin(connection, account, does)
+                await accounts.begin(connection, account, does, doing)
         return await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:

@@ -1,7 +1,6 @@
 """Live drift: who comes and goes in mapped rooms, as it happens."""
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast
@@ -108,11 +107,10 @@ class LiveDrift:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Not awaited one by one: that would take this task's own cancellation for theirs.
             for wait in waits:
-                if not wait.done():
-                    wait.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await wait
+                wait.cancel()
+            await asyncio.wait(waits)
         if followed and not waits[1].cancelled():
             batch = waits[1].result()
             self._since = batch.position

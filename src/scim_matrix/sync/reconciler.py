@@ -31,7 +31,7 @@ from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.breaker import Breaker
-from scim_matrix.sync.copies import tell_copies_apart
+from scim_matrix.sync.copies import Copies
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
@@ -102,6 +102,7 @@ class Reconciler:
         self._accounts = AccountWorker(
             database, homeserver.accounts, account_policy, rights, room_policy.brake
         )
+        self._copies = Copies(database, homeserver)
         self._comparison = AccountComparison(
             database, homeserver.accounts, account_policy, self.wake
         )
@@ -134,7 +135,7 @@ class Reconciler:
     @property
     def follows_live(self) -> bool:
         """Whether changes made by hand are seen as they happen."""
-        return self._live.works
+        return self._live.works and self.synapse.is_usable
 
     @property
     def removals_wait(self) -> bool:
@@ -250,7 +251,7 @@ class Reconciler:
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
                 async with asyncio.timeout(_TELL_SECONDS):
-                    await tell_copies_apart(self._database, self._homeserver)
+                    await self._copies.tell_apart()
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -360,10 +361,11 @@ class Reconciler:
         if (jump := self._clock.jump) != self._jump:
             self._jump = jump
             log.warning("clock_jumped", seconds=round(jump), kept="rests and deadlines")
+        if self.synapse.is_usable:
+            await self._copies.renew()
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
                 await self._homeserver.keep_token()
-                await tell_copies_apart(self._database, self._homeserver)
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
@@ -536,7 +538,7 @@ class Reconciler:
             with contextlib.suppress(WithheldError):
                 await self._homeserver.lift_own_rate_limit()
                 limit_lifted = True
-        await tell_copies_apart(self._database, self._homeserver)
+        await self._copies.tell_apart()
         # Whatever happened while nobody looked is seen before anything is done.
         self._observation.doubt_all()
         await self._rights.renew()

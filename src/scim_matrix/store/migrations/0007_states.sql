@@ -6,14 +6,16 @@ CREATE TABLE tick (
 );
 INSERT INTO tick (number) VALUES (1);
 
--- What this database is: a copy of it put back later is told by the number that the homeserver
--- has seen. restored_at: the tick up to which removals wait for the identity provider's word.
+-- What this database is: a copy of it put back later is told by the number (generation) that the
+-- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
+-- up to which removals wait for the identity provider's word.
 CREATE TABLE installation (
     id TEXT NOT NULL,
-    generation INTEGER NOT NULL,
+    generation INTEGER,
     restored_tick INTEGER
 );
-INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))), 0);
+INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
+    CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);
 
 ALTER TABLE action ADD COLUMN decided_by TEXT;
 
@@ -27,9 +29,10 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
--- human said is not this user's. problem: why nothing goes on, with reason and cure; notice: what
--- was left out. asked: since when (by the account system's clock) an account may have been made for
--- this user of which no answer is known.
+-- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure;
+-- notice: what was left out. asked: since when (by the account system's clock) an account may have
+-- been made for this user of which no answer is known. doing: what a request that disables it, and
+-- whose outcome is not known, does.
 CREATE TABLE new_account (
     id INTEGER PRIMARY KEY,
     scim_id TEXT UNIQUE,
@@ -62,12 +65,14 @@ CREATE TABLE new_account (
     cure TEXT,
     notice TEXT,
     asked TEXT,
+    doing TEXT CHECK (doing IN ('lock', 'suspend', 'deactivate', 'erase')),
     attempts INTEGER NOT NULL DEFAULT 0,
     next_try REAL NOT NULL DEFAULT 0,
     tick INTEGER NOT NULL DEFAULT 0,
     since REAL NOT NULL DEFAULT 0,
     request TEXT,
     todo TEXT GENERATED ALWAYS AS (CASE
+        WHEN bound_by IS NOT NULL AND bound_by = 'migrated' THEN 'verify'
         WHEN brake = 'held' OR desired = 'unmanaged' THEN NULL
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
@@ -137,7 +142,8 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- One line of the map: a group (kind, pattern) opens a room as named (reference).
 -- kind: external_id, display_name (pattern), everyone, group_id (SCIM id, from the console).
 -- standing: in_force; overruled by the configuration; suspended: its maker may no longer do by
--- themselves what it does (reason, cure).
+-- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
+-- what it gave and the identity provider takes is known for when the group opens a room of it again.
 CREATE TABLE new_mapping (
     id INTEGER PRIMARY KEY,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
@@ -152,7 +158,7 @@ CREATE TABLE new_mapping (
     made_at REAL,
     alias TEXT,
     standing TEXT NOT NULL DEFAULT 'in_force'
-        CHECK (standing IN ('in_force', 'overruled', 'suspended')),
+        CHECK (standing IN ('in_force', 'overruled', 'suspended', 'dropped')),
     reason TEXT,
     cure TEXT,
     CHECK ((origin = 'console') = (made_by IS NOT NULL)),
@@ -174,7 +180,7 @@ FROM console_mapping c LEFT JOIN room r ON r.reference = c.room_reference;
 
 -- A room as the map names it. unresolved: not known yet; waiting: a human must let candidate in;
 -- pinned: it stands for room_id, and for candidate only by its alias, which is not followed.
--- absent: the alias led nowhere when it was first asked for.
+-- absent: the alias led nowhere when it was first asked for. It outlasts the lines that name it.
 CREATE TABLE room_reference (
     reference TEXT PRIMARY KEY,
     standing TEXT NOT NULL CHECK (standing IN ('unresolved', 'waiting', 'pinned')),

@@ -102,7 +102,7 @@ DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 
 -- begin --
 -- A request is about to leave: until its answer is here, how the account is is not known.
-UPDATE account SET confirmed = NULL, written = :written,
+UPDATE account SET confirmed = NULL, written = :written, doing = :doing,
     usable = usable AND desired = 'active',
     locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
 WHERE id = :id
@@ -111,7 +111,7 @@ WHERE id = :id
 -- The account is as it should be, as far as this profile and state say.
 UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :written,
     locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
-    by_hand = :by_hand, usable = :usable, notice = :notice,
+    by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
     brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state
@@ -141,12 +141,48 @@ UPDATE OR IGNORE membership SET account_id = :id WHERE account_id = :former
 -- An account that is nobody's any more.
 DELETE FROM account WHERE id = :id
 
+-- part --
+-- A user's account is another one.
+UPDATE account SET user_id = NULL, bound_by = NULL WHERE id = :id
+
+-- know_former --
+-- The one before is no user's, and goes to nobody by itself. What the service made for the user is
+-- locked; whatever was there before only leaves the rooms it was given.
+INSERT INTO account (user_id, bound_by, desired, profile, locked_by_us, suspended_by_us,
+    deactivated_by_us, tick, since, request)
+SELECT :former, CASE WHEN :made THEN :bound_by ELSE 'observed' END,
+    CASE WHEN :made THEN 'deleted' ELSE 'unmanaged' END, profile, locked_by_us, suspended_by_us,
+    deactivated_by_us, :tick, :at, :request
+FROM account WHERE id = :id RETURNING id
+
+-- keep_in_former --
+-- What the user is granted is granted to another account now.
+INSERT INTO membership (room_id, account_id, state, group_name, observed, power_given,
+    power_before, power_tried, tick, since, request)
+SELECT room_id, :former_id, 'revoked', group_name, observed, power_given, power_before,
+    power_tried, :tick, :at, :request
+FROM membership WHERE account_id = :id AND state = 'granted'
+
+-- leave_to_former --
+-- What else is known in rooms is known of the account before.
+UPDATE membership SET account_id = :former_id WHERE account_id = :id AND state <> 'granted'
+
+-- disown --
+-- What the service did, it did to the account before.
+UPDATE account SET locked_by_us = FALSE, suspended_by_us = FALSE, deactivated_by_us = FALSE,
+    by_hand = NULL, doing = NULL, brake = 'free', held_because = NULL, held_tick = NULL,
+    approved_by = NULL
+WHERE id = :id
+
 -- bind --
--- It is known which account is a user's; where it is in rooms is not known yet.
-UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL, problem = NULL,
-    barred = CASE WHEN :bound_by = 'human' THEN NULL ELSE barred END,
-    reason = NULL, cure = NULL, usable = FALSE,
-    confirmed = CASE WHEN user_id IS DISTINCT FROM :user_id THEN NULL ELSE confirmed END,
+-- It is known which account is a user's; where it is in rooms is not known yet. What a human let
+-- be is let be.
+UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
+    problem = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN problem END,
+    reason = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN reason END,
+    barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
+    cure = NULL, usable = usable AND user_id IS NOT DISTINCT FROM :user_id,
+    confirmed = CASE WHEN user_id = :user_id AND bound_by = :bound_by THEN confirmed END,
     asked = NULL, next_try = 0
 WHERE id = :id
 
@@ -171,7 +207,7 @@ AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state 
 -- An account is no longer a user's; nothing is done to it.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
     usable = FALSE, confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE,
-    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL, asked = NULL,
+    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL,
     problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
 WHERE id = :id
 
@@ -179,7 +215,7 @@ WHERE id = :id
 -- There is no such account: one is made when it is needed.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = user_id, usable = FALSE,
     confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
-    deactivated_by_us = FALSE, by_hand = NULL, written = '{"emails":[],"subjects":[]}',
+    deactivated_by_us = FALSE, by_hand = NULL, doing = NULL, written = '{"emails":[],"subjects":[]}',
     problem = NULL, reason = NULL, cure = NULL, next_try = 0
 WHERE id = :id
 

@@ -31,8 +31,7 @@ WITH done (account) AS (
 ),
 waiting (account) AS (
     SELECT user_id FROM account WHERE user_id IS NOT NULL AND (brake = 'held'
-        OR (todo = 'disable' AND brake = 'free' AND problem IS DISTINCT FROM 'spared'
-            AND bound_by <> 'migrated'))
+        OR (todo = 'disable' AND brake = 'free' AND problem IS DISTINCT FROM 'spared'))
 ),
 present (account) AS (
     SELECT user_id FROM account WHERE user_id IS NOT NULL
@@ -64,7 +63,7 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, ro
 -- An account and all others that are to be disabled wait for a human.
 UPDATE account SET brake = 'held', held_because = 'limit', held_tick = :tick
 WHERE user_id IS NOT NULL AND todo = 'disable' AND brake = 'free'
-AND problem IS DISTINCT FROM 'spared' AND bound_by <> 'migrated'
+AND problem IS DISTINCT FROM 'spared'
 RETURNING user_id, request
 
 -- hold_restored_account --

@@ -13,9 +13,11 @@ ON CONFLICT DO NOTHING
 INSERT INTO touched (account_id) VALUES (:account_id) ON CONFLICT DO NOTHING
 
 -- touch_given --
--- Note every account that a mapping gives something, or gave.
+-- Note every account that a mapping gives something, or gave, by former lines of its key too.
 INSERT INTO touched (account_id)
-SELECT g.account_id FROM mapping_grant g WHERE g.mapping_id = :mapping_id
+SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
+WHERE m.id = :mapping_id AND d.kind = m.kind AND d.pattern = m.pattern
+AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
 -- touch_mapped --
@@ -66,10 +68,12 @@ SELECT account_id, mapping_id, min(group_name) FROM (
 ) found GROUP BY account_id, mapping_id
 
 -- grant --
--- What is given now is granted.
+-- What is given now is granted; a dropped mapping gives nobody anything new.
 INSERT INTO mapping_grant (account_id, mapping_id, state, origin, group_name, request, tick)
-SELECT account_id, mapping_id, 'granted', :origin, group_name, :request, :tick FROM opened
-WHERE true
+SELECT n.account_id, n.mapping_id, 'granted', :origin, n.group_name, :request, :tick
+FROM opened n CROSS JOIN mapping m
+WHERE m.id = n.mapping_id AND (m.standing <> 'dropped' OR EXISTS (SELECT 1 FROM mapping_grant g
+    WHERE g.account_id = n.account_id AND g.mapping_id = n.mapping_id))
 ON CONFLICT (account_id, mapping_id) DO UPDATE SET
     state = 'granted',
     group_name = excluded.group_name,
@@ -90,12 +94,12 @@ AND NOT EXISTS (SELECT 1 FROM opened o
 
 -- want --
 -- The rooms that those noted are granted, by every mapping that is in force and followed there.
--- told: the last time that the identity provider gave it to them. led: every one of them rests on
--- somebody's own power.
-INSERT INTO wanted (room_id, account_id, group_name, power, invite, led, told)
+-- told: the last time that the identity provider gave it to them; request: what gave it. led: every
+-- one of them rests on somebody's own power.
+INSERT INTO wanted (room_id, account_id, group_name, power, invite, led, told, request)
 SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
     min(o.led_by IS NOT NULL),
-    max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END)
+    max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END), max(g.request)
 FROM touched t CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
 WHERE g.account_id = t.account_id AND g.state = 'granted'
 AND m.id = g.mapping_id AND m.standing = 'in_force'
@@ -112,7 +116,8 @@ UPDATE membership SET
     brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
     tick = CASE membership.state WHEN 'granted' THEN membership.tick ELSE :tick END,
     since = CASE membership.state WHEN 'granted' THEN membership.since ELSE :at END,
-    request = CASE membership.state WHEN 'granted' THEN membership.request ELSE :request END,
+    request = CASE membership.state WHEN 'granted' THEN membership.request
+        ELSE coalesce(:request, w.request) END,
     attempts = CASE membership.state WHEN 'granted' THEN membership.attempts ELSE 0 END,
     next_try = CASE membership.state WHEN 'granted' THEN membership.next_try ELSE 0 END,
     problem = CASE membership.state WHEN 'granted' THEN membership.problem END,
@@ -130,8 +135,8 @@ AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.g
 -- Memberships that are granted for the first time.
 INSERT INTO membership (room_id, account_id, state, group_name, power, invite, led, tick, since,
     request)
-SELECT room_id, account_id, 'granted', group_name, power, invite, led, :tick, :at, :request
-FROM wanted
+SELECT room_id, account_id, 'granted', group_name, power, invite, led, :tick, :at,
+    coalesce(:request, request) FROM wanted
 WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- lose --
@@ -144,9 +149,10 @@ UPDATE membership SET state = iif(l.forgotten, 'forgotten', 'revoked'),
     problem = NULL, reason = NULL
 FROM (
     SELECT m.room_id, m.account_id, :origin = 'map' OR EXISTS (
-        SELECT 1 FROM mapping_grant g CROSS JOIN opening o WHERE g.account_id = m.account_id
-        AND g.state = 'granted' AND o.mapping_id = g.mapping_id AND o.room_id = m.room_id
-        ) AS forgotten
+        SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
+        WHERE g.account_id = m.account_id AND g.state = 'granted'
+        AND p.id = g.mapping_id AND p.standing <> 'dropped'
+        AND o.mapping_id = p.id AND o.room_id = m.room_id) AS forgotten
     FROM touched t CROSS JOIN membership m WHERE m.account_id = t.account_id
     AND m.state = 'granted' AND NOT EXISTS (SELECT 1 FROM wanted w
         WHERE w.account_id = m.account_id AND w.room_id = m.room_id)
@@ -155,40 +161,62 @@ WHERE membership.account_id IN (SELECT account_id FROM touched)
 AND membership.room_id = l.room_id AND membership.account_id = l.account_id
 
 -- catch_up --
--- What the identity provider revoked while the room was forgotten is revoked now that it is
--- mapped again.
+-- What the identity provider revoked while the room was forgotten is revoked now that the group
+-- opens it again, by the same line of the map or by another one. It is as old as that word.
 UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
-    led = NOT EXISTS (SELECT 1 FROM mapping_grant g
-        JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
-        JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
-        WHERE g.account_id = membership.account_id AND o.room_id = membership.room_id
-        AND o.led_by IS NULL),
-    tick = :tick, since = :at, request = (SELECT max(g.request) FROM mapping_grant g
-        JOIN opening o ON o.mapping_id = g.mapping_id AND o.room_id = membership.room_id
-        WHERE g.account_id = membership.account_id AND g.state = 'revoked'),
-    attempts = 0, next_try = 0, problem = NULL, reason = NULL
-WHERE state = 'forgotten' AND account_id IN (SELECT account_id FROM touched)
-AND EXISTS (SELECT 1 FROM mapping_grant g
-    JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
-    JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
-    WHERE g.account_id = membership.account_id AND o.room_id = membership.room_id
-    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > membership.tick)
+    led = r.led, tick = r.told, since = :at, request = r.request, attempts = 0, next_try = 0,
+    problem = NULL, reason = NULL
+FROM (
+    SELECT m.room_id, m.account_id, max(max(g.tick, g.heard)) AS told, max(g.request) AS request,
+        min(o.led_by IS NOT NULL) AS led
+    FROM touched t CROSS JOIN membership m CROSS JOIN mapping_grant g CROSS JOIN mapping d
+    CROSS JOIN opening p CROSS JOIN mapping n CROSS JOIN opening o
+    WHERE m.account_id = t.account_id AND m.state = 'forgotten' AND g.account_id = m.account_id
+    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > m.tick
+    AND d.id = g.mapping_id AND p.mapping_id = d.id AND p.room_id = m.room_id
+    AND p.standing = 'followed'
+    AND n.kind = d.kind AND n.pattern = d.pattern AND n.standing = 'in_force'
+    AND (n.id = d.id OR d.standing = 'dropped')
+    AND o.mapping_id = n.id AND o.room_id = m.room_id AND o.standing = 'followed'
+    GROUP BY m.room_id, m.account_id
+) r
+WHERE membership.account_id IN (SELECT account_id FROM touched)
+AND membership.room_id = r.room_id AND membership.account_id = r.account_id
 
 -- would_have_had --
--- What a mapping gave and the identity provider took before its room was known.
-INSERT INTO membership (room_id, account_id, state, group_name, led, tick, since, request)
-SELECT :room_id, g.account_id, 'revoked', g.group_name, o.led_by IS NOT NULL, :tick, :at, g.request
-FROM mapping_grant g JOIN opening o ON o.mapping_id = g.mapping_id AND o.room_id = :room_id
+-- What a mapping gave and the identity provider took before its room was known: who is there is
+-- as one who was forgotten before that, and is caught up with.
+INSERT INTO membership (room_id, account_id, state, group_name, since)
+SELECT :room_id, g.account_id, 'forgotten', g.group_name, :at
+FROM mapping_grant g
 WHERE g.mapping_id = :mapping_id AND g.state = 'revoked' AND g.origin = 'identity_provider'
 ON CONFLICT (room_id, account_id) DO NOTHING
 
+-- end_dropped --
+-- Dropped mappings by which nobody is in a room who is there for no other reason, and of which it
+-- is known what they meant.
+DELETE FROM mapping WHERE standing = 'dropped'
+AND NOT EXISTS (
+    SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
+    WHERE g.mapping_id = mapping.id AND m.account_id = g.account_id AND m.state = 'forgotten'
+    AND m.observed IS DISTINCT FROM 'leave'
+    AND o.mapping_id = mapping.id AND o.room_id = m.room_id)
+AND NOT EXISTS (
+    SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
+    WHERE r.reference = mapping.reference AND r.standing <> 'pinned' AND NOT r.absent
+    AND g.mapping_id = mapping.id)
+
 -- carry --
 -- What is known of everybody in one room counts in the room that takes its place; who is there
--- is not known yet. With a reference: of those whom its mappings give something, or gave.
+-- is not known yet. With a reference: of those whom its mappings give something, or gave. Without,
+-- the room was upgraded, which copies its power levels: what the service gave it gave there too.
 INSERT INTO membership (room_id, account_id, state, group_name, invite, led, left_by_choice, power,
-    power_before, brake, held_because, held_tick, approved_by, tick, since, request)
+    power_given, power_before, power_tried, brake, held_because, held_tick, approved_by, tick,
+    since, request)
 SELECT :successor, account_id, state, group_name, invite, led, left_by_choice, power,
-    power_before, brake, held_because, held_tick, approved_by, tick, since, request
+    CASE WHEN CAST(:reference AS TEXT) IS NULL THEN power_given END, power_before,
+    CASE WHEN CAST(:reference AS TEXT) IS NULL THEN power_tried END, brake, held_because,
+    held_tick, approved_by, tick, since, request
 FROM membership WHERE room_id = :room_id AND state <> 'excluded'
 AND (CAST(:reference AS TEXT) IS NULL OR EXISTS (
     SELECT 1 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id
@@ -198,7 +226,11 @@ ON CONFLICT (room_id, account_id) DO UPDATE SET
     left_by_choice = excluded.left_by_choice, brake = excluded.brake,
     held_because = excluded.held_because, held_tick = excluded.held_tick,
     approved_by = excluded.approved_by, tick = excluded.tick, since = excluded.since,
-    request = excluded.request, power = excluded.power, attempts = 0, next_try = 0
+    request = excluded.request, power = excluded.power,
+    power_given = coalesce(excluded.power_given, membership.power_given),
+    power_before = CASE WHEN excluded.power_given IS NULL THEN membership.power_before
+        ELSE excluded.power_before END,
+    power_tried = excluded.power_tried, attempts = 0, next_try = 0
 WHERE membership.state = 'forgotten' AND excluded.state <> 'forgotten'
 
 -- leave_behind --
@@ -206,7 +238,8 @@ WHERE membership.state = 'forgotten' AND excluded.state <> 'forgotten'
 UPDATE membership SET state = 'forgotten', brake = 'free', held_because = NULL, held_tick = NULL,
     approved_by = NULL, problem = NULL, reason = NULL, tick = :tick
 WHERE room_id = :room_id AND state IN ('revoked', 'pruned', 'excluded')
-AND NOT EXISTS (SELECT 1 FROM opening o WHERE o.room_id = :room_id)
+AND NOT EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = :room_id AND m.standing <> 'dropped')
 
 -- open_up_seen --
 -- Rooms that hold nobody else no longer: whom no group ever put there is unmanaged again.
@@ -233,8 +266,9 @@ WHERE state = 'excluded' AND room_id NOT IN (
     WHERE m.exclusive AND m.standing = 'in_force' AND o.standing = 'followed')
 
 -- forget_unmanaged --
--- Accounts that were known only for having to leave an exclusive room.
+-- Accounts that were known only for having to leave rooms.
 DELETE FROM account WHERE desired = 'unmanaged'
+AND NOT (locked_by_us OR suspended_by_us OR deactivated_by_us)
 AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.account_id = account.id
     AND m.state <> 'forgotten')
 

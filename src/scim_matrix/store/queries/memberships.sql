@@ -1,6 +1,6 @@
 -- rooms_due --
 -- Rooms with work due, the one where the least waits first (more than :most counts as :most). Work
--- waits while the account is not known or not usable, and in rooms that are not mapped or cannot be
+-- waits while the account is not known, not verified or not usable, and in rooms that are not mapped or cannot be
 -- used; who was pruned leaves rooms that are mapped no more.
 WITH place (room_id, is_mapped) AS (
     SELECT room_id, max(is_mapped) FROM (
@@ -14,14 +14,14 @@ due (room_id, work) AS MATERIALIZED (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
             AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
-            AND a.user_id IS NOT NULL AND (m.todo = 'leave' OR a.usable))
+            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable))
         THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
             AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
         ELSE EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
             AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
-            AND a.user_id IS NOT NULL) END
+            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated') END
     FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
     AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
 )
@@ -31,7 +31,7 @@ SELECT room_id FROM due WHERE work > 0 ORDER BY work, room_id
 -- The memberships of a room that are due: removals, then the newest.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.todo IS NOT NULL AND +m.next_try <= :now
-AND a.user_id IS NOT NULL AND (m.todo = 'leave' OR a.usable)
+AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable)
 AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
     WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
@@ -45,6 +45,7 @@ AND next_try <= :now LIMIT 1
 -- The memberships of a room whose power level is due.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.power_todo AND m.next_try <= :now AND a.user_id IS NOT NULL
+AND a.bound_by <> 'migrated'
 
 -- joins_of --
 -- The rooms that an account is to be brought into.
@@ -152,8 +153,9 @@ SELECT
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
         AND problem IN ('refused', 'unavailable', 'withheld')) AS failingAccounts,
     (SELECT count(*) FROM room WHERE unusable IS NOT NULL)
-        + (SELECT count(*) FROM room_reference WHERE standing = 'unresolved'
-            AND reason IS NOT NULL) AS failingRooms,
+        + (SELECT count(*) FROM room_reference r WHERE standing = 'unresolved'
+            AND reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
+                WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS failingRooms,
     (SELECT count(*) FROM membership WHERE brake = 'held' AND brake <> 'free')
         AS heldPairs,
     (SELECT count(*) FROM account WHERE brake = 'held' AND brake <> 'free')
@@ -164,7 +166,9 @@ SELECT
     (SELECT count(*) FROM account WHERE problem = 'spared') AS sparedAccounts,
     (SELECT count(*) FROM (SELECT DISTINCT o.room_id FROM opening o JOIN mapping p
         ON p.id = o.mapping_id WHERE o.standing = 'not_followed' AND p.standing = 'in_force'))
-        + (SELECT count(*) FROM room_reference WHERE candidate IS NOT NULL)
+        + (SELECT count(*) FROM room_reference r WHERE candidate IS NOT NULL
+            AND EXISTS (SELECT 1 FROM mapping m
+                WHERE m.reference = r.reference AND m.standing <> 'dropped'))
         + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS notFollowed,
     (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS suspendedMappings,
     (SELECT count(*) FROM unmanaged_member) AS unmanagedMembers

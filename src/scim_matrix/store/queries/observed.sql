@@ -34,6 +34,14 @@ UPDATE membership SET
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
 
+-- find_done --
+-- Removals whose answer was lost, and that are done.
+UPDATE membership SET problem = NULL, reason = NULL, attempts = 0
+WHERE room_id = :room_id AND problem = 'unavailable' AND observed = 'leave'
+AND state IN ('revoked', 'pruned', 'excluded')
+RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, group_name, request,
+    approved_by
+
 -- end_approvals --
 -- What a human let through has ended where somebody is out already.
 UPDATE membership SET brake = 'free', approved_by = NULL
@@ -74,7 +82,7 @@ AND NOT EXISTS (SELECT 1 FROM account a WHERE a.barred = s.user_id AND a.barred 
 -- Accounts that are no user's and are in an exclusive room.
 INSERT INTO account (user_id, bound_by, desired, profile)
 SELECT value, 'observed', 'unmanaged', '{}' FROM json_each(:users)
-WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL)
+WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL) ORDER BY value
 ON CONFLICT DO NOTHING
 
 -- exclude --

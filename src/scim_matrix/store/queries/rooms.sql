@@ -1,33 +1,37 @@
 -- mapped --
 -- Every room that the map opens now, or will once a suspended mapping is in force again.
 SELECT DISTINCT o.room_id FROM opening o JOIN mapping m ON m.id = o.mapping_id
-WHERE o.standing = 'followed' AND m.standing <> 'overruled'
+WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 
 -- unresolved --
--- The references that are to be resolved now, or may no longer have to wait for a human.
-SELECT * FROM room_reference WHERE standing <> 'pinned' AND next_try <= :now
+-- The references that are to be resolved now, or may no longer have to wait for a human. Of what
+-- only dropped mappings name it is asked until it is known what that is.
+SELECT r.* FROM room_reference r WHERE r.standing <> 'pinned' AND r.next_try <= :now
+AND EXISTS (SELECT 1 FROM mapping m WHERE m.reference = r.reference
+    AND (m.standing <> 'dropped' OR (r.standing = 'unresolved' AND NOT r.absent)))
 
 -- of_room --
--- The references that stand for a room.
-SELECT * FROM room_reference WHERE room_id = :room_id
+-- The references of the map that stand for a room.
+SELECT r.* FROM room_reference r WHERE r.room_id = :room_id AND EXISTS (
+    SELECT 1 FROM mapping m WHERE m.reference = r.reference AND m.standing <> 'dropped')
 
 -- reference --
 -- One reference.
 SELECT * FROM room_reference WHERE reference = :reference
 
 -- mappings_of --
--- The mappings that name a reference.
+-- The mappings that name a reference, or did.
 SELECT * FROM mapping WHERE reference = :reference AND standing <> 'overruled'
 
 -- spaces_mapped --
 -- The mappings that open the rooms of a space, by the space's present room.
 SELECT m.*, r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
-WHERE m.children AND m.standing <> 'overruled' AND r.room_id = :room_id
+WHERE m.children AND m.standing IN ('in_force', 'suspended') AND r.room_id = :room_id
 
 -- console_mappings --
 -- The mappings made in the console, with the room that each is about now.
 SELECT m.*, r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
-WHERE m.origin = 'console' AND m.standing <> 'overruled'
+WHERE m.origin = 'console' AND m.standing IN ('in_force', 'suspended')
 AND (CAST(:room_id AS TEXT) IS NULL OR r.room_id = :room_id
     OR EXISTS (SELECT 1 FROM opening o WHERE o.mapping_id = m.id AND o.room_id = :room_id))
 
@@ -128,9 +132,9 @@ UPDATE mapping SET children_known = TRUE WHERE id = :mapping_id AND NOT children
 RETURNING 1
 
 -- stand --
--- Whether a mapping counts, and if not why.
+-- Whether a mapping counts, and if not why; not one that was overruled or dropped meanwhile.
 UPDATE mapping SET standing = :standing, reason = :reason, cure = :cure
-WHERE id = :mapping_id AND (standing <> :standing OR reason IS DISTINCT FROM :reason)
+WHERE id = :mapping_id AND standing IN ('in_force', 'suspended') AND (standing <> :standing OR reason IS DISTINCT FROM :reason)
 RETURNING 1
 
 -- disable --
@@ -141,13 +145,13 @@ ON CONFLICT (room_id) DO UPDATE SET unusable = excluded.unusable
 -- names --
 -- What the map calls rooms.
 SELECT r.room_id, min(coalesce(m.alias, r.reference)) AS name
-FROM room_reference r LEFT JOIN mapping m ON m.reference = r.reference
-WHERE r.room_id IS NOT NULL GROUP BY r.room_id
+FROM room_reference r JOIN mapping m ON m.reference = r.reference
+WHERE r.room_id IS NOT NULL AND m.standing <> 'dropped' GROUP BY r.room_id
 
 -- spaces_of --
 -- The mapped spaces whose rooms are opened too and that hold a room, or are it.
 SELECT DISTINCT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
-WHERE m.children AND r.room_id IS NOT NULL AND (r.room_id = :room_id
+WHERE m.children AND m.standing <> 'dropped' AND r.room_id IS NOT NULL AND (r.room_id = :room_id
     OR EXISTS (SELECT 1 FROM opening o WHERE o.mapping_id = m.id AND (o.room_id = :room_id
         OR o.via = :room_id)))
 
@@ -155,7 +159,8 @@ WHERE m.children AND r.room_id IS NOT NULL AND (r.room_id = :room_id
 -- The rooms that mappings of a room lead to from there: those below it, of spaces.
 SELECT DISTINCT o.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
 JOIN opening o ON o.mapping_id = m.id
-WHERE r.room_id = :room_id AND o.via IS NOT NULL AND o.standing = 'followed'
+WHERE m.standing <> 'dropped' AND r.room_id = :room_id AND o.via IS NOT NULL
+AND o.standing = 'followed'
 
 -- named --
 -- The rooms that a name stands for: a reference, an alias of the console, or a room ID itself.

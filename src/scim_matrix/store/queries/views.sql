@@ -22,10 +22,10 @@ ORDER BY u.user_name_key
 -- Groups with how many members they have and what they open.
 SELECT g.id, g.display_name AS displayName, g.external_id AS externalId,
     (SELECT count(*) FROM group_member m WHERE m.group_id = g.id) AS members,
-    (SELECT group_concat(DISTINCT coalesce(m.alias, m.reference)) FROM mapping m WHERE
-        (m.kind = 'external_id' AND g.external_id = m.pattern)
+    (SELECT group_concat(DISTINCT coalesce(m.alias, m.reference)) FROM mapping m
+        WHERE m.standing <> 'dropped' AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
         OR (m.kind = 'group_id' AND g.id = m.pattern)
-        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)) AS rooms
+        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))) AS rooms
 FROM scim_group g WHERE CAST(:like AS TEXT) IS NULL OR g.display_name GLOB :like
 ORDER BY g.display_name_key
 
@@ -35,17 +35,19 @@ WITH named (reference, room_id, standing, problem, cure) AS (
     SELECT r.reference, coalesce(r.room_id, r.candidate),
         CASE WHEN r.standing = 'pinned' AND r.candidate IS NOT NULL THEN 'alias_moved'
             WHEN r.standing = 'pinned' THEN 'followed' ELSE r.standing END,
-        r.reason, r.cure FROM room_reference r
+        r.reason, r.cure FROM room_reference r WHERE EXISTS (SELECT 1 FROM mapping m
+            WHERE m.reference = r.reference AND m.standing <> 'dropped')
     UNION ALL
     SELECT m.reference, o.room_id, o.standing, o.reason, o.cure
-    FROM mapping m JOIN opening o ON o.mapping_id = m.id WHERE o.via IS NOT NULL
+    FROM mapping m JOIN opening o ON o.mapping_id = m.id
+    WHERE o.via IS NOT NULL AND m.standing <> 'dropped'
 )
 SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.reference),
         n.reference) AS room, n.room_id,
     (SELECT group_concat(DISTINCT CASE m.kind WHEN 'everyone' THEN '*'
         WHEN 'display_name' THEN 'displayName:' || m.pattern
         WHEN 'group_id' THEN 'group ' || m.pattern ELSE m.pattern END)
-        FROM mapping m WHERE m.reference = n.reference) AS keys,
+        FROM mapping m WHERE m.reference = n.reference AND m.standing <> 'dropped') AS keys,
     (SELECT count(*) FROM membership p WHERE p.room_id = n.room_id AND p.state = 'granted')
         AS granted,
     (SELECT count(*) FROM membership p WHERE p.room_id = n.room_id AND p.state = 'granted'
@@ -116,7 +118,9 @@ SELECT CASE WHEN brake = 'held' THEN 'held' WHEN problem = 'conflict' THEN 'conf
 FROM account WHERE brake = 'held' OR todo IS NOT NULL OR problem = 'conflict'
 UNION ALL
 SELECT CASE standing WHEN 'unresolved' THEN 'failing' ELSE 'not_followed' END, 'room', reference,
-    NULL, NULL, reason, cure, 0 FROM room_reference WHERE reason IS NOT NULL
+    NULL, NULL, reason, cure, 0 FROM room_reference r WHERE reason IS NOT NULL
+    AND EXISTS (SELECT 1 FROM mapping m
+        WHERE m.reference = r.reference AND m.standing <> 'dropped')
 UNION ALL
 SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 0 FROM room
 WHERE unusable IS NOT NULL
