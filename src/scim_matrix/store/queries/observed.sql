@@ -74,7 +74,7 @@ AND NOT EXISTS (SELECT 1 FROM account a WHERE a.barred = s.user_id AND a.barred 
 -- Accounts that are no user's and are in an exclusive room.
 INSERT INTO account (user_id, bound_by, desired, profile)
 SELECT value, 'observed', 'unmanaged', '{}' FROM json_each(:users)
-WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL)
+WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL) ORDER BY value
 ON CONFLICT DO NOTHING
 
 -- exclude --
