@@ -198,15 +198,22 @@ async def compared(service: Service) -> None:
     await at_rest(ScimClient(service.url))
 
 
-async def shown(service: Service, what: str, name: str, **values: Any) -> dict[str, Any]:
-    """Wait until `users` or `rooms` has a line about somebody or a room with these values."""
+async def shown(service: Service, what: str, name: str, /, **values: Any) -> dict[str, Any]:
+    """Wait until `users` or `rooms` has a line about somebody or a room with these values.
+
+    A value that is a type stands for whatever is of it.
+    """
 
     async def look() -> list[dict[str, Any]]:
         key = "userName" if what == "users" else "room"
         return [line for line in await told(service, what) if line[key] == name]
 
     def fits(line: dict[str, Any]) -> bool:
-        return all(key in line and line[key] == value for key, value in values.items())
+        return all(
+            key in line
+            and (isinstance(line[key], value) if isinstance(value, type) else line[key] == value)
+            for key, value in values.items()
+        )
 
     lines = await eventually(look, lambda seen: any(fits(line) for line in seen), 15)
     return next(line for line in lines if fits(line))
@@ -214,10 +221,7 @@ async def shown(service: Service, what: str, name: str, **values: Any) -> dict[s
 
 async def shown_with_cure(service: Service, what: str, name: str, **values: Any) -> dict[str, Any]:
     """Wait for a line as `shown` does, which must say why it is so and what to do."""
-    line = await shown(service, what, name, **values)
-    assert line["problem"], line
-    assert line["cure"], line
-    return line
+    return await shown(service, what, name, **{"problem": str, "cure": str, **values})
 
 
 async def account(admin: User, name: str) -> dict[str, Any]:
