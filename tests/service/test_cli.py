@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store import groupmap, rooms
 from scim_matrix.store.database import Database
 
 ROOT = Path(__file__).parents[2]
@@ -194,3 +196,24 @@ def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:
     for since, status in (("2h", 0), ("2026-11-01 12:00:00", 0), ("soon", 2)):
         ended = run("log", "--since", since, cwd=tmp_path, **environment)
         assert ended.returncode == status, ended.stderr
+
+
+async def test_whoever_approves_an_alias_stands_in_for_whom_it_rested_on(tmp_path: Path) -> None:
+    """The room that somebody else's word led to is the administrator's choice from then on."""
+    database = await Database.open(tmp_path)
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", "#room:s")])
+        await rooms.pin(connection, "#room:s", "!room", ["@eve:s"])
+    led = await rooms.reference(database.reader, "#room:s")
+    assert led is not None
+    assert led.led_by == ("@eve:s",)
+    for approved in (0, 3):
+        done = await asyncio.to_thread(
+            run, "approve", "#room:s", "--by", "Grace", cwd=tmp_path, DATA_DIR=str(tmp_path)
+        )
+        assert done.returncode == approved, done.stderr
+    [opening] = await database.reader.execute_fetchall("SELECT * FROM opening")
+    assert (opening["room_id"], opening["led_by"]) == ("!room", None)
+    [entry] = await database.reader.execute_fetchall("SELECT * FROM action")
+    assert (entry["kind"], entry["room_id"], entry["decided_by"]) == ("alias", "!room", "Grace")
+    await database.close()

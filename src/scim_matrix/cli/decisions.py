@@ -30,6 +30,14 @@ class _Decided:
     freed: int = 0
 
 
+async def _let_in(connection: Connection, alias: str, room_id: str, by: str) -> _Decided:
+    """Have an alias stand for a room because a human says so, on nobody's own power."""
+    await rooms.pin(connection, alias, room_id)
+    entry = record.Entry("alias", "approved", None, room_id, detail=alias, by=by)
+    await record.add(connection, entry)
+    return _Decided([], alias=room_id)
+
+
 def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
     async def work(connection: Connection) -> _Decided:
         if what == "restored" and decision == "approved":
@@ -40,14 +48,15 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
         reference = await rooms.reference(connection, what)
         candidate = reference.candidate if reference is not None else None
         if candidate is not None and decision == "approved":
-            await rooms.pin(connection, what, await rooms.successor(connection, candidate))
-            entry = record.Entry("alias", "approved", None, candidate, detail=what, by=by)
-            await record.add(connection, entry)
-            return _Decided([], alias=candidate)
+            room_id = await rooms.successor(connection, candidate)
+            return await _let_in(connection, what, room_id, by)
         named = await rooms.named(connection, what)
         if not named and reference is None:
             raise click.ClickException(f"{what}: no mapped room has this alias or ID")
         shown = await brake.held(connection, named)
+        if not shown and reference is not None and reference.led_by and decision == "approved":
+            assert reference.room_id is not None
+            return await _let_in(connection, what, reference.room_id, by)
         return _Decided(await brake.decide(connection, shown, decision, by))
 
     decided = write(data_dir, f"command line {by}", work)

@@ -78,7 +78,6 @@ async def _insert(connection: Connection, values: dict[str, Any]) -> int:
         values,
     )
     mapping_id, name = int(row["id"]), values["reference"]
-    made_by = filter(None, [values.get("made_by")])
     # What is below its space may be another by now: it is read again.
     await connection.execute_fetchall(
         "DELETE FROM opening WHERE mapping_id = ? AND via IS NOT NULL", (mapping_id,)
@@ -90,13 +89,15 @@ async def _insert(connection: Connection, values: dict[str, Any]) -> int:
         " ON CONFLICT DO NOTHING",
         (name, "unresolved" if room_id is None else "pinned", room_id),
     )
-    await connection.execute_fetchall(
-        "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
-        " SELECT ?, room_id, 'followed', ? FROM room_reference"
-        " WHERE reference = ? AND room_id IS NOT NULL ON CONFLICT (mapping_id, room_id)"
-        " DO UPDATE SET led_by = excluded.led_by",
-        (mapping_id, rooms.led_by(made_by), name),
-    )
+    known = await rooms.reference(connection, name)
+    if known is not None and known.room_id is not None:
+        behind = {*known.led_by, *filter(None, [values.get("made_by")])}
+        await connection.execute_fetchall(
+            "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
+            " VALUES (?, ?, 'followed', ?) ON CONFLICT (mapping_id, room_id)"
+            " DO UPDATE SET led_by = excluded.led_by",
+            (mapping_id, known.room_id, rooms.led_by(behind)),
+        )
     await grants.touch_mapping(connection, mapping_id, new=True)
     await grants.touch_mapping(connection, mapping_id)
     return mapping_id

@@ -20,7 +20,8 @@ class RoomReference:
     """A room as the map names it, and what is known of it.
 
     `absent`: the alias led nowhere when it was first asked for. `candidate`: a room that it leads
-    to and that is not followed. `template` (JSON) says how to make it.
+    to and that is not followed. `led_by` are those on whose own power it rests that it stands for
+    its room. `template` (JSON) says how to make it.
     """
 
     reference: str
@@ -30,11 +31,15 @@ class RoomReference:
     absent: bool
     template: str | None
     attempts: int
+    led_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MappingRow:
-    """A mapping in the store; `room_id` is the room that it names, as far as that is known."""
+    """A mapping in the store; `room_id` is the room that it names, as far as that is known.
+
+    `led_by` are those on whose own power the room rests that it is read with.
+    """
 
     id: int
     origin: Literal["configuration", "console"]
@@ -47,6 +52,7 @@ class MappingRow:
     made_by: str | None
     standing: Literal["in_force", "overruled", "suspended", "dropped"]
     room_id: str | None = None
+    led_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ def _reference(row: sqlite3.Row) -> RoomReference:
         bool(row["absent"]),
         row["template"],
         row["attempts"],
+        _leaders(row["led_by"]),
     )
 
 
@@ -90,6 +97,7 @@ def _mapping(row: sqlite3.Row) -> MappingRow:
         row["made_by"],
         row["standing"],
         row["room_id"] if "room_id" in row.keys() else None,  # noqa: SIM118
+        _leaders(row["led_by"]) if "led_by" in row.keys() else (),  # noqa: SIM118
     )
 
 
@@ -144,17 +152,19 @@ async def console_mappings(connection: Connection, room_id: str | None = None) -
     return [_mapping(row) for row in found]
 
 
-async def pin(connection: Connection, name: str, room_id: str) -> None:
+async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable[str] = ()) -> None:
     """Have a reference stand for a room; what its mappings give takes effect there.
 
-    Where it stood for another room, what is known of everybody there counts in the new one.
+    `leaders` are those on whose own power that rests. Where it stood for another room, what is
+    known of everybody there counts in the new one.
     """
     former = await reference(connection, name)
-    values = {"reference": name, "room_id": room_id}
+    leaders = tuple(leaders)
+    values = {"reference": name, "room_id": room_id, "led_by": led_by(leaders)}
     await connection.execute_fetchall(_Q["pin"], values)
     for mapping in await mappings_of(connection, name):
-        makers = filter(None, [mapping.made_by])
-        opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(makers)}
+        behind = {*leaders, *filter(None, [mapping.made_by])}
+        opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(behind)}
         if former is not None and former.room_id is not None:
             await connection.execute_fetchall(
                 "DELETE FROM opening WHERE mapping_id = ? AND room_id = ? AND via IS NULL",
@@ -240,12 +250,30 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
     return room_id
 
 
-async def upgraded(connection: Connection, room_id: str, replacement: str) -> None:
+async def led_into(connection: Connection, room_id: str) -> list[MappingRow]:
+    """Return the mappings that open a room on somebody's own power, and whose it is."""
+    found = await connection.execute_fetchall(_Q["led_into"], {"room_id": room_id})
+    return [_mapping(row) for row in found]
+
+
+async def is_given(connection: Connection, room_id: str) -> bool:
+    """Tell whether a mapping opens a room that goes along with it wherever it goes."""
+    return bool(await connection.execute_fetchall(_Q["is_given"], {"room_id": room_id}))
+
+
+async def upgraded(
+    connection: Connection, room_id: str, replacement: str, staying: Iterable[int] = ()
+) -> None:
     """Follow an upgraded room to its replacement, with all that is known of everybody.
 
-    Nobody is removed from the old one.
+    Nobody is removed from the old one. `staying` are the mappings that go on in it, since those
+    on whose power they rest have no say in the replacement.
     """
-    values = {"room_id": room_id, "successor": replacement}
+    values = {
+        "room_id": room_id,
+        "successor": replacement,
+        "staying": orjson.dumps(list(staying)).decode(),
+    }
     # An upgrade back to a former room takes its own former upgrade back.
     await connection.execute_fetchall(
         "UPDATE room SET successor = NULL WHERE room_id = ?", (replacement,)

@@ -163,13 +163,22 @@ class Delegation:
         return news or led
 
     def _makers(self, mapping: MappingRow) -> Chain:
-        """Return whose own power a mapping itself rests on."""
-        maker = mapping.made_by
-        return frozenset() if maker is None or self._users.trusts(maker) else frozenset([maker])
+        """Return whose own power it rests on that a mapping opens the room that it names."""
+        behind = {*mapping.led_by, *filter(None, [mapping.made_by])}
+        return frozenset(who for who in behind if not self._users.trusts(who))
 
     async def _may_map(self, user_id: str, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether somebody could do in a room by hand what a mapping would."""
         return await self.may(user_id, room_id, power=mapping.power, exclusive=mapping.exclusive)
+
+    async def may_follow(self, mapping: MappingRow, room_id: str) -> Verdict:
+        """Decide whether those whose power a mapping rests on could take it on to a room."""
+        verdict = Verdict(True, "It rests on nobody's own power.")
+        for leader in sorted(self._makers(mapping)):
+            verdict = await self._may_map(leader, mapping, room_id)
+            if not verdict.followed:
+                break
+        return verdict
 
     async def may(
         self, user_id: str, room_id: str, *, power: int | None, exclusive: bool

@@ -96,8 +96,7 @@ def _obstacle(named: MatrixAccount) -> str | None:
         return "administers the homeserver"
     if named.deactivated:
         return "is deactivated: it may be a former person's"
-    # What leads to it from elsewhere, such as a former identity provider, says nothing of ours.
-    if named.subjects or named.marks:
+    if named.is_linked or named.marks:
         return "is linked to another identity"
     return None
 

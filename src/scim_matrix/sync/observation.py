@@ -1,7 +1,7 @@
 """Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import orjson
@@ -20,12 +20,19 @@ from scim_matrix.store.database import Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
 from scim_matrix.sync import provenance
+from scim_matrix.sync.authority import Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
+from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.provenance import Claim
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
+
+
+def _leaders(claim: Claim | None, users: Policy) -> tuple[str, ...]:
+    """Return on whose own power it rests what a room says of its aliases."""
+    return () if claim is None or users.trusts(claim.sender) else (claim.sender,)
 
 
 class Observation:
@@ -74,7 +81,7 @@ class Observation:
         """Find the room behind a reference; make it where the map says how."""
         name = reference.reference
         try:
-            room_id = await self._resolve(reference)
+            found = await self._resolve(reference)
         except (RefusedError, RateLimitedError, WithheldError) as error:
             # A burst of new rooms is rate limited, which is no reason to stop all else.
             limited = error.retry_after if isinstance(error, RateLimitedError) else None
@@ -90,25 +97,29 @@ class Observation:
                     cure="make the room, correct the map, or give it a create object",
                 )
             return
-        if room_id is None:
+        if found is None:
             return
+        room_id, leaders = found
         async with self._database.write() as connection:
             room_id = await rooms.successor(connection, room_id)
-            await rooms.pin(connection, name, room_id)
+            await rooms.pin(connection, name, room_id, leaders)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
 
-    async def _resolve(self, reference: RoomReference) -> str | None:
-        """Return the room that a reference stands for, None where a human must let it in."""
+    async def _resolve(self, reference: RoomReference) -> tuple[str, tuple[str, ...]] | None:
+        """Return the room that a reference stands for, and on whose own power that rests.
+
+        None where a human must let it in.
+        """
         alias = reference.reference
         try:
             room_id = await self._homeserver.rooms.resolve_alias(alias)
         except NotFoundError:
             if reference.template is None:
                 raise
-            return await self._create(alias, reference.template)
+            return await self._create(alias, reference.template), ()
         if not reference.absent and reference.template is None:
-            return room_id
+            return room_id, ()
         users = await self._rights.protection()
         try:
             creator = (await self._homeserver.rooms.power_state(room_id)).creator
@@ -117,7 +128,7 @@ class Observation:
         claim = await self._claim(room_id, await rooms.mappings_of(self._database.scanner, alias))
         verdict = provenance.appeared(alias, room_id, creator, claim, users)
         if verdict.followed:
-            return room_id
+            return room_id, _leaders(claim, users)
         if reference.candidate != room_id:
             log.warning("room_waits", room=alias, room_id=room_id, reason=verdict.reason)
         async with self._database.write() as connection:
@@ -178,13 +189,16 @@ class Observation:
             if reference.candidate is not None:
                 async with self._database.write() as connection:
                     await rooms.points_elsewhere(connection, alias, None, None, None)
+            if reference.led_by:
+                await self._say_again(reference, room_id)
             return False
         claim = await self._claim(found, await rooms.mappings_of(self._database.scanner, alias))
         verdict = provenance.alias_moved(alias, room_id, found, claim)
+        users = await self._rights.protection()
         async with self._database.write() as connection:
             if verdict.followed:
                 found = await rooms.successor(connection, found)
-                await rooms.pin(connection, alias, found)
+                await rooms.pin(connection, alias, found, _leaders(claim, users))
                 news = True
             else:
                 news = await rooms.points_elsewhere(
@@ -203,6 +217,17 @@ class Observation:
             # Something else may still open the former room.
             self._opens([found, room_id])
         return verdict.followed
+
+    async def _say_again(self, reference: RoomReference, room_id: str) -> None:
+        """Have a reference rest on whoever says by now that the room is meant."""
+        alias = reference.reference
+        claim = await self._claim(room_id, await rooms.mappings_of(self._database.scanner, alias))
+        if claim is None or not claim.vouches(alias):
+            return
+        leaders = _leaders(claim, await self._rights.protection())
+        if leaders != reference.led_by:
+            async with self._database.write() as connection:
+                await rooms.pin(connection, alias, room_id, leaders)
 
     # -- Rooms ------------------------------------------------------------
 
@@ -269,9 +294,14 @@ class Observation:
         except RefusedError:
             creation = None
         verdict = provenance.upgraded(room_id, replacement, creation)
+        staying: dict[int, Verdict] = {}
+        if verdict.followed:
+            staying = await self._staying(room_id, replacement)
+            if staying and not await self._goes_along(room_id, staying):
+                verdict = provenance.upgraded_beyond(room_id, replacement, *staying.values())
         async with self._database.write() as connection:
             if verdict.followed:
-                await rooms.upgraded(connection, room_id, replacement)
+                await rooms.upgraded(connection, room_id, replacement, staying)
                 news = True
             else:
                 news = await rooms.refuse_upgrade(
@@ -288,6 +318,24 @@ class Observation:
         if verdict.followed:
             self._opens([replacement])
         return verdict.followed
+
+    async def _staying(self, room_id: str, replacement: str) -> dict[int, Verdict]:
+        """Return the mappings that do not go along to a replacement, with the reason of each.
+
+        Those rest on the power of somebody who has no such power there.
+        """
+        users = await self._rights.protection()
+        delegation = Delegation(self._database, self._homeserver, self._rights, users)
+        verdicts = {
+            mapping.id: await delegation.may_follow(mapping, replacement)
+            for mapping in await rooms.led_into(self._database.scanner, room_id)
+        }
+        return {which: verdict for which, verdict in verdicts.items() if not verdict.followed}
+
+    async def _goes_along(self, room_id: str, staying: Collection[int]) -> bool:
+        """Tell whether some mapping goes along where others stay."""
+        led = await rooms.led_into(self._database.scanner, room_id)
+        return len(led) > len(staying) or await rooms.is_given(self._database.scanner, room_id)
 
     async def _place(self, template: str, room_id: str) -> None:
         """Put a room into the space it belongs to, unless somebody did or undid that before."""

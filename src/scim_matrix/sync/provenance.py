@@ -98,6 +98,16 @@ def upgraded(room_id: str, replacement: str, creation: Mapping[str, Any] | None)
     )
 
 
+def upgraded_beyond(room_id: str, replacement: str, own: Verdict, *others: Verdict) -> Verdict:
+    """Decide about an upgrade where nobody whose power the room rests on has it in the new one."""
+    return Verdict(
+        False,
+        f"{room_id} says that {replacement} takes its place, where those on whose power it is"
+        f" opened could not do by themselves what the map would: {own.reason} {room_id} is kept.",
+        f"{own.cure} Or name {replacement} in the map.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """That a space holds a room, as `sender` said, with what can be known of the step.

@@ -18,7 +18,7 @@ from scim_matrix.sync.power import PowerLevels, power_levels
 log = structlog.get_logger(__name__)
 
 # For how long (seconds) the list of the homeserver's administrators is believed.
-ADMINS_KEEP = 60.0
+ADMINS_KEEP = 5.0
 # For how long what MAS last said of them is believed while it is away: nobody becomes one there
 # meanwhile but by hand.
 ADMINS_BELIEVED = 3600.0

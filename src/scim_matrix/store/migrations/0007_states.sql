@@ -180,13 +180,15 @@ FROM console_mapping c LEFT JOIN room r ON r.reference = c.room_reference;
 
 -- A room as the map names it. unresolved: not known yet; waiting: a human must let candidate in;
 -- pinned: it stands for room_id, and for candidate only by its alias, which is not followed.
--- absent: the alias led nowhere when it was first asked for. It outlasts the lines that name it.
+-- absent: the alias led nowhere when it was first asked for. led_by: those on whose own power it
+-- rests that it stands for that room (as in opening). It outlasts the lines that name it.
 CREATE TABLE room_reference (
     reference TEXT PRIMARY KEY,
     standing TEXT NOT NULL CHECK (standing IN ('unresolved', 'waiting', 'pinned')),
     room_id TEXT,
     candidate TEXT,
     absent BOOLEAN NOT NULL DEFAULT FALSE,
+    led_by TEXT,
     template TEXT,
     reason TEXT,
     cure TEXT,

@@ -25,7 +25,8 @@ SELECT * FROM mapping WHERE reference = :reference AND standing <> 'overruled'
 
 -- spaces_mapped --
 -- The mappings that open the rooms of a space, by the space's present room.
-SELECT m.*, r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference
+SELECT m.*, r.room_id, r.led_by FROM mapping m JOIN room_reference r
+    ON r.reference = m.reference
 WHERE m.children AND m.standing IN ('in_force', 'suspended') AND r.room_id = :room_id
 
 -- console_mappings --
@@ -36,9 +37,9 @@ AND (CAST(:room_id AS TEXT) IS NULL OR r.room_id = :room_id
     OR EXISTS (SELECT 1 FROM opening o WHERE o.mapping_id = m.id AND o.room_id = :room_id))
 
 -- pin --
--- A reference stands for a room from now on.
-UPDATE room_reference SET standing = 'pinned', room_id = :room_id, candidate = NULL,
-    reason = NULL, cure = NULL, attempts = 0, next_try = 0
+-- A reference stands for a room from now on, on the power of some.
+UPDATE room_reference SET standing = 'pinned', room_id = :room_id, led_by = :led_by,
+    candidate = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE reference = :reference
 
 -- wait --
@@ -66,22 +67,39 @@ INSERT INTO room (room_id, successor) VALUES (:room_id, :successor)
 ON CONFLICT (room_id) DO UPDATE SET successor = excluded.successor, upgrade_to = NULL,
     reason = NULL, cure = NULL, unusable = NULL
 
+-- led_into --
+-- The mappings that open a room on somebody's own power, with those whose it is. Not those of the
+-- console for the room itself, whose makers are asked as soon as it is observed.
+SELECT m.*, o.led_by FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.room_id = :room_id AND o.standing = 'followed' AND o.led_by IS NOT NULL
+AND (m.origin <> 'console' OR o.via IS NOT NULL)
+
+-- is_given --
+-- Whether a room is opened by a mapping that goes along with it wherever it goes.
+SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+WHERE o.room_id = :room_id AND o.standing = 'followed'
+AND (o.led_by IS NULL OR (m.origin = 'console' AND o.via IS NULL)) LIMIT 1
+
 -- succeed_references --
--- References that stood for a room stand for its successor.
+-- References that stood for a room stand for its successor, but those of mappings that stay.
 UPDATE room_reference SET room_id = :successor, candidate = NULL, reason = NULL, cure = NULL
-WHERE room_id = :room_id
+WHERE room_id = :room_id AND NOT EXISTS (SELECT 1 FROM mapping m
+    WHERE m.reference = room_reference.reference
+    AND m.id IN (SELECT value FROM json_each(:staying)))
 
 -- open_successor --
--- Mappings that opened a room open its successor.
+-- Mappings that opened a room open its successor, but those that stay.
 INSERT INTO opening (mapping_id, room_id, via, standing, led_by)
 SELECT mapping_id, :successor, via, 'followed', led_by FROM opening
 WHERE room_id = :room_id AND standing = 'followed'
+AND mapping_id NOT IN (SELECT value FROM json_each(:staying))
 ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', reason = NULL, cure = NULL,
     led_by = excluded.led_by
 
 -- close --
--- No mapping opens a room any more.
+-- No mapping opens a room any more, but those that stay.
 DELETE FROM opening WHERE room_id = :room_id
+AND mapping_id NOT IN (SELECT value FROM json_each(:staying))
 
 -- successors --
 -- The rooms that took the place of others.
