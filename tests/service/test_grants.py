@@ -272,7 +272,23 @@ async def children(
     found = [Opening(room_id, ROOM, "followed") for room_id in room_ids]
     if not_followed:
         found.append(Opening(not_followed, ROOM, "not_followed", "why", "cure"))
-    return await rooms.put_children(connection, number, found)
+    changed = await rooms.put_children(connection, number, found)
+    assert changed is not None
+    return changed
+
+
+async def test_what_was_judged_of_a_room_is_not_said_of_what_took_its_place(
+    database: Database,
+) -> None:
+    """A room below a space that was upgraded since it was judged is judged again."""
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", ROOM, children=True)])
+        [mapping] = await rooms.mappings_of(connection, ROOM)
+        assert await children(connection, mapping.id, "!child")
+        await rooms.upgraded(connection, "!child", "!new")
+        judged = [Opening("!child", ROOM, "followed")]
+        assert await rooms.put_children(connection, mapping.id, judged) is None
+        assert [o.room_id for o in await rooms.openings(connection, mapping.id)] == ["!new"]
 
 
 async def test_only_rooms_that_are_followed_are_opened(database: Database) -> None:

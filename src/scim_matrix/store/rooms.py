@@ -1,8 +1,8 @@
 """Rooms: what the map's references stand for, and which rooms mappings open."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import orjson
@@ -239,8 +239,14 @@ async def fail_reference(
 
 async def successor(connection: Connection, room_id: str) -> str:
     """Return the room that took a room's place, at the end of all upgrades that were followed."""
+    return (await successors(connection))(room_id)
+
+
+async def successors(connection: Connection) -> Callable[[str], str]:
+    """Return what `successor` tells, of every room as they are now."""
     rows = await connection.execute_fetchall(_Q["successors"])
-    return _last(room_id, {row["room_id"]: row["successor"] for row in rows})
+    following = {row["room_id"]: row["successor"] for row in rows}
+    return lambda room_id: _last(room_id, following)
 
 
 def _last(room_id: str, successors: Mapping[str, str]) -> str:
@@ -347,21 +353,22 @@ async def openings(connection: Connection, mapping_id: int) -> list[Opening]:
 
 async def put_children(
     connection: Connection, mapping_id: int, children: Iterable[Opening]
-) -> bool:
+) -> bool | None:
     """Record which rooms are below a mapping's space; True where these are others than before.
 
-    Rooms taken out of the space, or followed no more, are forgotten as those taken out of the
-    map are; what the identity provider revoked before they were first read counts there too.
+    None, and nothing is recorded, where one of them was upgraded since they were judged. Rooms
+    taken out of the space, or followed no more, are forgotten as those taken out of the map are;
+    what the identity provider revoked before they were first read counts there too.
     """
-    rows = await connection.execute_fetchall(_Q["successors"])
-    successors = {row["room_id"]: row["successor"] for row in rows}
+    last = await successors(connection)
     wanted: dict[str, Opening] = {}
     for child in children:
-        room_id = _last(child.room_id, successors)
-        present = wanted.get(room_id)
+        if last(child.room_id) != child.room_id:
+            return None
+        present = wanted.get(child.room_id)
         # A room that one step leads to is followed, whatever others say.
         if present is None or _weight(child) < _weight(present):
-            wanted[room_id] = replace(child, room_id=room_id)
+            wanted[child.room_id] = child
     before = {child.room_id: child for child in await openings(connection, mapping_id)}
     first = await connection.execute_fetchall(_Q["children_known"], {"mapping_id": mapping_id})
     if before == wanted and not first:

@@ -123,9 +123,11 @@ class Delegation:
         if spaces:
             below = await self._below(room_id)
             for mapping in spaces:
-                children = await self._children(mapping, room_id, below, self._makers(mapping))
-                async with self._database.write() as connection:
-                    changed = await rooms.put_children(connection, mapping.id, children)
+                changed = None
+                while changed is None:
+                    children = await self._children(mapping, room_id, below, self._makers(mapping))
+                    async with self._database.write() as connection:
+                        changed = await rooms.put_children(connection, mapping.id, children)
                 if changed:
                     followed = sum(c.standing == "followed" for c in children)
                     log.info(
@@ -249,12 +251,13 @@ class Delegation:
     ) -> list[Opening]:
         """Return every room below a space that a followed step leads to, followed or not.
 
-        `chain` are those on whose own power it rests that the space itself is opened.
-
+        `chain` are those on whose own power it rests that the space itself is opened. What counts
+        is the room that people would be brought into, where one was upgraded.
 
         A way is followed as far as everybody whose power it rests on could go alone. Of several
         to a room that is opened by the one that rests on the fewest, but each may lead further.
         """
+        successors = await rooms.successors(self._database.scanner)
         found: dict[str, Opening] = {}
         taken: dict[str, list[Chain]] = {}
         order = itertools.count()
@@ -266,14 +269,16 @@ class Delegation:
             if len(known) >= MOST_CHAINS or any(fewer <= chain for fewer in known):
                 continue
             if parent != space_id and not known:
-                found[parent] = Opening(parent, via, "followed", led_by=tuple(sorted(chain)))
+                leaders = tuple(sorted(chain))
+                found[parent] = Opening(successors(parent), via, "followed", led_by=leaders)
             known.append(chain)
             for room_id, sender in below.get(parent, ()):
                 if room_id == space_id:
                     continue
-                verdict, further = await self._step(mapping, (parent, room_id, sender), chain)
+                present = successors(room_id)
+                verdict, further = await self._step(mapping, (parent, present, sender), chain)
                 if not verdict.followed:
-                    opening = Opening(room_id, parent, "not_followed", verdict.reason, verdict.cure)
+                    opening = Opening(present, parent, "not_followed", verdict.reason, verdict.cure)
                     found.setdefault(room_id, opening)
                 for longer in further:
                     heappush(ways, (len(longer), next(order), room_id, parent, longer))
@@ -284,8 +289,6 @@ class Delegation:
     ) -> tuple[Verdict, list[Chain]]:
         """Decide about a space's child (space, room, who put it there) that a chain leads to."""
         space_id, room_id, sender = edge
-        # What counts is the room that people would be brought into.
-        room_id = await rooms.successor(self._database.scanner, room_id)
         for leader in sorted(chain):
             own = await self._may_map(leader, mapping, room_id)
             if not own.followed:

@@ -245,12 +245,13 @@ class Observation:
             raise
 
     async def _observe(self, room_id: str) -> None:
+        # First: an upgrade takes the alias along, and copies power levels, which a move does not.
+        if await self._is_upgraded(room_id):
+            return
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
             if await self._has_moved(reference, room_id):
                 return
-        if await self._is_upgraded(room_id):
-            return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
         led_to = await rooms.led_to(self._database.scanner, room_id)
