@@ -10,7 +10,7 @@ from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.conversations import load, replay
-from tests.synapse.conftest import StartService, ready, room_holds, settled
+from tests.synapse.conftest import StartService, command, ready, room_holds, settled
 
 
 async def invite_and_join(admin: User, guest: User, room_id: str) -> None:
@@ -174,20 +174,26 @@ async def test_a_linked_account_is_found_whatever_its_name(
     assert {x["auth_provider"] for x in account["external_ids"]} == {"oidc-demo", "oidc-other"}
 
 
-async def test_an_adopted_account_keeps_its_other_links(
+async def test_an_account_that_another_provider_leads_to_is_linked_by_a_human_only(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
-    """With ADOPT_EXISTING_ACCOUNTS the account is linked beside its links to others."""
+    """ADOPT_EXISTING_ACCOUNTS leaves it alone; whoever links it leaves it its other links."""
     existing = await synapse.register(f"{tag}ann")
     path = f"/_synapse/admin/v2/users/{existing.user_id}"
     other = {"auth_provider": "oidc-other", "external_id": f"{tag}x"}
     await admin.call("PUT", path, {"external_ids": [other]})
+
+    async def providers() -> set[str]:
+        return {x["auth_provider"] for x in (await admin.call("GET", path))["external_ids"]}
+
     async with service({}, ADOPT_EXISTING_ACCOUNTS="true") as process:
         idp = ScimClient(process.url)
         await idp.create_user(f"{tag}ann")
-        await settled(idp)
-    links = (await admin.call("GET", path))["external_ids"]
-    assert {x["auth_provider"] for x in links} == {"oidc-demo", "oidc-other", "scim-matrix"}
+        await eventually(lambda: ready(idp), lambda s: s["work"]["conflictingAccounts"] == 1)
+        assert await providers() == {"oidc-other"}
+        status, output = await command(process, "users", "link", f"{tag}ann", existing.user_id)
+        assert status == 0, output
+        await eventually(providers, lambda p: p == {"oidc-demo", "oidc-other", "scim-matrix"})
 
 
 async def test_somebody_banned_by_hand_stays_banned(
