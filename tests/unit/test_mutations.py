@@ -1,0 +1,79 @@
+"""What counts as a single change of the source."""
+
+import pytest
+
+from scripts.mutations import of_python, of_sql
+
+PYTHON = '''\
+"""A docstring with 1 < 2."""
+
+
+def held(number: int = 1) -> bool:
+    """Another: True."""
+    log.info("told", number=2)
+    if number > 10 and not free:
+        raise ValueError(number)
+    work(number)
+    return True
+'''
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def held(number: int = 2) -> bool:",
+        "    if number >= 10 and not free:",
+        "    if number > 10 or not free:",
+        "    if number > 10 and (free):",
+        "    if number > 10 and True:",
+        "    if True:",
+        "    if False:",
+        "        pass",
+        "    pass",
+        "    return False",
+    ],
+)
+def test_comparisons_conditions_constants_and_statements_are_changed(line: str) -> None:
+    """Each by itself, and the rest of the module stays as it was."""
+    found = [mutant for mutant in of_python(PYTHON) if line in mutant.source.splitlines()]
+    assert found
+    for mutant in found:
+        changed = mutant.source.splitlines()
+        assert changed[mutant.line - 1] == line
+        del changed[mutant.line - 1]
+        rest = PYTHON.splitlines()
+        del rest[mutant.line - 1]
+        assert changed == rest
+
+
+def test_what_only_readers_see_is_left_alone() -> None:
+    """Docstrings and log lines."""
+    for mutant in of_python(PYTHON):
+        lines = mutant.source.splitlines()
+        assert lines[0] == '"""A docstring with 1 < 2."""'
+        assert '    log.info("told", number=2)' in lines
+
+
+SQL = """\
+-- lose --
+-- Whoever is granted a room AND is not there.
+UPDATE membership SET state = 'revoked', tick = :tick WHERE todo IS NOT NULL
+AND brake = 'free'
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "UPDATE membership SET tick = :tick WHERE todo IS NOT NULL",
+        "UPDATE membership SET state = 'revoked' WHERE todo IS NOT NULL",
+        "UPDATE membership SET state = 'revoked', tick = :tick WHERE todo IS NULL",
+        "OR brake = 'free'",
+        "",
+    ],
+)
+def test_conditions_and_columns_of_sql_are_changed(line: str) -> None:
+    """In statements, which the mutant names; not in what is said of them."""
+    [mutant] = [m for m in of_sql(SQL) if line == m.source.splitlines()[m.line - 1]]
+    assert mutant.statement == "lose"
+    assert "-- Whoever is granted a room AND is not there." in mutant.source
