@@ -141,20 +141,15 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder
-        for name in ("src", "schemas", "tests", "scripts", "setup.cfg", "pyproject.toml"):
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, folder / name)
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        found = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
+        for name in filter(None, found.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
 
-    def try_out(self, candidate: Candidate, tests: list[str]) -> Outcome:
-        """Run tests on a mutant; one that makes them run for ever is noticed too."""
-        if not tests:
-            return "not run"
-        file = self._root / candidate.path
-        whole = file.read_bytes()
-        file.write_text(candidate.mutant.source, "utf-8")
+    def passes(self, tests: Iterable[str]) -> bool:
+        """Tell whether tests pass on what is here; those that never end do not."""
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
@@ -170,10 +165,20 @@ class Workshop:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return "killed"
+            return False
+        return done.returncode == 0
+
+    def try_out(self, candidate: Candidate, tests: list[str]) -> Outcome:
+        """Run tests on a mutant; one that makes them run for ever is noticed too."""
+        if not tests:
+            return "not run"
+        file = self._root / candidate.path
+        whole = file.read_bytes()
+        file.write_text(candidate.mutant.source, "utf-8")
+        try:
+            return "survived" if self.passes(tests) else "killed"
         finally:
             file.write_bytes(whole)
-        return "killed" if done.returncode else "survived"
 
 
 def candidates(patterns: Iterable[str]) -> list[Candidate]:
@@ -243,6 +248,8 @@ def main() -> int:
             workshop = Path(folder, str(number))
             workshop.mkdir()
             workshops.put(Workshop(workshop))
+        if options.tests and not Workshop(Path(folder, "0")).passes(options.tests):
+            raise SystemExit("the tests fail without any change")
 
         def try_out(candidate: Candidate) -> tuple[str, Outcome]:
             workshop = workshops.get()
