@@ -7,8 +7,9 @@ import pytest
 
 from scim_matrix.config import OnDisable
 from scim_matrix.matrix.accounts import Change, MatrixAccount
-from scim_matrix.store.accounts import Account, ByHand, Disablement, Profile, Written
+from scim_matrix.store.accounts import Account, ByHand, Disablement, Profile, State, Written
 from scim_matrix.sync.account_changes import (
+    AccountPolicy,
     disabling,
     display_name,
     done_by,
@@ -386,3 +387,11 @@ def test_disabling_leaves_an_account_that_is_believed_to_be_disabled() -> None:
         )
         assert disabling(after, how) is None
         assert is_as_believed(after, active=False, how=how, by_hand=None)
+
+
+@pytest.mark.parametrize(
+    ("desired", "how"), [("disabled", "suspend"), ("deleted", "lock"), ("expired", "erase")]
+)
+def test_each_state_has_its_own_way_of_disabling(desired: State, how: OnDisable) -> None:
+    """ON_DISABLE for the inactive, ON_DELETE once the grace period is over, a lock until then."""
+    assert AccountPolicy(False, "suspend", "erase").how(desired) == how

@@ -327,3 +327,18 @@ def test_one_who_is_refused_keeps_nobody_else_waiting() -> None:
     planned = power_plan(users(), [pair(power=100), pair("bob", 30)], POLICY)
     assert planned.content == {"users": {**BOT, "@bob:s": 30}, "ban": 50}
     assert [p.user_id for p, _ in planned.refused] == ["@ann:s"]
+
+
+def test_a_level_that_is_as_it_should_be_is_sent_to_nobody() -> None:
+    """Nothing is sent, nor said to be under way."""
+    plan = power_plan(users(ann=50), [pair(power_given=50)], POLICY)
+    assert (plan.content, plan.tries) == (None, [])
+
+
+def test_protection_keeps_nobody_from_a_higher_level() -> None:
+    """It is for what would be taken from them."""
+    policy = Policy("@bot:s", ("@ann:s",))
+    plan = power_plan(users(ann=25), [pair(power=50, power_given=25)], policy)
+    assert plan.refused == []
+    assert plan.content is not None
+    assert plan.content["users"] == {**BOT, "@ann:s": 50}
