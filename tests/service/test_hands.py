@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from scim_matrix.store import accounts, views
+from tests.conftest import eventually
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -135,20 +136,29 @@ async def decide(deployment: Deployment, scim_id: str, what: str) -> None:
     await deployment.quiet()
 
 
+async def follows_live(deployment: Deployment, follows: bool) -> None:
+    """Wait until changes made by hand are seen as they happen, or no more: following has a pace."""
+
+    async def look() -> bool:
+        return deployment.reconciler.follows_live
+
+    await eventually(look, lambda seen: seen is follows)
+
+
 async def test_hands_are_not_said_to_be_seen_while_the_homeserver_is_away(tmp_path: Path) -> None:
     """They are again once it is back."""
     async with deployed(tmp_path) as deployment:
         deployment.world.room(deployment.world.service, room_id="!room")
         await deployment.put_map({"*": ["!room"]})
         await deployment.quiet()
-        assert deployment.reconciler.follows_live
+        await follows_live(deployment, True)
         deployment.homeserver.dark = True
         deployment.reconciler.compare()
         await deployment.reconciler.settle()
-        assert not deployment.reconciler.follows_live
+        await follows_live(deployment, False)
         deployment.homeserver.dark = False
         await deployment.quiet()
-        assert deployment.reconciler.follows_live
+        await follows_live(deployment, True)
 
 
 async def test_following_ends_whenever_it_is_cancelled(tmp_path: Path) -> None:
