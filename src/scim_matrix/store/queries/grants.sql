@@ -162,7 +162,8 @@ AND membership.room_id = l.room_id AND membership.account_id = l.account_id
 
 -- catch_up --
 -- What the identity provider revoked while the room was forgotten is revoked now that the group
--- opens it again, by the same line of the map or by another one. It is as old as that word.
+-- opens it again, by the same line of the map or by another one; or now that it has revoked what
+-- another mapping gave that did not count. It is as old as that word.
 UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
     led = r.led, tick = r.told, since = :at, request = r.request, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL
@@ -172,12 +173,15 @@ FROM (
     FROM touched t CROSS JOIN membership m CROSS JOIN mapping_grant g CROSS JOIN mapping d
     CROSS JOIN opening p CROSS JOIN mapping n CROSS JOIN opening o
     WHERE m.account_id = t.account_id AND m.state = 'forgotten' AND g.account_id = m.account_id
-    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > m.tick
+    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick >= m.tick
     AND d.id = g.mapping_id AND p.mapping_id = d.id AND p.room_id = m.room_id
     AND p.standing = 'followed'
     AND n.kind = d.kind AND n.pattern = d.pattern AND n.standing = 'in_force'
     AND (n.id = d.id OR d.standing = 'dropped')
     AND o.mapping_id = n.id AND o.room_id = m.room_id AND o.standing = 'followed'
+    AND NOT EXISTS (SELECT 1 FROM mapping_grant s CROSS JOIN mapping q CROSS JOIN opening r
+        WHERE s.account_id = m.account_id AND s.state = 'granted' AND q.id = s.mapping_id
+        AND q.standing <> 'dropped' AND r.mapping_id = q.id AND r.room_id = m.room_id)
     GROUP BY m.room_id, m.account_id
 ) r
 WHERE membership.account_id IN (SELECT account_id FROM touched)
