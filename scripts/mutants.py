@@ -3,7 +3,7 @@
     python -m scripts.mutants --sample 600 --seed 1
 
 Runs the tests that need no real homeserver once, to learn which of them run which lines; then,
-for each mutant, only those that run what was changed, quickest first, until one fails. What was
+for each mutant, only those that run what was changed, scenarios first, until one fails. What was
 tried is kept in `.mutants/`, apart for each state of the project, so that a run that was cut off
 goes on. Changes that change nothing are listed with their reason in `scripts/equivalent.toml`.
 With `--tests` those tests are run for every mutant, and nothing is learned first.
@@ -55,7 +55,7 @@ DECIDING = (
 )
 IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
 # Seconds of tests for one mutant, as long as they took alone.
-ENOUGH = 40.0
+ENOUGH = 90.0
 Outcome = Literal["killed", "survived", "equivalent", "not run"]
 
 
@@ -109,18 +109,25 @@ class Tests:
         return cls(lines, seconds)
 
     def of(self, candidate: Candidate) -> list[str]:
-        """Return the tests that should notice, quickest first, as far as they are quick enough."""
+        """Return the tests that should notice, as far as they are quick enough.
+
+        Scenarios come first: they hold what becomes of people, where others only pass by.
+        The quickest of the others follow.
+        """
         found: set[str] = set()
         for path, line in self._places(candidate):
             found.update(self._lines.get(path, {}).get(line, ()))
         chosen: list[str] = []
         total = 0.0
-        for test in sorted(found, key=lambda test: self._seconds.get(test, 1.0)):
+        for test in sorted(found, key=self._rank):
             total += self._seconds.get(test, 1.0)
             if chosen and total > ENOUGH:
                 break
             chosen.append(test)
         return chosen
+
+    def _rank(self, test: str) -> tuple[bool, float]:
+        return "test_scenarios" not in test, self._seconds.get(test, 1.0)
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, int]]:
         """Return where a mutant is run: for SQL, where Python names the statement."""
