@@ -297,9 +297,13 @@ async def named(connection: Connection, name: str) -> list[Account]:
     return [_account(row) for row in found]
 
 
-async def ask(connection: Connection, account_id: int, since: datetime) -> None:
-    """Note before an account is asked for since when there may be one."""
-    await connection.execute_fetchall(_Q["ask"], {"id": account_id, "since": since.isoformat()})
+async def ask(connection: Connection, account_id: int, since: datetime | None) -> bool:
+    """Note before an account is asked for since when there may be one (None: nobody can say).
+
+    Return whether it is to be asked for still: its user may have been disabled or deleted.
+    """
+    values = {"id": account_id, "since": None if since is None else since.isoformat()}
+    return bool(await connection.execute_fetchall(_Q["ask"], values))
 
 
 async def never_answered(connection: Connection, account_id: int) -> None:

@@ -32,9 +32,10 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure;
 -- notice: what was left out. asked: since when (by the account system's clock) an account may have
 -- been made for this user of which no answer is known. doing: what a request that disables it, and
--- whose outcome is not known, does.
+-- whose outcome is not known, does. A number is given once only (AUTOINCREMENT): work goes on with
+-- it while the account that it was begun for may end.
 CREATE TABLE new_account (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     scim_id TEXT UNIQUE,
     user_id TEXT UNIQUE,
     proposed TEXT,
@@ -145,7 +146,7 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
 CREATE TABLE new_mapping (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
     kind TEXT NOT NULL CHECK (kind IN ('external_id', 'display_name', 'everyone', 'group_id')),
     pattern TEXT NOT NULL,

@@ -89,8 +89,10 @@ AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT 
 SELECT * FROM account WHERE id = :id
 
 -- ask --
--- An account is about to be asked for: until an answer is here, one made since may be it.
-UPDATE account SET asked = :since WHERE id = :id
+-- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
+-- user who was disabled or deleted since that was decided.
+UPDATE account SET asked = coalesce(:since, asked)
+WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active' RETURNING 1
 
 -- forget_asked --
 -- What was asked for was not made.
