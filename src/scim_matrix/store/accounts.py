@@ -250,6 +250,21 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         await grants.touch_account(connection, row["id"])
 
 
+async def note_time(connection: Connection) -> None:
+    """Write down what time it is, so that the next start can tell how long nothing ran."""
+    await connection.execute_fetchall(_Q["note_time"], {"now": connection.at})
+
+
+async def put_off(connection: Connection, longest: float) -> int:
+    """Have grace periods that began before this start go on from where they were at the last end.
+
+    Where that is longer ago than `longest` (seconds), or later than now: the service was away, or
+    its clock was set, which nobody can tell apart. Returns how many accounts that concerns.
+    """
+    values = {"now": connection.at, "longest": longest}
+    return len(await connection.execute_fetchall(_Q["put_off"], values))
+
+
 async def any_expired(connection: Connection, now: float) -> bool:
     """Tell whether the grace period of a deleted account has passed (seconds since the epoch)."""
     return bool(await connection.execute_fetchall(_Q["any_expired"], {"now": now}))

@@ -8,11 +8,13 @@ INSERT INTO tick (number) VALUES (1);
 
 -- What this database is: a copy of it put back later is told by the number (generation) that the
 -- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
--- up to which removals wait for the identity provider's word.
+-- up to which removals wait for the identity provider's word. seen_at: the time as the service that
+-- runs on it last had it.
 CREATE TABLE installation (
     id TEXT NOT NULL,
     generation INTEGER,
-    restored_tick INTEGER
+    restored_tick INTEGER,
+    seen_at REAL
 );
 INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
     CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);

@@ -74,6 +74,17 @@ UPDATE account SET desired = 'expired', expires = NULL, brake = 'free', held_bec
 WHERE expires <= :now AND brake <> 'held'
 AND tick > (SELECT coalesce(restored_tick, -1) FROM installation)
 
+-- note_time --
+-- The time as the running service has it.
+UPDATE installation SET seen_at = :now
+
+-- put_off --
+-- Grace periods pass while the service runs: what it was away, or its clock was set by meanwhile, is
+-- added where that is too long to be told apart.
+UPDATE account SET expires = expires + (SELECT :now - seen_at FROM installation)
+WHERE expires IS NOT NULL AND (SELECT abs(:now - seen_at) > :longest FROM installation)
+RETURNING 1
+
 -- due --
 -- Accounts to work on now, the newest change first.
 SELECT * FROM account WHERE todo IS NOT NULL AND +next_try <= :now
