@@ -719,6 +719,37 @@ async def test_whoever_goes_while_their_account_is_looked_for_gets_none(
             await account(admin, name)
 
 
+async def test_what_a_human_says_while_an_account_is_looked_for_counts(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """No account is made for somebody whom a human links to another one meanwhile."""
+    name, other = f"{tag}ann", f"{tag}other"
+    await synapse.register(other)
+    looked, told_so = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(method: str, path: str) -> None:
+        if f"ext-{name}" in path:
+            looked.set()
+            await told_so.wait()
+
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.delay = hold_back
+        await idp.create_user(name)
+        await looked.wait()
+        status, output = await command(process, "users", "link", name, mxid(other))
+        assert status == 0, output
+        told_so.set()
+        await settled(idp)
+        await shown(process, "users", name, state="active", bound="human", account=mxid(other))
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            await account(admin, name)
+
+
 async def test_an_account_made_after_the_backup_is_found(
     synapse: Synapse, admin: User, service: StartService, tag: str, tmp_path: Path
 ) -> None:

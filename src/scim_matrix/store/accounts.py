@@ -312,12 +312,17 @@ async def named(connection: Connection, name: str) -> list[Account]:
     return [_account(row) for row in found]
 
 
-async def ask(connection: Connection, account_id: int, since: datetime | None) -> bool:
+async def ask(connection: Connection, account: Account, since: datetime | None) -> bool:
     """Note before an account is asked for since when there may be one (None: nobody can say).
 
-    Return whether it is to be asked for still: its user may have been disabled or deleted.
+    Return whether it is to be asked for still: its user may have been disabled, deleted or told
+    another account.
     """
-    values = {"id": account_id, "since": None if since is None else since.isoformat()}
+    values = {
+        "id": account.id,
+        "user_id": account.user_id,
+        "since": None if since is None else since.isoformat(),
+    }
     return bool(await connection.execute_fetchall(_Q["ask"], values))
 
 

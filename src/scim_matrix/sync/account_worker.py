@@ -55,7 +55,7 @@ class _StoppedError(Exception):
 
 
 class _OvertakenError(Exception):
-    """The identity provider has said otherwise since the work was begun: that is other work."""
+    """Somebody has said otherwise since the work was begun: that is other work."""
 
 
 class AccountWorker:
@@ -239,7 +239,8 @@ class AccountWorker:
 
     async def _bound(self, account: Account, decision: Bind) -> Account:
         async with self._database.write() as connection:
-            if await accounts.get(connection, account.id) is None:
+            present = await accounts.get(connection, account.id)
+            if present is None or present.user_id != account.user_id:
                 raise _OvertakenError
             why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
             # What was made is recorded as that.
@@ -338,7 +339,7 @@ class AccountWorker:
         since = await self._accounts.about_to_make(user_id, account.scim_id)
         if not self._policy.dry_run:
             async with self._database.write() as connection:
-                if not await accounts.ask(connection, account.id, since):
+                if not await accounts.ask(connection, account, since):
                     raise _OvertakenError
         left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)

@@ -101,9 +101,10 @@ SELECT * FROM account WHERE id = :id
 
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
--- user who was disabled or deleted since that was decided.
+-- user who was disabled, deleted or told another account since that was decided.
 UPDATE account SET asked = coalesce(:since, asked)
-WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active' RETURNING 1
+WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active'
+AND user_id IS NOT DISTINCT FROM :user_id RETURNING 1
 
 -- forget_asked --
 -- What was asked for was not made.
