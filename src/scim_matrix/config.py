@@ -165,7 +165,10 @@ class Settings(BaseModel):
         int,
         BeforeValidator(seconds),
         Field(ge=0),
-        _about("from DELETE to `ON_DELETE`: until then the account is locked", default="`7d`"),
+        _about(
+            "from DELETE to `ON_DELETE`, while the service runs: until then the account is locked",
+            default="`7d`",
+        ),
     ] = 7 * 86400
     protected_users: Annotated[
         tuple[str, ...],

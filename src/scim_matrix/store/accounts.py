@@ -250,6 +250,21 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         await grants.touch_account(connection, row["id"])
 
 
+async def note_time(connection: Connection) -> None:
+    """Write down what time it is, so that the next start can tell how long nothing ran."""
+    await connection.execute_fetchall(_Q["note_time"], {"now": connection.at})
+
+
+async def put_off(connection: Connection, longest: float) -> int:
+    """Have grace periods that began before this start go on from where they were at the last end.
+
+    Where that is longer ago than `longest` (seconds), or later than now: the service was away, or
+    its clock was set, which nobody can tell apart. Returns how many accounts that concerns.
+    """
+    values = {"now": connection.at, "longest": longest}
+    return len(await connection.execute_fetchall(_Q["put_off"], values))
+
+
 async def any_expired(connection: Connection, now: float) -> bool:
     """Tell whether the grace period of a deleted account has passed (seconds since the epoch)."""
     return bool(await connection.execute_fetchall(_Q["any_expired"], {"now": now}))
@@ -297,9 +312,18 @@ async def named(connection: Connection, name: str) -> list[Account]:
     return [_account(row) for row in found]
 
 
-async def ask(connection: Connection, account_id: int, since: datetime) -> None:
-    """Note before an account is asked for since when there may be one."""
-    await connection.execute_fetchall(_Q["ask"], {"id": account_id, "since": since.isoformat()})
+async def ask(connection: Connection, account: Account, since: datetime | None) -> bool:
+    """Note before an account is asked for since when there may be one (None: nobody can say).
+
+    Return whether it is to be asked for still: its user may have been disabled, deleted or told
+    another account.
+    """
+    values = {
+        "id": account.id,
+        "user_id": account.user_id,
+        "since": None if since is None else since.isoformat(),
+    }
+    return bool(await connection.execute_fetchall(_Q["ask"], values))
 
 
 async def never_answered(connection: Connection, account_id: int) -> None:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -210,6 +210,17 @@ async def points_elsewhere(
     """
     values = {"reference": name, "candidate": candidate, "reason": reason, "cure": cure}
     return bool(await connection.execute_fetchall(_Q["point_elsewhere"], values))
+
+
+async def to_be_opened(
+    connection: Connection, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Return what would be done in rooms that are not known, or not there, yet: in one or all.
+
+    `room` as the map names it, `what` (create room, join, invite), `user`, `group`, `request`.
+    """
+    found = await connection.execute_fetchall(_Q["to_be_opened"], {"reference": reference})
+    return [dict(row) for row in found]
 
 
 async def fail_reference(

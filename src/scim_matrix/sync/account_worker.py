@@ -54,6 +54,10 @@ class _StoppedError(Exception):
         self.cure = cure
 
 
+class _OvertakenError(Exception):
+    """Somebody has said otherwise since the work was begun: that is other work."""
+
+
 class AccountWorker:
     """Carries out what is left to do for accounts.
 
@@ -104,6 +108,8 @@ class AccountWorker:
             await self._stopped(account, _StoppedError("refused", str(error), delay))
         except _StoppedError as stopped:
             await self._stopped(account, stopped)
+        except _OvertakenError:
+            log.info("account_overtaken", user_id=account.name, request=account.request)
 
     async def _work(self, account: Account) -> None:
         if account.bound_by == "migrated":
@@ -233,6 +239,9 @@ class AccountWorker:
 
     async def _bound(self, account: Account, decision: Bind) -> Account:
         async with self._database.write() as connection:
+            present = await accounts.get(connection, account.id)
+            if present is None or present.user_id != account.user_id:
+                raise _OvertakenError
             why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
             # What was made is recorded as that.
             if why_not is None and decision.because != "made":
@@ -328,9 +337,10 @@ class AccountWorker:
             emails,
         )
         since = await self._accounts.about_to_make(user_id, account.scim_id)
-        if since is not None and since != account.asked and not self._policy.dry_run:
+        if not self._policy.dry_run:
             async with self._database.write() as connection:
-                await accounts.ask(connection, account.id, since)
+                if not await accounts.ask(connection, account, since):
+                    raise _OvertakenError
         left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(

@@ -16,7 +16,7 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, observed, record, rooms
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
 from scim_matrix.sync import provenance
@@ -33,6 +33,23 @@ log = structlog.get_logger(__name__)
 def _leaders(claim: Claim | None, users: Policy) -> tuple[str, ...]:
     """Return on whose own power it rests what a room says of its aliases."""
     return () if claim is None or users.trusts(claim.sender) else (claim.sender,)
+
+
+async def _tell_withheld(connection: Connection, reference: str) -> None:
+    """Record the room that a dry run would have made, and whom it would have been opened to."""
+    kinds: dict[str, record.Kind] = {"create room": "create_room", "invite": "invite"}
+    entries = [
+        Entry(
+            kinds.get(would["what"], "join"),
+            "dry_run",
+            would["user"],
+            reference,
+            would["group"],
+            would["request"],
+        )
+        for would in await rooms.to_be_opened(connection, reference)
+    ]
+    await record.add(connection, *entries)
 
 
 class Observation:
@@ -88,6 +105,8 @@ class Observation:
             delay = PERMANENT.delay(reference.attempts) if limited is None else limited
             log.warning("room_unresolved", room=name, error=str(error))
             async with self._database.write() as connection:
+                if isinstance(error, WithheldError):
+                    await _tell_withheld(connection, name)
                 await rooms.fail_reference(
                     connection,
                     name,

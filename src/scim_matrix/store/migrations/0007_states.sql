@@ -8,11 +8,13 @@ INSERT INTO tick (number) VALUES (1);
 
 -- What this database is: a copy of it put back later is told by the number (generation) that the
 -- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
--- up to which removals wait for the identity provider's word.
+-- up to which removals wait for the identity provider's word. seen_at: the time as the service that
+-- runs on it last had it.
 CREATE TABLE installation (
     id TEXT NOT NULL,
     generation INTEGER,
-    restored_tick INTEGER
+    restored_tick INTEGER,
+    seen_at REAL
 );
 INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
     CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);
@@ -32,9 +34,10 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure;
 -- notice: what was left out. asked: since when (by the account system's clock) an account may have
 -- been made for this user of which no answer is known. doing: what a request that disables it, and
--- whose outcome is not known, does.
+-- whose outcome is not known, does. A number is given once only (AUTOINCREMENT): work goes on with
+-- it while the account that it was begun for may end.
 CREATE TABLE new_account (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     scim_id TEXT UNIQUE,
     user_id TEXT UNIQUE,
     proposed TEXT,
@@ -145,7 +148,7 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
 CREATE TABLE new_mapping (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
     kind TEXT NOT NULL CHECK (kind IN ('external_id', 'display_name', 'everyone', 'group_id')),
     pattern TEXT NOT NULL,

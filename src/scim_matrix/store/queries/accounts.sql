@@ -74,6 +74,17 @@ UPDATE account SET desired = 'expired', expires = NULL, brake = 'free', held_bec
 WHERE expires <= :now AND brake <> 'held'
 AND tick > (SELECT coalesce(restored_tick, -1) FROM installation)
 
+-- note_time --
+-- The time as the running service has it.
+UPDATE installation SET seen_at = :now
+
+-- put_off --
+-- Grace periods pass while the service runs: what it was away, or its clock was set by meanwhile, is
+-- added where that is too long to be told apart.
+UPDATE account SET expires = expires + (SELECT :now - seen_at FROM installation)
+WHERE expires IS NOT NULL AND (SELECT abs(:now - seen_at) > :longest FROM installation)
+RETURNING 1
+
 -- due --
 -- Accounts to work on now, the newest change first.
 SELECT * FROM account WHERE todo IS NOT NULL AND +next_try <= :now
@@ -89,8 +100,11 @@ AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT 
 SELECT * FROM account WHERE id = :id
 
 -- ask --
--- An account is about to be asked for: until an answer is here, one made since may be it.
-UPDATE account SET asked = :since WHERE id = :id
+-- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
+-- user who was disabled, deleted or told another account since that was decided.
+UPDATE account SET asked = coalesce(:since, asked)
+WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active'
+AND user_id IS NOT DISTINCT FROM :user_id RETURNING 1
 
 -- forget_asked --
 -- What was asked for was not made.
