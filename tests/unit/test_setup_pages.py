@@ -62,3 +62,17 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
             assert anchor in map(_anchor, headings), f"{path}{anchor}"
+
+
+def _lines(text: str) -> set[str]:
+    """Return a configuration's lines without indentation and comments."""
+    return {" ".join(line.partition("#")[0].split()) for line in text.splitlines()}
+
+
+@pytest.mark.parametrize("file", ["Caddyfile", "nginx.conf"])
+def test_the_proxy_examples_are_those_that_are_checked(file: str) -> None:
+    """What the page shows of a proxy's configuration stands in the file that its tool reads."""
+    page = (FOLDER / "homeserver.md").read_text()
+    [shown] = re.findall(rf"/{re.escape(file)}\):\n\n```\w*\n(.*?)```", page, re.DOTALL)
+    kept = (FOLDER.parents[1] / "deploy" / file).read_text()
+    assert _lines(shown) - _lines(kept) == set()
