@@ -1,0 +1,90 @@
+"""Whoever signed in by SSO as another account is seen by the comparison, at little cost."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scim_matrix.store import accounts, views
+from scim_matrix.sync.second_accounts import Search
+from tests.homeserver.deployment import IDP, Deployment, deployed
+
+USER = "urn:ietf:params:scim:schemas:core:2.0:User"
+
+
+async def provision(deployment: Deployment, name: str, subject: str) -> None:
+    """Have the identity provider send somebody, and wait for the account."""
+    body = {"schemas": [USER], "userName": name, "externalId": subject}
+    status, _ = await deployment.scim("POST", "/Users", body)
+    assert status == 201
+    await deployment.quiet()
+
+
+def signs_in(deployment: Deployment, user_id: str, subject: str, name: str | None = None) -> None:
+    """Have Synapse make an account for a subject that it does not know."""
+    deployment.world.account(user_id)
+    account = deployment.world.accounts.get(user_id)
+    account.links = [(IDP, subject)]
+    account.displayname = name
+
+
+async def shown(deployment: Deployment) -> dict[str, Any]:
+    """Return what `users` shows of the only user, after a comparison."""
+    await deployment.quiet()
+    [user] = await views.users(deployment.database.reader, None)
+    return user
+
+
+@pytest.mark.parametrize(
+    ("user_id", "subject", "name", "told"),
+    [
+        ("@ann1:s", "other", "ann", True),
+        ("@ann1:s", "other", "Somebody Else", False),
+        ("@anna:s", "other", "ann", False),
+        ("@bob1:s", "other", "ann", False),
+    ],
+)
+async def test_who_has_a_second_account_is_told(
+    tmp_path: Path, user_id: str, subject: str, name: str, told: bool
+) -> None:
+    """Only an account of the user's name with a number, whose subject no user has."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        signs_in(deployment, user_id, subject, name)
+        problem = (await shown(deployment))["problem"]
+        expected = (
+            f"signed in by SSO as another account, {user_id}, whose subject is {subject};"
+            " theirs is sub"
+        )
+        assert problem == (expected if told else None)
+
+
+async def test_a_second_account_that_another_user_has_is_none(tmp_path: Path) -> None:
+    """Somebody whom the identity provider sends under such a name is themselves."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        await provision(deployment, "ann1", "other")
+        await deployment.quiet()
+        assert await accounts.second_accounts(deployment.database.reader) == []
+
+
+async def test_it_is_told_no_more_once_it_is_settled(tmp_path: Path) -> None:
+    """The next comparison forgets an account that nobody can use any more."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        signs_in(deployment, "@ann1:s", "other")
+        assert (await shown(deployment))["cure"] is not None
+        deployment.world.accounts.get("@ann1:s").deactivated = True
+        assert (await shown(deployment))["problem"] is None
+
+
+async def test_few_accounts_are_asked_for(tmp_path: Path) -> None:
+    """However many names are so, no more than a few are asked for one by one."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "user", "sub")
+        for number in range(1, 9):
+            signs_in(deployment, f"@user{number}:s", f"other-{number}")
+        search = Search(deployment.database.reader, deployment.accounts, most=3)
+        async for page in deployment.accounts.listed():
+            await search.among(page)
+        assert len(search.found) == 3
