@@ -12,19 +12,22 @@ from tests.homeserver.deployment import IDP, Deployment, deployed
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 
 
-async def provision(deployment: Deployment, name: str, subject: str) -> None:
-    """Have the identity provider send somebody, and wait for the account."""
+async def provision(deployment: Deployment, name: str, subject: str) -> str:
+    """Have the identity provider send somebody, and wait for the account; return the SCIM id."""
     body = {"schemas": [USER], "userName": name, "externalId": subject}
-    status, _ = await deployment.scim("POST", "/Users", body)
+    status, user = await deployment.scim("POST", "/Users", body)
     assert status == 201
     await deployment.quiet()
+    return str(user["id"])
 
 
-def signs_in(deployment: Deployment, user_id: str, subject: str, name: str | None = None) -> None:
-    """Have Synapse make an account for a subject that it does not know."""
+def signs_in(
+    deployment: Deployment, user_id: str, subject: str | None, name: str | None = None
+) -> None:
+    """Have Synapse make an account for a subject that it does not know, or without one."""
     deployment.world.account(user_id)
     account = deployment.world.accounts.get(user_id)
-    account.links = [(IDP, subject)]
+    account.links = [] if subject is None else [(IDP, subject)]
     account.displayname = name
 
 
@@ -42,10 +45,12 @@ async def shown(deployment: Deployment) -> dict[str, Any]:
         ("@ann1:s", "other", "Somebody Else", False),
         ("@anna:s", "other", "ann", False),
         ("@bob1:s", "other", "ann", False),
+        # Made by hand, with a password.
+        ("@ann1:s", None, "ann", False),
     ],
 )
 async def test_who_has_a_second_account_is_told(
-    tmp_path: Path, user_id: str, subject: str, name: str, told: bool
+    tmp_path: Path, user_id: str, subject: str | None, name: str, told: bool
 ) -> None:
     """Only an account of the user's name with a number, whose subject no user has."""
     async with deployed(tmp_path) as deployment:
@@ -59,11 +64,23 @@ async def test_who_has_a_second_account_is_told(
         assert problem == (expected if told else None)
 
 
-async def test_a_second_account_that_another_user_has_is_none(tmp_path: Path) -> None:
+async def test_an_account_that_another_user_has_is_theirs(tmp_path: Path) -> None:
     """Somebody whom the identity provider sends under such a name is themselves."""
     async with deployed(tmp_path) as deployment:
         await provision(deployment, "ann", "sub")
         await provision(deployment, "ann1", "other")
+        # As their account has it from elsewhere.
+        signs_in(deployment, "@ann1:s", "third")
+        await deployment.quiet()
+        assert await accounts.second_accounts(deployment.database.reader) == []
+
+
+async def test_whoever_is_deleted_has_no_second_account(tmp_path: Path) -> None:
+    """An account that is no user's any more is nobody's first one."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await provision(deployment, "ann", "sub")
+        signs_in(deployment, "@ann1:s", "other")
+        await deployment.scim("DELETE", f"/Users/{scim_id}")
         await deployment.quiet()
         assert await accounts.second_accounts(deployment.database.reader) == []
 

@@ -37,8 +37,3 @@ def test_a_display_name_of_its_own_is_somebody_elses(
 ) -> None:
     """Whoever is called otherwise is another person with a similar name."""
     assert second == is_second(MatrixAccount("@ann1:s", display_name), ANN)
-
-
-def test_a_deactivated_account_is_settled() -> None:
-    """Nobody is told of an account that nobody can use."""
-    assert not is_second(MatrixAccount("@ann1:s", "Ann", deactivated=True), ANN)

@@ -40,7 +40,7 @@ def is_second(present: MatrixAccount, first: FirstAccount) -> bool:
     """
     own = present.user_id[1:].partition(":")[0]
     named = present.display_name
-    return not present.deactivated and named in (None, "", own, first.display_name)
+    return named in (None, "", own, first.display_name)
 
 
 class Search:
