@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.ops.check_sign_in import of_sign_in
 from scim_matrix.store import accounts, views
 from scim_matrix.sync.second_accounts import Search
 from tests.homeserver.deployment import IDP, Deployment, deployed
+from tests.service.conftest import environment
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -105,3 +107,42 @@ async def test_few_accounts_are_asked_for(tmp_path: Path) -> None:
         async for page in deployment.accounts.listed():
             await search.among(page)
         assert len(search.found) == 3
+
+
+async def checked(deployment: Deployment) -> list[tuple[str, str]]:
+    """Return what `check` says of single sign-on."""
+    settings = environment(deployment.folder, DATA_DIR=str(deployment.folder))
+    return [(f.verdict, f.found) for f in await of_sign_in(settings, deployment.accounts)]
+
+
+async def test_check_tells_how_many_can_sign_in(tmp_path: Path) -> None:
+    """Nothing before there are users; then who is linked, and who has nothing to be linked by."""
+    async with deployed(tmp_path) as deployment:
+        assert await checked(deployment) == []
+        await provision(deployment, "ann", "sub")
+        assert await checked(deployment) == [
+            ("ok", "1 of 1 users' accounts are linked by their externalId")
+        ]
+        await deployment.scim("POST", "/Users", {"schemas": [USER], "userName": "bob"})
+        await deployment.quiet()
+        assert await checked(deployment) == [
+            ("ok", "1 of 2 users' accounts are linked by their externalId"),
+            ("warning", "1 of 2 users have no externalId: no sign-in leads to their accounts"),
+        ]
+
+
+async def test_check_looks_at_the_newest_accounts_that_are_nobodys(tmp_path: Path) -> None:
+    """Who came with a subject that no user has is counted among twenty, administrators aside."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        signs_in(deployment, "@old:s", "other")
+        for number in range(19):
+            signs_in(deployment, f"@x{number}y:s", None)
+        signs_in(deployment, "@zoe:s", "z")
+        signs_in(deployment, "@boss:s", "b")
+        deployment.world.accounts.get("@boss:s").admin = True
+        assert (await checked(deployment))[1] == (
+            "warning",
+            "of the 20 newest accounts that are no user's, 1 signed in through oidc-x with a"
+            " subject that no user has, such as @zoe:s (z)",
+        )
