@@ -543,6 +543,75 @@ async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Beli
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class FirstAccount:
+    """A user's account whose name another account's begins with, `second`."""
+
+    second: str
+    account_id: int
+    user_id: str
+    display_name: str | None
+    subject: str | None
+
+
+async def first_accounts(
+    connection: Connection, pairs: Iterable[tuple[str, str]]
+) -> list[FirstAccount]:
+    """Return of pairs of accounts, (first, second), those of which only the first is a user's."""
+    values = [{"first": first, "second": second} for first, second in pairs]
+    found = await connection.execute_fetchall(
+        _Q["first_accounts"], {"pairs": orjson.dumps(values).decode()}
+    )
+    return [
+        FirstAccount(
+            row["second"],
+            row["id"],
+            row["user_id"],
+            Profile.load(row["profile"]).display_name,
+            row["subject"],
+        )
+        for row in found
+    ]
+
+
+async def users_own(connection: Connection, user_ids: Iterable[str]) -> set[str]:
+    """Return which of some Matrix accounts are users'."""
+    values = {"user_ids": orjson.dumps(list(user_ids)).decode()}
+    found = await connection.execute_fetchall(_Q["users_own"], values)
+    return {row["user_id"] for row in found}
+
+
+async def known_subjects(connection: Connection, subjects: Iterable[str]) -> set[str]:
+    """Return which of some SSO subjects are users'."""
+    values = {"subjects": orjson.dumps(list(subjects)).decode()}
+    found = await connection.execute_fetchall(_Q["known_subjects"], values)
+    return {row["subject"] for row in found}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SecondAccount:
+    """An account that was made for somebody who has one, when they signed in by SSO."""
+
+    user_id: str
+    account_id: int
+    subject: str
+
+
+async def second_accounts(connection: Connection) -> list[SecondAccount]:
+    """Return the second accounts that the last comparison found."""
+    found = await connection.execute_fetchall(_Q["second_accounts"])
+    return [SecondAccount(row["user_id"], row["account_id"], row["subject"]) for row in found]
+
+
+async def replace_second(connection: Connection, found: Sequence[SecondAccount]) -> None:
+    """Record which second accounts a comparison found."""
+    await connection.execute_fetchall(_Q["forget_second"])
+    await connection.executemany(
+        _Q["second"],
+        [{"user_id": s.user_id, "account_id": s.account_id, "subject": s.subject} for s in found],
+    )
+
+
 async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:
     """Have accounts looked at anew that are not what they were thought to be.
 

@@ -140,6 +140,15 @@ CREATE INDEX account_expires ON account (expires) WHERE expires IS NOT NULL;
 CREATE INDEX account_brake ON account (brake) WHERE brake <> 'free';
 CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 
+-- Accounts that the homeserver seems to have made for users who have one (account_id), since they
+-- signed in with a subject that no user has: what the last comparison of accounts found.
+CREATE TABLE second_account (
+    user_id TEXT PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    subject TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX second_account_account ON second_account (account_id);
+
 -- -- The map ----------------------------------------------------------------------------------
 
 -- One line of the map: a group (kind, pattern) opens a room as named (reference).

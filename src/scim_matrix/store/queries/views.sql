@@ -8,15 +8,30 @@ SELECT u.id, u.document ->> '$.userName' AS userName, a.user_id AS account,
         ELSE a.desired END AS state,
     a.bound_by AS bound, a.todo IS NULL AS applied, a.brake = 'held' AS held,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL THEN a.by_hand || ' by hand'
+        WHEN a.problem IS NULL AND s.user_id IS NOT NULL
+        THEN 'signed in by SSO as another account, ' || s.user_id || ', whose subject is '
+            || s.subject || '; theirs is ' || coalesce(a.subject, 'not known')
         ELSE a.reason END AS problem,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL
-        THEN 'only a hand takes off what a hand did' ELSE a.cure END AS cure,
+        THEN 'only a hand takes off what a hand did'
+        WHEN a.problem IS NULL AND s.user_id IS NOT NULL
+        THEN 'let both be the same (docs/setup/README.md), then deactivate that account'
+        ELSE a.cure END AS cure,
     a.notice, (SELECT count(*) FROM membership m
-        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms
+        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms, a.subject
 FROM scim_user u LEFT JOIN account a ON a.scim_id = u.id
+LEFT JOIN second_account s ON s.user_id = (SELECT min(x.user_id) FROM second_account x
+    WHERE x.account_id = a.id)
 WHERE CAST(:like AS TEXT) IS NULL OR u.document ->> '$.userName' GLOB :like
     OR a.user_id GLOB :like
 ORDER BY u.user_name_key
+
+-- subjects --
+-- How many users there are, how many of them have an SSO subject, and of how many the account is
+-- known to be linked to it.
+SELECT count(*) AS users, count(subject) AS with_subject, count(CASE WHEN user_id IS NOT NULL
+    AND confirmed_profile ->> 'subject' = subject THEN 1 END) AS linked
+FROM account WHERE scim_id IS NOT NULL
 
 -- groups --
 -- Groups with how many members they have and what they open.
