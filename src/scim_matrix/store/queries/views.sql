@@ -93,7 +93,7 @@ SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'sp
         ELSE 'unusually many removals' END ELSE m.reason END AS reason,
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
-        ELSE 'scim-matrix approve ' || m.room_id || ', or dismiss' END
+        ELSE 'scim-matrix approve ''' || m.room_id || ''', or dismiss' END
         WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand' END AS cure,
     m.since
 FROM membership m JOIN account a ON a.id = m.account_id
