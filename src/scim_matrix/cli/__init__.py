@@ -26,6 +26,7 @@ _COMMANDS = {
     "sync": "decisions.sync",
     "users": "users.users",
     "version": "data.version",
+    "why": "why.why",
 }
 
 
