@@ -1,12 +1,10 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
-import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import dotenv
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -403,9 +401,3 @@ def table() -> str:
             told = f"`{value}`" if isinstance(value, str) else told
         rows.append(f"| `{name.upper()}` | {told} | {field.description} |")
     return "\n".join(rows)
-
-
-def environment() -> dict[str, str]:
-    """Return the process environment over the `.env` of the working directory."""
-    file = {k: v for k, v in dotenv.dotenv_values(".env").items() if v is not None}
-    return {**file, **os.environ}

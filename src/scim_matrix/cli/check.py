@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, show
 from scim_matrix.cli.run import EXIT_CONFIGURATION
-from scim_matrix.config import ConfigurationError, Settings, doubtful, environment
+from scim_matrix.config import ConfigurationError, Settings, doubtful
 from scim_matrix.ops import check as checks
 from scim_matrix.ops.findings import Finding
 from scim_matrix.ops.logging import set_up

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from scim_matrix.cli.database import DATA_DIR, read
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, Rows, Since, json_line, show, visible, with_names
 from scim_matrix.cli.rooms import find
 from scim_matrix.cli.table import wrapped
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.membership import Membership
 from scim_matrix.store import brake, memberships, record, totals, views
 from scim_matrix.store import rooms as known_rooms

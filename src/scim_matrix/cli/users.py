@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from scim_matrix.cli.database import BY, DATA_DIR, read, write
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, show, with_names
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts, record, views
 from scim_matrix.store import rooms as known_rooms

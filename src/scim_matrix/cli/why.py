@@ -9,10 +9,11 @@ import click
 from rich.console import Console
 
 from scim_matrix.cli.database import DATA_DIR, read
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import PIPE, json_line, visible
 from scim_matrix.cli.rooms import find
 from scim_matrix.cli.table import wrapped
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.store import story as stories
 from scim_matrix.store.database import Connection
 from scim_matrix.story import group, person, room
@@ -45,7 +46,7 @@ def why(data_dir: Path, kind: Kind | None, as_json: bool, what: str, where: str 
         room_id = None
         if where is not None and (room_id := await find(connection, where)) is None:
             raise click.ClickException(f"{where}: no mapped room has this name, alias or ID")
-        return await _story(connection, what, kind, room_id)
+        return await _story(connection, data_dir, what, kind, room_id)
 
     story = read(data_dir, work)
     if as_json:
@@ -75,7 +76,7 @@ def _indented(text: str, first: str, rest: str, width: int) -> list[str]:
 
 
 async def _story(
-    connection: Connection, what: str, kind: Kind | None, room_id: str | None
+    connection: Connection, data_dir: Path, what: str, kind: Kind | None, room_id: str | None
 ) -> Story:
     found = await _meant(connection, what)
     if kind is not None:
@@ -94,7 +95,7 @@ async def _story(
         return group.story(await stories.group(connection, str(identity)))
     account = None if identity is None else int(identity)
     rows = await stories.person(connection, account, what)
-    return person.story(rows, _protection(rows.user_id), room_id)
+    return person.story(rows, _protection(data_dir, rows.user_id), room_id)
 
 
 async def _meant(connection: Connection, what: str) -> list[tuple[Kind, str | int | None]]:
@@ -109,10 +110,10 @@ async def _meant(connection: Connection, what: str) -> list[tuple[Kind, str | in
     return found
 
 
-def _protection(user_id: str | None) -> str | None:
+def _protection(data_dir: Path, user_id: str | None) -> str | None:
     """Return why nobody touches somebody, as far as the settings tell; administrators are not."""
     with contextlib.suppress(ConfigurationError):
-        settings = Settings.load(environment())
+        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
         policy = Policy(settings.matrix_admin_user_id, settings.protected_users)
         return policy.protection(user_id) if user_id is not None else None
     return None
