@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from scim_matrix import groupmap, localpart
+from scim_matrix import groupmap, localpart, settings_cures
 from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET")
@@ -41,6 +41,10 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+    def told(self) -> list[tuple[str, str]]:
+        """Return each mistake with what to do about it."""
+        return [(problem, settings_cures.cure(Settings, problem)) for problem in self.problems]
 
 
 def _lower(value: object) -> object:

@@ -93,6 +93,15 @@ async def test_what_waits_is_told_with_its_cure(
         await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 2)
         approve = f"scim-matrix approve '{room}', or dismiss"
 
+        # The same codes in /readyz, status and log, and what each means.
+        codes = {"removals-held", "account-conflict", "room-unresolved"}
+        assert codes == set((await ready(idp))["codes"])
+        listed = json.loads((await command(process, "status", "--json"))[1])["work"]
+        assert codes == {row["code"] for row in listed}
+        log = [json.loads(line) for line in (process.data_dir / "service.log").open()]
+        assert codes == {line["code"] for line in log if "code" in line}
+        assert "Cause: " in text((await story(process, "removals-held"))["A problem"])
+
         held, *_ = (await story(process, f"{tag}ann"))["Rooms"]
         assert held["cure"] == approve
         assert f"to leave, and held: {tag}Staff no longer gives it (since 20" in held["text"]

@@ -28,8 +28,7 @@ def check(as_json: bool) -> None:
         settings = Settings.load(variables)
     except ConfigurationError as error:
         findings = [
-            Finding("error", "configuration", problem, "see the settings in the README")
-            for problem in error.problems
+            Finding("error", "configuration", problem, cure) for problem, cure in error.told()
         ]
     else:
         set_up("critical", settings.log_format)

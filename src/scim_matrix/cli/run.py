@@ -31,8 +31,8 @@ def serve() -> None:
     try:
         settings = Settings.load(variables)
     except ConfigurationError as error:
-        for problem in error.problems:
-            click.echo(visible(f"configuration: {problem}"), err=True)
+        for problem, cure in error.told():
+            click.echo(f"configuration: {visible(problem)}\n    → {visible(cure)}", err=True)
         sys.exit(EXIT_CONFIGURATION)
     set_up(settings.log_level, settings.log_format)
     ignored = [name for name in IGNORED if name in variables]

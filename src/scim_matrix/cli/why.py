@@ -8,6 +8,7 @@ from typing import Literal
 import click
 from rich.console import Console
 
+from scim_matrix import problems
 from scim_matrix.cli.database import DATA_DIR, read
 from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import PIPE, json_line, visible
@@ -17,7 +18,7 @@ from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.store import story as stories
 from scim_matrix.store.database import Connection
 from scim_matrix.story import group, person, room
-from scim_matrix.story.rows import Story
+from scim_matrix.story.rows import Line, Part, Story
 from scim_matrix.sync.plan import Policy
 
 Kind = Literal["person", "group", "room"]
@@ -35,7 +36,7 @@ Kind = Literal["person", "group", "room"]
 @click.argument("what")
 @click.argument("where", metavar="[ROOM]", required=False)
 def why(data_dir: Path, kind: Kind | None, as_json: bool, what: str, where: str | None) -> None:
-    """Tell why WHAT is as it is: a person, a group or a room, in sentences.
+    """Tell why WHAT is as it is, in sentences: a person, a group, a room, or a problem's code.
 
     A person is a Matrix user ID, a user name or a SCIM id, and ROOM leaves the other rooms out; a
     group is a name, an externalId or a SCIM id; a room is a name, an alias or an ID. What waits is
@@ -78,6 +79,8 @@ def _indented(text: str, first: str, rest: str, width: int) -> list[str]:
 async def _story(
     connection: Connection, data_dir: Path, what: str, kind: Kind | None, room_id: str | None
 ) -> Story:
+    if what in problems.BY_CODE:
+        return _problem(problems.BY_CODE[what])
     found = await _meant(connection, what)
     if kind is not None:
         found = [one for one in found if one[0] == kind]
@@ -108,6 +111,11 @@ async def _meant(connection: Connection, what: str) -> list[tuple[Kind, str | in
     if (room_id := await find(connection, what)) is not None:
         found.append(("room", room_id))
     return found
+
+
+def _problem(problem: problems.Problem) -> Story:
+    lines = [Line(problem.means), Line(f"Cause: {problem.cause}", problem.cure)]
+    return Story(problem.code, [Part("A problem", lines)])
 
 
 def _protection(data_dir: Path, user_id: str | None) -> str | None:
