@@ -19,7 +19,7 @@ from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
-from scim_matrix.sync import provenance
+from scim_matrix.sync import provenance, room_names
 from scim_matrix.sync.authority import Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
@@ -299,7 +299,9 @@ class Observation:
 
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
-        replacement = (await self._homeserver.rooms.details(room_id)).replacement
+        details = await self._homeserver.rooms.details(room_id)
+        await room_names.keep(self._database, {room_id: details.own_name})
+        replacement = details.replacement
         if replacement is None:
             if await rooms.is_upgrade_refused(self._database.scanner, room_id):
                 async with self._database.write() as connection:

@@ -220,6 +220,7 @@ SELECT DISTINCT reference, 'unresolved' FROM new_mapping;
 -- A room that the service knows. successor: what it was upgraded to, and is followed to.
 -- unusable: why nothing can be done in it at present. upgrade_to, with reason and cure: an
 -- upgrade that is not followed. compared_at: when it was last compared with the homeserver.
+-- name, alias: what it calls itself, as last seen.
 CREATE TABLE new_room (
     room_id TEXT PRIMARY KEY,
     successor TEXT,
@@ -227,7 +228,9 @@ CREATE TABLE new_room (
     upgrade_to TEXT,
     reason TEXT,
     cure TEXT,
-    compared_at REAL
+    compared_at REAL,
+    name TEXT,
+    alias TEXT
 ) WITHOUT ROWID;
 INSERT INTO new_room (room_id, unusable)
 SELECT room_id, max(error) FROM room WHERE room_id IS NOT NULL GROUP BY room_id;
