@@ -853,6 +853,45 @@ async def test_an_account_that_vanished_is_not_made_to_be_locked(
         assert not [request for request in proxy.requests if changes(*request)]
 
 
+@pytest.mark.parametrize("then", ["inactive", "disabled", "deleted"])
+async def test_an_account_from_before_is_locked_though_its_user_was_never_active(
+    synapse: Synapse, admin: User, service: StartService, tag: str, then: str
+) -> None:
+    """Whom the identity provider disables or deletes before their account was found is locked.
+
+    Out of the room too, where a group had given it. A namesake whom nothing links stays.
+    """
+    name, namesake = f"{tag}bob", f"{tag}ben"
+    room = await admin.create_room()
+    await linked(synapse, admin, name)
+    await synapse.register(namesake)
+    await bring_in(admin, room, name, namesake)
+    async with (
+        proxying(synapse.url) as proxy,
+        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.dark = True
+        for one in (name, namesake):
+            person = await idp.create_user(one, active=then != "inactive")
+            await idp.create_group("G", [person], externalId="g" if one == name else "h")
+            if then == "disabled":
+                await set_active(idp, person, active=False)
+            elif then == "deleted":
+                await idp.ok("DELETE", f"/Users/{person}")
+        proxy.lights_on()
+        await eventually(lambda: is_locked(admin, name), bool, AFTER_DARKNESS)
+        await settled(idp)
+        assert not await is_locked(admin, namesake)
+        # Who was inactive all along was granted nothing.
+        there = {namesake, name} if then == "inactive" else {namesake}
+        await room_holds(admin, room, there)
+        if then != "deleted":
+            assert await state_of(process, name) == "disabled"
+            assert await state_of(process, namesake) == "none"
+
+
 # -- What disabling and deleting mean (9) -------------------------------------
 
 

@@ -152,4 +152,5 @@ ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
 -- What would be done to accounts.
 SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
     locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
-FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict' ORDER BY 1
+FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict'
+AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1
