@@ -278,6 +278,40 @@ async def test_a_removal_follows_people_into_the_room_that_replaces_theirs(
         assert f"{tag}ann" not in await kicked(admin, new)
 
 
+@pytest.mark.parametrize("held", [False, True])
+@BOTH_WAYS
+async def test_a_removal_follows_people_into_a_room_that_the_map_names_first(
+    synapse: Synapse, admin: User, service: StartService, tag: str, to: str, held: bool
+) -> None:
+    """The map is brought up to date with an upgrade before the service has seen that."""
+    old = await admin.create_room(room_alias_name=f"{tag}room", room_version="10")
+    former = alias(f"{tag}room") if to == "id" else old
+    async with (
+        proxying(synapse.url) as proxy,
+        service({"g": [former]}, MATRIX_URL=proxy.url, **(HOLD_ALL if held else {})) as process,
+    ):
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
+        await room_holds(admin, old, set(people))
+        await settled(idp)
+        if held:
+            await idp.remove(group, people[f"{tag}bob"])
+            await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 1)
+        proxy.dark = True
+        new = await upgrade(admin, old)
+        await bring_in(admin, new, *people)
+        if not held:
+            await idp.remove(group, people[f"{tag}bob"])
+        await process.stop()
+        process.group_map = json.dumps({"g": [new if to == "id" else alias(f"{tag}room")]})
+        await process.start()
+        proxy.lights_on()
+        if held:
+            await settled(idp)
+            await eventually(lambda: command(process, "approve", new), lambda s: s[0] == 0)
+        await room_holds(admin, new, {f"{tag}ann"}, AFTER_DARKNESS)
+
+
 async def test_a_held_removal_follows_its_room_too(
     admin: User, service: StartService, tag: str
 ) -> None:
