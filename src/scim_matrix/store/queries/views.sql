@@ -100,7 +100,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
 AND a.problem IS DISTINCT FROM 'conflict'
 AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
-AND (m.state = 'pruned' OR m.brake = 'held' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake <> 'free' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 UNION ALL
@@ -143,7 +143,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.todo IS NOT NULL OR m.power_todo) AND a.problem IS DISTINCT FROM 'conflict'
 AND coalesce(a.user_id, a.proposed) IS NOT NULL
 AND (m.todo IS DISTINCT FROM 'leave' OR a.user_id IS NOT NULL)
-AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
