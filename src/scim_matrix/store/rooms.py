@@ -270,6 +270,22 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
     return room_id
 
 
+async def is_new(connection: Connection, room_id: str) -> bool:
+    """Tell whether a room has never been compared with the homeserver."""
+    return not await connection.execute_fetchall(
+        "SELECT 1 FROM room WHERE room_id = ? AND compared_at IS NOT NULL", (room_id,)
+    )
+
+
+async def is_known(connection: Connection, room_id: str) -> bool:
+    """Tell whether anything is known of anybody in a room."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM membership WHERE room_id = ? LIMIT 1", (room_id,)
+        )
+    )
+
+
 async def led_into(connection: Connection, room_id: str) -> list[MappingRow]:
     """Return the mappings that open a room on somebody's own power, and whose it is."""
     found = await connection.execute_fetchall(_Q["led_into"], {"room_id": room_id})

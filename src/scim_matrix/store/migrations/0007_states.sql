@@ -27,7 +27,7 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- no user's and only leave exclusive rooms (unmanaged). user_id is NULL until it is known which
 -- account is the user's; proposed is the user ID that one would be made with.
 -- desired, profile: what it should be. confirmed, confirmed_profile: what it was last seen to be
--- (NULL: not known, as while a request is under way).
+-- (NULL: not known, as while a request is under way); without a user_id: that there is none.
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
@@ -80,7 +80,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
+        WHEN confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),

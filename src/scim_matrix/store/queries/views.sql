@@ -119,7 +119,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
 AND a.problem IS DISTINCT FROM 'conflict'
 AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
-AND (m.state = 'pruned' OR m.brake = 'held' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake <> 'free' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 UNION ALL
@@ -206,7 +206,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.todo IS NOT NULL OR m.power_todo) AND a.problem IS DISTINCT FROM 'conflict'
 AND coalesce(a.user_id, a.proposed) IS NOT NULL
 AND (m.todo IS DISTINCT FROM 'leave' OR a.user_id IS NOT NULL)
-AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
@@ -215,4 +215,5 @@ ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
 -- What would be done to accounts.
 SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
     locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
-FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict' ORDER BY 1
+FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict'
+AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1
