@@ -236,7 +236,7 @@ class Settings(BaseModel):
         Url | None,
         _about(
             "where browsers reach the homeserver, for single sign-on to the console",
-            default="`MATRIX_URL`",
+            default="`MAS_URL`, else `MATRIX_URL`",
         ),
     ] = None
     trusted_proxies: Annotated[

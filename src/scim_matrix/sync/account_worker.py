@@ -168,13 +168,14 @@ class AccountWorker:
         except RefusedError as error:
             if error.errcode != USER_IN_USE:
                 raise
+            refusal = error
         else:
             return None
         # Perhaps the user has signed in just now, or an answer had been lost.
         decision = self._decided(account, await self._evidence(account, named=True))
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
-        raise self._conflict(account, _exists_by_now(decision.user_id))
+        raise self._conflict(account, _is_reserved(decision.user_id, refusal))
 
     async def _evidence(self, account: Account, *, named: bool) -> Evidence:
         """Ask whom subject and mark lead to and, if neither to anybody, who has the name."""
@@ -340,7 +341,7 @@ class AccountWorker:
         except RefusedError as error:
             if error.errcode != USER_IN_USE:
                 raise
-            raise self._conflict(account, _exists_by_now(user_id)) from error
+            raise self._conflict(account, _is_reserved(user_id, error)) from error
 
     async def _make(self, account: Account, user_id: str) -> None:
         """Make an account. Raises RefusedError with M_USER_IN_USE where the name is taken."""
@@ -413,11 +414,25 @@ class AccountWorker:
     ) -> Account:
         """Take stale links off first where the new one still leads to another account.
 
-        So two users whose subjects are swapped do not wait for each other.
+        So two users whose subjects are swapped do not wait for each other. An account that
+        somebody else's identity leads to by now, and the user's no more, is not linked again.
         """
         subject = needed.change.add_subject
         if subject is None:
             return account
+        written, user_id = account.written.subjects, present.user_id
+        if (
+            written
+            and present.subjects
+            and not written & present.subjects
+            and (account.bound_by != "human")
+        ):
+            raise _StoppedError(
+                "refused",
+                f"another SSO identity than the user's leads to {user_id} by now",
+                PERMANENT.delay(account.attempts),
+                f"if it is theirs: scim-matrix users link {account.scim_id} {user_id}",
+            )
         holder = await self._accounts.by_subject(subject)
         if holder is None or holder == present.user_id:
             return account
@@ -575,8 +590,13 @@ class AccountWorker:
             await accounts.fail(connection, account.id, "withheld", str(error), when)
 
 
-def _exists_by_now(user_id: str) -> Conflict:
-    return Conflict(f"{user_id} exists by now", "it is looked at again")
+def _is_reserved(user_id: str, refusal: RefusedError) -> Conflict:
+    """Return what a name means that nobody has and that is taken all the same."""
+    return Conflict(
+        f"{user_id} cannot be made: {refusal.message}",
+        "see what has that name, in whatever letters (an application service, an account that"
+        " only Synapse has), or give the user another user name or set LOCALPART_TEMPLATE",
+    )
 
 
 def _notice(account: Account, left_out: dict[str, str]) -> str | None:
