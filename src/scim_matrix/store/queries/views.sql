@@ -169,11 +169,11 @@ SELECT 'restored' AS code FROM installation WHERE restored_tick IS NOT NULL
 UNION ALL SELECT 'removals-held' WHERE EXISTS (SELECT 1 FROM membership
     WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
 UNION ALL SELECT 'accounts-held' WHERE EXISTS (SELECT 1 FROM account
-    WHERE brake = 'held' AND held_because = 'limit')
+    WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
 UNION ALL SELECT 'account-conflict' WHERE EXISTS (SELECT 1 FROM account
-    WHERE problem = 'conflict')
+    WHERE problem IS NOT NULL AND problem = 'conflict')
 UNION ALL SELECT 'account-failed' WHERE EXISTS (SELECT 1 FROM account
-    WHERE problem IN ('refused', 'unavailable') AND todo IS NOT NULL)
+    WHERE problem IS NOT NULL AND problem IN ('refused', 'unavailable') AND todo IS NOT NULL)
 UNION ALL SELECT 'action-refused' WHERE EXISTS (SELECT 1 FROM membership
     WHERE problem IS NOT NULL AND problem = 'refused' AND todo IS NOT NULL)
 UNION ALL SELECT 'power-refused' WHERE EXISTS (SELECT 1 FROM membership
@@ -182,10 +182,10 @@ UNION ALL SELECT 'no-answer' WHERE EXISTS (SELECT 1 FROM membership
     WHERE problem IS NOT NULL AND problem = 'unavailable' AND (todo IS NOT NULL OR power_todo))
 UNION ALL SELECT 'dry-run' WHERE EXISTS (SELECT 1 FROM membership
         WHERE problem IS NOT NULL AND problem = 'withheld')
-    OR EXISTS (SELECT 1 FROM account WHERE problem = 'withheld')
+    OR EXISTS (SELECT 1 FROM account WHERE problem IS NOT NULL AND problem = 'withheld')
 UNION ALL SELECT 'spared' WHERE EXISTS (SELECT 1 FROM membership
         WHERE problem IS NOT NULL AND problem = 'spared' AND todo IS NOT NULL)
-    OR EXISTS (SELECT 1 FROM account WHERE problem = 'spared')
+    OR EXISTS (SELECT 1 FROM account WHERE problem IS NOT NULL AND problem = 'spared')
 UNION ALL SELECT DISTINCT CASE standing WHEN 'unresolved' THEN 'room-unresolved'
     WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END
     FROM room_reference r WHERE reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
