@@ -355,7 +355,8 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
         )
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{name}_FILE: cannot be read: {error}")
-    return {name.lower(): "unreadable"}
+    # Long enough not to be told of as too short, too: nothing starts with it.
+    return {name.lower(): "unreadable-secret"}
 
 
 def _account_system(values: Mapping[str, Any]) -> list[str]:

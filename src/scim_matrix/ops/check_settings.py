@@ -166,8 +166,8 @@ def _inside(url: str) -> list[Finding]:
 
 def is_container() -> bool:
     """Tell whether this runs in a container (podman, docker, Kubernetes)."""
-    marks = (Path("/run/.containerenv"), Path("/.dockerenv"))
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(mark.exists() for mark in marks)
+    variables = {"container", "KUBERNETES_SERVICE_HOST"}
+    return not variables.isdisjoint(os.environ) or Path("/.dockerenv").exists()
 
 
 async def _versions(session: aiohttp.ClientSession, url: str) -> tuple[bool, str]:
