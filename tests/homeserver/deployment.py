@@ -121,6 +121,7 @@ class Deployment:
             self.database, _PROVIDER, identity, [SECRET], None, self.reconciler.wake, Attempts(())
         )
         await self._put_map()
+        await self.reconciler.begin()
 
     async def stop(self) -> None:
         """Stop the service; what is in flight ends and is recorded."""

@@ -200,7 +200,8 @@ async def _room(
     foreign = {user.split(":", 1)[1] for user in members} - {server}
     if foreign:
         notes.append(f"federated with {len(foreign)} other servers")
-    what = f"version {details.version}, {len(members)} people"
+    name = f"“{details.own_name[0]}”, " if details.own_name[0] else ""
+    what = f"{name}version {details.version}, {len(members)} people"
     findings.insert(0, Finding("ok", reference, ", ".join([what, *notes])))
     return findings
 

@@ -56,6 +56,11 @@ async def left_to_do(connection: Connection, limit: int) -> Rows:
     return await _rows(connection, "work", limit=limit)
 
 
+async def codes(connection: Connection) -> list[str]:
+    """Return the codes of the problems that there are (scim_matrix/problems.py)."""
+    return [row["code"] for row in await connection.execute_fetchall(_Q["codes"])]
+
+
 async def pending_memberships(connection: Connection) -> list[Membership]:
     """Return what would be done in rooms, for accounts that are still to be made too."""
     found = await connection.execute_fetchall(_Q["pending_memberships"])

@@ -8,11 +8,13 @@ INSERT INTO tick (number) VALUES (1);
 
 -- What this database is: a copy of it put back later is told by the number (generation) that the
 -- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
--- up to which removals wait for the identity provider's word.
+-- up to which removals wait for the identity provider's word. seen_at: the time as the service that
+-- runs on it last had it.
 CREATE TABLE installation (
     id TEXT NOT NULL,
     generation INTEGER,
-    restored_tick INTEGER
+    restored_tick INTEGER,
+    seen_at REAL
 );
 INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
     CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);
@@ -25,16 +27,17 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- no user's and only leave exclusive rooms (unmanaged). user_id is NULL until it is known which
 -- account is the user's; proposed is the user ID that one would be made with.
 -- desired, profile: what it should be. confirmed, confirmed_profile: what it was last seen to be
--- (NULL: not known, as while a request is under way).
+-- (NULL: not known, as while a request is under way); without a user_id: that there is none.
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
 -- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure;
 -- notice: what was left out. asked: since when (by the account system's clock) an account may have
 -- been made for this user of which no answer is known. doing: what a request that disables it, and
--- whose outcome is not known, does.
+-- whose outcome is not known, does. A number is given once only (AUTOINCREMENT): work goes on with
+-- it while the account that it was begun for may end.
 CREATE TABLE new_account (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     scim_id TEXT UNIQUE,
     user_id TEXT UNIQUE,
     proposed TEXT,
@@ -77,7 +80,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
+        WHEN confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),
@@ -154,7 +157,7 @@ CREATE INDEX second_account_account ON second_account (account_id);
 -- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
 CREATE TABLE new_mapping (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
     kind TEXT NOT NULL CHECK (kind IN ('external_id', 'display_name', 'everyone', 'group_id')),
     pattern TEXT NOT NULL,
@@ -217,6 +220,7 @@ SELECT DISTINCT reference, 'unresolved' FROM new_mapping;
 -- A room that the service knows. successor: what it was upgraded to, and is followed to.
 -- unusable: why nothing can be done in it at present. upgrade_to, with reason and cure: an
 -- upgrade that is not followed. compared_at: when it was last compared with the homeserver.
+-- name, alias: what it calls itself, as last seen.
 CREATE TABLE new_room (
     room_id TEXT PRIMARY KEY,
     successor TEXT,
@@ -224,7 +228,9 @@ CREATE TABLE new_room (
     upgrade_to TEXT,
     reason TEXT,
     cure TEXT,
-    compared_at REAL
+    compared_at REAL,
+    name TEXT,
+    alias TEXT
 ) WITHOUT ROWID;
 INSERT INTO new_room (room_id, unusable)
 SELECT room_id, max(error) FROM room WHERE room_id IS NOT NULL GROUP BY room_id;
