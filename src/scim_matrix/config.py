@@ -1,5 +1,6 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
+import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
