@@ -91,6 +91,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         )
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.put_in_force()
+        await reconciler.begin()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
         app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
         _add_routes(app, settings, database, reconciler)

@@ -167,7 +167,10 @@ class Settings(BaseModel):
         int,
         BeforeValidator(seconds),
         Field(ge=0),
-        _about("from DELETE to `ON_DELETE`: until then the account is locked", default="`7d`"),
+        _about(
+            "from DELETE to `ON_DELETE`, while the service runs: until then the account is locked",
+            default="`7d`",
+        ),
     ] = 7 * 86400
     protected_users: Annotated[
         tuple[str, ...],
@@ -233,7 +236,7 @@ class Settings(BaseModel):
         Url | None,
         _about(
             "where browsers reach the homeserver, for single sign-on to the console",
-            default="`MATRIX_URL`",
+            default="`MAS_URL`, else `MATRIX_URL`",
         ),
     ] = None
     trusted_proxies: Annotated[

@@ -108,6 +108,13 @@ TABLE = (
         ("alias_gone",),
     ),
     Problem(
+        "former-room-unknown",
+        "It is not known whether a room that the map names took the place of one that it named.",
+        "The homeserver refuses to tell about the former room, the reason stands beside it.",
+        "Nothing: it is asked again at the next comparison.",
+        ("former_room_unknown",),
+    ),
+    Problem(
         "room-unusable",
         "A mapped room cannot be read or changed.",
         "It was deleted from the homeserver, is blocked, or nobody of this server is in it.",
@@ -276,6 +283,15 @@ TABLE = (
         ("not_judged",),
     ),
     Problem(
+        "signed-in-as-another",
+        "Somebody signs in by SSO as another account than the one that is kept in line.",
+        "The subject of single sign-on is another one than SCIM sends (`SSO_SUBJECT_ATTRIBUTE`, or"
+        " the attribute that the identity provider sends as `externalId`).",
+        "`scim-matrix users` shows both subjects: make them the same, then `scim-matrix users link`"
+        " the account that the person uses.",
+        ("signed_in_as_another_account",),
+    ),
+    Problem(
         "accounts-not-compared",
         "Accounts could not be compared with the homeserver this time.",
         "It stopped answering meanwhile.",
@@ -317,6 +333,13 @@ TABLE = (
         "A wrong clock, or a machine that was asleep.",
         "Nothing; have the clock kept (NTP).",
         ("clock_jumped",),
+    ),
+    Problem(
+        "grace-periods-put-off",
+        "Grace periods end later by the time for which the service did not run.",
+        "The service was away for more than an hour, or the clock was wrong at its start.",
+        "Nothing; have the clock kept (NTP).",
+        ("grace_periods_put_off",),
     ),
     Problem(
         "connections-full",

@@ -101,6 +101,7 @@ async def _planned(
         _row("hold", one.room_id, one.user_id, one.group_name, one.request)
         for one in await brake.held(connection)
     ]
+    rows += await known_rooms.to_be_opened(connection)
     holds: dict[str, bool] = {}
     for pair in await views.pending_memberships(connection):
         if pair.room_id not in holds:

@@ -40,6 +40,10 @@ def users(
 
     async def work(connection: Connection) -> list[dict[str, Any]]:
         found = await views.users(connection, match)
+        if not as_json:
+            # Long, and seldom asked for.
+            for user in found:
+                del user["subject"]
         if not rooms:
             return found
         places = [

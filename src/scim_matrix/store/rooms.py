@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -215,6 +215,17 @@ async def points_elsewhere(
     return bool(await connection.execute_fetchall(_Q["point_elsewhere"], values))
 
 
+async def to_be_opened(
+    connection: Connection, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Return what would be done in rooms that are not known, or not there, yet: in one or all.
+
+    `room` as the map names it, `what` (create room, join, invite), `user`, `group`, `request`.
+    """
+    found = await connection.execute_fetchall(_Q["to_be_opened"], {"reference": reference})
+    return [dict(row) for row in found]
+
+
 async def fail_reference(
     connection: Connection,
     name: str,
@@ -257,6 +268,22 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
     while (following := successors.get(room_id)) is not None and following not in seen:
         seen.add(room_id := following)
     return room_id
+
+
+async def is_new(connection: Connection, room_id: str) -> bool:
+    """Tell whether a room has never been compared with the homeserver."""
+    return not await connection.execute_fetchall(
+        "SELECT 1 FROM room WHERE room_id = ? AND compared_at IS NOT NULL", (room_id,)
+    )
+
+
+async def is_known(connection: Connection, room_id: str) -> bool:
+    """Tell whether anything is known of anybody in a room."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM membership WHERE room_id = ? LIMIT 1", (room_id,)
+        )
+    )
 
 
 async def led_into(connection: Connection, room_id: str) -> list[MappingRow]:

@@ -22,6 +22,12 @@ async def users(connection: Connection, like: str | None) -> Rows:
     return await _rows(connection, "users", like=like)
 
 
+async def subjects(connection: Connection) -> dict[str, int]:
+    """Return how many users there are, have an SSO subject, and have an account linked to it."""
+    [row] = await _rows(connection, "subjects")
+    return row
+
+
 async def groups(connection: Connection, like: str | None) -> Rows:
     """Return groups with their members and mapped rooms; `like` is a glob of displayName."""
     return await _rows(connection, "groups", like=like)

@@ -42,6 +42,10 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 4.0
 _TELL_SECONDS = 1.0
 PRUNE_EVERY = 3600.0
+# How often the time is written down, and what may lie between an end and a start (seconds) for
+# grace periods to pass meanwhile.
+NOTE_EVERY = 300.0
+AWAY_AT_MOST = 3600.0
 LONGEST_PAUSE = 60.0
 
 
@@ -123,6 +127,7 @@ class Reconciler:
         self._compare_at = 0.0
         self._comparing = False
         self._prune_at = 0.0
+        self._note_at = 0.0
         self._jump = 0.0
         self._wake = asyncio.Event()
         self._commits = 0
@@ -185,7 +190,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Work until `stop`; returns once the actions in flight are recorded."""
-        await self._begin()
+        await self.begin()
         try:
             while not self._stopping:
                 await self._rest()
@@ -204,8 +209,7 @@ class Reconciler:
         In place of `run`, where time is handed in; end it with `close`. Returns when something
         falls due again (seconds since the epoch).
         """
-        if not self._begun:
-            await self._begin()
+        await self.begin()
         while True:
             self._wake.clear()
             now = self._clock.now()
@@ -237,18 +241,30 @@ class Reconciler:
             for server in self._servers:
                 server.rest(delay)
 
-    async def _begin(self) -> None:
-        """Let no rest outlast the longest one, and try at once what a dry run withheld."""
+    async def begin(self) -> None:
+        """Prepare the work, before SCIM requests are taken; once.
+
+        No rest outlasts the longest one, no grace period passes by a clock that nobody watched,
+        and what a dry run withheld is tried at once.
+        """
+        if self._begun:
+            return
         self._begun = True
         async with self._database.write() as connection:
+            put_off = await accounts.put_off(connection, AWAY_AT_MOST)
+            await accounts.note_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)
             if not self._dry_run:
                 await memberships.retry(connection, "withheld")
                 await accounts.retry_withheld(connection)
+        if put_off:
+            log.warning("grace_periods_put_off", accounts=put_off)
 
     async def _drain(self) -> None:
         await self._comparison.stop()
+        with contextlib.suppress(OSError, sqlite3.Error):
+            await self._note_time()
         if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
@@ -365,12 +381,19 @@ class Reconciler:
             log.warning("clock_jumped", seconds=round(jump), kept="rests and deadlines")
         if self.synapse.is_usable:
             await self._copies.renew()
+        if now >= self._note_at:
+            await self._note_time()
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
                 await self._homeserver.keep_token()
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
+
+    async def _note_time(self) -> None:
+        self._note_at = self._clock.now() + NOTE_EVERY
+        async with self._database.write() as connection:
+            await accounts.note_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
         """Return what could be started now, by lane, the smallest and newest first."""

@@ -8,11 +8,13 @@ INSERT INTO tick (number) VALUES (1);
 
 -- What this database is: a copy of it put back later is told by the number (generation) that the
 -- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
--- up to which removals wait for the identity provider's word.
+-- up to which removals wait for the identity provider's word. seen_at: the time as the service that
+-- runs on it last had it.
 CREATE TABLE installation (
     id TEXT NOT NULL,
     generation INTEGER,
-    restored_tick INTEGER
+    restored_tick INTEGER,
+    seen_at REAL
 );
 INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
     CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);
@@ -25,16 +27,17 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- no user's and only leave exclusive rooms (unmanaged). user_id is NULL until it is known which
 -- account is the user's; proposed is the user ID that one would be made with.
 -- desired, profile: what it should be. confirmed, confirmed_profile: what it was last seen to be
--- (NULL: not known, as while a request is under way).
+-- (NULL: not known, as while a request is under way); without a user_id: that there is none.
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
 -- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure;
 -- notice: what was left out. asked: since when (by the account system's clock) an account may have
 -- been made for this user of which no answer is known. doing: what a request that disables it, and
--- whose outcome is not known, does.
+-- whose outcome is not known, does. A number is given once only (AUTOINCREMENT): work goes on with
+-- it while the account that it was begun for may end.
 CREATE TABLE new_account (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     scim_id TEXT UNIQUE,
     user_id TEXT UNIQUE,
     proposed TEXT,
@@ -77,7 +80,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
+        WHEN confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),
@@ -137,6 +140,15 @@ CREATE INDEX account_expires ON account (expires) WHERE expires IS NOT NULL;
 CREATE INDEX account_brake ON account (brake) WHERE brake <> 'free';
 CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 
+-- Accounts that the homeserver seems to have made for users who have one (account_id), since they
+-- signed in with a subject that no user has: what the last comparison of accounts found.
+CREATE TABLE second_account (
+    user_id TEXT PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    subject TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX second_account_account ON second_account (account_id);
+
 -- -- The map ----------------------------------------------------------------------------------
 
 -- One line of the map: a group (kind, pattern) opens a room as named (reference).
@@ -145,7 +157,7 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
 CREATE TABLE new_mapping (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
     kind TEXT NOT NULL CHECK (kind IN ('external_id', 'display_name', 'everyone', 'group_id')),
     pattern TEXT NOT NULL,

@@ -55,6 +55,25 @@ WHERE reference = :reference AND standing = 'pinned'
 AND (candidate IS DISTINCT FROM :candidate OR reason IS DISTINCT FROM :reason)
 RETURNING 1
 
+-- to_be_opened --
+-- What the map names and is not known yet, or not there: one line for a room that would be made
+-- (no user), and one for each account that it would be opened to.
+SELECT r.reference AS room, 'create room' AS what, NULL AS user, NULL AS "group", NULL AS request
+FROM room_reference r WHERE r.standing = 'unresolved' AND r.template IS NOT NULL
+AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
+AND EXISTS (SELECT 1 FROM mapping m
+    WHERE m.reference = r.reference AND m.standing = 'in_force')
+UNION ALL
+SELECT r.reference, CASE WHEN min(m.invite) THEN 'invite' ELSE 'join' END,
+    coalesce(a.user_id, a.proposed), min(g.group_name), max(g.request)
+FROM room_reference r CROSS JOIN mapping m CROSS JOIN mapping_grant g CROSS JOIN account a
+WHERE r.standing = 'unresolved' AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
+AND m.reference = r.reference AND m.standing = 'in_force'
+AND g.mapping_id = m.id AND g.state = 'granted'
+AND a.id = g.account_id AND a.problem IS DISTINCT FROM 'conflict'
+AND coalesce(a.user_id, a.proposed) IS NOT NULL
+GROUP BY r.reference, a.id ORDER BY 1, 2, 3
+
 -- fail_reference --
 -- Why a reference leads nowhere, and when to try again. absent: the alias does not exist.
 UPDATE room_reference SET standing = 'unresolved', candidate = NULL, attempts = attempts + 1,

@@ -8,15 +8,30 @@ SELECT u.id, u.document ->> '$.userName' AS userName, a.user_id AS account,
         ELSE a.desired END AS state,
     a.bound_by AS bound, a.todo IS NULL AS applied, a.brake = 'held' AS held,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL THEN a.by_hand || ' by hand'
+        WHEN a.problem IS NULL AND s.user_id IS NOT NULL
+        THEN 'signed in by SSO as another account, ' || s.user_id || ', whose subject is '
+            || s.subject || '; theirs is ' || coalesce(a.subject, 'not known')
         ELSE a.reason END AS problem,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL
-        THEN 'only a hand takes off what a hand did' ELSE a.cure END AS cure,
+        THEN 'only a hand takes off what a hand did'
+        WHEN a.problem IS NULL AND s.user_id IS NOT NULL
+        THEN 'let both be the same (docs/setup/README.md), then deactivate that account'
+        ELSE a.cure END AS cure,
     a.notice, (SELECT count(*) FROM membership m
-        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms
+        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms, a.subject
 FROM scim_user u LEFT JOIN account a ON a.scim_id = u.id
+LEFT JOIN second_account s ON s.user_id = (SELECT min(x.user_id) FROM second_account x
+    WHERE x.account_id = a.id)
 WHERE CAST(:like AS TEXT) IS NULL OR u.document ->> '$.userName' GLOB :like
     OR a.user_id GLOB :like
 ORDER BY u.user_name_key
+
+-- subjects --
+-- How many users there are, how many of them have an SSO subject, and of how many the account is
+-- known to be linked to it.
+SELECT count(*) AS users, count(subject) AS with_subject, count(CASE WHEN user_id IS NOT NULL
+    AND confirmed_profile ->> 'subject' = subject THEN 1 END) AS linked
+FROM account WHERE scim_id IS NOT NULL
 
 -- groups --
 -- Groups with how many members they have and what they open.
@@ -104,7 +119,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
 AND a.problem IS DISTINCT FROM 'conflict'
 AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
-AND (m.state = 'pruned' OR m.brake = 'held' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake <> 'free' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 UNION ALL
@@ -154,11 +169,11 @@ SELECT 'restored' AS code FROM installation WHERE restored_tick IS NOT NULL
 UNION ALL SELECT 'removals-held' WHERE EXISTS (SELECT 1 FROM membership
     WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
 UNION ALL SELECT 'accounts-held' WHERE EXISTS (SELECT 1 FROM account
-    WHERE brake = 'held' AND held_because = 'limit')
+    WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
 UNION ALL SELECT 'account-conflict' WHERE EXISTS (SELECT 1 FROM account
-    WHERE problem = 'conflict')
+    WHERE problem IS NOT NULL AND problem = 'conflict')
 UNION ALL SELECT 'account-failed' WHERE EXISTS (SELECT 1 FROM account
-    WHERE problem IN ('refused', 'unavailable') AND todo IS NOT NULL)
+    WHERE problem IS NOT NULL AND problem IN ('refused', 'unavailable') AND todo IS NOT NULL)
 UNION ALL SELECT 'action-refused' WHERE EXISTS (SELECT 1 FROM membership
     WHERE problem IS NOT NULL AND problem = 'refused' AND todo IS NOT NULL)
 UNION ALL SELECT 'power-refused' WHERE EXISTS (SELECT 1 FROM membership
@@ -167,10 +182,10 @@ UNION ALL SELECT 'no-answer' WHERE EXISTS (SELECT 1 FROM membership
     WHERE problem IS NOT NULL AND problem = 'unavailable' AND (todo IS NOT NULL OR power_todo))
 UNION ALL SELECT 'dry-run' WHERE EXISTS (SELECT 1 FROM membership
         WHERE problem IS NOT NULL AND problem = 'withheld')
-    OR EXISTS (SELECT 1 FROM account WHERE problem = 'withheld')
+    OR EXISTS (SELECT 1 FROM account WHERE problem IS NOT NULL AND problem = 'withheld')
 UNION ALL SELECT 'spared' WHERE EXISTS (SELECT 1 FROM membership
         WHERE problem IS NOT NULL AND problem = 'spared' AND todo IS NOT NULL)
-    OR EXISTS (SELECT 1 FROM account WHERE problem = 'spared')
+    OR EXISTS (SELECT 1 FROM account WHERE problem IS NOT NULL AND problem = 'spared')
 UNION ALL SELECT DISTINCT CASE standing WHEN 'unresolved' THEN 'room-unresolved'
     WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END
     FROM room_reference r WHERE reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
@@ -191,7 +206,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.todo IS NOT NULL OR m.power_todo) AND a.problem IS DISTINCT FROM 'conflict'
 AND coalesce(a.user_id, a.proposed) IS NOT NULL
 AND (m.todo IS DISTINCT FROM 'leave' OR a.user_id IS NOT NULL)
-AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
@@ -200,4 +215,5 @@ ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
 -- What would be done to accounts.
 SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
     locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
-FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict' ORDER BY 1
+FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict'
+AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1
