@@ -22,19 +22,31 @@ PRODUCTS: Mapping[str, Product] = {
         "Applications → Providers → Create → SCIM Provider", "URL", "Token", "authentik.md"
     ),
     "entra-id": Product(
-        "Enterprise applications → the application → Provisioning",
-        "Tenant URL",
-        "Secret token",
-        "entra-id.md",
+        "Provisioning → New configuration", "Tenant URL", "Secret token", "entra-id.md"
     ),
-    "keycloak": Product("the realm's SCIM plugin", "SCIM endpoint", "Bearer token", "keycloak.md"),
+    "jumpcloud": Product(
+        "Export users to this app (Identity Management)", "Base URL", "Token Key", "jumpcloud.md"
+    ),
+    "keycloak": Product(
+        "User federation → Add provider → scim",
+        "SCIM 2.0 endpoint",
+        "Auth password/token",
+        "keycloak.md",
+    ),
     "okta": Product(
-        "the SCIM application → Provisioning → Integration",
-        "Base URL",
-        "API token, or HTTP header Authorization: Bearer",
+        "Provisioning → Configure API Integration",
+        "SCIM 2.0 Base URL",
+        "OAuth Bearer Token",
         "okta.md",
     ),
-    "other": Product("its SCIM or provisioning settings", "SCIM base URL", "Bearer token", ""),
+    "onelogin": Product("Configuration", "SCIM Base URL", "SCIM Bearer Token", "onelogin.md"),
+    "pingone": Product(
+        "Integrations → Provisioning → + → New connection → Identity Store → SCIM Outbound",
+        "SCIM base URL",
+        "OAuth 2 Bearer Token",
+        "pingone.md",
+    ),
+    "other": Product("its SCIM settings", "SCIM base URL", "Bearer token", "README.md"),
 }
 
 
@@ -48,8 +60,7 @@ def next_steps(target: Path, settings: Mapping[str, str], which: str) -> Iterato
     yield f"  {product.url:<{width}}{base}{BASE}"
     yield f"  {product.secret:<{width}}{settings['WEBHOOK_SECRET']}"
     yield "  What it sends as externalId has to be what the homeserver gets as sub at the sign-in"
-    page = f"docs/setup/{product.page}" if product.page else "README.md"
-    yield f"  (SSO_SUBJECT_ATTRIBUTE names another attribute); step by step in {page}."
+    yield f"  (SSO_SUBJECT_ATTRIBUTE names another attribute); see docs/setup/{product.page}."
     yield "\nThen:"
     at = f" --env-file {target}"
     yield f"  scim-matrix check{at}"

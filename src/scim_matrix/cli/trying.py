@@ -142,7 +142,7 @@ async def a_token(trial: Trial, _: str) -> None:
         version = await homeserver.server_version()
         trial.rooms = await homeserver.rooms.listed(MOST_ROOMS)
     except TokenError as error:
-        cure = "make the user a server admin (docs/setup), or give a token of one"
+        cure = "give the token of a server admin: docs/setup/homeserver.md makes one"
         raise Refusal(f"the homeserver refuses the token: {error}", cure) from error
     except HomeserverError as error:
         cure = "let this machine reach /_matrix and /_synapse/admin at that address"
