@@ -11,12 +11,15 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 
+import aiohttp
 import dotenv
 import pytest
 
 from scim_matrix.config import Settings
+from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User, free_port
 from tests.conftest import eventually
+from tests.synapse.conftest import group_of, ready, room_holds
 
 COMMAND = (sys.executable, "-m", "scim_matrix")
 
@@ -102,6 +105,38 @@ async def test_everything_can_be_given(
     assert key.read_text() == before
     status, output = await run(tmp_path, "init", "--force", *answers(synapse, admin, tmp_path))
     assert (status, key.read_text() == before) == (0, False), output
+
+
+async def test_what_it_wrote_brings_people_into_rooms(
+    synapse: Synapse, admin: User, tag: str, tmp_path: Path
+) -> None:
+    """From nothing but answers to the first person in a room, with the secret that it made."""
+    room = await admin.create_room(name=f"{tag}Kitchen")
+    given = [*answers(synapse, admin, tmp_path), "--open", f"{tag}Cooks={tag}kitchen"]
+    status, output = await run(tmp_path, "init", *given, "--no-dry-run")
+    assert status == 0, output
+    file, port = tmp_path / "made" / "scim-matrix.env", free_port()
+    service = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "serve", "--env-file", str(file)),
+        env={"PATH": os.environ["PATH"], "LISTEN_PORT": str(port)},
+        cwd=tmp_path,
+    )
+    try:
+        idp = ScimClient(f"http://127.0.0.1:{port}", file.with_name("webhook_secret").read_text())
+
+        async def is_up() -> bool:
+            with contextlib.suppress(aiohttp.ClientError):
+                return bool((await ready(idp))["ready"])
+            return False
+
+        await eventually(is_up, lambda up: up)
+        await group_of(idp, f"{tag}ann", name=f"{tag}Cooks")
+        await room_holds(admin, room, {f"{tag}ann"})
+        status, output = await run(tmp_path, "why", f"{tag}ann", "--env-file", str(file))
+        assert (status, f"{tag}Kitchen ({room}): there" in output) == (0, True), output
+    finally:
+        service.terminate()
+        await service.wait()
 
 
 async def test_what_cannot_be_right_is_told_with_its_cure(
