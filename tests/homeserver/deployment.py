@@ -187,7 +187,8 @@ class Deployment:
 
     async def _put_map(self) -> None:
         async with self.database.write("group map") as connection:
-            await groupmap.put(connection, self.map)
+            # One by one, so that whatever comes next meets a map that is half settled.
+            await groupmap.put(connection, self.map, piece=1)
         self.reconciler.compare()
 
     async def scim(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:

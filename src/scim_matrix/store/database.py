@@ -74,13 +74,20 @@ class Connection:
         await cursor.close()
 
     async def tick(self) -> int:
-        """Return the number of this block, which is above that of every one before."""
+        """Return the number of this block, which is above that of every one before.
+
+        After `go_on` it is the next one.
+        """
         if self._tick is None:
             [row] = await self.execute_fetchall(
                 "UPDATE tick SET number = number + 1 RETURNING number"
             )
             self._tick = int(row["number"])
         return self._tick
+
+    def go_on(self) -> None:
+        """Have what follows in this block be newer than what it did so far."""
+        self._tick = None
 
 
 async def together(connection: Connection, *statements: Statement) -> list[list[sqlite3.Row]]:

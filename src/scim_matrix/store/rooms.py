@@ -171,11 +171,14 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
                 (mapping.id, former.room_id),
             )
         await connection.execute_fetchall(_Q["open_own"], opens)
-        await grants.touch_mapping(connection, mapping.id)
         if former is None or former.room_id is None:
             await grants.would_have_had(connection, mapping.id, room_id)
-    if former is not None and former.room_id not in (None, room_id):
-        assert former.room_id is not None
+        else:
+            await grants.note_mapping(connection, mapping.id)
+    if former is None or former.room_id is None:
+        await grants.settle_reference(connection, name, room_id)
+        return
+    if former.room_id != room_id:
         await grants.carry(connection, former.room_id, room_id, name)
     await grants.settle_map(connection)
 
@@ -296,7 +299,7 @@ async def upgraded(
     )
     await grants.carry(connection, room_id, replacement)
     for row in opened:
-        await grants.touch_mapping(connection, row["mapping_id"])
+        await grants.note_mapping(connection, row["mapping_id"])
     await grants.settle_map(connection)
 
 
@@ -329,6 +332,11 @@ def led_by(leaders: Iterable[str]) -> str | None:
     """Return those on whose own power it rests that a room is opened, as they are kept."""
     listed = sorted(leaders)
     return orjson.dumps(listed).decode() if listed else None
+
+
+def led_by_maker(leaders: str | None, made_by: str | None) -> str | None:
+    """Return those behind a room, as they are kept, with whoever made a mapping for it."""
+    return led_by({*_leaders(leaders), *filter(None, [made_by])})
 
 
 def _leaders(led_by: str | None) -> tuple[str, ...]:
@@ -392,7 +400,7 @@ async def put_children(
         )
         if first and child.standing == "followed":
             await grants.would_have_had(connection, mapping_id, child.room_id)
-    await grants.touch_mapping(connection, mapping_id)
+    await grants.note_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True
 
@@ -414,7 +422,7 @@ async def stand(
         {"mapping_id": mapping_id, "standing": standing, "reason": reason, "cure": cure},
     )
     if changed:
-        await grants.touch_mapping(connection, mapping_id)
+        await grants.note_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -425,7 +433,7 @@ async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) 
         _Q["lead"], {"mapping_id": mapping_id, "led_by": led_by(leaders)}
     )
     if changed:
-        await grants.touch_mapping(connection, mapping_id)
+        await grants.note_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 

@@ -36,6 +36,7 @@ from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
 from scim_matrix.sync.room_turn import RoomTurn
+from scim_matrix.sync.settling import Settling
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +120,7 @@ class Reconciler:
             self.synapse.there,
         )
         self._following: asyncio.Task[None] | None = None
+        self._settling = Settling(database, self.wake)
         self._pace = pace
         self._compare_at = 0.0
         self._comparing = False
@@ -174,7 +176,12 @@ class Reconciler:
         """Compare every mapped room now: the map may name others, or a human asked for it."""
         self._compare_at = 0.0
         self._observation.others_opened.set()
+        self._settling.look()
         self.wake()
+
+    async def settle_map(self) -> None:
+        """Work out what changes of the map mean for everybody who is left."""
+        await self._settling.finish()
 
     def stop(self) -> None:
         """Start nothing new; `run` returns once what is in flight has ended."""
@@ -184,6 +191,7 @@ class Reconciler:
     async def run(self) -> None:
         """Work until `stop`; returns once the actions in flight are recorded."""
         await self._begin()
+        settling = asyncio.create_task(self._settling.run(), name="settling")
         try:
             while not self._stopping:
                 await self._rest()
@@ -194,6 +202,8 @@ class Reconciler:
                     async with asyncio.timeout(await self._pause(now)):
                         await self._wake.wait()
         finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
             await self._drain()
 
     async def settle(self) -> float:
@@ -205,6 +215,7 @@ class Reconciler:
         if not self._begun:
             await self._begin()
         while True:
+            await self._settling.finish()
             self._wake.clear()
             now = self._clock.now()
             if self._resting_until() <= now:
@@ -460,6 +471,9 @@ class Reconciler:
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
         self._wake.set()
+        if job.lane != "account":
+            # What the map means may have changed with what was seen.
+            self._settling.look()
         if task.cancelled():
             return
         error = task.exception()

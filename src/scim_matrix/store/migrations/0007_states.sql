@@ -144,6 +144,7 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- standing: in_force; overruled by the configuration; suspended: its maker may no longer do by
 -- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
+-- unsettled: those whom its last change reaches are not in the table of that name yet.
 CREATE TABLE new_mapping (
     id INTEGER PRIMARY KEY,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
@@ -161,6 +162,7 @@ CREATE TABLE new_mapping (
         CHECK (standing IN ('in_force', 'overruled', 'suspended', 'dropped')),
     reason TEXT,
     cure TEXT,
+    unsettled BOOLEAN NOT NULL DEFAULT FALSE,
     CHECK ((origin = 'console') = (made_by IS NOT NULL)),
     UNIQUE (origin, kind, pattern, reference)
 );
@@ -384,3 +386,10 @@ ALTER TABLE new_mapping RENAME TO mapping;
 ALTER TABLE new_room RENAME TO room;
 CREATE INDEX mapping_reference ON mapping (reference);
 CREATE INDEX mapping_pattern ON mapping (kind, pattern);
+CREATE INDEX mapping_unsettled ON mapping (id) WHERE unsettled;
+
+-- For whom it has not been worked out yet what a change of the map means. Until then nothing is
+-- done for them in rooms.
+CREATE TABLE unsettled (
+    account_id INTEGER PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE
+);

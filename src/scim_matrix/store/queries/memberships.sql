@@ -14,26 +14,32 @@ due (room_id, work) AS MATERIALIZED (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
             AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
-            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable))
+            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable)
+            AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
         THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
             AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
         ELSE EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
             AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
-            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated') END
+            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
+            AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END
     FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
     AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM mapping u WHERE u.unsettled)
 )
 SELECT room_id FROM due WHERE work > 0 ORDER BY work, room_id
 
 -- due --
--- The memberships of a room that are due: removals, then the newest.
+-- The memberships of a room that are due: removals, then the newest. Not of those for whom it has
+-- not been worked out yet what a change of the map means.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.todo IS NOT NULL AND +m.next_try <= :now
 AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable)
 AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
     WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
+AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
+AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
 
 -- any_leaves --
@@ -46,6 +52,8 @@ AND next_try <= :now LIMIT 1
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.power_todo AND m.next_try <= :now AND a.user_id IS NOT NULL
 AND a.bound_by <> 'migrated'
+AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
+AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
 -- joins_of --
 -- The rooms that an account is to be brought into.
@@ -73,6 +81,8 @@ SELECT min(t) AS due FROM (
 -- Whether there is still the work that a plan was made for.
 SELECT 1 FROM membership WHERE room_id = :room_id AND account_id = :account_id
 AND state = :state AND todo = :todo
+AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = :account_id)
+AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
 -- begin --
 -- A request is about to leave: until its answer is here, the membership is not known.
