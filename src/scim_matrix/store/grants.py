@@ -125,6 +125,12 @@ async def is_left(connection: Connection) -> bool:
     return bool(row["mappings"] or row["accounts"])
 
 
+async def is_spreading(connection: Connection) -> bool:
+    """Tell whether it is not known yet whom a change of the map reaches."""
+    [row] = await connection.execute_fetchall(_Q["is_left"])
+    return bool(row["mappings"])
+
+
 async def settle_first(connection: Connection, members: Iterable[str]) -> None:
     """Work out what the map changed before the identity provider changes something of `members`.
 

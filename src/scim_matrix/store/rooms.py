@@ -1,7 +1,7 @@
 """Rooms: what the map's references stand for, and which rooms mappings open."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,9 +109,15 @@ async def mapped(connection: Connection) -> list[str]:
     return [row["room_id"] for row in await connection.execute_fetchall(_Q["mapped"])]
 
 
-async def unresolved(connection: Connection, now: float) -> list[RoomReference]:
-    """Return the references that are to be asked for now (seconds since the epoch)."""
-    found = await connection.execute_fetchall(_Q["unresolved"], {"now": now})
+async def unresolved(
+    connection: Connection, now: float, besides: Sequence[str], limit: int
+) -> list[RoomReference]:
+    """Return up to `limit` references to be asked for now (seconds since the epoch).
+
+    Those in `besides` are left out.
+    """
+    values = {"now": now, "besides": orjson.dumps(besides).decode(), "limit": limit}
+    found = await connection.execute_fetchall(_Q["unresolved"], values)
     return [_reference(row) for row in found]
 
 

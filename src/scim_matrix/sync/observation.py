@@ -53,22 +53,38 @@ class Observation:
         self._homeserver = homeserver
         self._rights = rights
         self._on_self_leave = on_self_leave
-        # Compared since the last comparison was due.
+        # The rooms that the map opens; those compared since the last comparison was due, and, in
+        # this order, those not compared.
+        self._mapped: set[str] = set()
         self._observed: set[str] = set()
+        self._waiting: dict[str, None] = {}
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
+
+    def maps(self, room_ids: Iterable[str]) -> None:
+        """Take note of which rooms the map opens."""
+        self._mapped = set(room_ids)
+        self._waiting = dict.fromkeys(sorted(self._mapped - self._observed))
 
     def is_due(self, room_id: str) -> bool:
         """Tell whether a room has not been compared since the last comparison was due."""
         return room_id not in self._observed
 
+    @property
+    def waiting(self) -> Collection[str]:
+        """The mapped rooms that are to be compared, in order."""
+        return self._waiting.keys()
+
     def doubt(self, room_ids: Iterable[str]) -> None:
         """Have rooms compared again before anything is done in them."""
-        self._observed.difference_update(room_ids)
+        doubtful = set(room_ids)
+        self._observed -= doubtful
+        self._waiting |= dict.fromkeys(sorted(doubtful & self._mapped))
 
     def doubt_all(self) -> None:
         """Have every room compared again."""
         self._observed.clear()
+        self._waiting = dict.fromkeys(sorted(self._mapped))
 
     def _opens(self, room_ids: Iterable[str]) -> None:
         """Note that the map opens rooms, or opens them otherwise: they are compared anew."""
@@ -234,6 +250,7 @@ class Observation:
     async def observe(self, room_id: str) -> None:
         """Compare a room with what is thought of it: where it is, what is below it, who is in."""
         self._observed.add(room_id)
+        self._waiting.pop(room_id, None)
         try:
             await self._observe(room_id)
         except RefusedError as error:
@@ -241,7 +258,7 @@ class Observation:
             async with self._database.write() as connection:
                 await rooms.unusable(connection, room_id, str(error))
         except BaseException:
-            self._observed.discard(room_id)
+            self.doubt([room_id])
             raise
 
     async def _observe(self, room_id: str) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
+from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
@@ -121,6 +123,7 @@ class Reconciler:
         )
         self._following: asyncio.Task[None] | None = None
         self._settling = Settling(database, self.wake)
+        self._agenda = Agenda()
         self._pace = pace
         self._compare_at = 0.0
         self._comparing = False
@@ -303,8 +306,7 @@ class Reconciler:
             moments.append(self._compare_at)
         # Work that was due then and has not started waits for the end of a task or a rest.
         due = await memberships.next_due(self._database.scanner, looked_at)
-        if due is not None:
-            moments.append(due)
+        moments += [moment for moment in (due, self._agenda.next_due()) if moment is not None]
         left = min(moments) - self._clock.now() if moments else LONGEST_PAUSE
         return min(LONGEST_PAUSE, max(0.05, left))
 
@@ -410,10 +412,12 @@ class Reconciler:
         return [Job(f"{_ACCOUNT}{one.id}", "account", partial(work, one)) for one in found]
 
     async def _rooms_due(self, now: float) -> dict[Lane, list[Job]]:
-        """Return the rooms that could be worked on or looked at now."""
-        reader = self._database.scanner
+        """Return the rooms that could be worked on or looked at now, as many as there are slots."""
+        reader, slots = self._database.scanner, self.synapse.slots
         busy = self._busy(now)
-        with_work = await memberships.rooms_due(reader, now, busy)
+        if await self._agenda.refresh(reader, now):
+            self._observation.maps(await rooms.mapped(reader))
+        await self._record_comparison()
         commits = self._commits
 
         def may_go_on() -> bool:
@@ -422,29 +426,32 @@ class Reconciler:
                 not self._stopping and not self.synapse.rests_seconds and commits == self._commits
             )
 
-        mapped = await rooms.mapped(reader)
-        await self._record_comparison(mapped)
         observations = [
             Job(reference.reference, "observe", partial(self._observation.resolve, reference))
-            for reference in await rooms.unresolved(reader, now)
+            for reference in await rooms.unresolved(reader, now, busy, slots)
         ]
+        # Those with work are compared before the first turn is taken there.
+        looked_at = (
+            room_id
+            for room_id in self._observation.waiting
+            if room_id not in busy and not self._agenda.has_work(room_id)
+        )
         observations += [
             Job(room_id, "observe", partial(self._observation.observe, room_id))
-            for room_id in mapped
-            if self._observation.is_due(room_id) and room_id not in with_work
+            for room_id in itertools.islice(looked_at, slots)
         ]
         return {
-            "observe": [job for job in observations if job.key not in busy],
+            "observe": observations,
             "room": [
                 Job(room_id, "room", partial(self._room, room_id, may_go_on))
-                for room_id in with_work
+                for room_id in self._agenda.smallest(busy, slots)
             ],
         }
 
-    async def _record_comparison(self, mapped: Iterable[str]) -> None:
+    async def _record_comparison(self) -> None:
         """Record when every mapped room has been compared."""
         observing = any(lane == "observe" for lane, _ in self._running.values())
-        if self._comparing and not observing and not any(map(self._observation.is_due, mapped)):
+        if self._comparing and not observing and not self._observation.waiting:
             self._comparing = False
             async with self._database.write() as connection:
                 await totals.happened(connection, "compared")

@@ -9,6 +9,8 @@ WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 SELECT r.* FROM room_reference r WHERE r.standing <> 'pinned' AND r.next_try <= :now
 AND EXISTS (SELECT 1 FROM mapping m WHERE m.reference = r.reference
     AND (m.standing <> 'dropped' OR (r.standing = 'unresolved' AND NOT r.absent)))
+AND r.reference NOT IN (SELECT value FROM json_each(:besides))
+ORDER BY r.next_try LIMIT :limit
 
 -- of_room --
 -- The references of the map that stand for a room.
