@@ -418,10 +418,15 @@ CREATE TABLE stirred (
 ) WITHOUT ROWID;
 CREATE INDEX stirred_number ON stirred (number);
 
-CREATE TRIGGER membership_made AFTER INSERT ON membership
+CREATE TRIGGER membership_fit AFTER INSERT ON membership
+WHEN NEW.fit <> (SELECT a.fit FROM account a WHERE a.id = NEW.account_id)
 BEGIN
     UPDATE membership SET fit = (SELECT a.fit FROM account a WHERE a.id = NEW.account_id)
     WHERE room_id = NEW.room_id AND account_id = NEW.account_id;
+END;
+
+CREATE TRIGGER membership_made AFTER INSERT ON membership
+BEGIN
     INSERT INTO stirred (room_id, number)
     VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
     ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;

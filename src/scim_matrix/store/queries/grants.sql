@@ -195,10 +195,10 @@ AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.g
 -- gain --
 -- Memberships that are granted for the first time.
 INSERT INTO membership (room_id, account_id, state, group_name, power, invite, led, tick, since,
-    request)
-SELECT room_id, account_id, 'granted', group_name, power, invite, led, :tick, :at,
-    coalesce(:request, request) FROM wanted
-WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
+    request, fit)
+SELECT w.room_id, w.account_id, 'granted', w.group_name, w.power, w.invite, w.led, :tick, :at,
+    coalesce(:request, w.request), a.fit FROM wanted w CROSS JOIN account a
+WHERE a.id = w.account_id ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- lose --
 -- Memberships that are granted no more: revoked where the identity provider took them, forgotten
