@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import random
 import sqlite3
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -69,11 +70,16 @@ _NEVER_MET = ("unknown", "mismatched")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to be done now; only one job of a key runs at a time."""
+    """Something to be done now; only one job of a key runs at a time.
+
+    `kind` is what its duration is compared with, where it is one request after the other and
+    nothing else.
+    """
 
     key: str
     lane: Lane
     work: Callable[[], Coroutine[Any, Any, None]]
+    kind: str | None = None
 
 
 class Reconciler:
@@ -101,7 +107,7 @@ class Reconciler:
         self._dry_run = room_policy.dry_run
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
-        self._turn = RoomTurn(database, homeserver, rights, room_policy)
+        self._turn = RoomTurn(database, homeserver, rights, room_policy, self.synapse.took)
         self._accounts = AccountWorker(
             database, homeserver.accounts, account_policy, rights, room_policy.brake
         )
@@ -409,7 +415,10 @@ class Reconciler:
             delegated=self.delegated and self.mas is None,
             without_homeserver=not there,
         )
-        return [Job(f"{_ACCOUNT}{one.id}", "account", partial(work, one)) for one in found]
+        return [
+            Job(f"{_ACCOUNT}{one.id}", "account", partial(work, one), f"{one.todo} {one.bound_by}")
+            for one in found
+        ]
 
     async def _rooms_due(self, now: float) -> dict[Lane, list[Job]]:
         """Return the rooms that could be worked on or looked at now, as many as there are slots."""
@@ -473,9 +482,9 @@ class Reconciler:
     def _start(self, job: Job) -> None:
         task = asyncio.create_task(job.work(), name=f"reconcile {job.key}")
         self._running[job.key] = (job.lane, task)
-        task.add_done_callback(partial(self._ended, job))
+        task.add_done_callback(partial(self._ended, job, time.perf_counter()))
 
-    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+    def _ended(self, job: Job, begun: float, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
         self._wake.set()
         if job.lane != "account":
@@ -486,7 +495,8 @@ class Reconciler:
         error = task.exception()
         if error is None:
             self._ailing.pop(job.key, None)
-            self._server(job.lane).succeeded()
+            if job.kind is not None:
+                self._server(job.lane).took(job.kind, time.perf_counter() - begun)
             return
         if isinstance(error, RateLimitedError | TokenError):
             self._blamed(error).trip(error)
