@@ -31,6 +31,7 @@ from scim_matrix.sync.reconciler import Pace, Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
 from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
+from tests.service import oracle
 
 IDP = "oidc-x"
 SECRET = "secret"
@@ -239,10 +240,18 @@ class Deployment:
             due = await self.reconciler.settle()
             if await self._followed():
                 continue
+            await self.keeps_what_is_so()
             left = due - self.database.clock.now()
             if self.hands.passed + left > end:
                 return
             self.hands.passed += max(left, 0.01)
+
+    async def keeps_what_is_so(self) -> None:
+        """Make sure that what the service keeps as it changes is what queries say."""
+        reader, now = self.database.reader, self.database.clock.now()
+        await oracle.rooms_due(reader, now, [], self.reconciler._agenda)
+        await oracle.next_due(reader, now, self.reconciler._agenda)
+        await oracle.counts(reader)
 
     async def quiet(self, within: float = 100.0) -> None:
         """Compare everything and settle, short rests included."""

@@ -1,5 +1,6 @@
 """The queries that the agenda of rooms replaces, and has to agree with wherever it is asked."""
 
+import copy
 from collections.abc import Sequence
 
 import orjson
@@ -56,6 +57,17 @@ SELECT min(t) AS due FROM (
 ) moments
 """
 
+COUNTED = """
+SELECT room_id, count(*) AS memberships, count(todo) AS todo FROM membership GROUP BY room_id
+"""
+
+
+async def counts(connection: Connection) -> None:
+    """Make sure that the numbers that are kept are those that are counted."""
+    kept = await connection.execute_fetchall("SELECT * FROM room_count WHERE memberships > 0")
+    counted = await connection.execute_fetchall(COUNTED)
+    assert sorted(map(tuple, kept)) == sorted(map(tuple, counted))
+
 
 async def rooms_due(
     connection: Connection, now: float, besides: Sequence[str], agenda: Agenda | None = None
@@ -64,7 +76,7 @@ async def rooms_due(
     values = {"now": now, "most": 50, "besides": orjson.dumps(besides).decode()}
     rows = await connection.execute_fetchall(ROOMS_DUE, values)
     expected = [row["room_id"] for row in rows]
-    agenda = agenda or Agenda()
+    agenda = copy.deepcopy(agenda) or Agenda()
     await agenda.refresh(connection, now)
     assert agenda.smallest(besides, 1000) == expected
     return expected
@@ -75,7 +87,7 @@ async def next_due(
 ) -> float | None:
     """Return when the first work after a moment falls due, as query and agenda say it."""
     [row] = await connection.execute_fetchall(NEXT_DUE, {"after": after})
-    agenda = agenda or Agenda()
+    agenda = copy.deepcopy(agenda) or Agenda()
     await agenda.refresh(connection, after)
     moments = (agenda.next_due(), await memberships.next_due(connection, after))
     assert min(filter(None, moments), default=None) == row["due"]

@@ -7,6 +7,7 @@ import click
 
 from scim_matrix.cli.database import DATA_DIR, read
 from scim_matrix.cli.output import JSON, Since, json_line, show, visible
+from scim_matrix.cli.watch import watch_progress
 from scim_matrix.config import ConfigurationError, Settings, environment
 from scim_matrix.membership import Membership
 from scim_matrix.store import brake, memberships, record, totals, views
@@ -25,7 +26,8 @@ LIMIT = click.option("--limit", default=1000, show_default=True, help="At most s
 @DATA_DIR
 @LIMIT
 @JSON
-def status(data_dir: Path, limit: int, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="First show how far it is until nothing is left.")
+def status(data_dir: Path, limit: int, as_json: bool, watch: bool) -> None:
     """Show what is pending, held and failing, with reasons.
 
     Also whose account or which step of the map a human has to settle, and how. Exit status: 0
@@ -44,6 +46,8 @@ def status(data_dir: Path, limit: int, as_json: bool) -> None:
         }
         return summary, await views.left_to_do(connection, limit)
 
+    if watch:
+        watch_progress(data_dir)
     summary, rows = read(data_dir, work)
     for row in rows:
         row.pop("since")

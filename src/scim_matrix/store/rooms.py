@@ -109,6 +109,11 @@ async def mapped(connection: Connection) -> list[str]:
     return [row["room_id"] for row in await connection.execute_fetchall(_Q["mapped"])]
 
 
+async def suspicious(connection: Connection) -> list[str]:
+    """Return the IDs of rooms of which something is known to be wrong."""
+    return [row["room_id"] for row in await connection.execute_fetchall(_Q["suspicious"])]
+
+
 async def unresolved(
     connection: Connection, now: float, besides: Sequence[str], limit: int
 ) -> list[RoomReference]:

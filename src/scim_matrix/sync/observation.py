@@ -1,6 +1,7 @@
 """Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
@@ -28,6 +29,9 @@ from scim_matrix.sync.provenance import Claim
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
+
+# No longer than that (seconds) between two rooms of a comparison at intervals.
+FURTHEST_APART = 5.0
 
 
 def _leaders(claim: Claim | None, users: Policy) -> tuple[str, ...]:
@@ -58,6 +62,10 @@ class Observation:
         self._mapped: set[str] = set()
         self._observed: set[str] = set()
         self._waiting: dict[str, None] = {}
+        # When rooms are to be compared that can wait (seconds since the epoch), the first first.
+        self._later: deque[tuple[float, str]] = deque()
+        # References asked for just now, before their rooms are compared.
+        self._resolved: set[str] = set()
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
 
@@ -83,8 +91,30 @@ class Observation:
 
     def doubt_all(self) -> None:
         """Have every room compared again."""
+        self._later.clear()
         self._observed.clear()
         self._waiting = dict.fromkeys(sorted(self._mapped))
+
+    def doubt_by_and_by(self, now: float, within: float, suspicious: Iterable[str]) -> None:
+        """Have every room compared again, spread over some time: those that are suspicious now.
+
+        `now` is in seconds since the epoch, `within` in seconds.
+        """
+        self.doubt(suspicious)
+        others = sorted(self._mapped - self._waiting.keys())
+        apart = min(FURTHEST_APART, within / max(1, len(others)))
+        self._later = deque((now + n * apart, room_id) for n, room_id in enumerate(others))
+        self.fall_due(now)
+
+    def fall_due(self, now: float) -> None:
+        """Have rooms compared whose time has come (seconds since the epoch)."""
+        while self._later and self._later[0][0] <= now:
+            self.doubt([self._later.popleft()[1]])
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next room is to be compared that can wait (seconds since the epoch)."""
+        return self._later[0][0] if self._later else None
 
     def _opens(self, room_ids: Iterable[str]) -> None:
         """Note that the map opens rooms, or opens them otherwise: they are compared anew."""
@@ -119,6 +149,7 @@ class Observation:
         async with self._database.write() as connection:
             room_id = await rooms.successor(connection, room_id)
             await rooms.pin(connection, name, room_id, leaders)
+        self._resolved.add(name)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
 
@@ -267,7 +298,9 @@ class Observation:
             return
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
-            if await self._has_moved(reference, room_id):
+            if reference.reference in self._resolved:
+                self._resolved.discard(reference.reference)
+            elif await self._has_moved(reference, room_id):
                 return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)

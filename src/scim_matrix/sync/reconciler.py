@@ -47,6 +47,8 @@ DRAIN_SECONDS = 4.0
 _TELL_SECONDS = 1.0
 PRUNE_EVERY = 3600.0
 LONGEST_PAUSE = 60.0
+# Over how much of the interval the rooms are compared.
+_SPREAD = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Reconciler:
         self._agenda = Agenda()
         self._pace = pace
         self._compare_at = 0.0
+        self._at_once = True
         self._comparing = False
         self._prune_at = 0.0
         self._jump = 0.0
@@ -184,6 +187,7 @@ class Reconciler:
     def compare(self) -> None:
         """Compare every mapped room now: the map may name others, or a human asked for it."""
         self._compare_at = 0.0
+        self._at_once = True
         self._observation.others_opened.set()
         self._settling.look()
         self.wake()
@@ -312,7 +316,8 @@ class Reconciler:
             moments.append(self._compare_at)
         # Work that was due then and has not started waits for the end of a task or a rest.
         due = await memberships.next_due(self._database.scanner, looked_at)
-        moments += [moment for moment in (due, self._agenda.next_due()) if moment is not None]
+        later = (due, self._agenda.next_due(), self._observation.next_due)
+        moments += [moment for moment in later if moment is not None]
         left = min(moments) - self._clock.now() if moments else LONGEST_PAUSE
         return min(LONGEST_PAUSE, max(0.05, left))
 
@@ -363,7 +368,13 @@ class Reconciler:
             self._compare_at = now + self._pace.compare_every * random.uniform(0.9, 1.1)
             # Whom protection spared may have lost it.
             await self._rights.renew()
-            self._observation.doubt_all()
+            if self._at_once:
+                self._observation.doubt_all()
+            else:
+                suspicious = await rooms.suspicious(self._database.scanner)
+                within = self._pace.compare_every * _SPREAD
+                self._observation.doubt_by_and_by(now, within, suspicious)
+            self._at_once = False
             self._comparing = True
             async with self._database.write() as connection:
                 await accounts.retry_stopped(connection)
@@ -426,6 +437,7 @@ class Reconciler:
         busy = self._busy(now)
         if await self._agenda.refresh(reader, now):
             self._observation.maps(await rooms.mapped(reader))
+        self._observation.fall_due(now)
         await self._record_comparison()
         commits = self._commits
 
@@ -460,7 +472,8 @@ class Reconciler:
     async def _record_comparison(self) -> None:
         """Record when every mapped room has been compared."""
         observing = any(lane == "observe" for lane, _ in self._running.values())
-        if self._comparing and not observing and not self._observation.waiting:
+        left = self._observation.waiting or self._observation.next_due is not None
+        if self._comparing and not observing and not left:
             self._comparing = False
             async with self._database.write() as connection:
                 await totals.happened(connection, "compared")

@@ -517,3 +517,35 @@ BEGIN
     VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
     ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
 END;
+
+-- -- How far it is -----------------------------------------------------------------------------
+
+-- How many memberships each room has, and how many of them there is something to do for (todo).
+CREATE TABLE room_count (
+    room_id TEXT PRIMARY KEY,
+    memberships INTEGER NOT NULL,
+    todo INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO room_count (room_id, memberships, todo)
+SELECT room_id, count(*), count(todo) FROM membership GROUP BY room_id;
+
+CREATE TRIGGER membership_counted AFTER INSERT ON membership
+BEGIN
+    INSERT INTO room_count (room_id, memberships, todo)
+    VALUES (NEW.room_id, 1, NEW.todo IS NOT NULL)
+    ON CONFLICT (room_id) DO UPDATE SET memberships = memberships + 1, todo = todo + excluded.todo;
+END;
+
+CREATE TRIGGER membership_recounted AFTER UPDATE ON membership
+WHEN (OLD.todo IS NULL) <> (NEW.todo IS NULL)
+BEGIN
+    UPDATE room_count SET todo = todo + CASE WHEN NEW.todo IS NULL THEN -1 ELSE 1 END
+    WHERE room_id = NEW.room_id;
+END;
+
+CREATE TRIGGER membership_uncounted AFTER DELETE ON membership
+BEGIN
+    UPDATE room_count SET memberships = memberships - 1,
+        todo = todo - CASE WHEN OLD.todo IS NULL THEN 0 ELSE 1 END
+    WHERE room_id = OLD.room_id;
+END;

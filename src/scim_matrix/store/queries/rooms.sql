@@ -3,6 +3,12 @@
 SELECT DISTINCT o.room_id FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 
+-- suspicious --
+-- Rooms of which something is known to be wrong.
+SELECT room_id FROM room WHERE unusable IS NOT NULL OR upgrade_to IS NOT NULL
+UNION SELECT room_id FROM membership WHERE problem IS NOT NULL
+UNION SELECT room_id FROM room_reference WHERE candidate IS NOT NULL AND room_id IS NOT NULL
+
 -- unresolved --
 -- The references that are to be resolved now, or may no longer have to wait for a human. Of what
 -- only dropped mappings name it is asked until it is known what that is.
