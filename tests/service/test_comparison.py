@@ -49,3 +49,20 @@ async def test_whoever_asks_has_all_rooms_compared_at_once(tmp_path: Path) -> No
         deployment.reconciler.compare()
         await deployment.settle()
         assert sorted(compared(deployment, begun)) == names
+
+
+async def test_an_alias_costs_no_third_request(tmp_path: Path) -> None:
+    """Where the service is in the room it hears of an upgrade, and need not ask for one."""
+    async with deployed(tmp_path) as deployment:
+        for n in range(ROOMS):
+            deployment.world.rooms.create(deployment.world.service, room_id=f"!r{n:02}")
+            deployment.world.alias(f"#r{n:02}:s", f"!r{n:02}")
+        await deployment.put_map({"g": [f"#r{n:02}:s" for n in range(ROOMS)]})
+        await deployment.quiet()
+        await deployment.quiet()
+        begun = len(deployment.homeserver.requests)
+        deployment.hands.passed += 1.1 * INTERVAL
+        await deployment.settle(INTERVAL / 2)
+        assert len(compared(deployment, begun)) == ROOMS
+        asked = [r.path for r in deployment.homeserver.requests[begun:]]
+        assert len([p for p in asked if {"rooms", "directory"} & set(p)]) <= 2 * ROOMS

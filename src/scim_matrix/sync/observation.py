@@ -64,6 +64,10 @@ class Observation:
         self._waiting: dict[str, None] = {}
         # When rooms are to be compared that can wait (seconds since the epoch), the first first.
         self._later: deque[tuple[float, str]] = deque()
+        # The rooms that live drift follows, and those of them in which the service is and of which
+        # nothing has been missed since they were last compared: it would have heard of an upgrade.
+        self._followed: frozenset[str] = frozenset()
+        self._watched: set[str] = set()
         # References asked for just now, before their rooms are compared.
         self._resolved: set[str] = set()
         # Set when the map opens other rooms than before.
@@ -86,12 +90,17 @@ class Observation:
     def doubt(self, room_ids: Iterable[str]) -> None:
         """Have rooms compared again before anything is done in them."""
         doubtful = set(room_ids)
+        self._watched -= doubtful
+        self._look_again(doubtful)
+
+    def _look_again(self, doubtful: set[str]) -> None:
         self._observed -= doubtful
         self._waiting |= dict.fromkeys(sorted(doubtful & self._mapped))
 
     def doubt_all(self) -> None:
         """Have every room compared again."""
         self._later.clear()
+        self._watched.clear()
         self._observed.clear()
         self._waiting = dict.fromkeys(sorted(self._mapped))
 
@@ -109,12 +118,17 @@ class Observation:
     def fall_due(self, now: float) -> None:
         """Have rooms compared whose time has come (seconds since the epoch)."""
         while self._later and self._later[0][0] <= now:
-            self.doubt([self._later.popleft()[1]])
+            self._look_again({self._later.popleft()[1]})
 
     @property
     def next_due(self) -> float | None:
         """When the next room is to be compared that can wait (seconds since the epoch)."""
         return self._later[0][0] if self._later else None
+
+    def follow(self, room_ids: frozenset[str]) -> None:
+        """Take note of the rooms whose changes are seen as they happen, none where it stops."""
+        self._followed = room_ids
+        self._watched &= room_ids
 
     def _opens(self, room_ids: Iterable[str]) -> None:
         """Note that the map opens rooms, or opens them otherwise: they are compared anew."""
@@ -294,7 +308,8 @@ class Observation:
 
     async def _observe(self, room_id: str) -> None:
         # First: an upgrade takes the alias along, and copies power levels, which a move does not.
-        if await self._is_upgraded(room_id):
+        followed = self._followed
+        if room_id not in self._watched and await self._is_upgraded(room_id):
             return
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
@@ -316,6 +331,8 @@ class Observation:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
         joined = await self._homeserver.rooms.members(room_id)
+        if users.service_user_id in joined and room_id in followed & self._followed:
+            self._watched.add(room_id)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
         unknown = await observed.any_unknown(self._database.scanner, room_id)
