@@ -80,6 +80,7 @@ class Homeserver:
             case ("POST", "v1", "join", room_id):
                 async with self._turns[room_id]:
                     await asyncio.sleep(JOIN_SECONDS)
+                    self._counts["memberships"] += body["user_id"] not in self._members[room_id]
                     self._members[room_id].add(body["user_id"])
                     self._counts["joins"] += 1
                 return {"room_id": room_id}

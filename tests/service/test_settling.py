@@ -158,6 +158,22 @@ async def test_a_resolved_alias_costs_what_its_own_room_holds(tmp_path: Path) ->
     assert few == many
 
 
+async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
+    """Each with what it gave to everybody: a thousand at once would hold requests up."""
+    database = await filled(tmp_path)
+    async with database.write() as connection:
+        lines = [Mapping("everyone", "", f"#r{n}:s") for n in range(2 * grants.ENDED)]
+        await groupmap.put(connection, lines, EVERYBODY)
+        for n in range(2 * grants.ENDED):
+            await rooms.fail_reference(connection, f"#r{n}:s", "gone", 0.0, absent=True)
+        await groupmap.put(connection, [], EVERYBODY)
+        [row] = await connection.execute_fetchall("SELECT count(*) AS n FROM mapping")
+        assert row["n"] == grants.ENDED
+    await Settling(database, lambda: None).finish()
+    assert await database.reader.execute_fetchall("SELECT * FROM mapping") == []
+    await database.close()
+
+
 async def test_an_alias_that_reaches_very_many_is_settled_in_pieces(
     database: Database,
 ) -> None:

@@ -19,6 +19,8 @@ Origin = Literal["identity_provider", "map"]
 PIECE = 100
 # From so many people on a resolved alias is worked out in pieces.
 LARGE = 1000
+# So many dropped lines end at once, with what they gave.
+ENDED = 10
 
 _Q = load("grants")
 
@@ -174,9 +176,10 @@ async def would_have_had(connection: Connection, mapping_id: int, room_id: str) 
     await connection.execute_fetchall(_Q["would_have_had"], values)
 
 
-async def end_dropped(connection: Connection) -> None:
-    """End dropped mappings of which nothing matters any more."""
-    await connection.execute_fetchall(_Q["end_dropped"])
+async def end_dropped(connection: Connection) -> bool:
+    """End some dropped mappings of which nothing matters any more; tell whether others are left."""
+    ended = await connection.execute_fetchall(_Q["end_dropped"], {"most": ENDED})
+    return len(ended) == ENDED
 
 
 async def carry(

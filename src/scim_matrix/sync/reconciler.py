@@ -189,7 +189,7 @@ class Reconciler:
         self._compare_at = 0.0
         self._at_once = True
         self._observation.others_opened.set()
-        self._settling.look()
+        self._settling.look(lines_end=True)
         self.wake()
 
     async def settle_map(self) -> None:

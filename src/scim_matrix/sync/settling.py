@@ -35,10 +35,15 @@ class Settling:
         self._settled = settled
         self._due = asyncio.Event()
         self._people = grants.PIECE
+        self._lines_end = True
         self._due.set()
 
-    def look(self) -> None:
-        """Look whether somebody is left: the map may have changed, or what it means."""
+    def look(self, *, lines_end: bool = False) -> None:
+        """Look whether somebody is left: what the map means may have changed.
+
+        `lines_end`: the map itself may have, and lines that it dropped before may matter no more.
+        """
+        self._lines_end |= lines_end
         self._due.set()
 
     async def run(self) -> None:
@@ -57,19 +62,20 @@ class Settling:
                 self._due.set()
 
     async def finish(self) -> None:
-        """Settle everybody who is left."""
-        if not await grants.is_left(self._database.reader):
-            return
-        while await self._piece():
-            pass
-        self._settled()
+        """Settle everybody who is left, and end the lines that matter no more."""
+        if await grants.is_left(self._database.reader):
+            self._lines_end = True
+            while await self._piece():
+                pass
+            self._settled()
+        while self._lines_end:
+            async with self._database.write("group map") as connection:
+                self._lines_end = await grants.end_dropped(connection)
 
     async def _piece(self) -> bool:
         async with self._database.write("group map") as connection:
             start = time.perf_counter()
             left = await grants.settle_map(connection, self._people)
-            if not left:
-                await grants.end_dropped(connection)
             seconds = time.perf_counter() - start
         self._people = resized(self._people, seconds)
         return left

@@ -254,20 +254,22 @@ WHERE g.mapping_id = :mapping_id AND g.state = 'revoked' AND g.origin = 'identit
 ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- end_dropped --
--- Dropped mappings by which nobody is in a room who is there for no other reason, and of which it
--- is known what they meant, once everybody is settled.
-DELETE FROM mapping WHERE standing = 'dropped'
-AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
-AND NOT EXISTS (SELECT 1 FROM unsettled)
-AND NOT EXISTS (
-    SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
-    WHERE g.mapping_id = mapping.id AND m.account_id = g.account_id AND m.state = 'forgotten'
-    AND m.observed IS DISTINCT FROM 'leave'
-    AND o.mapping_id = mapping.id AND o.room_id = m.room_id)
-AND NOT EXISTS (
-    SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
-    WHERE r.reference = mapping.reference AND r.standing <> 'pinned' AND NOT r.absent
-    AND g.mapping_id = mapping.id)
+-- Some dropped mappings by which nobody is in a room who is there for no other reason, and of which
+-- it is known what they meant, once everybody is settled.
+DELETE FROM mapping WHERE id IN (SELECT d.id FROM mapping d WHERE d.standing = 'dropped'
+    AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
+    AND NOT EXISTS (SELECT 1 FROM unsettled)
+    AND NOT EXISTS (
+        SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
+        WHERE g.mapping_id = d.id AND m.account_id = g.account_id AND m.state = 'forgotten'
+        AND m.observed IS DISTINCT FROM 'leave'
+        AND o.mapping_id = d.id AND o.room_id = m.room_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
+        WHERE r.reference = d.reference AND r.standing <> 'pinned' AND NOT r.absent
+        AND g.mapping_id = d.id)
+    ORDER BY d.id LIMIT :most)
+RETURNING 1
 
 -- carry --
 -- What is known of everybody in one room counts in the room that takes its place; who is there
