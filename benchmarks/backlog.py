@@ -32,6 +32,7 @@ from scim_matrix.store.database import reading
 
 GROUP = 100
 ASKED_AT_ONCE = 30
+IDLE_SECONDS = 15.0
 
 
 @dataclass
@@ -208,6 +209,9 @@ class Bench:
         file.write_text("{}")
         more = {"GROUP_MAP_FILE": str(file)}
         async with beside(directory, "", accounts=True, **more) as world:
+            # What the machine itself, and whatever else runs on it, adds to a POST.
+            _, idle = await while_posting(world, lambda: asyncio.sleep(IDLE_SECONDS))
+            self.table.add_row("slowest POST with nothing to do", f"{idle * 1000:.0f} ms", "")
 
             async def resolved() -> None:
                 file.write_text(by_alias(directory.groups))

@@ -240,5 +240,5 @@ if __name__ == "__main__":
     ended = asyncio.run(run(options.kills, options.seed)) if options.kills else 0
     if options.backlog and not ended:
         dice = random.Random(options.seed)
-        ended = asyncio.run(run_backlog(options.backlog, min(20, options.kills or 20), dice))
+        ended = asyncio.run(run_backlog(options.backlog, min(20, options.kills or 4), dice))
     sys.exit(ended)
