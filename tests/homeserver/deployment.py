@@ -16,6 +16,7 @@ from aiohttp import web
 from scim_matrix.clock import Clock
 from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import Mapping, parse_group_map
+from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
@@ -87,6 +88,11 @@ class Deployment:
         self.url = ""
         self.session: aiohttp.ClientSession
 
+    @property
+    def accounts(self) -> Accounts:
+        """The homeserver's accounts as the service asks for them."""
+        return self._synapse.accounts
+
     # -- Starting and stopping ----------------------------------------------
 
     async def start(self) -> None:
@@ -116,6 +122,7 @@ class Deployment:
             self.database, _PROVIDER, identity, [SECRET], None, self.reconciler.wake, Attempts(())
         )
         await self._put_map()
+        await self.reconciler.begin()
 
     async def stop(self) -> None:
         """Stop the service; what is in flight ends and is recorded."""

@@ -15,13 +15,14 @@ WITH place (room_id, is_mapped) AS (
         SELECT o.room_id, TRUE AS is_mapped FROM mapping p CROSS JOIN opening o
         WHERE p.standing = 'in_force' AND o.mapping_id = p.id AND o.standing = 'followed'
         UNION ALL SELECT room_id, FALSE FROM membership WHERE state = 'pruned'
+        UNION ALL SELECT room_id, FALSE FROM membership WHERE brake <> 'free' AND brake = 'approved'
     ) GROUP BY room_id
 ),
 due (room_id, work) AS MATERIALIZED (
     SELECT p.room_id, CASE WHEN EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
-            AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
+            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved') AND a.id = m.account_id
             AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
             AND (m.todo = 'leave' OR a.usable)
             AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
@@ -30,7 +31,7 @@ due (room_id, work) AS MATERIALIZED (
         ELSE EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
-            AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
+            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved') AND a.id = m.account_id
             AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
             AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END
     FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import Synapse, User
@@ -94,6 +95,44 @@ async def test_dismissed_strangers_stay_in_an_exclusive_room(
         assert status == 0, output
         await held(idp, 0)
         await stays(process, admin, room, f"{tag}ann", guest)
+
+
+@pytest.mark.parametrize("how", ["slow", "refused by a proxy"])
+async def test_whoever_may_be_granted_an_exclusive_room_stays_in_it(
+    synapse: Synapse, admin: User, service: StartService, tag: str, how: str
+) -> None:
+    """Nobody leaves before it is known whose accounts those are who are granted the room."""
+    ann, bob, robert, stranger = (f"{tag}{n}" for n in ("ann", "bob", "robert", "stranger"))
+    room = await admin.create_room()
+    await linked(synapse, admin, robert, f"ext-{bob}")
+    await synapse.register(stranger)
+    await bring_in(admin, room, robert, stranger)
+    asked, known = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(method: str, path: str) -> None:
+        if f"ext-{bob}" in path:
+            asked.set()
+            await (known.wait() if how == "slow" else asyncio.sleep(0))
+
+    def refuse(method: str, path: str) -> web.Response | None:
+        return web.Response(status=502) if how != "slow" and f"ext-{bob}" in path else None
+
+    async with (
+        proxying(synapse.url) as proxy,
+        service({"g": [{"room": room, "exclusive": True}]}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        proxy.delay, proxy.fault = hold_back, refuse
+        await group_of(idp, ann, bob)
+        await asked.wait()
+        await room_holds(admin, room, {ann, robert, stranger})
+        await compared(process)
+        waiting = [row for row in await rows(process, "failing") if is_about(row, stranger)]
+        assert "whose accounts" in waiting[0]["reason"]
+        known.set()
+        proxy.fault = lambda method, path: None
+        await room_holds(admin, room, {ann, robert}, AFTER_DARKNESS)
+        assert robert not in await kicked(admin, room)
 
 
 @pytest.mark.parametrize("exclusive", [True, False], ids=["exclusive", "open"])

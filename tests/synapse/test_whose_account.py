@@ -590,6 +590,26 @@ async def test_two_users_of_one_localpart_are_refused(
         assert await account(admin, name) == before
 
 
+async def test_an_account_that_leads_elsewhere_by_now_is_not_linked_again(
+    admin: User, service: StartService, tag: str
+) -> None:
+    """Where a hand has given it to another identity, the user's does not lead to it beside that."""
+    name = f"{tag}ann"
+    async with service({}) as process:
+        idp = ScimClient(process.url)
+        person = await idp.create_user(name)
+        await settled(idp)
+        marks = [link(MARK, mark) for mark in await links_of(admin, name, MARK)]
+        await set_account(admin, name, external_ids=[*marks, link(IDP, f"{tag}heir")])
+        await idp.patch(f"/Users/{person}", replace(displayName="Ann"))
+        told = {"problem": f"another SSO identity than the user's leads to {mxid(name)} by now"}
+        await shown_with_cure(process, "users", name, **told)
+        assert await links_of(admin, name) == {f"{tag}heir"}
+        await command(process, "users", "link", person, mxid(name))
+        await settled(idp)
+        assert await links_of(admin, name) == {f"{tag}heir", f"ext-{name}"}
+
+
 async def test_swapped_external_ids_end_right(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
@@ -683,6 +703,71 @@ async def test_whoever_goes_before_the_answer_to_their_creation_is_locked(
         proxy.dark = False
         await disabled(admin, name, "locked")
         await settled(idp)
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+async def test_whoever_goes_while_their_account_is_looked_for_gets_none(
+    synapse: Synapse, admin: User, service: StartService, tag: str, how: str
+) -> None:
+    """Nothing is made for them, and nothing of theirs is taken for whoever comes next."""
+    name, bob = f"{tag}ann", f"{tag}bob"
+    looked, gone = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(method: str, path: str) -> None:
+        if f"ext-{name}" in path:
+            looked.set()
+            await gone.wait()
+
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.delay = hold_back
+        person = await idp.create_user(name)
+        await looked.wait()
+        if how == "disabled":
+            await idp.patch(f"/Users/{person}", replace(active=False))
+        else:
+            await idp.ok("DELETE", f"/Users/{person}")
+        # Whoever comes after them has an account of their own: theirs would be there too by now.
+        await idp.create_user(bob)
+        gone.set()
+        await shown(process, "users", bob, state="active", account=mxid(bob))
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            await account(admin, name)
+
+
+async def test_what_a_human_says_while_an_account_is_looked_for_counts(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """No account is made for somebody whom a human links to another one meanwhile."""
+    name, other = f"{tag}ann", f"{tag}other"
+    await synapse.register(other)
+    looked, told_so = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(method: str, path: str) -> None:
+        if f"ext-{name}" in path:
+            looked.set()
+            await told_so.wait()
+
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.delay = hold_back
+        await idp.create_user(name)
+        await looked.wait()
+        status, output = await command(process, "users", "link", name, mxid(other))
+        assert status == 0, output
+        told_so.set()
+        await settled(idp)
+        await shown(process, "users", name, state="active", bound="human", account=mxid(other))
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            await account(admin, name)
 
 
 async def test_an_account_made_after_the_backup_is_found(

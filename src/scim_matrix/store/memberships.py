@@ -90,6 +90,17 @@ async def due(connection: Connection, room_id: str, now: float, limit: int) -> l
     return [membership(row) for row in found]
 
 
+async def wait_for_identities(
+    connection: Connection, room_id: str, reason: str, next_try: float
+) -> None:
+    """Have nobody leave who may be one of those who are granted the room.
+
+    `reason` is shown; they are looked at again at `next_try` (seconds since the epoch).
+    """
+    values = {"room_id": room_id, "reason": reason, "next_try": next_try, "now": connection.at}
+    await connection.execute_fetchall(_Q["wait_for_identities"], values)
+
+
 async def any_leaves(connection: Connection, room_id: str, now: float) -> bool:
     """Tell whether somebody is to leave a room now (seconds since the epoch)."""
     values = {"room_id": room_id, "now": now}

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -13,6 +13,9 @@ from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
 
 _Q = load("rooms")
+
+# What a room calls itself: its name and its alias.
+OwnName = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,17 @@ async def points_elsewhere(
     return bool(await connection.execute_fetchall(_Q["point_elsewhere"], values))
 
 
+async def to_be_opened(
+    connection: Connection, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Return what would be done in rooms that are not known, or not there, yet: in one or all.
+
+    `room` as the map names it, `what` (create room, join, invite), `user`, `group`, `request`.
+    """
+    found = await connection.execute_fetchall(_Q["to_be_opened"], {"reference": reference})
+    return [dict(row) for row in found]
+
+
 async def fail_reference(
     connection: Connection,
     name: str,
@@ -268,6 +282,22 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
     while (following := successors.get(room_id)) is not None and following not in seen:
         seen.add(room_id := following)
     return room_id
+
+
+async def is_new(connection: Connection, room_id: str) -> bool:
+    """Tell whether a room has never been compared with the homeserver."""
+    return not await connection.execute_fetchall(
+        "SELECT 1 FROM room WHERE room_id = ? AND compared_at IS NOT NULL", (room_id,)
+    )
+
+
+async def is_known(connection: Connection, room_id: str) -> bool:
+    """Tell whether anything is known of anybody in a room."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM membership WHERE room_id = ? LIMIT 1", (room_id,)
+        )
+    )
 
 
 async def led_into(connection: Connection, room_id: str) -> list[MappingRow]:
@@ -475,13 +505,41 @@ async def unusable(connection: Connection, room_id: str, reason: str) -> None:
 
 
 async def names(connection: Connection) -> dict[str, str]:
-    """Return what the map calls the rooms that it knows, by room ID."""
-    return {row["room_id"]: row["name"] for row in await connection.execute_fetchall(_Q["names"])}
+    """Return what rooms are called, by room ID; those without a name are left out.
+
+    The map's alias comes first, since whoever is in a room may call it what they like.
+    """
+    found = await connection.execute_fetchall(_Q["names"], {"room_id": None})
+    return {row["room_id"]: row["name"] for row in found}
+
+
+async def name(connection: Connection, room_id: str) -> str:
+    """Return what one room is called (see `names`), its ID where it has no name."""
+    found = await connection.execute_fetchall(_Q["names"], {"room_id": room_id})
+    return str(found[0]["name"]) if found else room_id
+
+
+async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
+    """Return those of some rooms that call themselves otherwise than was last seen."""
+    listed = orjson.dumps(list(seen)).decode()
+    found = await connection.execute_fetchall(_Q["own_names"], {"rooms": listed})
+    known = {row["room_id"]: (row["name"], row["alias"]) for row in found}
+    return [(room, own) for room, own in seen.items() if known.get(room, (None, None)) != own]
+
+
+async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
+    """Record what rooms call themselves."""
+    values = [{"room_id": room, "name": own[0], "alias": own[1]} for room, own in seen]
+    await connection.executemany(_Q["call"], values)
 
 
 async def named(connection: Connection, name: str) -> list[str]:
-    """Return the room IDs that a name stands for: an alias of the map, or a room ID itself."""
+    """Return the room IDs that a name stands for: an alias of the map, or a room ID itself.
+
+    Only where it is neither, those of the rooms that call themselves so, by name or alias.
+    """
     found = await connection.execute_fetchall(_Q["named"], {"name": name})
+    found = found or await connection.execute_fetchall(_Q["called"], {"name": name})
     return [row["room_id"] for row in found]
 
 

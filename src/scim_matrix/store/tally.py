@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from scim_matrix.store import memberships, totals
+from scim_matrix.store import memberships, totals, views
 from scim_matrix.store.database import Database
 from scim_matrix.store.totals import Totals
 
@@ -16,10 +16,14 @@ REST = 9.0
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What there is, and how much of it is pending, failing, held or shown for a human."""
+    """What there is, and how much of it is pending, failing, held or shown for a human.
+
+    `codes` say which problems there are (scim_matrix/problems.py).
+    """
 
     totals: Totals
     work: dict[str, int]
+    codes: list[str]
 
 
 class Tally:
@@ -68,6 +72,7 @@ class Tally:
         found = Counted(
             await totals.totals(reader, self._database.clock.now()),
             await memberships.counts(reader),
+            await views.codes(reader),
         )
         self._ended = time.perf_counter()
         self._seconds = self._ended - start

@@ -17,10 +17,10 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, observed, record, rooms
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
-from scim_matrix.sync import provenance
+from scim_matrix.sync import provenance, room_names
 from scim_matrix.sync.authority import Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
@@ -37,6 +37,23 @@ FURTHEST_APART = 5.0
 def _leaders(claim: Claim | None, users: Policy) -> tuple[str, ...]:
     """Return on whose own power it rests what a room says of its aliases."""
     return () if claim is None or users.trusts(claim.sender) else (claim.sender,)
+
+
+async def _tell_withheld(connection: Connection, reference: str) -> None:
+    """Record the room that a dry run would have made, and whom it would have been opened to."""
+    kinds: dict[str, record.Kind] = {"create room": "create_room", "invite": "invite"}
+    entries = [
+        Entry(
+            kinds.get(would["what"], "join"),
+            "dry_run",
+            would["user"],
+            reference,
+            would["group"],
+            would["request"],
+        )
+        for would in await rooms.to_be_opened(connection, reference)
+    ]
+    await record.add(connection, *entries)
 
 
 class Observation:
@@ -148,6 +165,8 @@ class Observation:
             delay = PERMANENT.delay(reference.attempts) if limited is None else limited
             log.warning("room_unresolved", room=name, error=str(error))
             async with self._database.write() as connection:
+                if isinstance(error, WithheldError):
+                    await _tell_withheld(connection, name)
                 await rooms.fail_reference(
                     connection,
                     name,
@@ -311,6 +330,8 @@ class Observation:
         followed = self._followed
         if room_id not in self._watched and await self._is_upgraded(room_id):
             return
+        if await rooms.is_new(self._database.scanner, room_id):
+            await self._follow_here(room_id)
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
             if reference.reference in self._resolved:
@@ -347,7 +368,9 @@ class Observation:
 
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
-        replacement = (await self._homeserver.rooms.details(room_id)).replacement
+        details = await self._homeserver.rooms.details(room_id)
+        await room_names.keep(self._database, {room_id: details.own_name})
+        replacement = details.replacement
         if replacement is None:
             if await rooms.is_upgrade_refused(self._database.scanner, room_id):
                 async with self._database.write() as connection:
@@ -386,6 +409,34 @@ class Observation:
         if verdict.followed:
             self._opens([replacement])
         return verdict.followed
+
+    async def _follow_here(self, room_id: str) -> None:
+        """Follow the upgrades that led to a room which the map named before they were seen.
+
+        What is known of people in the room that it took the place of counts here.
+        """
+        way = [room_id]
+        known = False
+        while not known:
+            former = await self._predecessor(way[-1])
+            if former is None or former in way:
+                return
+            way.append(former)
+            known = await rooms.is_known(self._database.scanner, former)
+        for former in reversed(way[1:]):
+            try:
+                await self._is_upgraded(former)
+            except RefusedError as error:
+                log.warning("former_room_unknown", room_id=former, error=str(error))
+                return
+
+    async def _predecessor(self, room_id: str) -> str | None:
+        """Return the room that a room says it took the place of, None where that is not known."""
+        try:
+            creation = await self._homeserver.rooms.state_event(room_id, "m.room.create")
+        except RefusedError:
+            return None
+        return None if creation is None else provenance.predecessor(creation.content)
 
     async def _staying(self, room_id: str, replacement: str) -> dict[int, Verdict]:
         """Return the mappings that do not go along to a replacement, with the reason of each.

@@ -46,6 +46,10 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 4.0
 _TELL_SECONDS = 1.0
 PRUNE_EVERY = 3600.0
+# How often the time is written down, and what may lie between an end and a start (seconds) for
+# grace periods to pass meanwhile.
+NOTE_EVERY = 300.0
+AWAY_AT_MOST = 3600.0
 LONGEST_PAUSE = 60.0
 # Over how much of the interval the rooms are compared.
 _SPREAD = 0.8
@@ -137,6 +141,7 @@ class Reconciler:
         self._at_once = True
         self._comparing = False
         self._prune_at = 0.0
+        self._note_at = 0.0
         self._jump = 0.0
         self._wake = asyncio.Event()
         self._commits = 0
@@ -145,6 +150,8 @@ class Reconciler:
         self._running: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         # Jobs that said nothing: how often in a row, and until when they are left alone.
         self._ailing: dict[str, tuple[int, float]] = {}
+        # What rooms were called when they were last worked on.
+        self._names: dict[str, str] = {}
 
     @property
     def follows_live(self) -> bool:
@@ -203,7 +210,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Work until `stop`; returns once the actions in flight are recorded."""
-        await self._begin()
+        await self.begin()
         settling = asyncio.create_task(self._settling.run(), name="settling")
         try:
             while not self._stopping:
@@ -225,8 +232,7 @@ class Reconciler:
         In place of `run`, where time is handed in; end it with `close`. Returns when something
         falls due again (seconds since the epoch).
         """
-        if not self._begun:
-            await self._begin()
+        await self.begin()
         while True:
             await self._settling.finish()
             self._wake.clear()
@@ -259,18 +265,30 @@ class Reconciler:
             for server in self._servers:
                 server.rest(delay)
 
-    async def _begin(self) -> None:
-        """Let no rest outlast the longest one, and try at once what a dry run withheld."""
+    async def begin(self) -> None:
+        """Prepare the work, before SCIM requests are taken; once.
+
+        No rest outlasts the longest one, no grace period passes by a clock that nobody watched,
+        and what a dry run withheld is tried at once.
+        """
+        if self._begun:
+            return
         self._begun = True
         async with self._database.write() as connection:
+            put_off = await accounts.put_off(connection, AWAY_AT_MOST)
+            await accounts.note_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)
             if not self._dry_run:
                 await memberships.retry(connection, "withheld")
                 await accounts.retry_withheld(connection)
+        if put_off:
+            log.warning("grace_periods_put_off", accounts=put_off)
 
     async def _drain(self) -> None:
         await self._comparison.stop()
+        with contextlib.suppress(OSError, sqlite3.Error):
+            await self._note_time()
         if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
@@ -393,12 +411,19 @@ class Reconciler:
             log.warning("clock_jumped", seconds=round(jump), kept="rests and deadlines")
         if self.synapse.is_usable:
             await self._copies.renew()
+        if now >= self._note_at:
+            await self._note_time()
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
                 await self._homeserver.keep_token()
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
+
+    async def _note_time(self) -> None:
+        self._note_at = self._clock.now() + NOTE_EVERY
+        async with self._database.write() as connection:
+            await accounts.note_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
         """Return what could be started now, by lane, the smallest and newest first."""
@@ -493,9 +518,16 @@ class Reconciler:
             raise
 
     def _start(self, job: Job) -> None:
-        task = asyncio.create_task(job.work(), name=f"reconcile {job.key}")
+        work = job.work() if job.lane == "account" else self._in_room(job)
+        task = asyncio.create_task(work, name=f"reconcile {job.key}")
         self._running[job.key] = (job.lane, task)
         task.add_done_callback(partial(self._ended, job, time.perf_counter()))
+
+    async def _in_room(self, job: Job) -> None:
+        """Do a room's work, with what the room is called in whatever is logged of it."""
+        self._names[job.key] = name = await rooms.name(self._database.reader, job.key)
+        with structlog.contextvars.bound_contextvars(room=name):
+            await job.work()
 
     def _ended(self, job: Job, begun: float, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
@@ -517,14 +549,16 @@ class Reconciler:
         failures, _ = self._ailing.get(job.key, (0, 0.0))
         self._ailing[job.key] = (failures + 1, self._clock.now() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
-            log.warning("no_usable_answer", what=job.key, error=str(error))
+            name = self._names.get(job.key, job.key)
+            log.warning("no_usable_answer", what=job.key, name=name, error=str(error))
             blamed = self._blamed(error)
             blamed.failed()
             # MAS also says so where Synapse does not answer it.
             told = isinstance(error, MasUnavailableError) and error.answered
             (self.synapse if told else blamed).doubt()
         else:
-            log.error("action_failed", what=job.key, error=repr(error), exc_info=error)
+            name = self._names.get(job.key, job.key)
+            log.error("action_failed", what=job.key, name=name, error=repr(error), exc_info=error)
 
     # -- The homeserver ---------------------------------------------------
 

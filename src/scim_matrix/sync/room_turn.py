@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 TURN = 10
 # An action that changed nothing has no event: for so long (seconds) one is waited for.
 ACTED_SECONDS = 30.0
+_MAY_BE_GRANTED = "it is not known yet whose accounts those are who are granted the room"
 
 
 class RoomTurn:
@@ -103,6 +104,8 @@ class RoomTurn:
             now = connection.at
             if not self._policy.dry_run:
                 held = await brake.hold_room(connection, room_id, "restored")
+            next_try = now + TRANSIENT.longest
+            await memberships.wait_for_identities(connection, room_id, _MAY_BE_GRANTED, next_try)
             due = await memberships.due(connection, room_id, now, TURN)
             if not self._policy.dry_run and any(
                 pair.todo == "leave" and pair.approved_by is None for pair in due

@@ -8,11 +8,13 @@ INSERT INTO tick (number) VALUES (1);
 
 -- What this database is: a copy of it put back later is told by the number (generation) that the
 -- homeserver has seen; a new one has none, and one of an older version 0. restored_tick: the tick
--- up to which removals wait for the identity provider's word.
+-- up to which removals wait for the identity provider's word. seen_at: the time as the service that
+-- runs on it last had it.
 CREATE TABLE installation (
     id TEXT NOT NULL,
     generation INTEGER,
-    restored_tick INTEGER
+    restored_tick INTEGER,
+    seen_at REAL
 );
 INSERT INTO installation (id, generation) VALUES (lower(hex(randomblob(16))),
     CASE WHEN EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM pair) THEN 0 END);
@@ -25,7 +27,7 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- no user's and only leave exclusive rooms (unmanaged). user_id is NULL until it is known which
 -- account is the user's; proposed is the user ID that one would be made with.
 -- desired, profile: what it should be. confirmed, confirmed_profile: what it was last seen to be
--- (NULL: not known, as while a request is under way).
+-- (NULL: not known, as while a request is under way); without a user_id: that there is none.
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
@@ -33,9 +35,10 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- notice: what was left out. asked: since when (by the account system's clock) an account may have
 -- been made for this user of which no answer is known. doing: what a request that disables it, and
 -- whose outcome is not known, does. fit: what can be done with it in rooms: 0 nothing, as long as it
--- is not known or verified; 1 removals; 2 joins too.
+-- is not known or verified; 1 removals; 2 joins too. A number is given once only (AUTOINCREMENT): work goes on with
+-- it while the account that it was begun for may end.
 CREATE TABLE new_account (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     scim_id TEXT UNIQUE,
     user_id TEXT UNIQUE,
     proposed TEXT,
@@ -78,7 +81,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
+        WHEN confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     fit INTEGER GENERATED ALWAYS AS (CASE
         WHEN user_id IS NULL OR bound_by = 'migrated' THEN 0
@@ -141,6 +144,15 @@ CREATE INDEX account_expires ON account (expires) WHERE expires IS NOT NULL;
 CREATE INDEX account_brake ON account (brake) WHERE brake <> 'free';
 CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 
+-- Accounts that the homeserver seems to have made for users who have one (account_id), since they
+-- signed in with a subject that no user has: what the last comparison of accounts found.
+CREATE TABLE second_account (
+    user_id TEXT PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    subject TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX second_account_account ON second_account (account_id);
+
 -- -- The map ----------------------------------------------------------------------------------
 
 -- One line of the map: a group (kind, pattern) opens a room as named (reference).
@@ -150,7 +162,7 @@ CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
 -- unsettled: those whom its last change reaches are not in the table of that name yet.
 CREATE TABLE new_mapping (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
     kind TEXT NOT NULL CHECK (kind IN ('external_id', 'display_name', 'everyone', 'group_id')),
     pattern TEXT NOT NULL,
@@ -214,6 +226,7 @@ SELECT DISTINCT reference, 'unresolved' FROM new_mapping;
 -- A room that the service knows. successor: what it was upgraded to, and is followed to.
 -- unusable: why nothing can be done in it at present. upgrade_to, with reason and cure: an
 -- upgrade that is not followed. compared_at: when it was last compared with the homeserver.
+-- name, alias: what it calls itself, as last seen.
 CREATE TABLE new_room (
     room_id TEXT PRIMARY KEY,
     successor TEXT,
@@ -221,7 +234,9 @@ CREATE TABLE new_room (
     upgrade_to TEXT,
     reason TEXT,
     cure TEXT,
-    compared_at REAL
+    compared_at REAL,
+    name TEXT,
+    alias TEXT
 ) WITHOUT ROWID;
 INSERT INTO new_room (room_id, unusable)
 SELECT room_id, max(error) FROM room WHERE room_id IS NOT NULL GROUP BY room_id;
@@ -440,7 +455,7 @@ END;
 
 CREATE TRIGGER membership_changed AFTER UPDATE ON membership
 WHEN OLD.ready <> NEW.ready OR OLD.power_todo <> NEW.power_todo OR OLD.fit <> NEW.fit
-    OR OLD.next_try <> NEW.next_try OR OLD.state <> NEW.state
+    OR OLD.next_try <> NEW.next_try OR OLD.state <> NEW.state OR OLD.brake <> NEW.brake
 BEGIN
     INSERT INTO stirred (room_id, number)
     VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))

@@ -5,11 +5,13 @@ SELECT room_id, number FROM stirred WHERE number > :since
 -- places --
 -- Every room in which there may be something to do.
 SELECT DISTINCT room_id FROM opening UNION SELECT room_id FROM membership WHERE state = 'pruned'
+UNION SELECT room_id FROM membership WHERE brake <> 'free' AND brake = 'approved'
 
 -- work --
 -- How much is due in some rooms (more than :most counts as :most), and when the next falls due. Work
 -- waits while the account is not fit for it, or unsettled, and in rooms that are not mapped or
--- cannot be used; who was pruned leaves rooms that are mapped no more.
+-- cannot be used; who was pruned, or whose removal a human approved, leaves rooms that are mapped no
+-- more.
 WITH place (room_id, is_mapped) AS (
     SELECT value, EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
         WHERE o.room_id = value AND o.standing = 'followed' AND p.standing = 'in_force')
@@ -24,10 +26,14 @@ SELECT p.room_id, CASE
     OR EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
         AND m.state = 'pruned' AND m.ready AND +m.next_try <= :now
         AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+    OR EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+        AND m.brake <> 'free' AND m.brake = 'approved' AND m.ready AND +m.next_try <= :now
+        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
     THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
         AND m.ready AND m.next_try <= :now LIMIT :most))
     ELSE EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
-        AND m.next_try <= :now AND m.fit > 0 AND (p.is_mapped OR m.state = 'pruned')
+        AND m.next_try <= :now AND m.fit > 0
+        AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
         AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END AS work,
     (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.ready
         AND m.next_try > :now) AS ready_at,
@@ -40,11 +46,21 @@ FROM place p
 -- not been worked out yet what a change of the map means.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.ready AND +m.next_try <= :now
-AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (
+    SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
     WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
 AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
+
+-- wait_for_identities --
+-- Whoever is to leave a room that is to hold nobody else may be one of those who are granted it, as
+-- long as it was not looked up of all of them whose accounts they have.
+UPDATE membership SET problem = 'unavailable', reason = :reason, next_try = :next_try
+WHERE room_id = :room_id AND state = 'excluded' AND todo IS NOT NULL AND next_try <= :now
+AND EXISTS (SELECT 1 FROM membership g JOIN account a ON a.id = g.account_id
+    WHERE g.room_id = :room_id AND g.state = 'granted' AND a.user_id IS NULL
+    AND a.desired = 'active' AND (a.problem IS NULL OR a.problem = 'unavailable'))
 
 -- any_leaves --
 -- Whether somebody is to leave a room now.
@@ -142,7 +158,7 @@ UPDATE account SET next_try = :latest WHERE next_try > :latest
 SELECT
     (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
         AND m.problem IS DISTINCT FROM 'spared'
-        AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+        AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
             JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
             AND o.standing = 'followed' AND p.standing = 'in_force'))
         AND EXISTS (SELECT 1 FROM account a WHERE a.id = m.account_id
