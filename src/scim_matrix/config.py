@@ -224,9 +224,10 @@ class Settings(BaseModel):
         int,
         Field(ge=1, le=64),
         _about(
-            "rooms and accounts worked on at a time; fewer while the homeserver is slow or limits"
+            "at most so many rooms and accounts at a time: beyond 4 only while the homeserver's"
+            " answers stay as fast, fewer while it fails or limits"
         ),
-    ] = 4
+    ] = 16
     listen_host: Annotated[str, _about("the address to listen on")] = "127.0.0.1"
     listen_port: Annotated[int, Field(ge=0, le=65535), _about("the port to listen on")] = 5000
     public_url: Annotated[

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scim_matrix.cli.database import BY, DATA_DIR, read, write
 from scim_matrix.cli.output import show, with_names
 from scim_matrix.cli.rooms import find
-from scim_matrix.store import brake, memberships, record, rooms, totals
+from scim_matrix.store import brake, grants, memberships, record, rooms, totals
 from scim_matrix.store.brake import Decision, Held
 from scim_matrix.store.database import Connection
 
@@ -132,7 +132,12 @@ def sync(data_dir: Path, by: str, prune: bool, wait: bool | None) -> None:
     """
 
     async def work(connection: Connection) -> int:
-        number = await memberships.prune(connection) if prune else 0
+        number = 0
+        if prune:
+            # Only whom the map has forgotten can be taken out.
+            while await grants.settle_map(connection):
+                pass
+            number = await memberships.prune(connection)
         await record.add(connection, record.Entry("sync", "asked", request="command line", by=by))
         return number
 
