@@ -472,9 +472,14 @@ async def names(connection: Connection) -> dict[str, str]:
 
 
 async def named(connection: Connection, name: str) -> list[str]:
-    """Return the room IDs that a name stands for: an alias of the map, or a room ID itself."""
+    """Return the room IDs that a name stands for: an alias of the map, or a room ID itself.
+
+    Those of rooms that took a room's place are among them.
+    """
     found = await connection.execute_fetchall(_Q["named"], {"name": name})
-    return [row["room_id"] for row in found]
+    following = await successors(connection)
+    ids = [row["room_id"] for row in found]
+    return list(dict.fromkeys([*ids, *map(following, ids)]))
 
 
 async def spaces_of(connection: Connection, room_id: str) -> list[str]:
