@@ -52,9 +52,11 @@ async def test_names_are_found_where_nothing_else_is_meant(database: Database) -
         await rooms.upgraded(connection, "!old", "!new")
     reader = database.reader
     assert await rooms.named(reader, "#board:s") == ["!board"]
-    assert await rooms.named(reader, "gENERAL") == ["!eve"]
-    assert await rooms.named(reader, "lobby") == ["!new"]
-    assert await rooms.named(reader, "nothing") == []
+    assert await rooms.named(reader, "!old") == ["!old", "!new"]
+    assert await rooms.named(reader, "General") == []
+    assert await rooms.called(reader, "gENERAL") == ["!eve"]
+    assert await rooms.called(reader, "lobby") == ["!new"]
+    assert await rooms.called(reader, "nothing") == []
 
 
 async def test_a_name_costs_no_request(tmp_path: Path) -> None:
