@@ -30,6 +30,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m scripts.settings_table --check
+	$(BIN)/python -m scripts.problems_page --check
 	$(BIN)/bandit -q -c pyproject.toml -r src
 	$(BIN)/python -m scripts.check_lock
 
@@ -54,7 +55,7 @@ screenshots: $(STAMP)
 	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k "decided and light"
 
 chaos: $(STAMP)
-	$(BIN)/python scripts/chaos.py
+	$(BIN)/python -m scripts.chaos
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim

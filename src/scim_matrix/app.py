@@ -24,6 +24,7 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store.database import Database
+from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
@@ -90,6 +91,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         )
         keeper = MapKeeper(settings, database, reconciler)
         await keeper.put_in_force()
+        await reconciler.begin()
         app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
         app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
         _add_routes(app, settings, database, reconciler)
@@ -98,11 +100,15 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
             return metrics.show(await app[TALLY].counted(), reconciler)
 
         app.router.add_get("/metrics", show)
+        # Counted before anybody asks: with a million memberships the first to ask would wait.
+        counting = asyncio.create_task(app[TALLY].counted(), name="first tally")
+        stack.push_async_callback(app[TALLY].stop)
         loop = asyncio.create_task(reconciler.run(), name="reconciler")
         loop.add_done_callback(_reconciler_ended)
         watch = asyncio.create_task(keeper.watch(), name="group map")
         yield
         watch.cancel()
+        counting.cancel()
         reconciler.stop()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
@@ -144,8 +150,15 @@ def _add_routes(
 async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish.
 
-    `environment` is where systemd leaves its socket, watchdog and passed listeners.
+    `environment` is where systemd leaves its socket, watchdog and passed listeners. Raises
+    OccupiedError where another service runs on this DATA_DIR.
     """
+    address = f"listening on {settings.listen_host}:{settings.listen_port}"
+    with occupying(settings.data_dir, address):
+        await _serve(settings, environment)
+
+
+async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
     app = make_app(settings)
     runner = web.AppRunner(
         app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None, **listening.OPTIONS

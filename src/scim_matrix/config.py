@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import dotenv
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,7 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
-from scim_matrix import groupmap, localpart
+from scim_matrix import groupmap, localpart, settings_cures
 from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET")
@@ -43,6 +42,10 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+    def told(self) -> list[tuple[str, str]]:
+        """Return each mistake with what to do about it."""
+        return [(problem, settings_cures.cure(Settings, problem)) for problem in self.problems]
 
 
 def _lower(value: object) -> object:
@@ -165,7 +168,10 @@ class Settings(BaseModel):
         int,
         BeforeValidator(seconds),
         Field(ge=0),
-        _about("from DELETE to `ON_DELETE`: until then the account is locked", default="`7d`"),
+        _about(
+            "from DELETE to `ON_DELETE`, while the service runs: until then the account is locked",
+            default="`7d`",
+        ),
     ] = 7 * 86400
     protected_users: Annotated[
         tuple[str, ...],
@@ -218,9 +224,10 @@ class Settings(BaseModel):
         int,
         Field(ge=1, le=64),
         _about(
-            "rooms and accounts worked on at a time; fewer while the homeserver is slow or limits"
+            "at most so many rooms and accounts at a time: beyond 4 only while the homeserver's"
+            " answers stay as fast, fewer while it fails or limits"
         ),
-    ] = 4
+    ] = 16
     listen_host: Annotated[str, _about("the address to listen on")] = "127.0.0.1"
     listen_port: Annotated[int, Field(ge=0, le=65535), _about("the port to listen on")] = 5000
     public_url: Annotated[
@@ -347,9 +354,16 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
         return {}
     try:
         return {name.lower(): path.read_text("utf-8").strip()}
+    except PermissionError:
+        user = os.geteuid()
+        problems.append(
+            f"{name}_FILE: {path} may not be read by user {user}, as which this runs:"
+            f" chown {user} it (into a container it is mounted with the owner that it has outside)"
+        )
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{name}_FILE: cannot be read: {error}")
-        return {name.lower(): "unreadable"}
+    # Long enough not to be told of as too short, too: nothing starts with it.
+    return {name.lower(): "unreadable-secret"}
 
 
 def _account_system(values: Mapping[str, Any]) -> list[str]:
@@ -403,9 +417,3 @@ def table() -> str:
             told = f"`{value}`" if isinstance(value, str) else told
         rows.append(f"| `{name.upper()}` | {told} | {field.description} |")
     return "\n".join(rows)
-
-
-def environment() -> dict[str, str]:
-    """Return the process environment over the `.env` of the working directory."""
-    file = {k: v for k, v in dotenv.dotenv_values(".env").items() if v is not None}
-    return {**file, **os.environ}

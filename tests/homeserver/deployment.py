@@ -16,13 +16,14 @@ from aiohttp import web
 from scim_matrix.clock import Clock
 from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import Mapping, parse_group_map
+from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store import accounts, backup, brake, groupmap, memberships, record, rooms
-from scim_matrix.store.database import DATABASE_NAME, Connection, Database
+from scim_matrix.store.database import DATABASE_NAME, Connection, Database, reading
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
@@ -31,6 +32,7 @@ from scim_matrix.sync.reconciler import Pace, Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
 from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
+from tests.service import oracle
 
 IDP = "oidc-x"
 SECRET = "secret"
@@ -86,6 +88,11 @@ class Deployment:
         self.url = ""
         self.session: aiohttp.ClientSession
 
+    @property
+    def accounts(self) -> Accounts:
+        """The homeserver's accounts as the service asks for them."""
+        return self._synapse.accounts
+
     # -- Starting and stopping ----------------------------------------------
 
     async def start(self) -> None:
@@ -115,6 +122,7 @@ class Deployment:
             self.database, _PROVIDER, identity, [SECRET], None, self.reconciler.wake, Attempts(())
         )
         await self._put_map()
+        await self.reconciler.begin()
 
     async def stop(self) -> None:
         """Stop the service; what is in flight ends and is recorded."""
@@ -187,7 +195,8 @@ class Deployment:
 
     async def _put_map(self) -> None:
         async with self.database.write("group map") as connection:
-            await groupmap.put(connection, self.map)
+            # One by one, so that whatever comes next meets a map that is half settled.
+            await groupmap.put(connection, self.map, piece=1)
         self.reconciler.compare()
 
     async def scim(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -238,10 +247,20 @@ class Deployment:
             due = await self.reconciler.settle()
             if await self._followed():
                 continue
+            await self.keeps_what_is_so()
             left = due - self.database.clock.now()
             if self.hands.passed + left > end:
                 return
             self.hands.passed += max(left, 0.01)
+
+    async def keeps_what_is_so(self) -> None:
+        """Make sure that what the service keeps as it changes is what queries say."""
+        now, agenda = self.database.clock.now(), self.reconciler._agenda
+        # Apart from the service's own connections, whose statements tests may count.
+        async with reading(self.folder) as reader:
+            await oracle.rooms_due(reader, now, [], agenda)
+            await oracle.next_due(reader, now, agenda)
+            await oracle.counts(reader)
 
     async def quiet(self, within: float = 100.0) -> None:
         """Compare everything and settle, short rests included."""

@@ -16,7 +16,7 @@ from scim_matrix.store.queries import load
 from tests.homeserver.deployment import deployed
 from tests.service.conftest import Start
 
-FILES = ("accounts", "brake", "grants", "memberships", "observed", "rooms", "views")
+FILES = ("accounts", "brake", "grants", "groupmap", "memberships", "observed", "rooms", "views")
 LARGE = {"account", "membership", "mapping_grant", "group_member", "unmanaged_member"}
 # Those that read a whole table all the same, and why that is right.
 KNOWN = {
@@ -24,6 +24,7 @@ KNOWN = {
     "memberships.bound_account_rests": "once at each start",
     "memberships.counts": "tells how much there is of everything, on a connection of its own",
     "memberships.prune": "a human's command about everybody whom the map forgot",
+    "views.subjects": "counts everybody, for the command `check`",
     "views.people": "shows everybody, or by index those of a room",
     "views.pending_memberships": "shows all that would be done",
     "views.work": "shows all that is left",

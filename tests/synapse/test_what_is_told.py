@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import aiohttp
 import pytest
@@ -123,6 +123,30 @@ async def test_a_dry_run_tells_joins_of_accounts_that_it_would_make(
         assert len(of_account(plan)) == 1
         assert await admin.members(room) == {"scim-bot"}
         assert await account(admin, name) is None
+
+
+async def test_a_dry_run_tells_rooms_that_it_would_make_and_who_would_be_in_them(
+    admin: User, service: StartService, tag: str
+) -> None:
+    """The record and the plan name the room by its alias and whom it would be opened to."""
+    name, room = f"{tag}ann", alias(f"{tag}new")
+    group_map = {"g": [{"room": room, "create": {"name": "New"}}]}
+    async with service(group_map, DRY_RUN="true") as process:
+        idp = ScimClient(process.url)
+        await group_of(idp, name)
+        await compared(process)
+
+        async def recorded() -> set[tuple[str, str | None, str | None]]:
+            entries = [e for e in await logged(process) if e["outcome"] == "dry_run"]
+            return {(entry["kind"], entry["room_id"], entry["user_id"]) for entry in entries}
+
+        expected = {("create_room", room, None), ("join", room, mxid(name))}
+        await eventually(recorded, lambda seen: expected <= seen)
+        plan = [(row["room"], row["what"], row["user"]) for row in await told(process, "plan")]
+        assert (room, "create room", None) in plan
+        assert (room, "join", mxid(name)) in plan
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            await admin.call("GET", f"/_matrix/client/v3/directory/room/{quote(room, safe='')}")
 
 
 async def test_after_a_dry_run_everything_is_tried_at_once(

@@ -705,6 +705,71 @@ async def test_whoever_goes_before_the_answer_to_their_creation_is_locked(
         await settled(idp)
 
 
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+async def test_whoever_goes_while_their_account_is_looked_for_gets_none(
+    synapse: Synapse, admin: User, service: StartService, tag: str, how: str
+) -> None:
+    """Nothing is made for them, and nothing of theirs is taken for whoever comes next."""
+    name, bob = f"{tag}ann", f"{tag}bob"
+    looked, gone = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(method: str, path: str) -> None:
+        if f"ext-{name}" in path:
+            looked.set()
+            await gone.wait()
+
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.delay = hold_back
+        person = await idp.create_user(name)
+        await looked.wait()
+        if how == "disabled":
+            await idp.patch(f"/Users/{person}", replace(active=False))
+        else:
+            await idp.ok("DELETE", f"/Users/{person}")
+        # Whoever comes after them has an account of their own: theirs would be there too by now.
+        await idp.create_user(bob)
+        gone.set()
+        await shown(process, "users", bob, state="active", account=mxid(bob))
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            await account(admin, name)
+
+
+async def test_what_a_human_says_while_an_account_is_looked_for_counts(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """No account is made for somebody whom a human links to another one meanwhile."""
+    name, other = f"{tag}ann", f"{tag}other"
+    await synapse.register(other)
+    looked, told_so = asyncio.Event(), asyncio.Event()
+
+    async def hold_back(method: str, path: str) -> None:
+        if f"ext-{name}" in path:
+            looked.set()
+            await told_so.wait()
+
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.delay = hold_back
+        await idp.create_user(name)
+        await looked.wait()
+        status, output = await command(process, "users", "link", name, mxid(other))
+        assert status == 0, output
+        told_so.set()
+        await settled(idp)
+        await shown(process, "users", name, state="active", bound="human", account=mxid(other))
+        with pytest.raises(aiohttp.ClientResponseError, match="404"):
+            await account(admin, name)
+
+
 async def test_an_account_made_after_the_backup_is_found(
     synapse: Synapse, admin: User, service: StartService, tag: str, tmp_path: Path
 ) -> None:

@@ -1,9 +1,9 @@
 """Rooms: what the map's references stand for, and which rooms mappings open."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -13,6 +13,9 @@ from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
 
 _Q = load("rooms")
+
+# What a room calls itself: its name and its alias.
+OwnName = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,20 @@ async def mapped(connection: Connection) -> list[str]:
     return [row["room_id"] for row in await connection.execute_fetchall(_Q["mapped"])]
 
 
-async def unresolved(connection: Connection, now: float) -> list[RoomReference]:
-    """Return the references that are to be asked for now (seconds since the epoch)."""
-    found = await connection.execute_fetchall(_Q["unresolved"], {"now": now})
+async def suspicious(connection: Connection) -> list[str]:
+    """Return the IDs of rooms of which something is known to be wrong."""
+    return [row["room_id"] for row in await connection.execute_fetchall(_Q["suspicious"])]
+
+
+async def unresolved(
+    connection: Connection, now: float, besides: Sequence[str], limit: int
+) -> list[RoomReference]:
+    """Return up to `limit` references to be asked for now (seconds since the epoch).
+
+    Those in `besides` are left out.
+    """
+    values = {"now": now, "besides": orjson.dumps(besides).decode(), "limit": limit}
+    found = await connection.execute_fetchall(_Q["unresolved"], values)
     return [_reference(row) for row in found]
 
 
@@ -171,11 +185,14 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
                 (mapping.id, former.room_id),
             )
         await connection.execute_fetchall(_Q["open_own"], opens)
-        await grants.touch_mapping(connection, mapping.id)
         if former is None or former.room_id is None:
             await grants.would_have_had(connection, mapping.id, room_id)
-    if former is not None and former.room_id not in (None, room_id):
-        assert former.room_id is not None
+        else:
+            await grants.note_mapping(connection, mapping.id)
+    if former is None or former.room_id is None:
+        await grants.settle_reference(connection, name, room_id)
+        return
+    if former.room_id != room_id:
         await grants.carry(connection, former.room_id, room_id, name)
     await grants.settle_map(connection)
 
@@ -210,6 +227,17 @@ async def points_elsewhere(
     """
     values = {"reference": name, "candidate": candidate, "reason": reason, "cure": cure}
     return bool(await connection.execute_fetchall(_Q["point_elsewhere"], values))
+
+
+async def to_be_opened(
+    connection: Connection, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Return what would be done in rooms that are not known, or not there, yet: in one or all.
+
+    `room` as the map names it, `what` (create room, join, invite), `user`, `group`, `request`.
+    """
+    found = await connection.execute_fetchall(_Q["to_be_opened"], {"reference": reference})
+    return [dict(row) for row in found]
 
 
 async def fail_reference(
@@ -256,6 +284,22 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
     return room_id
 
 
+async def is_new(connection: Connection, room_id: str) -> bool:
+    """Tell whether a room has never been compared with the homeserver."""
+    return not await connection.execute_fetchall(
+        "SELECT 1 FROM room WHERE room_id = ? AND compared_at IS NOT NULL", (room_id,)
+    )
+
+
+async def is_known(connection: Connection, room_id: str) -> bool:
+    """Tell whether anything is known of anybody in a room."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM membership WHERE room_id = ? LIMIT 1", (room_id,)
+        )
+    )
+
+
 async def led_into(connection: Connection, room_id: str) -> list[MappingRow]:
     """Return the mappings that open a room on somebody's own power, and whose it is."""
     found = await connection.execute_fetchall(_Q["led_into"], {"room_id": room_id})
@@ -296,7 +340,7 @@ async def upgraded(
     )
     await grants.carry(connection, room_id, replacement)
     for row in opened:
-        await grants.touch_mapping(connection, row["mapping_id"])
+        await grants.note_mapping(connection, row["mapping_id"])
     await grants.settle_map(connection)
 
 
@@ -329,6 +373,11 @@ def led_by(leaders: Iterable[str]) -> str | None:
     """Return those on whose own power it rests that a room is opened, as they are kept."""
     listed = sorted(leaders)
     return orjson.dumps(listed).decode() if listed else None
+
+
+def led_by_maker(leaders: str | None, made_by: str | None) -> str | None:
+    """Return those behind a room, as they are kept, with whoever made a mapping for it."""
+    return led_by({*_leaders(leaders), *filter(None, [made_by])})
 
 
 def _leaders(led_by: str | None) -> tuple[str, ...]:
@@ -392,7 +441,7 @@ async def put_children(
         )
         if first and child.standing == "followed":
             await grants.would_have_had(connection, mapping_id, child.room_id)
-    await grants.touch_mapping(connection, mapping_id)
+    await grants.note_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True
 
@@ -414,7 +463,7 @@ async def stand(
         {"mapping_id": mapping_id, "standing": standing, "reason": reason, "cure": cure},
     )
     if changed:
-        await grants.touch_mapping(connection, mapping_id)
+        await grants.note_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -425,7 +474,7 @@ async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) 
         _Q["lead"], {"mapping_id": mapping_id, "led_by": led_by(leaders)}
     )
     if changed:
-        await grants.touch_mapping(connection, mapping_id)
+        await grants.note_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -456,13 +505,48 @@ async def unusable(connection: Connection, room_id: str, reason: str) -> None:
 
 
 async def names(connection: Connection) -> dict[str, str]:
-    """Return what the map calls the rooms that it knows, by room ID."""
-    return {row["room_id"]: row["name"] for row in await connection.execute_fetchall(_Q["names"])}
+    """Return what rooms are called, by room ID; those without a name are left out.
+
+    The map's alias comes first, since whoever is in a room may call it what they like.
+    """
+    found = await connection.execute_fetchall(_Q["names"], {"room_id": None})
+    return {row["room_id"]: row["name"] for row in found}
+
+
+async def name(connection: Connection, room_id: str) -> str:
+    """Return what one room is called (see `names`), its ID where it has no name."""
+    found = await connection.execute_fetchall(_Q["names"], {"room_id": room_id})
+    return str(found[0]["name"]) if found else room_id
+
+
+async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
+    """Return those of some rooms that call themselves otherwise than was last seen."""
+    listed = orjson.dumps(list(seen)).decode()
+    found = await connection.execute_fetchall(_Q["own_names"], {"rooms": listed})
+    known = {row["room_id"]: (row["name"], row["alias"]) for row in found}
+    return [(room, own) for room, own in seen.items() if known.get(room, (None, None)) != own]
+
+
+async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
+    """Record what rooms call themselves."""
+    values = [{"room_id": room, "name": own[0], "alias": own[1]} for room, own in seen]
+    await connection.executemany(_Q["call"], values)
 
 
 async def named(connection: Connection, name: str) -> list[str]:
-    """Return the room IDs that a name stands for: an alias of the map, or a room ID itself."""
+    """Return the room IDs that a name stands for: an alias of the map, or a room ID itself.
+
+    Those of rooms that took a room's place come after it.
+    """
     found = await connection.execute_fetchall(_Q["named"], {"name": name})
+    following = await successors(connection)
+    ids = [row["room_id"] for row in found]
+    return list(dict.fromkeys([*ids, *map(following, ids)]))
+
+
+async def called(connection: Connection, name: str) -> list[str]:
+    """Return the room IDs of the rooms that call themselves so, by name or alias."""
+    found = await connection.execute_fetchall(_Q["called"], {"name": name})
     return [row["room_id"] for row in found]
 
 

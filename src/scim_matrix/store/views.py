@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from scim_matrix.course import Amount
 from scim_matrix.membership import Membership
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection
@@ -20,6 +21,12 @@ async def _rows(connection: Connection, query: str, **values: Any) -> Rows:
 async def users(connection: Connection, like: str | None) -> Rows:
     """Return users with their accounts; `like` is a glob of userName or user ID."""
     return await _rows(connection, "users", like=like)
+
+
+async def subjects(connection: Connection) -> dict[str, int]:
+    """Return how many users there are, have an SSO subject, and have an account linked to it."""
+    [row] = await _rows(connection, "subjects")
+    return row
 
 
 async def groups(connection: Connection, like: str | None) -> Rows:
@@ -50,6 +57,11 @@ async def left_to_do(connection: Connection, limit: int) -> Rows:
     return await _rows(connection, "work", limit=limit)
 
 
+async def codes(connection: Connection) -> list[str]:
+    """Return the codes of the problems that there are (scim_matrix/problems.py)."""
+    return [row["code"] for row in await connection.execute_fetchall(_Q["codes"])]
+
+
 async def pending_memberships(connection: Connection) -> list[Membership]:
     """Return what would be done in rooms, for accounts that are still to be made too."""
     found = await connection.execute_fetchall(_Q["pending_memberships"])
@@ -59,3 +71,9 @@ async def pending_memberships(connection: Connection) -> list[Membership]:
 async def pending_accounts(connection: Connection) -> Rows:
     """Return what would be done to accounts."""
     return await _rows(connection, "pending_accounts")
+
+
+async def progress(connection: Connection) -> dict[str, Amount]:
+    """Return how far accounts and memberships are, from numbers that are kept."""
+    [row] = await _rows(connection, "progress")
+    return {what: Amount(row[what], row[f"{what}_left"]) for what in ("accounts", "memberships")}

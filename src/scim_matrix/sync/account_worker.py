@@ -54,6 +54,10 @@ class _StoppedError(Exception):
         self.cure = cure
 
 
+class _OvertakenError(Exception):
+    """Somebody has said otherwise since the work was begun: that is other work."""
+
+
 class AccountWorker:
     """Carries out what is left to do for accounts.
 
@@ -104,6 +108,8 @@ class AccountWorker:
             await self._stopped(account, _StoppedError("refused", str(error), delay))
         except _StoppedError as stopped:
             await self._stopped(account, stopped)
+        except _OvertakenError:
+            log.info("account_overtaken", user_id=account.name, request=account.request)
 
     async def _work(self, account: Account) -> None:
         if account.bound_by == "migrated":
@@ -115,7 +121,7 @@ class AccountWorker:
             if account.desired == "active":
                 found = await self._identified(account)
             else:
-                found = await self._asked_for(account)
+                found = await self._looked_for(account)
             if found is None:
                 return
             account = found
@@ -181,23 +187,37 @@ class AccountWorker:
         looks = named and linked is None and marked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
-    async def _asked_for(self, account: Account) -> Account | None:
-        """Find the account of a user who was disabled before an answer to its creation was known.
+    async def _looked_for(self, account: Account) -> Account | None:
+        """Find the account of a user who was disabled before it was known; None is made.
 
-        Where it cannot be found twice, surely long enough after it was asked for, there is none.
+        Where one was asked for and no answer is known, and it cannot be found twice, surely long
+        enough after that, there is none.
         """
-        assert account.asked is not None
-        assert account.proposed is not None
+        if account.barred is not None:
+            await self._take_off(account, account.barred)
         assert account.mark is not None
-        self._accounts.asked_before(account.proposed, account.mark, account.asked)
-        found = await self._accounts.by_mark(account.mark)
+        if account.asked is not None:
+            assert account.proposed is not None
+            self._accounts.asked_before(account.proposed, account.mark, account.asked)
+        found = await self._proven(account, account.mark)
         if found is not None:
-            return await self._bound(account, Bind(found, "mark"))
-        if account.reason != _MAY_COME:
+            return await self._bound(account, found)
+        if account.asked is not None and account.reason != _MAY_COME:
             raise _StoppedError("unavailable", _MAY_COME, LATEST)
         async with self._database.write() as connection:
-            await accounts.never_answered(connection, account.id)
+            await accounts.has_none(connection, account)
         return None
+
+    async def _proven(self, account: Account, mark: str) -> Bind | None:
+        """Return which account subject or mark prove to be a user's, and nobody else's."""
+        subject = account.profile.subject
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        found = linked or await self._accounts.by_mark(mark)
+        if found is None or found == account.barred or self._rights.is_service(found):
+            return None
+        if await accounts.is_anothers(self._database.scanner, account, found):
+            return None
+        return Bind(found, "mark" if linked is None else "link")
 
     def _must_look(self, account: Account) -> bool:
         """Tell whether to ask who has the name before an account of it is asked for."""
@@ -234,6 +254,9 @@ class AccountWorker:
 
     async def _bound(self, account: Account, decision: Bind) -> Account:
         async with self._database.write() as connection:
+            present = await accounts.get(connection, account.id)
+            if present is None or present.user_id != account.user_id:
+                raise _OvertakenError
             why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
             # What was made is recorded as that.
             if why_not is None and decision.because != "made":
@@ -293,6 +316,10 @@ class AccountWorker:
         user_id = account.user_id or account.proposed
         assert user_id is not None
         if await self._accounts.get(user_id) is None:
+            if account.desired != "active" and account.user_id is None:
+                async with self._database.write() as connection:
+                    await accounts.has_none(connection, account)
+                return
             reason = f"{user_id} does not exist and cannot be created here"
             raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
         if account.user_id is None or account.bound_by == "migrated":
@@ -329,9 +356,10 @@ class AccountWorker:
             emails,
         )
         since = await self._accounts.about_to_make(user_id, account.scim_id)
-        if since is not None and since != account.asked and not self._policy.dry_run:
+        if not self._policy.dry_run:
             async with self._database.write() as connection:
-                await accounts.ask(connection, account.id, since)
+                if not await accounts.ask(connection, account, since):
+                    raise _OvertakenError
         left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(

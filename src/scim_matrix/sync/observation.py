@@ -1,6 +1,7 @@
 """Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
@@ -16,10 +17,10 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, observed, record, rooms
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
-from scim_matrix.sync import provenance
+from scim_matrix.sync import provenance, room_names
 from scim_matrix.sync.authority import Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
@@ -29,10 +30,30 @@ from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
+# No longer than that (seconds) between two rooms of a comparison at intervals.
+FURTHEST_APART = 5.0
+
 
 def _leaders(claim: Claim | None, users: Policy) -> tuple[str, ...]:
     """Return on whose own power it rests what a room says of its aliases."""
     return () if claim is None or users.trusts(claim.sender) else (claim.sender,)
+
+
+async def _tell_withheld(connection: Connection, reference: str) -> None:
+    """Record the room that a dry run would have made, and whom it would have been opened to."""
+    kinds: dict[str, record.Kind] = {"create room": "create_room", "invite": "invite"}
+    entries = [
+        Entry(
+            kinds.get(would["what"], "join"),
+            "dry_run",
+            would["user"],
+            reference,
+            would["group"],
+            would["request"],
+        )
+        for would in await rooms.to_be_opened(connection, reference)
+    ]
+    await record.add(connection, *entries)
 
 
 class Observation:
@@ -53,22 +74,78 @@ class Observation:
         self._homeserver = homeserver
         self._rights = rights
         self._on_self_leave = on_self_leave
-        # Compared since the last comparison was due.
+        # The rooms that the map opens; those compared since the last comparison was due, and, in
+        # this order, those not compared.
+        self._mapped: set[str] = set()
         self._observed: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        # When rooms are to be compared that can wait (seconds since the epoch), the first first.
+        self._later: deque[tuple[float, str]] = deque()
+        # The rooms that live drift follows, and those of them in which the service is and of which
+        # nothing has been missed since they were last compared: it would have heard of an upgrade.
+        self._followed: frozenset[str] = frozenset()
+        self._watched: set[str] = set()
+        # References asked for just now, before their rooms are compared.
+        self._resolved: set[str] = set()
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
+
+    def maps(self, room_ids: Iterable[str]) -> None:
+        """Take note of which rooms the map opens."""
+        self._mapped = set(room_ids)
+        self._waiting = dict.fromkeys(sorted(self._mapped - self._observed))
 
     def is_due(self, room_id: str) -> bool:
         """Tell whether a room has not been compared since the last comparison was due."""
         return room_id not in self._observed
 
+    @property
+    def waiting(self) -> Collection[str]:
+        """The mapped rooms that are to be compared, in order."""
+        return self._waiting.keys()
+
     def doubt(self, room_ids: Iterable[str]) -> None:
         """Have rooms compared again before anything is done in them."""
-        self._observed.difference_update(room_ids)
+        doubtful = set(room_ids)
+        self._watched -= doubtful
+        self._look_again(doubtful)
+
+    def _look_again(self, doubtful: set[str]) -> None:
+        self._observed -= doubtful
+        self._waiting |= dict.fromkeys(sorted(doubtful & self._mapped))
 
     def doubt_all(self) -> None:
         """Have every room compared again."""
+        self._later.clear()
+        self._watched.clear()
         self._observed.clear()
+        self._waiting = dict.fromkeys(sorted(self._mapped))
+
+    def doubt_by_and_by(self, now: float, within: float, suspicious: Iterable[str]) -> None:
+        """Have every room compared again, spread over some time: those that are suspicious now.
+
+        `now` is in seconds since the epoch, `within` in seconds.
+        """
+        self.doubt(suspicious)
+        others = sorted(self._mapped - self._waiting.keys())
+        apart = min(FURTHEST_APART, within / max(1, len(others)))
+        self._later = deque((now + n * apart, room_id) for n, room_id in enumerate(others))
+        self.fall_due(now)
+
+    def fall_due(self, now: float) -> None:
+        """Have rooms compared whose time has come (seconds since the epoch)."""
+        while self._later and self._later[0][0] <= now:
+            self._look_again({self._later.popleft()[1]})
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next room is to be compared that can wait (seconds since the epoch)."""
+        return self._later[0][0] if self._later else None
+
+    def follow(self, room_ids: frozenset[str]) -> None:
+        """Take note of the rooms whose changes are seen as they happen, none where it stops."""
+        self._followed = room_ids
+        self._watched &= room_ids
 
     def _opens(self, room_ids: Iterable[str]) -> None:
         """Note that the map opens rooms, or opens them otherwise: they are compared anew."""
@@ -88,6 +165,8 @@ class Observation:
             delay = PERMANENT.delay(reference.attempts) if limited is None else limited
             log.warning("room_unresolved", room=name, error=str(error))
             async with self._database.write() as connection:
+                if isinstance(error, WithheldError):
+                    await _tell_withheld(connection, name)
                 await rooms.fail_reference(
                     connection,
                     name,
@@ -103,6 +182,7 @@ class Observation:
         async with self._database.write() as connection:
             room_id = await rooms.successor(connection, room_id)
             await rooms.pin(connection, name, room_id, leaders)
+        self._resolved.add(name)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
 
@@ -234,6 +314,7 @@ class Observation:
     async def observe(self, room_id: str) -> None:
         """Compare a room with what is thought of it: where it is, what is below it, who is in."""
         self._observed.add(room_id)
+        self._waiting.pop(room_id, None)
         try:
             await self._observe(room_id)
         except RefusedError as error:
@@ -241,16 +322,21 @@ class Observation:
             async with self._database.write() as connection:
                 await rooms.unusable(connection, room_id, str(error))
         except BaseException:
-            self._observed.discard(room_id)
+            self.doubt([room_id])
             raise
 
     async def _observe(self, room_id: str) -> None:
         # First: an upgrade takes the alias along, and copies power levels, which a move does not.
-        if await self._is_upgraded(room_id):
+        followed = self._followed
+        if room_id not in self._watched and await self._is_upgraded(room_id):
             return
+        if await rooms.is_new(self._database.scanner, room_id):
+            await self._follow_here(room_id)
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
-            if await self._has_moved(reference, room_id):
+            if reference.reference in self._resolved:
+                self._resolved.discard(reference.reference)
+            elif await self._has_moved(reference, room_id):
                 return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
@@ -266,6 +352,8 @@ class Observation:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
         joined = await self._homeserver.rooms.members(room_id)
+        if users.service_user_id in joined and room_id in followed & self._followed:
+            self._watched.add(room_id)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
         unknown = await observed.any_unknown(self._database.scanner, room_id)
@@ -280,7 +368,9 @@ class Observation:
 
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
-        replacement = (await self._homeserver.rooms.details(room_id)).replacement
+        details = await self._homeserver.rooms.details(room_id)
+        await room_names.keep(self._database, {room_id: details.own_name})
+        replacement = details.replacement
         if replacement is None:
             if await rooms.is_upgrade_refused(self._database.scanner, room_id):
                 async with self._database.write() as connection:
@@ -319,6 +409,34 @@ class Observation:
         if verdict.followed:
             self._opens([replacement])
         return verdict.followed
+
+    async def _follow_here(self, room_id: str) -> None:
+        """Follow the upgrades that led to a room which the map named before they were seen.
+
+        What is known of people in the room that it took the place of counts here.
+        """
+        way = [room_id]
+        known = False
+        while not known:
+            former = await self._predecessor(way[-1])
+            if former is None or former in way:
+                return
+            way.append(former)
+            known = await rooms.is_known(self._database.scanner, former)
+        for former in reversed(way[1:]):
+            try:
+                await self._is_upgraded(former)
+            except RefusedError as error:
+                log.warning("former_room_unknown", room_id=former, error=str(error))
+                return
+
+    async def _predecessor(self, room_id: str) -> str | None:
+        """Return the room that a room says it took the place of, None where that is not known."""
+        try:
+            creation = await self._homeserver.rooms.state_event(room_id, "m.room.create")
+        except RefusedError:
+            return None
+        return None if creation is None else provenance.predecessor(creation.content)
 
     async def _staying(self, room_id: str, replacement: str) -> dict[int, Verdict]:
         """Return the mappings that do not go along to a replacement, with the reason of each.

@@ -3,12 +3,20 @@
 SELECT DISTINCT o.room_id FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 
+-- suspicious --
+-- Rooms of which something is known to be wrong.
+SELECT room_id FROM room WHERE unusable IS NOT NULL OR upgrade_to IS NOT NULL
+UNION SELECT room_id FROM membership WHERE problem IS NOT NULL
+UNION SELECT room_id FROM room_reference WHERE candidate IS NOT NULL AND room_id IS NOT NULL
+
 -- unresolved --
 -- The references that are to be resolved now, or may no longer have to wait for a human. Of what
 -- only dropped mappings name it is asked until it is known what that is.
 SELECT r.* FROM room_reference r WHERE r.standing <> 'pinned' AND r.next_try <= :now
 AND EXISTS (SELECT 1 FROM mapping m WHERE m.reference = r.reference
     AND (m.standing <> 'dropped' OR (r.standing = 'unresolved' AND NOT r.absent)))
+AND r.reference NOT IN (SELECT value FROM json_each(:besides))
+ORDER BY r.next_try LIMIT :limit
 
 -- of_room --
 -- The references of the map that stand for a room.
@@ -54,6 +62,25 @@ UPDATE room_reference SET candidate = :candidate, reason = :reason, cure = :cure
 WHERE reference = :reference AND standing = 'pinned'
 AND (candidate IS DISTINCT FROM :candidate OR reason IS DISTINCT FROM :reason)
 RETURNING 1
+
+-- to_be_opened --
+-- What the map names and is not known yet, or not there: one line for a room that would be made
+-- (no user), and one for each account that it would be opened to.
+SELECT r.reference AS room, 'create room' AS what, NULL AS user, NULL AS "group", NULL AS request
+FROM room_reference r WHERE r.standing = 'unresolved' AND r.template IS NOT NULL
+AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
+AND EXISTS (SELECT 1 FROM mapping m
+    WHERE m.reference = r.reference AND m.standing = 'in_force')
+UNION ALL
+SELECT r.reference, CASE WHEN min(m.invite) THEN 'invite' ELSE 'join' END,
+    coalesce(a.user_id, a.proposed), min(g.group_name), max(g.request)
+FROM room_reference r CROSS JOIN mapping m CROSS JOIN mapping_grant g CROSS JOIN account a
+WHERE r.standing = 'unresolved' AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
+AND m.reference = r.reference AND m.standing = 'in_force'
+AND g.mapping_id = m.id AND g.state = 'granted'
+AND a.id = g.account_id AND a.problem IS DISTINCT FROM 'conflict'
+AND coalesce(a.user_id, a.proposed) IS NOT NULL
+GROUP BY r.reference, a.id ORDER BY 1, 2, 3
 
 -- fail_reference --
 -- Why a reference leads nowhere, and when to try again. absent: the alias does not exist.
@@ -161,10 +188,34 @@ INSERT INTO room (room_id, unusable) VALUES (:room_id, :reason)
 ON CONFLICT (room_id) DO UPDATE SET unusable = excluded.unusable
 
 -- names --
--- What the map calls rooms.
-SELECT r.room_id, min(coalesce(m.alias, r.reference)) AS name
-FROM room_reference r JOIN mapping m ON m.reference = r.reference
-WHERE r.room_id IS NOT NULL AND m.standing <> 'dropped' GROUP BY r.room_id
+-- What rooms are called, one or all: by the map's alias, which the administrator chose; else as
+-- they call themselves.
+WITH mapped (room_id, name) AS (
+    SELECT r.room_id, min(coalesce(m.alias, r.reference))
+    FROM room_reference r JOIN mapping m ON m.reference = r.reference
+    WHERE r.room_id IS NOT NULL AND m.standing <> 'dropped'
+    AND coalesce(m.alias, r.reference) LIKE '#%'
+    AND (CAST(:room_id AS TEXT) IS NULL OR r.room_id = :room_id) GROUP BY r.room_id
+)
+SELECT room_id, name FROM mapped
+UNION ALL
+SELECT room_id, coalesce(name, alias) FROM room
+WHERE coalesce(name, alias) IS NOT NULL AND room_id NOT IN (SELECT room_id FROM mapped)
+AND (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
+
+-- own_names --
+-- What some rooms call themselves, as last seen.
+SELECT room_id, name, alias FROM room WHERE room_id IN (SELECT value FROM json_each(:rooms))
+
+-- call --
+-- What a room calls itself.
+INSERT INTO room (room_id, name, alias) VALUES (:room_id, :name, :alias)
+ON CONFLICT (room_id) DO UPDATE SET name = excluded.name, alias = excluded.alias
+
+-- called --
+-- The rooms that call themselves so, in whatever case; not those whose place another took.
+SELECT room_id FROM room WHERE successor IS NULL
+AND (alias = :name OR folded(name) = folded(:name)) ORDER BY room_id
 
 -- spaces_of --
 -- The mapped spaces whose rooms are opened too and that hold a room, or are it.
@@ -187,6 +238,7 @@ UNION SELECT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.r
     WHERE m.alias = :name AND r.room_id IS NOT NULL
 UNION SELECT room_id FROM membership WHERE room_id = :name
 UNION SELECT room_id FROM opening WHERE room_id = :name
+UNION SELECT room_id FROM room WHERE room_id = :name
 
 -- lead --
 -- On whose own power a mapping's own room rests.
