@@ -30,6 +30,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m scripts.settings_table --check
+	$(BIN)/python -m scripts.problems_page --check
 	$(BIN)/bandit -q -c pyproject.toml -r src
 	$(BIN)/python -m scripts.check_lock
 

@@ -3,14 +3,15 @@
     python -m scripts.mutants --sample 600 --seed 1
 
 Runs the tests that need no real homeserver once, to learn which of them run which lines; then,
-for each mutant, only those that run what was changed, quickest first, until one fails. What was
-tried is kept in `.mutants/`, so that a run that was cut off goes on. Changes that change nothing
-are listed with their reason in `scripts/equivalent.toml`. With `--tests` those tests are run for
-every mutant, and nothing is learned first.
+for each mutant, only those that run what was changed, scenarios first, until one fails. What was
+tried is kept in `.mutants/`, apart for each state of the project, so that a run that was cut off
+goes on. Changes that change nothing are listed with their reason in `scripts/equivalent.toml`.
+With `--tests` those tests are run for every mutant, and nothing is learned first.
 """
 
 import argparse
 import fnmatch
+import hashlib
 import json
 import os
 import random
@@ -27,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
-from typing import Literal
+from typing import Any, Literal
 
 from coverage import CoverageData
 from rich.console import Console
@@ -54,7 +55,7 @@ DECIDING = (
 )
 IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
 # Seconds of tests for one mutant, as long as they took alone.
-ENOUGH = 40.0
+ENOUGH = 90.0
 Outcome = Literal["killed", "survived", "equivalent", "not run"]
 
 
@@ -78,24 +79,26 @@ class Tests:
         self._seconds = seconds
 
     @classmethod
-    def learn(cls) -> "Tests":
-        """Run the tests once, unless that was done before."""
-        KEPT.mkdir(exist_ok=True)
-        data, times = KEPT / "coverage", KEPT / "times.xml"
-        if not data.exists():
-            command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *IN_MEMORY]
+    def learn(cls, workshop: "Workshop", kept: Path) -> "Tests":
+        """Run the tests once, unless that was done before; where mutants are tried they must pass.
+
+        Raises CalledProcessError if they do not: each mutant would count as killed.
+        """
+        data, times = kept / "coverage", kept / "times.xml"
+        if not (kept / "learned").exists():
             told = ["--cov", "--cov-context=test", "--cov-report=", f"--junitxml={times}"]
-            environment = os.environ | {"COVERAGE_FILE": str(data)}
-            subprocess.run([*command, *told], cwd=ROOT, env=environment, check=True)
+            workshop.run(["-n", "2", *IN_MEMORY, *told], {"COVERAGE_FILE": str(data)})
+            (kept / "learned").write_text(str(workshop.root), "utf-8")
+        root = Path((kept / "learned").read_text("utf-8"))
         found = CoverageData(str(data))
         found.read()
         lines = {
-            str(Path(file).relative_to(ROOT)): {
+            str(Path(file).relative_to(root)): {
                 line: sorted({context.partition("|")[0] for context in contexts if context})
                 for line, contexts in found.contexts_by_lineno(file).items()
             }
             for file in found.measured_files()
-            if Path(file).is_relative_to(ROOT)
+            if Path(file).is_relative_to(root)
         }
         seconds = {
             f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(
@@ -106,18 +109,25 @@ class Tests:
         return cls(lines, seconds)
 
     def of(self, candidate: Candidate) -> list[str]:
-        """Return the tests that should notice, quickest first, as far as they are quick enough."""
+        """Return the tests that should notice, as far as they are quick enough.
+
+        Scenarios come first: they hold what becomes of people, where others only pass by.
+        The quickest of the others follow.
+        """
         found: set[str] = set()
         for path, line in self._places(candidate):
             found.update(self._lines.get(path, {}).get(line, ()))
         chosen: list[str] = []
         total = 0.0
-        for test in sorted(found, key=lambda test: self._seconds.get(test, 1.0)):
+        for test in sorted(found, key=self._rank):
             total += self._seconds.get(test, 1.0)
             if chosen and total > ENOUGH:
                 break
             chosen.append(test)
         return chosen
+
+    def _rank(self, test: str) -> tuple[bool, float]:
+        return "test_scenarios" not in test, self._seconds.get(test, 1.0)
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, int]]:
         """Return where a mutant is run: for SQL, where Python names the statement."""
@@ -140,45 +150,59 @@ class Workshop:
     """A copy of the project in which one mutant after the other is tried."""
 
     def __init__(self, folder: Path) -> None:
-        self._root = folder
-        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        found = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
-        for name in filter(None, found.stdout.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
+        self.root = folder
+        for name in sources():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+    def run(self, arguments: Iterable[str], more: dict[str, str], **options: Any) -> None:
+        """Run tests on what is here; raises CalledProcessError unless they pass."""
+        here = {"PYTHONPATH": f"{self.root / 'src'}:{self.root}", "PYTHONDONTWRITEBYTECODE": "1"}
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+            cwd=self.root,
+            env=os.environ | here | more,
+            check=True,
+            **options,
+        )
 
     def passes(self, tests: Iterable[str]) -> bool:
         """Tell whether tests pass on what is here; those that never end do not."""
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
-                cwd=self._root,
-                env=os.environ
-                | {
-                    "PYTHONPATH": f"{self._root / 'src'}:{self._root}",
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=10 * ENOUGH,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
+            self.run(["-x", *tests], {}, timeout=10 * ENOUGH, **quiet)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
             return False
-        return done.returncode == 0
+        return True
 
     def try_out(self, candidate: Candidate, tests: list[str]) -> Outcome:
         """Run tests on a mutant; one that makes them run for ever is noticed too."""
         if not tests:
             return "not run"
-        file = self._root / candidate.path
+        file = self.root / candidate.path
         whole = file.read_bytes()
         file.write_text(candidate.mutant.source, "utf-8")
         try:
             return "survived" if self.passes(tests) else "killed"
         finally:
             file.write_bytes(whole)
+
+
+def sources() -> list[str]:
+    """Return the project's files by their paths from its root, uncommitted ones included."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
+    return sorted(n for n in filter(None, found.stdout.split("\0")) if (ROOT / n).is_file())
+
+
+def kept_for_this_state() -> Path:
+    """Return the folder of what was learned and tried of the project as it is now."""
+    digest = hashlib.sha256()
+    for name in filter(re.compile("(src|tests|schemas)/").match, sources()):
+        digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
+    folder = KEPT / digest.hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def candidates(patterns: Iterable[str]) -> list[Candidate]:
@@ -232,24 +256,23 @@ def main() -> int:
     every = candidates(options.files)
     sample = random.Random(options.seed).sample(every, min(options.sample, len(every)))
     known = equivalents()
-    kept = KEPT / f"{options.seed}.jsonl"
-    outcomes: dict[str, Outcome] = {}
-    learned = None
-    if options.tests is None:
-        learned = Tests.learn()
-        if kept.exists():
-            outcomes = dict(json.loads(line) for line in kept.read_text("utf-8").splitlines())
-    outcomes |= {c.key: "equivalent" for c in sample if c.key in known}
-    left = [c for c in sample if c.key not in outcomes]
-
     with tempfile.TemporaryDirectory() as folder:
         workshops: Queue[Workshop] = Queue()
         for number in range(options.workers):
             workshop = Path(folder, str(number))
             workshop.mkdir()
             workshops.put(Workshop(workshop))
-        if options.tests and not Workshop(Path(folder, "0")).passes(options.tests):
+        learned, outcomes = None, dict[str, Outcome]()
+        kept = kept_for_this_state()
+        tried = kept / f"{options.seed}.jsonl"
+        if options.tests is None:
+            learned = Tests.learn(Workshop(Path(folder, "learning")), kept)
+            if tried.exists():
+                outcomes = dict(json.loads(line) for line in tried.read_text("utf-8").splitlines())
+        elif not Workshop(Path(folder, "0")).passes(options.tests):
             raise SystemExit("the tests fail without any change")
+        outcomes |= {c.key: "equivalent" for c in sample if c.key in known}
+        left = [c for c in sample if c.key not in outcomes]
 
         def try_out(candidate: Candidate) -> tuple[str, Outcome]:
             workshop = workshops.get()
@@ -263,7 +286,7 @@ def main() -> int:
             for key, outcome in pool.map(try_out, left):
                 outcomes[key] = outcome
                 if learned:
-                    with kept.open("a", encoding="utf-8") as file:
+                    with tried.open("a", encoding="utf-8") as file:
                         file.write(json.dumps([key, outcome]) + "\n")
     return 1 if show({c.key: outcomes[c.key] for c in sample}) else 0
 

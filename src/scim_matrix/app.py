@@ -24,6 +24,7 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store.database import Database
+from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
@@ -145,8 +146,15 @@ def _add_routes(
 async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish.
 
-    `environment` is where systemd leaves its socket, watchdog and passed listeners.
+    `environment` is where systemd leaves its socket, watchdog and passed listeners. Raises
+    OccupiedError where another service runs on this DATA_DIR.
     """
+    address = f"listening on {settings.listen_host}:{settings.listen_port}"
+    with occupying(settings.data_dir, address):
+        await _serve(settings, environment)
+
+
+async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
     app = make_app(settings)
     runner = web.AppRunner(
         app, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None, **listening.OPTIONS

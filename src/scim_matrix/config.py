@@ -1,12 +1,10 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
-import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import dotenv
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from scim_matrix import groupmap, localpart
+from scim_matrix import groupmap, localpart, settings_cures
 from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET")
@@ -43,6 +41,10 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+    def told(self) -> list[tuple[str, str]]:
+        """Return each mistake with what to do about it."""
+        return [(problem, settings_cures.cure(Settings, problem)) for problem in self.problems]
 
 
 def _lower(value: object) -> object:
@@ -234,7 +236,7 @@ class Settings(BaseModel):
         Url | None,
         _about(
             "where browsers reach the homeserver, for single sign-on to the console",
-            default="`MATRIX_URL`",
+            default="`MAS_URL`, else `MATRIX_URL`",
         ),
     ] = None
     trusted_proxies: Annotated[
@@ -406,9 +408,3 @@ def table() -> str:
             told = f"`{value}`" if isinstance(value, str) else told
         rows.append(f"| `{name.upper()}` | {told} | {field.description} |")
     return "\n".join(rows)
-
-
-def environment() -> dict[str, str]:
-    """Return the process environment over the `.env` of the working directory."""
-    file = {k: v for k, v in dotenv.dotenv_values(".env").items() if v is not None}
-    return {**file, **os.environ}

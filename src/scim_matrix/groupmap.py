@@ -110,3 +110,9 @@ def _key(key: str) -> tuple[Kind, str]:
         # Only * and ? are wildcards: names like "[Sales]" are common, character sets are not.
         return "display_name", key.removeprefix(_BY_NAME).replace("[", "[[]")
     return "external_id", key
+
+
+def key(kind: str, pattern: str) -> str:
+    """Return a mapping's key as the group map writes it."""
+    prefix = {"display_name": "displayName:", "group_id": "group "}.get(kind, "")
+    return "*" if kind == "everyone" else prefix + pattern.replace("[[]", "[")

@@ -16,6 +16,7 @@ from aiohttp import web
 from scim_matrix.clock import Clock
 from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import Mapping, parse_group_map
+from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
@@ -85,6 +86,11 @@ class Deployment:
         self._synapse: Homeserver
         self.url = ""
         self.session: aiohttp.ClientSession
+
+    @property
+    def accounts(self) -> Accounts:
+        """The homeserver's accounts as the service asks for them."""
+        return self._synapse.accounts
 
     # -- Starting and stopping ----------------------------------------------
 

@@ -9,7 +9,7 @@ from tests.homeserver.errors import MatrixError, forbidden, not_found
 
 CREATE, LEVELS, MEMBER = "m.room.create", "m.room.power_levels", "m.room.member"
 RULES, TOMBSTONE, CANONICAL = "m.room.join_rules", "m.room.tombstone", "m.room.canonical_alias"
-CHILD, PARENT = "m.space.child", "m.space.parent"
+CHILD, PARENT, NAME = "m.space.child", "m.space.parent", "m.room.name"
 # Above every level that can be given (MSC4289).
 _CREATOR = 2**53
 
@@ -294,7 +294,14 @@ class Rooms:
                 for (kind, _), event in room.state.items()
                 if kind == CHILD and room.is_space and isinstance(event.content.get("via"), list)
             ]
-            found.append({"room_id": room_id, "children_state": [e.shown() for e in children]})
+            found.append(
+                {
+                    "room_id": room_id,
+                    "name": room.content(NAME).get("name"),
+                    "canonical_alias": room.content(CANONICAL).get("alias"),
+                    "children_state": [e.shown() for e in children],
+                }
+            )
             left += [event.state_key for event in reversed(children)]
         return found
 

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from tests.homeserver.errors import MatrixError, forbidden, not_found
-from tests.homeserver.rooms import CANONICAL, CREATE, LEVELS, MEMBER, PARENT, TOMBSTONE
+from tests.homeserver.rooms import CANONICAL, CREATE, LEVELS, MEMBER, NAME, PARENT, TOMBSTONE
 from tests.homeserver.world import Deed, World
 
 # request lost: not done; answer lost: done, and nobody hears of it; hangs: done, and answered no
@@ -186,6 +186,7 @@ class MemoryHomeserver:
             "room_id": room_id,
             "creator": room.state[CREATE, ""].sender,
             "version": room.version,
+            "name": room.content(NAME).get("name"),
             "canonical_alias": room.content(CANONICAL).get("alias"),
             "joined_members": len(room.members()),
             "tombstoned": tombstone is not None,

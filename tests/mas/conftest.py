@@ -69,6 +69,7 @@ async def mas(delegated: Delegated, description: Description | None) -> AsyncIte
     mas.delay, mas.dark, mas.watch = None, False, None
     mas.auth_method, mas.client_secret = "client_secret_basic", CLIENT_SECRET
     mas.client_is_admin = True
+    mas.state.password_login = False
     for provider in list(mas.state.providers.values()):
         if provider is not mas.provider:
             del mas.state.providers[provider.id]

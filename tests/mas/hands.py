@@ -87,11 +87,8 @@ class MasAdmin(User):
             account.deactivated_at = now if gone else None
             what, more = ("delete_user", {"erase": False}) if gone else ("reactivate_user", {})
             await self.mas.homeserver.do(what, account, **more)
-        for link in body.pop("external_ids", ()):
-            if link["auth_provider"] == IDP:
-                self.mas.add_link(link["external_id"], account)
-            else:
-                await super().call("PUT", path, {"external_ids": [link]})
+        if "external_ids" in body:
+            await self._set_links(account, path, body.pop("external_ids"))
         for threepid in body.pop("threepids", ()):
             email = Email(state.ulid(), now, account.id, threepid["address"])
             state.emails[email.id] = email
@@ -100,6 +97,19 @@ class MasAdmin(User):
         if account.deactivated_at is None:
             await self.mas.homeserver.provision(account)
         return await super().call("PUT", path, body) if body else {}
+
+    async def _set_links(self, account: Account, path: str, links: list[dict[str, str]]) -> None:
+        """Have an account led to by these and nothing else; those of the provider are MAS's."""
+        state = self.mas.state
+        subjects = {x["external_id"] for x in links if x["auth_provider"] == IDP}
+        for link in [x for x in state.links.values() if x.user_id == account.id]:
+            if link.subject not in subjects:
+                del state.links[link.id]
+            subjects.discard(link.subject)
+        for subject in subjects:
+            self.mas.add_link(subject, account)
+        others = [x for x in links if x["auth_provider"] != IDP]
+        await super().call("PUT", path, {"external_ids": others})
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What is particular about accounts that belong to MAS."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,8 +19,8 @@ from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.synapse_accounts import SynapseAccounts
 from scim_matrix.matrix.transport import Transport
 from tests.conftest import eventually
-from tests.mas.conftest import Delegated
-from tests.mas.test_accounts import is_let_in, new
+from tests.mas.conftest import Delegated, MasWorld
+from tests.mas.test_accounts import brought_back, is_let_in, new
 from tests.synapse.proxy import proxying
 
 Accounts = Callable[..., MasAccounts]
@@ -73,6 +74,60 @@ async def test_synapses_part_costs_mas_nothing(mas: Mas, accounts: MasAccounts, 
     await accounts.change(account, Change())
     await accounts.change(account, Change(display_name="B", suspended=True))
     assert mas.requests == []
+
+
+# -- Answers to something else -------------------------------------------------
+
+
+async def test_a_list_of_what_was_not_asked_for_is_no_answer(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """A proxy that drops queries has MAS list everybody's links: none of them is the user's."""
+    wanted = new(f"{tag}a")
+    await accounts.create(wanted)
+    await accounts.create(new(f"{tag}victim"))
+    link = mas.add_link(f"sub-{tag}b", mas.state.account_named(f"{tag}victim"))
+    link.provider_id = mas.add_provider("https://other.test").id
+    listed = {
+        "/upstream-oauth-links?": [x.shown() for x in mas.state.links.values()],
+        "/user-emails?": [x.shown() for x in mas.state.emails.values()],
+    }
+
+    def unfiltered(method: str, path: str) -> web.Response | None:
+        found = [data for part, data in listed.items() if part in path and method == "GET"]
+        return web.json_response({"data": found[0], "links": {}}) if found else None
+
+    mas.fault = unfiltered
+    for subject in (f"sub-{tag}b", f"sub-{tag}nobody"):
+        with pytest.raises(MasUnavailableError):
+            await accounts.by_subject(subject)
+    with pytest.raises(MasUnavailableError):
+        await accounts.get(wanted.user_id)
+    listed["/upstream-oauth-links?"].clear()
+    with pytest.raises(MasUnavailableError):
+        await accounts.get(wanted.user_id)
+
+
+async def test_an_answer_about_another_user_is_none(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Where a proxy answers with somebody else nobody is linked to them, nor found as them."""
+    victim = await mas.add_account(f"{tag}victim")
+    link = mas.add_link(f"sub-{tag}linked", await mas.add_account(f"{tag}b"))
+    shown = {"data": victim.shown()}
+
+    def mixed_up(method: str, path: str) -> web.Response | None:
+        if method == "POST" and path.endswith("/users"):
+            return web.json_response(shown, status=201)
+        return web.json_response(shown) if path.endswith(str(link.user_id)) else None
+
+    mas.fault = mixed_up
+    with pytest.raises(MasUnavailableError):
+        await accounts.create(new(f"{tag}a"))
+    with pytest.raises(MasUnavailableError):
+        await accounts.by_subject(f"sub-{tag}linked")
+    assert all(x.user_id != victim.id for x in mas.state.links.values())
+    assert all(e.user_id != victim.id for e in mas.state.emails.values())
 
 
 # -- Links and e-mails -------------------------------------------------------
@@ -273,6 +328,37 @@ async def test_sessions_that_end_meanwhile_are_no_obstacle(
     assert person.locked_at is not None
 
 
+async def test_nobody_comes_back_before_they_have_gone(
+    mas: Mas, accounts: MasAccounts, delegated: Delegated, tag: str
+) -> None:
+    """MAS deactivates later in Synapse, and anew in itself: coming back waits for the end of it."""
+    wanted = new(f"{tag}a")
+    await accounts.create(wanted)
+    await mas.homeserver.idle()
+    synapse_answers = asyncio.Event()
+
+    async def wait() -> None:
+        await synapse_answers.wait()
+
+    mas.homeserver.later(wait)
+    account = await accounts.get(wanted.user_id)
+    assert account is not None
+    await accounts.change(account, Change(deactivated=True))
+    gone = await accounts.get(wanted.user_id)
+    assert gone is not None
+    assert gone.deactivated
+    back = Change(deactivated=False, add_emails=wanted.emails)
+    with pytest.raises(RefusedError, match="not deactivated"):
+        await accounts.change(gone, back)
+    synapse_answers.set()
+    await mas.homeserver.idle()
+    await brought_back(MasWorld(accounts, delegated.admin, mas), gone, back)
+    seen = await accounts.get(wanted.user_id)
+    assert seen is not None
+    assert not seen.deactivated
+    assert seen.emails == wanted.emails
+
+
 # -- The provider ------------------------------------------------------------
 
 
@@ -311,6 +397,23 @@ async def test_a_provider_that_was_replaced_is_looked_up_again(
     finally:
         mas.state.providers.clear()
         mas.state.providers[former.id] = mas.provider = former
+
+
+async def test_a_provider_that_was_disabled_is_given_up_at_the_next_comparison(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """MAS only disables what its configuration no longer has, and would go on to take links."""
+    await accounts.create(new(f"{tag}a"))
+    former = mas.provider
+    former.disabled_at = mas.state.now()
+    mas.provider = mas.add_provider(ISSUER)
+    try:
+        assert [page async for page in accounts.listed()]
+        await accounts.create(new(f"{tag}b"))
+        [link] = [x for x in mas.state.links.values() if x.subject == f"sub-{tag}b"]
+        assert link.provider_id == mas.provider.id
+    finally:
+        former.disabled_at, mas.provider = None, former
 
 
 async def test_leavers_are_locked_whatever_the_provider(mas: Mas, over: Accounts, tag: str) -> None:

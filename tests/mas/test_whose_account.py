@@ -1,8 +1,10 @@
 """Whose account a user gets, asked of a server whose accounts belong to MAS (tests/synapse)."""
 
+from scim_matrix.demo.mas import Mas
+from scim_matrix.demo.service import ScimClient
 from tests.mas.hands import MasAdmin, MasServer
 from tests.synapse import test_whose_account as whose
-from tests.synapse.conftest import StartService
+from tests.synapse.conftest import StartService, shown_with_cure
 from tests.synapse.test_whose_account import (
     test_a_conflict_touches_nothing,
     test_a_former_account_goes_back_to_its_subject,
@@ -10,6 +12,7 @@ from tests.synapse.test_whose_account import (
     test_a_lost_database_changes_no_account_that_has_a_subject,
     test_a_name_registered_while_its_user_was_inactive_stays_its_owners,
     test_adoption_takes_an_account_that_is_linked_to_nobody,
+    test_an_account_that_leads_elsewhere_by_now_is_not_linked_again,
     test_nobody_gets_the_services_own_account,
 )
 
@@ -20,6 +23,7 @@ __all__ = [
     "test_a_lost_database_changes_no_account_that_has_a_subject",
     "test_a_name_registered_while_its_user_was_inactive_stays_its_owners",
     "test_adoption_takes_an_account_that_is_linked_to_nobody",
+    "test_an_account_that_leads_elsewhere_by_now_is_not_linked_again",
     "test_nobody_gets_the_services_own_account",
 ]
 
@@ -71,6 +75,18 @@ async def test_only_a_hand_takes_off_what_a_hand_did(
 ) -> None:
     """A lock that somebody set in MAS stays."""
     await whose.test_what_a_hand_disabled_only_a_hand_enables(admin, service, tag, "locked")
+
+
+async def test_a_name_that_only_synapse_has_is_a_conflict(
+    mas: Mas, service: StartService, tag: str
+) -> None:
+    """Where MAS cannot make an account because of Synapse, its words are shown, with the cure."""
+    account = await mas.add_account(f"{tag}ann")
+    del mas.state.accounts[account.id]
+    async with service({}) as process:
+        await ScimClient(process.url).create_user(f"{tag}ann")
+        line = await shown_with_cure(process, "users", f"{tag}ann", state="conflict")
+        assert "reserved by the homeserver" in line["problem"]
 
 
 async def test_a_name_that_mas_does_not_write_as_matrix_does_gets_its_account(

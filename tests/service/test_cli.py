@@ -11,7 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, rooms
 from scim_matrix.store.database import Database
@@ -48,6 +50,73 @@ def test_a_dotenv_file_is_read(tmp_path: Path) -> None:
     ended = run("serve", cwd=tmp_path, LISTEN_PORT="5000")
     assert "MATRIX_URL" not in ended.stderr
     assert "LISTEN_PORT" not in ended.stderr
+
+
+def test_a_file_of_settings_is_named(tmp_path: Path) -> None:
+    """Before the command and after it; over .env, under the environment, nothing expanded.
+
+    Secrets in files beside it are found; where the data is, commands need not be told again.
+    """
+    (tmp_path / ".env").write_text("DATA_DIR=/nowhere\n")
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    asyncio.run(_made(tmp_path / "da${ta}"))
+    file = folder / "scim-matrix.env"
+    settings = good(tmp_path, DATA_DIR=str(tmp_path / "da${ta}"), LISTEN_HOST="203.0.113.1")
+    for name in ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN"):
+        (folder / name.lower()).write_text(settings.pop(name))
+    settings["IDP_GROUP_TO_ROOM"] = '{"displayName:a b": ["#x:example.org", "#y:example.org"]}'
+    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    for words in (["--env-file", str(file), "rooms"], ["rooms", "--env-file", str(file)]):
+        ended = run(*words, cwd=tmp_path)
+        assert (ended.returncode, ended.stdout) == (0, "no room is mapped\n"), ended.stderr
+    assert run("plan", "--env-file", str(file), cwd=tmp_path).returncode == 0
+    served = run("serve", "--env-file", str(file), cwd=tmp_path)
+    assert "LISTEN_HOST: " in served.stderr, served.stderr
+    served = run("serve", "--env-file", str(file), cwd=tmp_path, LISTEN_PORT="many")
+    assert "configuration: LISTEN_PORT: " in served.stderr
+    assert "IDP_GROUP_TO_ROOM" not in served.stderr
+    ended = run("status", "--env-file", str(folder / "none"), cwd=tmp_path)
+    assert (ended.returncode, "does not exist" in ended.stderr) == (2, True)
+
+
+def test_what_is_installed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the unit's settings and data are, commands need to be told nothing; else, where."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.setattr(environment, "INSTALLED", tmp_path / "scim-matrix.env")
+    monkeypatch.setattr(environment, "STATE", tmp_path / "state")
+    asked = CliRunner().invoke(main, ["status"])
+    assert (asked.exit_code, "podman exec scim-matrix scim-matrix status" in asked.output) == (
+        2,
+        True,
+    )
+    asyncio.run(_made(tmp_path / "state"))
+    (tmp_path / "scim-matrix.env").write_text("LOG_LEVEL=debug\n")
+    asked = CliRunner().invoke(main, ["rooms"])
+    assert (asked.exit_code, asked.output) == (0, "no room is mapped\n")
+
+
+async def _made(folder: Path) -> None:
+    await (await Database.open(folder)).close()
+
+
+def test_a_second_service_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    """Two on one DATA_DIR would undo each other's work; whoever comes after may have it."""
+    serve = [str(Path(sys.executable).with_name("scim-matrix")), "serve"]
+    environment = {"PATH": os.environ["PATH"], **good(tmp_path)}
+    for _ in range(2):
+        with subprocess.Popen(
+            serve, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        ) as first:
+            assert first.stderr is not None
+            assert any("listening" in line for line in first.stderr)
+            second = run("serve", cwd=tmp_path, **good(tmp_path))
+            assert second.returncode == 1
+            assert f"is served already by process {first.pid} on " in second.stderr
+            assert "listening on 127.0.0.1:0, since 20" in second.stderr
+            assert run("status", cwd=tmp_path, **good(tmp_path)).returncode == 0
+            first.kill()
 
 
 def test_help_and_version(tmp_path: Path) -> None:

@@ -464,8 +464,8 @@ async def test_every_account_is_looked_at_once(old: Old, opened: Database) -> No
     for name in ("ann", "back", "cat", "dan", "eve", "fay"):
         assert found[name][:3] == ("verify", 0, None)
     assert found["bob"][:3] == ("provision", 0, None)
-    # Stored inactive, and nobody made an account.
-    assert found["lea"][:3] == (None, 0, None)
+    # Stored inactive, and nobody made an account: one that is linked is looked for.
+    assert found["lea"][:3] == ("disable", 0, None)
     since = SECONDS if old.version >= OPTIONS else 0
     assert {row[3] for name, row in found.items() if name not in ("sam", "out", "sue")} == {since}
 

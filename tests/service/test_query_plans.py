@@ -24,6 +24,7 @@ KNOWN = {
     "memberships.bound_account_rests": "once at each start",
     "memberships.counts": "tells how much there is of everything, on a connection of its own",
     "memberships.prune": "a human's command about everybody whom the map forgot",
+    "views.subjects": "counts everybody, for the command `check`",
     "views.people": "shows everybody, or by index those of a room",
     "views.pending_memberships": "shows all that would be done",
     "views.work": "shows all that is left",

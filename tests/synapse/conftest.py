@@ -1,9 +1,13 @@
 """A real Synapse for the whole run, and a service of its own for each test."""
 
+import asyncio
 import contextlib
 import itertools
 import json
+import os
+import pty
 import re
+import termios
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -141,6 +145,30 @@ async def command(service: Service, *words: str) -> tuple[int, str]:
     output = service.data_dir.with_name(f"command-{next(_numbers)}.txt")
     process = await service.spawn(*words, output=output)
     return await process.wait(), output.read_text()
+
+
+async def on_a_terminal(service: Service, *words: str, columns: int = 80) -> str:
+    """Return what a command shows on a terminal of so many columns."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, columns))
+    shown = bytearray()
+    loop = asyncio.get_running_loop()
+    os.set_blocking(ours, False)
+
+    def take() -> None:
+        with contextlib.suppress(BlockingIOError):
+            shown.extend(os.read(ours, 65536))
+
+    loop.add_reader(ours, take)
+    try:
+        process = await service.spawn(*words, output=Path(os.ttyname(its)))
+        await process.wait()
+        take()
+    finally:
+        loop.remove_reader(ours)
+        os.close(its)
+        os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
 
 
 async def logged(service: Service, *words: str) -> list[dict[str, Any]]:

@@ -1,49 +1,23 @@
 """The console in a real browser, against the real service and a real Synapse."""
 
 import os
-import shutil
-from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page
 
 from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, User
 from tests.conftest import eventually
+from tests.synapse import browsing
 from tests.synapse.conftest import StartService, group_of, mxid, ready, room_holds, settled
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = resources.files("axe_playwright_python") / "axe.min.js"
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
-if CHROMIUM is None and os.environ.get("CI"):
-    raise RuntimeError("Chromium is not here: scripts/get_chromium.sh installs it")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="CHROMIUM IS NOT HERE: the console was not tried in a browser"
-)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """Run Chromium."""
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ],
-        )
-        yield chromium
-        await chromium.close()
+pytestmark = browsing.needs_chromium
+browser = browsing.browser
 
 
 class Person:

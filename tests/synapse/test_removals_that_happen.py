@@ -278,6 +278,40 @@ async def test_a_removal_follows_people_into_the_room_that_replaces_theirs(
         assert f"{tag}ann" not in await kicked(admin, new)
 
 
+@pytest.mark.parametrize("held", [False, True])
+@BOTH_WAYS
+async def test_a_removal_follows_people_into_a_room_that_the_map_names_first(
+    synapse: Synapse, admin: User, service: StartService, tag: str, to: str, held: bool
+) -> None:
+    """The map is brought up to date with an upgrade before the service has seen that."""
+    old = await admin.create_room(room_alias_name=f"{tag}room", room_version="10")
+    former = alias(f"{tag}room") if to == "id" else old
+    async with (
+        proxying(synapse.url) as proxy,
+        service({"g": [former]}, MATRIX_URL=proxy.url, **(HOLD_ALL if held else {})) as process,
+    ):
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
+        await room_holds(admin, old, set(people))
+        await settled(idp)
+        if held:
+            await idp.remove(group, people[f"{tag}bob"])
+            await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 1)
+        proxy.dark = True
+        new = await upgrade(admin, old)
+        await bring_in(admin, new, *people)
+        if not held:
+            await idp.remove(group, people[f"{tag}bob"])
+        await process.stop()
+        process.group_map = json.dumps({"g": [new if to == "id" else alias(f"{tag}room")]})
+        await process.start()
+        proxy.lights_on()
+        if held:
+            await settled(idp)
+            await eventually(lambda: command(process, "approve", new), lambda s: s[0] == 0)
+        await room_holds(admin, new, {f"{tag}ann"}, AFTER_DARKNESS)
+
+
 async def test_a_held_removal_follows_its_room_too(
     admin: User, service: StartService, tag: str
 ) -> None:
@@ -851,6 +885,45 @@ async def test_an_account_that_vanished_is_not_made_to_be_locked(
         await settled(idp)
         changes = changes_account(name)
         assert not [request for request in proxy.requests if changes(*request)]
+
+
+@pytest.mark.parametrize("then", ["inactive", "disabled", "deleted"])
+async def test_an_account_from_before_is_locked_though_its_user_was_never_active(
+    synapse: Synapse, admin: User, service: StartService, tag: str, then: str
+) -> None:
+    """Whom the identity provider disables or deletes before their account was found is locked.
+
+    Out of the room too, where a group had given it. A namesake whom nothing links stays.
+    """
+    name, namesake = f"{tag}bob", f"{tag}ben"
+    room = await admin.create_room()
+    await linked(synapse, admin, name)
+    await synapse.register(namesake)
+    await bring_in(admin, room, name, namesake)
+    async with (
+        proxying(synapse.url) as proxy,
+        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+    ):
+        idp = ScimClient(process.url)
+        await settled(idp)
+        proxy.dark = True
+        for one in (name, namesake):
+            person = await idp.create_user(one, active=then != "inactive")
+            await idp.create_group("G", [person], externalId="g" if one == name else "h")
+            if then == "disabled":
+                await set_active(idp, person, active=False)
+            elif then == "deleted":
+                await idp.ok("DELETE", f"/Users/{person}")
+        proxy.lights_on()
+        await eventually(lambda: is_locked(admin, name), bool, AFTER_DARKNESS)
+        await settled(idp)
+        assert not await is_locked(admin, namesake)
+        # Who was inactive all along was granted nothing.
+        there = {namesake, name} if then == "inactive" else {namesake}
+        await room_holds(admin, room, there)
+        if then != "deleted":
+            assert await state_of(process, name) == "disabled"
+            assert await state_of(process, namesake) == "none"
 
 
 # -- What disabling and deleting mean (9) -------------------------------------

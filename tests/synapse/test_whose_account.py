@@ -590,6 +590,26 @@ async def test_two_users_of_one_localpart_are_refused(
         assert await account(admin, name) == before
 
 
+async def test_an_account_that_leads_elsewhere_by_now_is_not_linked_again(
+    admin: User, service: StartService, tag: str
+) -> None:
+    """Where a hand has given it to another identity, the user's does not lead to it beside that."""
+    name = f"{tag}ann"
+    async with service({}) as process:
+        idp = ScimClient(process.url)
+        person = await idp.create_user(name)
+        await settled(idp)
+        marks = [link(MARK, mark) for mark in await links_of(admin, name, MARK)]
+        await set_account(admin, name, external_ids=[*marks, link(IDP, f"{tag}heir")])
+        await idp.patch(f"/Users/{person}", replace(displayName="Ann"))
+        told = {"problem": f"another SSO identity than the user's leads to {mxid(name)} by now"}
+        await shown_with_cure(process, "users", name, **told)
+        assert await links_of(admin, name) == {f"{tag}heir"}
+        await command(process, "users", "link", person, mxid(name))
+        await settled(idp)
+        assert await links_of(admin, name) == {f"{tag}heir", f"ext-{name}"}
+
+
 async def test_swapped_external_ids_end_right(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import click
 
 from scim_matrix import __version__
+from scim_matrix.cli.environment import ENV_FILE
 
 # The command, the module that it is in, and its name there.
 _COMMANDS = {
@@ -26,6 +27,7 @@ _COMMANDS = {
     "sync": "decisions.sync",
     "users": "users.users",
     "version": "data.version",
+    "why": "why.why",
 }
 
 
@@ -44,17 +46,23 @@ class _Commands(click.Group):
         module, _, name = _COMMANDS[cmd_name].partition(".")
         command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         assert isinstance(command, click.Command)
+        if ENV_FILE not in command.params:
+            command.params.append(ENV_FILE)
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    params=[ENV_FILE],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="scim-matrix")
 def main() -> None:
     """Keep a Matrix (Synapse) homeserver in line with an identity provider over SCIM 2.0.
 
-    Settings come from the environment (and a .env file in the working directory); the README
-    lists them. Exit status of every command: 0 success, 1 failure, 2 wrong use or configuration;
-    each command's help tells of others.
+    Settings come from the environment, and from one file; the README lists them. Exit status of
+    every command: 0 success, 1 failure, 2 wrong use or configuration; each command's help tells
+    of others.
     """
     # Whatever is made (DATA_DIR, the database, backups) holds names: only its owner may read it.
     os.umask(0o077)

@@ -5,18 +5,14 @@ import sys
 from dataclasses import asdict
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from scim_matrix.cli.output import JSON, show, visible
+from scim_matrix.cli.environment import environment
+from scim_matrix.cli.output import JSON, show
 from scim_matrix.cli.run import EXIT_CONFIGURATION
-from scim_matrix.config import ConfigurationError, Settings, doubtful, environment
+from scim_matrix.config import ConfigurationError, Settings, doubtful
 from scim_matrix.ops import check as checks
 from scim_matrix.ops.findings import Finding
 from scim_matrix.ops.logging import set_up
-
-_COLOUR = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 @click.command()
@@ -32,8 +28,7 @@ def check(as_json: bool) -> None:
         settings = Settings.load(variables)
     except ConfigurationError as error:
         findings = [
-            Finding("error", "configuration", problem, "see the settings in the README")
-            for problem in error.problems
+            Finding("error", "configuration", problem, cure) for problem, cure in error.told()
         ]
     else:
         set_up("critical", settings.log_format)
@@ -41,22 +36,7 @@ def check(as_json: bool) -> None:
     for problem in doubtful(variables):
         name, _, found = problem.partition(": ")
         findings.insert(0, Finding("warning", name, found, "correct its name, or take it out"))
-    if as_json:
-        show([asdict(finding) for finding in findings], as_json=True, empty="")
-    else:
-        _table(findings)
+    show([asdict(finding) for finding in findings], as_json=as_json, empty="")
     if any(finding.about == "configuration" for finding in findings):
         sys.exit(EXIT_CONFIGURATION)
     sys.exit(int(any(finding.verdict == "error" for finding in findings)))
-
-
-def _table(findings: list[Finding]) -> None:
-    console = Console()
-    table = Table("", "about", "found", "what to do")
-    for finding in findings:
-        verdict = Text(finding.verdict, style=_COLOUR[finding.verdict])
-        told = (finding.about, finding.found, finding.cure)
-        table.add_row(verdict, *(Text(visible(text)) for text in told))
-    if not console.is_terminal:
-        console.width = 1000
-    console.print(table)

@@ -10,8 +10,9 @@ from click.shell_completion import get_completion_class
 
 from scim_matrix import __version__
 from scim_matrix.cli.database import DATA_DIR, write
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, visible
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies

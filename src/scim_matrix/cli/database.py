@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from scim_matrix.config import environment
+from scim_matrix.cli.environment import INSTALLED, environment
 from scim_matrix.store import totals
 from scim_matrix.store.database import (
     Connection,
@@ -21,10 +21,21 @@ from scim_matrix.store.database import (
 
 T = TypeVar("T")
 
+
+def _needed(context: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    if value is None and not context.resilient_parsing:
+        raise click.UsageError(
+            f"DATA_DIR is not known: give --data-dir or --env-file, be somebody who may read"
+            f" {INSTALLED}, or run this where the service runs (podman exec scim-matrix"
+            f" scim-matrix {context.info_name}); docs/operating.md has it for each way to deploy"
+        )
+    return value
+
+
 DATA_DIR = click.option(
     "--data-dir",
     default=lambda: environment().get("DATA_DIR"),
-    required=True,
+    callback=_needed,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where the database lives; from DATA_DIR if not given.",
 )

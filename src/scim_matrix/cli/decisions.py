@@ -2,14 +2,16 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scim_matrix.cli.database import BY, DATA_DIR, read, write
-from scim_matrix.cli.output import show
+from scim_matrix.cli.output import show, with_names
+from scim_matrix.cli.rooms import find
 from scim_matrix.store import brake, memberships, record, rooms, totals
 from scim_matrix.store.brake import Decision, Held
 from scim_matrix.store.database import Connection
@@ -28,6 +30,7 @@ class _Decided:
     held: list[Held]
     alias: str | None = None
     freed: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 async def _let_in(connection: Connection, alias: str, room_id: str, by: str) -> _Decided:
@@ -55,19 +58,20 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
             return _Decided(await brake.decide(connection, shown, decision, by))
         reference = await rooms.reference(connection, what)
         candidate = reference.candidate if reference is not None else None
-        named = await rooms.named(connection, what)
-        if not named and reference is None:
-            raise click.ClickException(f"{what}: no mapped room has this alias or ID")
-        shown = await brake.held(connection, named)
+        room_id = await find(connection, what)
+        if room_id is None and reference is None:
+            raise click.ClickException(f"{what}: no mapped room has this name, alias or ID")
+        shown = [] if room_id is None else await brake.held(connection, [room_id])
         if candidate is not None and decision == "approved":
             if shown:
                 raise click.ClickException(_either(what, shown[0].room_id, candidate))
-            room_id = await rooms.successor(connection, candidate)
-            return await _let_in(connection, what, room_id, by)
+            led_to = await rooms.successor(connection, candidate)
+            return await _let_in(connection, what, led_to, by)
         if not shown and reference is not None and reference.led_by and decision == "approved":
             assert reference.room_id is not None
             return await _let_in(connection, what, reference.room_id, by)
-        return _Decided(await brake.decide(connection, shown, decision, by))
+        names = await rooms.names(connection)
+        return _Decided(await brake.decide(connection, shown, decision, by), names=names)
 
     decided = write(data_dir, f"command line {by}", work)
     if decided.alias is not None:
@@ -83,7 +87,7 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
             }
             for one in decided.held
         ]
-        show(rows, as_json=False, empty="")
+        show(with_names(rows, decided.names), as_json=False, empty="")
     click.echo(f"{len(decided.held) + decided.freed} {decision} by {by}")
     if not decided.held and not decided.freed:
         sys.exit(EXIT_NOTHING)
@@ -96,10 +100,10 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
 def approve(data_dir: Path, by: str, target: str) -> None:
     """Let what waits for a human go on: exactly what is held now, which is printed.
 
-    TARGET is a room (alias or room ID) with held removals; "accounts" for accounts that are held
-    from being locked or deactivated; an alias of the map that leads to a room nobody vouches for;
-    or "restored" to let removals go on that only a backup put back speaks of. A running service
-    takes it up within seconds. Exit status: 0 something was approved, 3 nothing was held.
+    TARGET is a room (name, alias or room ID) with held removals; "accounts" for accounts that are
+    held from being locked or deactivated; an alias of the map that leads to a room nobody vouches
+    for; or "restored" to let removals go on that only a backup put back speaks of. A running
+    service takes it up within seconds. Exit status: 0 something was approved, 3 nothing was held.
     """
     _decide(data_dir, target, "approved", by)
 
@@ -109,7 +113,7 @@ def approve(data_dir: Path, by: str, target: str) -> None:
 @BY
 @click.argument("target")
 def dismiss(data_dir: Path, by: str, target: str) -> None:
-    """Drop the held removals of TARGET (alias or room ID): those people stay in the room.
+    """Drop the held removals of TARGET (a room's name, alias or ID): those people stay there.
 
     They stay until the identity provider grants them the room anew, in exclusive rooms and
     through `sync --prune` too. "accounts" means held accounts, which stay as they are. Exit

@@ -1,18 +1,23 @@
-"""How commands read times and print data: a table for people, JSON lines for programs."""
+"""How commands read times and names, and print data: tables for people, JSON for programs."""
 
 import datetime
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from scim_matrix.cli.table import laid_out
 from scim_matrix.settings_values import seconds
+
+Rows = list[dict[str, Any]]
+
+# As wide as a pipe is taken to be.
+PIPE = 1_000_000
+_ROOM = ("room", "room_id", "name")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
@@ -49,22 +54,64 @@ def json_line(value: Any) -> str:
     return _UNSAFE.sub(lambda c: f"\\u{ord(c[0]):04x}", text)
 
 
-def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
-    """Print rows: as JSON lines, or as a table that leaves out columns without any value."""
+def with_names(rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> Rows:
+    """Return rows about rooms with what each room is called (None: it has no name)."""
+    return [{**row, "name": names.get(row.get("room_id") or row.get("room") or "")} for row in rows]
+
+
+def show(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    as_json: bool,
+    empty: str,
+    leave_out: Collection[str] = (),
+) -> None:
+    """Print rows: as JSON lines, or as a table that leaves out columns without any value.
+
+    Columns in `leave_out` say nothing to people. Rows of `with_names` show a room's name first
+    and its ID below it.
+    """
     found = list(rows)
     if as_json:
         for row in found:
             click.echo(json_line(row))
         return
-    console = Console(soft_wrap=False)
     if not found:
-        console.print(empty)
+        click.echo(empty)
         return
-    columns = [name for name in found[0] if any(row[name] not in (None, "", 0) for row in found)]
-    table = Table(*columns)
-    for row in found:
-        table.add_row(*(Text("" if row[c] is None else visible(str(row[c]))) for c in columns))
-    if not console.is_terminal:
-        # Into a pipe nothing is cut off.
-        console.width = 1000
-    console.print(table)
+    console = Console()
+    # Into a pipe every row is one line.
+    width, joint = (console.width, "\n") if console.is_terminal else (PIPE, " ")
+    for line in laid_out([_cells(row, leave_out, joint) for row in found], width):
+        click.echo(line)
+
+
+def _cells(row: Mapping[str, Any], leave_out: Collection[str], joint: str) -> dict[str, list[str]]:
+    """Return the lines of each cell of a row; a room's name and ID are one cell."""
+    cells: dict[str, list[str]] = {}
+    for column, value in row.items():
+        if column in leave_out or (column in _ROOM and "room" in cells):
+            continue
+        if column in _ROOM and "name" in row:
+            cells |= _room(row)
+        else:
+            cells[column] = _lines(value)
+    return {column: joint.join(lines).splitlines() for column, lines in cells.items()}
+
+
+def _room(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the cell of a room, and of what the map calls the space that it is opened with."""
+    reference = row.get("room")
+    room_id = row.get("room_id") or reference
+    title = row["name"] or reference or room_id
+    space = [] if reference in (None, title, room_id) else _lines(reference)
+    cell = [visible(str(line)) for line in dict.fromkeys((title, room_id)) if line]
+    return {"room": cell, "space": space}
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [visible(str(line)) for line in value]
+    if value in (None, "", 0):
+        return []
+    return ["yes" if value is True else visible(str(value))]

@@ -6,21 +6,24 @@ import sys
 import click
 
 from scim_matrix.app import serve as run_service
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import visible
-from scim_matrix.config import IGNORED, ConfigurationError, Settings, doubtful, environment
+from scim_matrix.config import IGNORED, ConfigurationError, Settings, doubtful
 from scim_matrix.edge.listening import ListenError
 from scim_matrix.ops.logging import set_up
 from scim_matrix.store.database import DatabaseTooNewError, DatabaseUnusableError
+from scim_matrix.store.occupancy import OccupiedError
 
 EXIT_CONFIGURATION = 2
+_UNUSABLE = (DatabaseTooNewError, DatabaseUnusableError, OccupiedError, ListenError, OSError)
 
 
 @click.command()
 def serve() -> None:
     """Run the service until SIGTERM; SIGHUP reads the group map again.
 
-    Exit status: 0 stopped on request, 1 the database or address cannot be used, 2 the
-    configuration has mistakes (all of them are listed).
+    Exit status: 0 stopped on request, 1 the database or address cannot be used or another service
+    has the database, 2 the configuration has mistakes (all of them are listed).
     """
     variables = environment()
     for problem in doubtful(variables):
@@ -28,8 +31,8 @@ def serve() -> None:
     try:
         settings = Settings.load(variables)
     except ConfigurationError as error:
-        for problem in error.problems:
-            click.echo(visible(f"configuration: {problem}"), err=True)
+        for problem, cure in error.told():
+            click.echo(f"configuration: {visible(problem)}\n    → {visible(cure)}", err=True)
         sys.exit(EXIT_CONFIGURATION)
     set_up(settings.log_level, settings.log_format)
     ignored = [name for name in IGNORED if name in variables]
@@ -37,7 +40,7 @@ def serve() -> None:
         click.echo(f"warning: {', '.join(ignored)} have no effect any more", err=True)
     try:
         asyncio.run(run_service(settings, variables))
-    except (DatabaseTooNewError, DatabaseUnusableError, ListenError, OSError) as error:
+    except _UNUSABLE as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,13 +1,18 @@
 """Commands that show: status, plan, groups, rooms, log."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from scim_matrix.cli.database import DATA_DIR, read
-from scim_matrix.cli.output import JSON, Since, json_line, show, visible
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.cli.environment import environment
+from scim_matrix.cli.output import JSON, Rows, Since, json_line, show, visible, with_names
+from scim_matrix.cli.rooms import find
+from scim_matrix.cli.table import wrapped
+from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.membership import Membership
 from scim_matrix.store import brake, memberships, record, totals, views
 from scim_matrix.store import rooms as known_rooms
@@ -18,6 +23,8 @@ from scim_matrix.sync.guard import Brake, Tally
 from scim_matrix.sync.plan import Invite, Join, Kick, Policy
 from scim_matrix.sync.plan import plan as planned
 
+# What says nothing to people, in lists of who is in a room: its name is above, or asked for.
+OF_ONE_ROOM = ("room_id", "name", "granted")
 LIMIT = click.option("--limit", default=1000, show_default=True, help="At most so many.")
 
 
@@ -42,7 +49,8 @@ def status(data_dir: Path, limit: int, as_json: bool) -> None:
             "lastComparison": told(found.compared_at),
             "restored": found.restored,
         }
-        return summary, await views.left_to_do(connection, limit)
+        rows = await views.left_to_do(connection, limit)
+        return summary, with_names(rows, await known_rooms.names(connection))
 
     summary, rows = read(data_dir, work)
     for row in rows:
@@ -50,7 +58,9 @@ def status(data_dir: Path, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json_line({**summary, "work": rows}))
     else:
-        click.echo("  ".join(f"{name}: {value}" for name, value in summary.items()))
+        told_of = "  ".join(f"{name}: {value}" for name, value in summary.items())
+        width = shutil.get_terminal_size().columns
+        click.echo("\n".join(wrapped(told_of, width) if sys.stdout.isatty() else [told_of]))
         show(rows, as_json=False, empty="nothing is left to do")
     click.get_current_context().exit(int(any(row["state"] not in _WELL for row in rows)))
 
@@ -99,7 +109,7 @@ async def _planned(
             counts = await brake.room_tally(connection, pair.room_id, since)
             holds[pair.room_id] = limit.holds(Tally(*counts))
         rows += _of_pair(pair, policy, holds=holds[pair.room_id])
-    return rows
+    return with_names(rows, await known_rooms.names(connection))
 
 
 def _of_account(account: dict[str, Any], policy: AccountPolicy) -> str:
@@ -137,8 +147,21 @@ def _row(
 @JSON
 def groups(data_dir: Path, match: str | None, as_json: bool) -> None:
     """Show groups, how many members they have and which rooms the map opens for them."""
-    rows = read(data_dir, lambda connection: views.groups(connection, match))
-    show(rows, as_json=as_json, empty="no such group")
+
+    async def work(connection: Connection) -> Rows:
+        found = await views.groups(connection, match)
+        if as_json:
+            return found
+        names = await known_rooms.names(connection)
+        return [{**group, "rooms": _named(group["rooms"], names)} for group in found]
+
+    show(read(data_dir, work), as_json=as_json, empty="no such group")
+
+
+def _named(rooms: str | None, names: dict[str, str]) -> list[str]:
+    """Return the rooms that a group opens, each with its name."""
+    listed = rooms.split(",") if rooms else []
+    return [f"{names[room]} {room}" if room in names else room for room in listed]
 
 
 @click.command()
@@ -146,35 +169,34 @@ def groups(data_dir: Path, match: str | None, as_json: bool) -> None:
 @click.argument("room", required=False)
 @JSON
 def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
-    """Show mapped rooms; with ROOM (alias or room ID) who is in it and why.
+    """Show mapped rooms; with ROOM (name, alias or room ID) who is in it and why.
 
-    Exit status: 1 where no mapped room has this alias or ID.
+    Exit status: 1 where no mapped room is called so, or several are.
     """
 
-    async def work(connection: Connection) -> list[dict[str, Any]]:
+    async def work(connection: Connection) -> Rows:
         mapped = await views.mapped_rooms(connection)
+        names = await known_rooms.names(connection)
         if room is None:
-            return mapped
-        named = await known_rooms.named(connection, room)
-        if not named and room not in {row["room"] for row in mapped}:
-            raise click.ClickException(f"{room}: no mapped room has this alias or ID")
-        return [
-            person
-            for room_id in named
-            for person in await views.people(connection, room_id=room_id)
-        ]
+            return with_names(mapped, names)
+        room_id = await find(connection, room)
+        if room_id is None and room not in {row["room"] for row in mapped}:
+            raise click.ClickException(f"{room}: no mapped room has this name, alias or ID")
+        people = [] if room_id is None else await views.people(connection, room_id=room_id)
+        return with_names(people, names)
 
     show(
         read(data_dir, work),
         as_json=as_json,
         empty="no room is mapped" if room is None else "nobody is in it",
+        leave_out=() if room is None else OF_ONE_ROOM,
     )
 
 
 @click.command()
 @DATA_DIR
 @click.option("--user", help="Only what was done to this user ID.")
-@click.option("--room", help="Only what was done in this room (alias or room ID).")
+@click.option("--room", help="Only what was done in this room (name, alias or room ID).")
 @click.option(
     "--since",
     type=Since(),
@@ -194,15 +216,17 @@ def log(
     """Show what was done, refused or held: when, what, whom, where, why, with which outcome."""
     start = since or 0.0
 
-    async def work(connection: Connection) -> list[dict[str, Any]]:
-        named = [] if room is None else await known_rooms.named(connection, room) or [room]
-        return await record.find(connection, user=user, rooms=named, since=start, limit=limit)
+    async def work(connection: Connection) -> Rows:
+        named = [] if room is None else [room, await find(connection, room) or room]
+        rows = await record.find(connection, user=user, rooms=named, since=start, limit=limit)
+        return with_names(rows, await known_rooms.names(connection))
 
     for entry in read(data_dir, work):
         entry["at"] = told(entry["at"])
         if as_json:
             click.echo(json_line(entry))
         else:
+            entry = {"room": entry.pop("name"), **entry}
             parts = (f"{k}={v}" for k, v in entry.items() if v and k not in _IN_FRONT)
             click.echo(visible(" ".join([*(entry[k] for k in _IN_FRONT[1:]), *parts])))
 

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from scim_matrix.cli.database import BY, DATA_DIR, read, write
-from scim_matrix.cli.output import JSON, show
-from scim_matrix.config import ConfigurationError, Settings, environment
+from scim_matrix.cli.environment import environment
+from scim_matrix.cli.output import JSON, show, with_names
+from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts, record, views
+from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.accounts import Account
 from scim_matrix.store.database import Connection
 
@@ -38,16 +40,22 @@ def users(
 
     async def work(connection: Connection) -> list[dict[str, Any]]:
         found = await views.users(connection, match)
+        if not as_json:
+            # Long, and seldom asked for.
+            for user in found:
+                del user["subject"]
         if not rooms:
             return found
-        return [
+        places = [
             place
             for user in found
             if user["account"] is not None
             for place in await views.people(connection, user_id=user["account"])
         ]
+        return with_names(places, await known_rooms.names(connection))
 
-    show(read(data_dir, work), as_json=as_json, empty="no such user")
+    leave_out = ("granted",) if rooms else ("id", "applied", "held")
+    show(read(data_dir, work), as_json=as_json, empty="no such user", leave_out=leave_out)
 
 
 async def _one(connection: Connection, name: str) -> Account:

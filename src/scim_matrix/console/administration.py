@@ -81,7 +81,7 @@ class Administration:
         rows = await record.find(
             reader,
             user=query.get("user", "").strip() or None,
-            rooms=(await rooms.named(reader, room) or [room]) if room else (),
+            rooms=[room, *await rooms.named(reader, room)] if room else (),
             since=text.moment(query.get("since", "")),
             limit=100_000 if query.get("export") else 500,
             group=query.get("group", "").strip() or None,

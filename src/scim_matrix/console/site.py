@@ -39,7 +39,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         access,
         settings.trusted_proxies,
         settings.public_url,
-        settings.matrix_public_url or settings.matrix_url,
+        settings.matrix_public_url or settings.mas_url or settings.matrix_url,
     )
     app = web.Application(
         middlewares=[

@@ -1,7 +1,8 @@
 """A stand-in for the Matrix Authentication Service (MAS), beside a real Synapse.
 
 It has what Synapse asks MAS for (discovery, introspection), what a service asks it for (a token
-of its own, the admin API) and what people do with it (sign in), and can be told to fail.
+of its own, the admin API) and what people do with it (sign in, also as before MAS), and can be
+told to fail.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from urllib.parse import unquote_plus
 from aiohttp import web
 
 from scim_matrix.demo.mas_admin import AdminApi, Handler
+from scim_matrix.demo.mas_compat import Compat
 from scim_matrix.demo.mas_homeserver import HomeserverSide
 from scim_matrix.demo.mas_state import (
     API,
@@ -89,6 +91,7 @@ class Mas:
     def __post_init__(self) -> None:
         self.homeserver = HomeserverSide(self.homeserver_url, self.secret, self.state)
         self.provider = self.add_provider(ISSUER)
+        self.compat = Compat(self.state, self.homeserver, self.url)
 
     @property
     def url(self) -> str:
@@ -125,6 +128,7 @@ class Mas:
         app.router.add_post(TOKEN_PATH, self._token)
         app.router.add_post(_INTROSPECTION, self._introspect)
         app.router.add_routes(api.routes())
+        app.router.add_routes(self.compat.routes())
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=1
         )

@@ -225,6 +225,8 @@ class AdminApi:
         account.deactivated_at = account.deactivated_at or self._state.now()
 
         async def job() -> None:
+            # As the real one does, whatever has been done to the account meanwhile.
+            account.deactivated_at = account.deactivated_at or self._state.now()
             for session in self._state.sessions_of(account):
                 session.finished_at = self._state.now()
             for email in [e for e in self._state.emails.values() if e.user_id == account.id]:
@@ -319,7 +321,7 @@ class AdminApi:
         body = await _body(request, set(), {"expires_in"})
         session = _found(self._state.personal_sessions, request.match_info["id"])
         if session.revoked_at is not None:
-            raise ProblemError(409, f"Personal session with ID {session.id} is already revoked")
+            raise ProblemError(422, f"Personal session with ID {session.id} is not valid")
         return self._with_token(request, session, body.get("expires_in"))
 
     def _with_token(

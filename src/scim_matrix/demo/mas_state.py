@@ -202,6 +202,17 @@ class PersonalSession(Resource):
         }
 
 
+@dataclass
+class CompatLogin:
+    """A sign-in through a browser, for a client that does not know MAS; nobody's at first."""
+
+    token: str
+    redirect_url: str
+    user_id: str | None = None
+    agreed_at: datetime | None = None
+    is_used: bool = False
+
+
 @dataclass(frozen=True)
 class ClientToken:
     """A token of a client that signed in as itself."""
@@ -228,6 +239,10 @@ class State:
     # Whom a token is: a client, or a session of somebody.
     client_tokens: dict[str, ClientToken] = field(default_factory=dict)
     tokens: dict[str, OAuth2Session | CompatSession | PersonalSession] = field(default_factory=dict)
+    # Whether people may sign in with a password, those by account, and sign-ins under way.
+    password_login: bool = False
+    passwords: dict[str, str] = field(default_factory=dict)
+    compat_logins: dict[str, CompatLogin] = field(default_factory=dict)
     _last: int = 0
 
     def now(self) -> datetime:

@@ -70,7 +70,7 @@ class _Email(Shape):
 
 
 class _Session(Shape):
-    created_at: datetime
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,7 @@ class MasAccounts:
 
     async def listed(self) -> AsyncIterator[tuple[MatrixAccount, ...]]:
         """Yield every account of the server in pages, without links, e-mails and names."""
+        self._provider = None
         async for page in self._mas.pages("users", of=_User):
             yield tuple(self._seen(user) for user in page)
 
@@ -233,8 +234,7 @@ class MasAccounts:
 
     async def _link(self, subject: str) -> Resource[_Link] | None:
         query = {"filter[provider]": await self.provider_id(), "filter[subject]": subject}
-        links = await self._mas.all("upstream-oauth-links", of=_Link, query=query)
-        return next((link for link in links if link.attributes.subject == subject), None)
+        return next(iter(await self._mas.all("upstream-oauth-links", of=_Link, query=query)), None)
 
     async def _email(self, address: str) -> Resource[_Email] | None:
         found = await self._mas.all("user-emails", of=_Email, query={"filter[email]": address})
@@ -242,9 +242,10 @@ class MasAccounts:
         return next(same, None)
 
     async def provider_id(self) -> str:
-        """Return the ULID of the identity provider in MAS; asked for once.
+        """Return the ULID of the identity provider in MAS; asked for once a comparison.
 
-        Raises RefusedError where MAS has none that fits.
+        MAS's configuration may name another one meanwhile: the former is only disabled then, and
+        would go on to be given links. Raises RefusedError where MAS has none that fits.
         """
         if self._provider is None:
             query = {"filter[enabled]": "true"}
@@ -278,7 +279,8 @@ class MasAccounts:
         return f"@{user.attributes.username}:{self._server_name}"
 
     async def _user_id_of(self, identifier: str) -> str:
-        return self._user_id((await self._mas.one("GET", "users", identifier, of=_User))[1])
+        _, user = await self._mas.one("GET", "users", identifier, of=_User)
+        return self._user_id(_meant(user, user.id == identifier))
 
     def _seen(self, user: Resource[_User]) -> MatrixAccount:
         return MatrixAccount(
@@ -330,6 +332,7 @@ class MasAccounts:
         await self.about_to_make(new.user_id, new.mark)
         try:
             _, user = await self._mas.one("POST", "users", of=_User, body=body)
+            _meant(user, user.attributes.username == name)
         except RefusedError as error:
             if new.user_id in self._asked and not self._asked[new.user_id].unsure:
                 del self._asked[new.user_id]
@@ -375,7 +378,7 @@ class MasAccounts:
         """Change what MAS has; whoever comes back comes back first, whoever goes goes last."""
         user = await self._id_of(present)
         if change.deactivated is False:
-            await self._act(user, "reactivate")
+            await self._reactivate(present.user_id, user)
         if change.locked is False:
             await self._act(user, "unlock")
         if change.drop_subjects:
@@ -405,6 +408,18 @@ class MasAccounts:
 
     async def _act(self, user: str, what: str, body: dict[str, bool] | None = None) -> None:
         await self._mas.one("POST", "users", user, what, of=_User, body=body)
+
+    async def _reactivate(self, user_id: str, user: str) -> None:
+        """Bring an account back, once MAS has done all that belongs to its deactivation.
+
+        That is a job of MAS, tried again for as long as Synapse is away, which deactivates the
+        account anew and takes its e-mails (crates/tasks/src/user.rs, DeactivateUserJob).
+        """
+        other = await self._synapse.get(user_id)
+        if other is not None and not other.deactivated:
+            words = f"MAS has not deactivated {user_id} in Synapse yet: reactivate it there by hand"
+            raise RefusedError(409, REFUSED, f"{words}, or wait")
+        await self._act(user, "reactivate")
 
     async def _add_link(self, user_id: str, user: str, subject: str) -> None:
         """Link an account to a subject. Raises RefusedError where another has it."""
@@ -475,3 +490,10 @@ class MasAccounts:
                     # 400: it has ended meanwhile.
                     if error.status not in (400, 404):
                         raise
+
+
+def _meant(user: Resource[_User], is_meant: bool) -> Resource[_User]:
+    """Return a user. Raises MasUnavailableError where it is another than was asked for."""
+    if not is_meant:
+        raise MasUnavailableError("no usable answer: another user than was asked for")
+    return user

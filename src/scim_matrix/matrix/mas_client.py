@@ -33,6 +33,7 @@ from scim_matrix.matrix.mas_answers import (
     Page,
     Resource,
     S,
+    Shape,
     Site,
     Version,
     checked,
@@ -53,6 +54,12 @@ MAX_BODY = 16 * 1024 * 1024
 # How long what was learnt of MAS's clock is believed (seconds): clocks are set and drift.
 CLOCK_AGE = 600.0
 _API = ("api", "admin", "v1")
+# Filters, and what a resource that passes them has as they say.
+_FILTERED = {
+    "filter[user]": "user_id",
+    "filter[provider]": "provider_id",
+    "filter[subject]": "subject",
+}
 # MAS since when there is everything that is needed of it.
 MINIMUM_VERSION = (1, 5)
 
@@ -197,6 +204,8 @@ class MasClient:
             answer = await self._ask("GET", path, query=sent)
             page = shaped(answer.body, Page[of])  # type: ignore[valid-type]
             found = tuple(page.data or ())
+            if any(_is_unasked(resource.attributes, sent) for resource in found):
+                raise MasUnavailableError("no usable answer: a list of what was not asked for")
             yield found
             if page.links.next is None:
                 return
@@ -310,6 +319,15 @@ class MasClient:
             pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         return await self._send("POST", endpoint, REQUEST_TIMEOUT, data=form, headers=headers)
+
+
+def _is_unasked(attributes: Shape, query: Mapping[str, str]) -> bool:
+    """Tell whether a filter would have left something out: a proxy may drop the whole query."""
+    return any(
+        getattr(attributes, attribute, query[name]) != query[name]
+        for name, attribute in _FILTERED.items()
+        if name in query
+    )
 
 
 def is_too_old(version: str) -> bool:

@@ -1,6 +1,6 @@
 """Rooms of the homeserver: who is in them, what their state says, and changing both."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +21,25 @@ POWER_LEVELS = "m.room.power_levels"
 SPACE_CHILD = "m.space.child"
 # The most bytes of a kick's reason. Events are at most 65,536 bytes (413 above).
 MAX_REASON = 512
+# The most characters of a name that are kept.
+MAX_NAME = 100
+
+
+OwnName = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class RoomDetails:
     """A room as the admin API shows it; `replacement` is the room that it was upgraded to.
 
-    `creator` and `version` are empty where the homeserver does not know them.
+    `creator` and `version` are empty where the homeserver does not know them. `own_name` is what
+    it calls itself: its name and its alias.
     """
 
     creator: str
     version: str
     replacement: str | None
+    own_name: OwnName = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +65,12 @@ class SpaceChild:
 class Hierarchy:
     """A space and what is below it, at any depth.
 
-    `rooms` are those of which the homeserver knows anything, the space itself included; a child
-    that it does not know has an edge and is not among them.
+    `rooms` are those of which the homeserver knows anything, the space itself included, with what
+    they call themselves; a child that it does not know has an edge and is not among them.
     """
 
     children: tuple[SpaceChild, ...]
-    rooms: frozenset[str]
+    rooms: Mapping[str, OwnName]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +103,10 @@ class _Details(Answer):
     creator: str | None
     version: str | None
     tombstoned: bool = False
-    # Whatever somebody wrote into the tombstone.
+    # Whatever somebody wrote into the tombstone, and into the room's name.
     replacement_room: Any = None
+    name: Any = None
+    canonical_alias: Any = None
 
 
 class _Event(Answer):
@@ -118,6 +127,8 @@ class _State(Answer):
 class _HierarchyRoom(Answer):
     room_id: str
     children_state: list[_Event]
+    name: Any = None
+    canonical_alias: Any = None
 
 
 class _HierarchyPage(Answer):
@@ -168,6 +179,7 @@ class Rooms:
             answer.creator or "",
             answer.version or "",
             replacement if isinstance(replacement, str) else None,
+            _own_name(answer.name, answer.canonical_alias),
         )
 
     async def member_events(self, room_id: str, membership: str) -> dict[str, str]:
@@ -189,16 +201,16 @@ class Rooms:
         end. A child without servers to reach it by (`via`) has been taken out of its space.
         """
         children: list[SpaceChild] = []
-        rooms: set[str] = set()
+        rooms: dict[str, OwnName] = {}
         async for page in self._hierarchy_pages(space_id):
             for room in page.rooms:
-                rooms.add(room.room_id)
+                rooms[room.room_id] = _own_name(room.name, room.canonical_alias)
                 children += [
                     SpaceChild(room.room_id, event.state_key, event.sender)
                     for event in room.children_state
                     if event.type == SPACE_CHILD and _is_list_with_entries(event.content.get("via"))
                 ]
-        return Hierarchy(tuple(children), frozenset(rooms))
+        return Hierarchy(tuple(children), rooms)
 
     async def _hierarchy_pages(self, space_id: str) -> AsyncIterator[_HierarchyPage]:
         query: dict[str, str] = {}
@@ -338,6 +350,19 @@ class Rooms:
             shape=Done,
         )
         await self._transport.call(self._transport.client.join(room_id), _Room)
+
+
+def _own_name(name: Any, alias: Any) -> OwnName:
+    """Return what a room calls itself, as far as that can be shown in place of its ID.
+
+    A name that looks like an alias or an ID may be taken for another room's, and is left out.
+    """
+    shown = " ".join(name.split()) if isinstance(name, str) else ""
+    if shown.startswith(("#", "!", "@")):
+        shown = ""
+    if len(shown) > MAX_NAME:
+        shown = shown[: MAX_NAME - 1] + "…"
+    return shown or None, alias if isinstance(alias, str) and alias else None
 
 
 def _is_list_with_entries(value: Any) -> bool:

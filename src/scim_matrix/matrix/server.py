@@ -71,8 +71,9 @@ class Homeserver:
     itself. Nothing is retried here. With `dry_run`, whatever would change the homeserver raises
     WithheldError instead.
 
-    `mas` is the Matrix Authentication Service where accounts belong to it, `token` what makes
-    the service's own token there, where it has been given none.
+    `mas` is the Matrix Authentication Service where accounts belong to it, `door` where people
+    sign in then (MAS, which has Synapse's endpoints for that), `token` what makes the service's
+    own token there, where it has been given none.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class Homeserver:
         transport: Transport,
         accounts: Accounts,
         mas: MasClient | None = None,
+        door: Transport | None = None,
         token: MasToken | None = None,
     ) -> None:
         self._transport = transport
+        self._door = door or transport
         self.accounts = accounts
         self.mas = mas
         self._token = token
@@ -110,6 +113,7 @@ class Homeserver:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+        await self._door.close()
         if self.mas is not None:
             await self.mas.close()
 
@@ -234,7 +238,7 @@ class Homeserver:
         )
 
     async def _flows(self) -> _Flows:
-        return await self._transport.request("GET", *CLIENT_V3, "login", token="", shape=_Flows)
+        return await self._door.request("GET", *CLIENT_V3, "login", token="", shape=_Flows)
 
     async def who_signs_in(self, body: Mapping[str, Any], address: str | None = None) -> str:
         """Sign somebody in, return their user ID, and sign them out again at once.
@@ -243,14 +247,14 @@ class Homeserver:
         attempts by that, not by the service's. Raises RefusedError where the sign-in fails.
         """
         headers = {} if address is None else _forwarded(address)
-        answer = await self._transport.request(
+        answer = await self._door.request(
             *("POST", *CLIENT_V3, "login"),
             body=dict(body),
             token="",
             headers=headers,
             shape=_SignedIn,
         )
-        await self._transport.request(
+        await self._door.request(
             "POST", *CLIENT_V3, "logout", body={}, token=answer.access_token, shape=Done
         )
         return answer.user_id

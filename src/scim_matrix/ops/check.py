@@ -13,7 +13,7 @@ from scim_matrix.matrix.connecting import connect
 from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError, TokenError
 from scim_matrix.matrix.mas_token import SCOPE
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.ops import check_mas, check_settings
+from scim_matrix.ops import check_mas, check_settings, check_sign_in
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
 from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
@@ -40,9 +40,11 @@ async def check(settings: Settings) -> list[Finding]:
     mappings = settings.group_map()
     findings = list(await asyncio.to_thread(lambda: [*check_settings.of_files(settings.data_dir)]))
     groups: Sequence[dict[str, Any]] = ()
+    sound = False
     if await asyncio.to_thread(check_settings.is_folder, settings.data_dir):
         finding, groups = await _database(settings.data_dir)
         findings.append(finding)
+        sound = finding.verdict == "ok"
     findings += check_settings.of_words(settings, mappings)
     findings += check_settings.of_groups(settings, mappings, groups)
     findings += await check_settings.of_address(settings)
@@ -55,6 +57,8 @@ async def check(settings: Settings) -> list[Finding]:
         findings += await _homeserver(homeserver, protected=bool(settings.protected_users))
         if not any(f.verdict == "error" and f.about in _DECISIVE for f in findings):
             findings += await check_settings.of_homeserver(settings, homeserver)
+            if sound:
+                findings += await check_sign_in.of_sign_in(settings, homeserver.accounts)
             admins = await homeserver.accounts.admins() or frozenset()
             for reference, own in _by_room(mappings).items():
                 findings += await _room(homeserver, reference, own, admins)
@@ -196,7 +200,8 @@ async def _room(
     foreign = {user.split(":", 1)[1] for user in members} - {server}
     if foreign:
         notes.append(f"federated with {len(foreign)} other servers")
-    what = f"version {details.version}, {len(members)} people"
+    name = f"“{details.own_name[0]}”, " if details.own_name[0] else ""
+    what = f"{name}version {details.version}, {len(members)} people"
     findings.insert(0, Finding("ok", reference, ", ".join([what, *notes])))
     return findings
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from scim_matrix.sync.breaker import Breaker, Condition
 from scim_matrix.sync.reconciler import Reconciler
 
 _ANSWER_WITHIN = 5.0
+_NO_DATABASE = ("database-failed",)
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -43,6 +45,7 @@ class Probes:
         synapse, mas = reconciler.synapse, reconciler.mas
         ready = alive and all(s is None or s.condition == "ready" for s in (synapse, mas))
         waits = reconciler.removals_wait
+        counted = await self._tally.counted() if alive else None
         return web.json_response(
             {
                 "ready": ready,
@@ -54,11 +57,26 @@ class Probes:
                     "liveDrift": reconciler.follows_live,
                 },
                 **({} if mas is None else {"mas": _told(mas, _EXPLANATION_OF_MAS)}),
-                "work": (await self._tally.counted()).work if alive else None,
+                "work": None if counted is None else counted.work,
+                "codes": sorted({*self._codes(), *(counted.codes if counted else _NO_DATABASE)}),
             },
             status=200 if ready else 503,
             headers=_NO_STORE,
         )
+
+    def _codes(self) -> Iterator[str]:
+        """Return the codes of what is wrong with the servers (scim_matrix/problems.py)."""
+        reconciler = self._reconciler
+        for server in (reconciler.synapse, reconciler.mas):
+            if server is not None and server.condition not in ("unknown", "ready"):
+                yield f"{server.name}-{server.condition}"
+        if reconciler.removals_wait:
+            yield "admins-unknown"
+        if reconciler.synapse.condition == "ready":
+            if not reconciler.follows_live:
+                yield "live-drift-stopped"
+            if reconciler.delegated and reconciler.mas is None:
+                yield "delegated-authentication"
 
     async def _database_answers(self) -> bool:
         try:

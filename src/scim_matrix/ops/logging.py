@@ -2,10 +2,13 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+
+from scim_matrix import problems
 
 # What a client does wrong, as far as aiohttp itself finds out: framing, heads, broken connections.
 _CLIENTS_MISTAKES = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
@@ -24,7 +27,11 @@ def set_up(level: str, log_format: str | None) -> None:
         structlog.stdlib.ExtraAdder(allow=["error"]),
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            *shared,
+            _with_code,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -58,6 +65,12 @@ def set_up(level: str, log_format: str | None) -> None:
     # A cookie that cannot be opened is a client's, or one of before the last start.
     logging.getLogger("aiohttp_session").setLevel(logging.ERROR)
     logging.getLogger("aiohttp.server").addFilter(one_line_for_clients_mistakes)
+
+
+def _with_code(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Give a line that tells of a problem its code, by which docs/problems.md explains it."""
+    code = problems.of_event(str(line.get("event")), line)
+    return line if code is None else {**line, "code": code}
 
 
 def one_line_for_clients_mistakes(record: logging.LogRecord) -> bool:

@@ -176,10 +176,11 @@ async def create(
     values = await _values(connection, scim_id, wanted)
     await _check_subject(connection, scim_id, wanted, subject_attribute)
     former = await connection.execute_fetchall(_Q["former"], values)
+    if not former or former[0]["user_id"] is None:
+        await _check_name(connection, scim_id, wanted)
     if former:
         await connection.execute_fetchall(_Q["come_back"], {**values, "id": former[0]["id"]})
     else:
-        await _check_name(connection, scim_id, wanted)
         await connection.execute_fetchall(_Q["insert"], values)
         await connection.execute_fetchall(_Q["let_be"], values)
     await grants.settle(connection, [scim_id])
@@ -240,13 +241,13 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         "tick": await connection.tick(),
         "request": connection.cause,
     }
-    released, _, _ = await together(
+    bound, _, unknown = await together(
         connection,
         (_Q["release_bound"], values),
         (_Q["release_unbound"], values),
-        (_Q["release_asked"], values),
+        (_Q["release_unknown"], values),
     )
-    for row in released:
+    for row in (*bound, *unknown):
         await grants.touch_account(connection, row["id"])
 
 
@@ -326,10 +327,16 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
     return bool(await connection.execute_fetchall(_Q["ask"], values))
 
 
-async def never_answered(connection: Connection, account_id: int) -> None:
-    """Note that an account that was asked for was surely not made."""
-    values = {"id": account_id}
-    await together(connection, (_Q["forget_asked"], values), (_Q["forget_released"], values))
+async def has_none(connection: Connection, account: Account) -> None:
+    """Note that a user who is disabled has no account; of one who is deleted nothing is left."""
+    values = {"id": account.id, "desired": account.desired}
+    await together(connection, (_Q["has_none"], values), (_Q["forget_released"], values))
+
+
+async def is_anothers(connection: Connection, account: Account, user_id: str) -> bool:
+    """Tell whether a Matrix account is that of another user."""
+    values = {"id": account.id, "user_id": user_id}
+    return bool(await connection.execute_fetchall(_Q["is_anothers"], values))
 
 
 async def begin(
@@ -541,6 +548,75 @@ async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Beli
         )
         for row in found
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAccount:
+    """A user's account whose name another account's begins with, `second`."""
+
+    second: str
+    account_id: int
+    user_id: str
+    display_name: str | None
+    subject: str | None
+
+
+async def first_accounts(
+    connection: Connection, pairs: Iterable[tuple[str, str]]
+) -> list[FirstAccount]:
+    """Return of pairs of accounts, (first, second), those of which only the first is a user's."""
+    values = [{"first": first, "second": second} for first, second in pairs]
+    found = await connection.execute_fetchall(
+        _Q["first_accounts"], {"pairs": orjson.dumps(values).decode()}
+    )
+    return [
+        FirstAccount(
+            row["second"],
+            row["id"],
+            row["user_id"],
+            Profile.load(row["profile"]).display_name,
+            row["subject"],
+        )
+        for row in found
+    ]
+
+
+async def users_own(connection: Connection, user_ids: Iterable[str]) -> set[str]:
+    """Return which of some Matrix accounts are users'."""
+    values = {"user_ids": orjson.dumps(list(user_ids)).decode()}
+    found = await connection.execute_fetchall(_Q["users_own"], values)
+    return {row["user_id"] for row in found}
+
+
+async def known_subjects(connection: Connection, subjects: Iterable[str]) -> set[str]:
+    """Return which of some SSO subjects are users'."""
+    values = {"subjects": orjson.dumps(list(subjects)).decode()}
+    found = await connection.execute_fetchall(_Q["known_subjects"], values)
+    return {row["subject"] for row in found}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SecondAccount:
+    """An account that was made for somebody who has one, when they signed in by SSO."""
+
+    user_id: str
+    account_id: int
+    subject: str
+
+
+async def second_accounts(connection: Connection) -> list[SecondAccount]:
+    """Return the second accounts that the last comparison found."""
+    found = await connection.execute_fetchall(_Q["second_accounts"])
+    return [SecondAccount(row["user_id"], row["account_id"], row["subject"]) for row in found]
+
+
+async def replace_second(connection: Connection, found: Sequence[SecondAccount]) -> None:
+    """Record which second accounts a comparison found."""
+    await connection.execute_fetchall(_Q["forget_second"])
+    await connection.executemany(
+        _Q["second"],
+        [{"user_id": s.user_id, "account_id": s.account_id, "subject": s.subject} for s in found],
+    )
 
 
 async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:

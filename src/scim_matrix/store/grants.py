@@ -10,6 +10,7 @@ from typing import Literal
 
 import orjson
 
+from scim_matrix.groupmap import key
 from scim_matrix.store.database import Connection, Statement, together
 from scim_matrix.store.queries import load
 
@@ -127,9 +128,3 @@ async def reasons(
         why = f"{row['group_name']} ({key(row['kind'], row['pattern'])} → {row['reference']})"
         found.setdefault((row["room_id"], row["account_id"]), []).append(why)
     return found
-
-
-def key(kind: str, pattern: str) -> str:
-    """Return a mapping's key as the group map writes it."""
-    prefix = {"display_name": "displayName:", "group_id": "group "}.get(kind, "")
-    return "*" if kind == "everyone" else prefix + pattern.replace("[[]", "[")

@@ -67,7 +67,7 @@ async def due(connection: Connection, room_id: str, now: float, limit: int) -> l
 async def wait_for_identities(
     connection: Connection, room_id: str, reason: str, next_try: float
 ) -> None:
-    """Have nobody leave as a stranger who may be granted the room, as far as anybody knows by now.
+    """Have nobody leave who may be one of those who are granted the room.
 
     `reason` is shown; they are looked at again at `next_try` (seconds since the epoch).
     """

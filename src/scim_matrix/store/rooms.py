@@ -14,6 +14,9 @@ from scim_matrix.store.queries import load
 
 _Q = load("rooms")
 
+# What a room calls itself: its name and its alias.
+OwnName = tuple[str | None, str | None]
+
 
 @dataclass(frozen=True, slots=True)
 class RoomReference:
@@ -267,6 +270,22 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
     return room_id
 
 
+async def is_new(connection: Connection, room_id: str) -> bool:
+    """Tell whether a room has never been compared with the homeserver."""
+    return not await connection.execute_fetchall(
+        "SELECT 1 FROM room WHERE room_id = ? AND compared_at IS NOT NULL", (room_id,)
+    )
+
+
+async def is_known(connection: Connection, room_id: str) -> bool:
+    """Tell whether anything is known of anybody in a room."""
+    return bool(
+        await connection.execute_fetchall(
+            "SELECT 1 FROM membership WHERE room_id = ? LIMIT 1", (room_id,)
+        )
+    )
+
+
 async def led_into(connection: Connection, room_id: str) -> list[MappingRow]:
     """Return the mappings that open a room on somebody's own power, and whose it is."""
     found = await connection.execute_fetchall(_Q["led_into"], {"room_id": room_id})
@@ -467,19 +486,44 @@ async def unusable(connection: Connection, room_id: str, reason: str) -> None:
 
 
 async def names(connection: Connection) -> dict[str, str]:
-    """Return what the map calls the rooms that it knows, by room ID."""
-    return {row["room_id"]: row["name"] for row in await connection.execute_fetchall(_Q["names"])}
+    """Return what rooms are called, by room ID; those without a name are left out.
+
+    The map's alias comes first, since whoever is in a room may call it what they like.
+    """
+    found = await connection.execute_fetchall(_Q["names"], {"room_id": None})
+    return {row["room_id"]: row["name"] for row in found}
+
+
+async def name(connection: Connection, room_id: str) -> str:
+    """Return what one room is called (see `names`), its ID where it has no name."""
+    found = await connection.execute_fetchall(_Q["names"], {"room_id": room_id})
+    return str(found[0]["name"]) if found else room_id
+
+
+async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
+    """Return those of some rooms that call themselves otherwise than was last seen."""
+    listed = orjson.dumps(list(seen)).decode()
+    found = await connection.execute_fetchall(_Q["own_names"], {"rooms": listed})
+    known = {row["room_id"]: (row["name"], row["alias"]) for row in found}
+    return [(room, own) for room, own in seen.items() if known.get(room, (None, None)) != own]
+
+
+async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
+    """Record what rooms call themselves."""
+    values = [{"room_id": room, "name": own[0], "alias": own[1]} for room, own in seen]
+    await connection.executemany(_Q["call"], values)
 
 
 async def named(connection: Connection, name: str) -> list[str]:
     """Return the room IDs that a name stands for: an alias of the map, or a room ID itself.
 
-    Those of rooms that took a room's place are among them.
+    Only where it is neither, those of the rooms that call themselves so, by name or alias. The ID
+    of a room that was upgraded stands for the one that took its place.
     """
     found = await connection.execute_fetchall(_Q["named"], {"name": name})
+    found = found or await connection.execute_fetchall(_Q["called"], {"name": name})
     following = await successors(connection)
-    ids = [row["room_id"] for row in found]
-    return list(dict.fromkeys([*ids, *map(following, ids)]))
+    return list(dict.fromkeys(following(row["room_id"]) for row in found))
 
 
 async def spaces_of(connection: Connection, room_id: str) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from scim_matrix.store import memberships, totals
+from scim_matrix.store import memberships, totals, views
 from scim_matrix.store.database import Database
 from scim_matrix.store.totals import Totals
 
@@ -14,10 +14,14 @@ QUICK = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What there is, and how much of it is pending, failing, held or shown for a human."""
+    """What there is, and how much of it is pending, failing, held or shown for a human.
+
+    `codes` say which problems there are (scim_matrix/problems.py).
+    """
 
     totals: Totals
     work: dict[str, int]
+    codes: list[str]
 
 
 class Tally:
@@ -53,6 +57,7 @@ class Tally:
         found = Counted(
             await totals.totals(reader, self._database.clock.now()),
             await memberships.counts(reader),
+            await views.codes(reader),
         )
         self._seconds = time.perf_counter() - start
         self._last = found

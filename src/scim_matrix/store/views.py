@@ -22,6 +22,12 @@ async def users(connection: Connection, like: str | None) -> Rows:
     return await _rows(connection, "users", like=like)
 
 
+async def subjects(connection: Connection) -> dict[str, int]:
+    """Return how many users there are, have an SSO subject, and have an account linked to it."""
+    [row] = await _rows(connection, "subjects")
+    return row
+
+
 async def groups(connection: Connection, like: str | None) -> Rows:
     """Return groups with their members and mapped rooms; `like` is a glob of displayName."""
     return await _rows(connection, "groups", like=like)
@@ -48,6 +54,11 @@ async def people(
 async def left_to_do(connection: Connection, limit: int) -> Rows:
     """Return what is pending, failing, held, spared, conflicting or not followed."""
     return await _rows(connection, "work", limit=limit)
+
+
+async def codes(connection: Connection) -> list[str]:
+    """Return the codes of the problems that there are (scim_matrix/problems.py)."""
+    return [row["code"] for row in await connection.execute_fetchall(_Q["codes"])]
 
 
 async def pending_memberships(connection: Connection) -> list[Membership]:

@@ -9,8 +9,10 @@ import structlog
 from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts
+from scim_matrix.store.accounts import SecondAccount
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_changes import AccountPolicy, is_as_believed
+from scim_matrix.sync.second_accounts import Search
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +60,11 @@ class AccountComparison:
 
     async def _compare(self, pause: float) -> None:
         try:
-            rest = 0.0
+            rest, search = 0.0, Search(self._database.scanner, self._accounts)
             async for page in self._accounts.listed():
                 await asyncio.sleep(rest)
                 rest = pause
+                await search.among(page)
                 present = {account.user_id: account for account in page}
                 wrong = {
                     known.id: present[known.user_id].deactivated
@@ -78,6 +81,16 @@ class AccountComparison:
                     async with self._database.write() as connection:
                         await accounts.doubt(connection, wrong)
                     self._wake()
+            await self._note_second(sorted(search.found))
         except HomeserverError as error:
             # The next comparison asks again; the breaker is the reconciler's.
             log.warning("accounts_not_compared", error=str(error))
+
+    async def _note_second(self, found: list[SecondAccount]) -> None:
+        """Record who signed in as another account, where that is not known yet."""
+        if found == await accounts.second_accounts(self._database.scanner):
+            return
+        for second in found:
+            log.warning("signed_in_as_another_account", user_id=second.user_id)
+        async with self._database.write() as connection:
+            await accounts.replace_second(connection, found)

@@ -121,7 +121,7 @@ class AccountWorker:
             if account.desired == "active":
                 found = await self._identified(account)
             else:
-                found = await self._asked_for(account)
+                found = await self._looked_for(account)
             if found is None:
                 return
             account = found
@@ -168,13 +168,14 @@ class AccountWorker:
         except RefusedError as error:
             if error.errcode != USER_IN_USE:
                 raise
+            refusal = error
         else:
             return None
         # Perhaps the user has signed in just now, or an answer had been lost.
         decision = self._decided(account, await self._evidence(account, named=True))
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
-        raise self._conflict(account, _exists_by_now(decision.user_id))
+        raise self._conflict(account, _is_reserved(decision.user_id, refusal))
 
     async def _evidence(self, account: Account, *, named: bool) -> Evidence:
         """Ask whom subject and mark lead to and, if neither to anybody, who has the name."""
@@ -186,23 +187,37 @@ class AccountWorker:
         looks = named and linked is None and marked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
-    async def _asked_for(self, account: Account) -> Account | None:
-        """Find the account of a user who was disabled before an answer to its creation was known.
+    async def _looked_for(self, account: Account) -> Account | None:
+        """Find the account of a user who was disabled before it was known; None is made.
 
-        Where it cannot be found twice, surely long enough after it was asked for, there is none.
+        Where one was asked for and no answer is known, and it cannot be found twice, surely long
+        enough after that, there is none.
         """
-        assert account.asked is not None
-        assert account.proposed is not None
+        if account.barred is not None:
+            await self._take_off(account, account.barred)
         assert account.mark is not None
-        self._accounts.asked_before(account.proposed, account.mark, account.asked)
-        found = await self._accounts.by_mark(account.mark)
+        if account.asked is not None:
+            assert account.proposed is not None
+            self._accounts.asked_before(account.proposed, account.mark, account.asked)
+        found = await self._proven(account, account.mark)
         if found is not None:
-            return await self._bound(account, Bind(found, "mark"))
-        if account.reason != _MAY_COME:
+            return await self._bound(account, found)
+        if account.asked is not None and account.reason != _MAY_COME:
             raise _StoppedError("unavailable", _MAY_COME, LATEST)
         async with self._database.write() as connection:
-            await accounts.never_answered(connection, account.id)
+            await accounts.has_none(connection, account)
         return None
+
+    async def _proven(self, account: Account, mark: str) -> Bind | None:
+        """Return which account subject or mark prove to be a user's, and nobody else's."""
+        subject = account.profile.subject
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        found = linked or await self._accounts.by_mark(mark)
+        if found is None or found == account.barred or self._rights.is_service(found):
+            return None
+        if await accounts.is_anothers(self._database.scanner, account, found):
+            return None
+        return Bind(found, "mark" if linked is None else "link")
 
     def _must_look(self, account: Account) -> bool:
         """Tell whether to ask who has the name before an account of it is asked for."""
@@ -301,6 +316,10 @@ class AccountWorker:
         user_id = account.user_id or account.proposed
         assert user_id is not None
         if await self._accounts.get(user_id) is None:
+            if account.desired != "active" and account.user_id is None:
+                async with self._database.write() as connection:
+                    await accounts.has_none(connection, account)
+                return
             reason = f"{user_id} does not exist and cannot be created here"
             raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
         if account.user_id is None or account.bound_by == "migrated":
@@ -322,7 +341,7 @@ class AccountWorker:
         except RefusedError as error:
             if error.errcode != USER_IN_USE:
                 raise
-            raise self._conflict(account, _exists_by_now(user_id)) from error
+            raise self._conflict(account, _is_reserved(user_id, error)) from error
 
     async def _make(self, account: Account, user_id: str) -> None:
         """Make an account. Raises RefusedError with M_USER_IN_USE where the name is taken."""
@@ -395,11 +414,25 @@ class AccountWorker:
     ) -> Account:
         """Take stale links off first where the new one still leads to another account.
 
-        So two users whose subjects are swapped do not wait for each other.
+        So two users whose subjects are swapped do not wait for each other. An account that
+        somebody else's identity leads to by now, and the user's no more, is not linked again.
         """
         subject = needed.change.add_subject
         if subject is None:
             return account
+        written, user_id = account.written.subjects, present.user_id
+        if (
+            written
+            and present.subjects
+            and not written & present.subjects
+            and (account.bound_by != "human")
+        ):
+            raise _StoppedError(
+                "refused",
+                f"another SSO identity than the user's leads to {user_id} by now",
+                PERMANENT.delay(account.attempts),
+                f"if it is theirs: scim-matrix users link {account.scim_id} {user_id}",
+            )
         holder = await self._accounts.by_subject(subject)
         if holder is None or holder == present.user_id:
             return account
@@ -557,8 +590,13 @@ class AccountWorker:
             await accounts.fail(connection, account.id, "withheld", str(error), when)
 
 
-def _exists_by_now(user_id: str) -> Conflict:
-    return Conflict(f"{user_id} exists by now", "it is looked at again")
+def _is_reserved(user_id: str, refusal: RefusedError) -> Conflict:
+    """Return what a name means that nobody has and that is taken all the same."""
+    return Conflict(
+        f"{user_id} cannot be made: {refusal.message}",
+        "see what has that name, in whatever letters (an application service, an account that"
+        " only Synapse has), or give the user another user name or set LOCALPART_TEMPLATE",
+    )
 
 
 def _notice(account: Account, left_out: dict[str, str]) -> str | None:

@@ -14,6 +14,7 @@ from scim_matrix.membership import Membership
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.rooms import MappingRow, Opening
+from scim_matrix.sync import room_names
 from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels
@@ -226,7 +227,10 @@ class Delegation:
 
     async def _below(self, space_id: str) -> Edges:
         below: Edges = {}
-        for step in (await self._homeserver.rooms.hierarchy(space_id)).children:
+        found = await self._homeserver.rooms.hierarchy(space_id)
+        # Those that are not followed are not compared, and shown all the same.
+        await room_names.keep(self._database, found.rooms)
+        for step in found.children:
             below.setdefault(step.space_id, []).append((step.room_id, step.sender))
         return below
 

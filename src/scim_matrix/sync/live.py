@@ -167,6 +167,7 @@ class LiveDrift:
         if changed:
             log.info(
                 "membership_seen",
+                room=await rooms.name(self._database.reader, event.room_id),
                 room_id=event.room_id,
                 user_id=user_id,
                 membership=event.membership,

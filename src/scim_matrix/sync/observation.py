@@ -19,7 +19,7 @@ from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.store.rooms import MappingRow, RoomReference
-from scim_matrix.sync import provenance
+from scim_matrix.sync import provenance, room_names
 from scim_matrix.sync.authority import Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
@@ -267,6 +267,8 @@ class Observation:
         # First: an upgrade takes the alias along, and copies power levels, which a move does not.
         if await self._is_upgraded(room_id):
             return
+        if await rooms.is_new(self._database.scanner, room_id):
+            await self._follow_here(room_id)
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
             if await self._has_moved(reference, room_id):
@@ -299,7 +301,9 @@ class Observation:
 
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
-        replacement = (await self._homeserver.rooms.details(room_id)).replacement
+        details = await self._homeserver.rooms.details(room_id)
+        await room_names.keep(self._database, {room_id: details.own_name})
+        replacement = details.replacement
         if replacement is None:
             if await rooms.is_upgrade_refused(self._database.scanner, room_id):
                 async with self._database.write() as connection:
@@ -338,6 +342,34 @@ class Observation:
         if verdict.followed:
             self._opens([replacement])
         return verdict.followed
+
+    async def _follow_here(self, room_id: str) -> None:
+        """Follow the upgrades that led to a room which the map named before they were seen.
+
+        What is known of people in the room that it took the place of counts here.
+        """
+        way = [room_id]
+        known = False
+        while not known:
+            former = await self._predecessor(way[-1])
+            if former is None or former in way:
+                return
+            way.append(former)
+            known = await rooms.is_known(self._database.scanner, former)
+        for former in reversed(way[1:]):
+            try:
+                await self._is_upgraded(former)
+            except RefusedError as error:
+                log.warning("former_room_unknown", room_id=former, error=str(error))
+                return
+
+    async def _predecessor(self, room_id: str) -> str | None:
+        """Return the room that a room says it took the place of, None where that is not known."""
+        try:
+            creation = await self._homeserver.rooms.state_event(room_id, "m.room.create")
+        except RefusedError:
+            return None
+        return None if creation is None else provenance.predecessor(creation.content)
 
     async def _staying(self, room_id: str, replacement: str) -> dict[int, Verdict]:
         """Return the mappings that do not go along to a replacement, with the reason of each.

@@ -78,13 +78,19 @@ def alias_moved(alias: str, pinned: str, found: str, claim: Claim | None) -> Ver
     )
 
 
+def predecessor(creation: Mapping[str, Any]) -> str | None:
+    """Return the room that one says it took the place of; `creation`: of its m.room.create."""
+    former = creation.get("predecessor")
+    named = former.get("room_id") if isinstance(former, dict) else None
+    return named if isinstance(named, str) else None
+
+
 def upgraded(room_id: str, replacement: str, creation: Mapping[str, Any] | None) -> Verdict:
     """Decide about a room that was upgraded.
 
     `creation` is the content of the new room's m.room.create, None where it is not known here.
     """
-    predecessor = (creation or {}).get("predecessor")
-    if isinstance(predecessor, dict) and predecessor.get("room_id") == room_id:
+    if predecessor(creation or {}) == room_id:
         return Verdict(True, f"{replacement} names {room_id} as its predecessor.")
     why = (
         "which this homeserver does not know"

@@ -136,6 +136,8 @@ class Reconciler:
         self._running: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         # Jobs that said nothing: how often in a row, and until when they are left alone.
         self._ailing: dict[str, tuple[int, float]] = {}
+        # What rooms were called when they were last worked on.
+        self._names: dict[str, str] = {}
 
     @property
     def follows_live(self) -> bool:
@@ -476,9 +478,16 @@ class Reconciler:
             raise
 
     def _start(self, job: Job) -> None:
-        task = asyncio.create_task(job.work(), name=f"reconcile {job.key}")
+        work = job.work() if job.lane == "account" else self._in_room(job)
+        task = asyncio.create_task(work, name=f"reconcile {job.key}")
         self._running[job.key] = (job.lane, task)
         task.add_done_callback(partial(self._ended, job))
+
+    async def _in_room(self, job: Job) -> None:
+        """Do a room's work, with what the room is called in whatever is logged of it."""
+        self._names[job.key] = name = await rooms.name(self._database.reader, job.key)
+        with structlog.contextvars.bound_contextvars(room=name):
+            await job.work()
 
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
@@ -496,14 +505,16 @@ class Reconciler:
         failures, _ = self._ailing.get(job.key, (0, 0.0))
         self._ailing[job.key] = (failures + 1, self._clock.now() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
-            log.warning("no_usable_answer", what=job.key, error=str(error))
+            name = self._names.get(job.key, job.key)
+            log.warning("no_usable_answer", what=job.key, name=name, error=str(error))
             blamed = self._blamed(error)
             blamed.failed()
             # MAS also says so where Synapse does not answer it.
             told = isinstance(error, MasUnavailableError) and error.answered
             (self.synapse if told else blamed).doubt()
         else:
-            log.error("action_failed", what=job.key, error=repr(error), exc_info=error)
+            name = self._names.get(job.key, job.key)
+            log.error("action_failed", what=job.key, name=name, error=repr(error), exc_info=error)
 
     # -- The homeserver ---------------------------------------------------
 

@@ -27,7 +27,7 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- no user's and only leave exclusive rooms (unmanaged). user_id is NULL until it is known which
 -- account is the user's; proposed is the user ID that one would be made with.
 -- desired, profile: what it should be. confirmed, confirmed_profile: what it was last seen to be
--- (NULL: not known, as while a request is under way).
+-- (NULL: not known, as while a request is under way); without a user_id: that there is none.
 -- locked_by_us and the like: where it is so, the service did it, and may undo it.
 -- by_hand: what a hand did to an account that should be active. usable: it can be joined to rooms.
 -- written: e-mails and links that the service wrote, and may take back. barred: the account that a
@@ -80,7 +80,7 @@ CREATE TABLE new_account (
         WHEN desired = 'active' THEN CASE
             WHEN confirmed IS DISTINCT FROM 'active'
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
-        WHEN (user_id IS NOT NULL OR asked IS NOT NULL) AND confirmed IS DISTINCT FROM desired
+        WHEN confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),
@@ -139,6 +139,15 @@ CREATE INDEX account_unmanaged ON account (id) WHERE desired = 'unmanaged';
 CREATE INDEX account_expires ON account (expires) WHERE expires IS NOT NULL;
 CREATE INDEX account_brake ON account (brake) WHERE brake <> 'free';
 CREATE INDEX account_problem ON account (problem) WHERE problem IS NOT NULL;
+
+-- Accounts that the homeserver seems to have made for users who have one (account_id), since they
+-- signed in with a subject that no user has: what the last comparison of accounts found.
+CREATE TABLE second_account (
+    user_id TEXT PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    subject TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX second_account_account ON second_account (account_id);
 
 -- -- The map ----------------------------------------------------------------------------------
 
@@ -211,6 +220,7 @@ SELECT DISTINCT reference, 'unresolved' FROM new_mapping;
 -- A room that the service knows. successor: what it was upgraded to, and is followed to.
 -- unusable: why nothing can be done in it at present. upgrade_to, with reason and cure: an
 -- upgrade that is not followed. compared_at: when it was last compared with the homeserver.
+-- name, alias: what it calls itself, as last seen.
 CREATE TABLE new_room (
     room_id TEXT PRIMARY KEY,
     successor TEXT,
@@ -218,7 +228,9 @@ CREATE TABLE new_room (
     upgrade_to TEXT,
     reason TEXT,
     cure TEXT,
-    compared_at REAL
+    compared_at REAL,
+    name TEXT,
+    alias TEXT
 ) WITHOUT ROWID;
 INSERT INTO new_room (room_id, unusable)
 SELECT room_id, max(error) FROM room WHERE room_id IS NOT NULL GROUP BY room_id;

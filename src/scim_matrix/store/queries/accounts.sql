@@ -1,6 +1,6 @@
 -- former --
 -- The account that a user comes back to: of the same subject, or without one of the same SCIM id.
-SELECT id FROM account WHERE scim_id IS NULL AND desired IN ('deleted', 'expired')
+SELECT id, user_id FROM account WHERE scim_id IS NULL AND desired IN ('deleted', 'expired')
 AND (subject = :subject OR (CAST(:subject AS TEXT) IS NULL AND mark = :scim_id))
 ORDER BY id LIMIT 1
 
@@ -20,17 +20,22 @@ VALUES (:scim_id, :proposed, :scim_id, :subject, :desired, :profile, :tick, :at,
 RETURNING id
 
 -- come_back --
--- A former account is a user's again.
+-- A former account is a user's again. Where it was not found before, it is as a new user's.
 UPDATE account SET scim_id = :scim_id, subject = :subject, desired = :desired, profile = :profile,
+    proposed = CASE WHEN user_id IS NULL AND asked IS NULL THEN :proposed ELSE proposed END,
+    mark = CASE WHEN user_id IS NULL AND asked IS NULL THEN :scim_id ELSE mark END,
     expires = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
     problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0,
     tick = :tick, since = :at, request = :request
 WHERE id = :id RETURNING id
 
 -- change --
--- What the account of a user should be from now on. An approval ends where the state is another.
+-- What the account of a user should be from now on. An approval ends where the state is another,
+-- and that there is none, where another subject may lead to one.
 UPDATE account SET desired = :desired, profile = :profile, subject = :subject,
     proposed = CASE WHEN user_id IS NULL THEN :proposed END,
+    confirmed = CASE WHEN user_id IS NOT NULL OR subject IS NOT DISTINCT FROM :subject
+        THEN confirmed END,
     brake = CASE WHEN desired = :desired THEN brake ELSE 'free' END,
     held_because = CASE WHEN desired = :desired THEN held_because END,
     held_tick = CASE WHEN desired = :desired THEN held_tick END,
@@ -50,16 +55,16 @@ UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, prop
     tick = :tick, since = :at, request = :request
 WHERE scim_id = :scim_id AND user_id IS NOT NULL RETURNING id
 
--- release_asked --
--- A deleted user whose account may have been made: where it was, it is dealt with as theirs.
+-- release_unbound --
+-- A deleted user who has no account leaves nothing behind.
+DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL AND confirmed IS NOT NULL
+
+-- release_unknown --
+-- A deleted user who may have an account: where it is found, it is dealt with as theirs.
 UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, attempts = 0,
     next_try = 0, problem = NULL, reason = NULL, cure = NULL, tick = :tick, since = :at,
     request = :request
-WHERE scim_id = :scim_id AND user_id IS NULL AND asked IS NOT NULL
-
--- release_unbound --
--- A deleted user who never had an account leaves nothing behind.
-DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL AND asked IS NULL
+WHERE scim_id = :scim_id AND user_id IS NULL RETURNING id
 
 -- any_expired --
 -- Whether the grace period of a deleted account has passed.
@@ -106,12 +111,16 @@ UPDATE account SET asked = coalesce(:since, asked)
 WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active'
 AND user_id IS NOT DISTINCT FROM :user_id RETURNING 1
 
--- forget_asked --
--- What was asked for was not made.
-UPDATE account SET asked = NULL, problem = NULL, reason = NULL, attempts = 0 WHERE id = :id
+-- has_none --
+-- A user who is disabled has no account, and none that was asked for was made.
+UPDATE account SET confirmed = desired, asked = NULL, attempts = 0, next_try = 0,
+    problem = CASE WHEN problem = 'conflict' THEN problem END,
+    reason = CASE WHEN problem = 'conflict' THEN reason END,
+    cure = CASE WHEN problem = 'conflict' THEN cure END
+WHERE id = :id AND user_id IS NULL AND desired = :desired
 
 -- forget_released --
--- What was asked for was not made, and nobody is there whose it could be.
+-- Nor is there a user whose it could be.
 DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 
 -- begin --
@@ -136,6 +145,10 @@ UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason
     next_try = :next_try, confirmed = CASE WHEN :problem = 'spared' THEN NULL ELSE confirmed END,
     asked = CASE WHEN :problem = 'unavailable' THEN asked END
 WHERE id = :id
+
+-- is_anothers --
+-- Whether an account is another user's.
+SELECT 1 FROM account WHERE user_id = :user_id AND id <> :id AND scim_id IS NOT NULL
 
 -- holder --
 -- Whose account has a user ID.
@@ -247,6 +260,36 @@ SELECT id, user_id, desired, confirmed, profile, locked_by_us, suspended_by_us, 
     by_hand FROM account
 WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed IS NOT NULL
 AND desired <> 'unmanaged'
+
+-- users_own --
+-- Which of some Matrix accounts are users'.
+SELECT user_id FROM account
+WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND scim_id IS NOT NULL
+
+-- first_accounts --
+-- Users' accounts whose name others begin with, of those others that are no user's.
+SELECT p.value ->> 'second' AS second, a.id, a.user_id, a.profile, a.subject
+FROM json_each(:pairs) p CROSS JOIN account a ON a.user_id = p.value ->> 'first'
+WHERE a.scim_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM account o
+    WHERE o.user_id = p.value ->> 'second' AND o.scim_id IS NOT NULL)
+
+-- known_subjects --
+-- Which of some SSO subjects are users'.
+SELECT subject FROM account
+WHERE subject IN (SELECT value FROM json_each(:subjects)) AND scim_id IS NOT NULL
+
+-- second_accounts --
+-- The second accounts that the last comparison found.
+SELECT user_id, account_id, subject FROM second_account ORDER BY user_id
+
+-- forget_second --
+-- A comparison knows better which second accounts there are.
+DELETE FROM second_account
+
+-- second --
+-- A second account was found.
+INSERT OR IGNORE INTO second_account (user_id, account_id, subject)
+VALUES (:user_id, :account_id, :subject)
 
 -- doubt --
 -- An account is not what it was thought to be. One that was deactivated is joined into no room.

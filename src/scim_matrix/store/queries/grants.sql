@@ -141,7 +141,8 @@ WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- lose --
 -- Memberships that are granted no more: revoked where the identity provider took them, forgotten
--- where the map no longer says so, or says so by a mapping that does not count at present.
+-- where the map no longer says so, or says so by a mapping that is suspended. A step that is not
+-- followed keeps nobody in.
 UPDATE membership SET state = iif(l.forgotten, 'forgotten', 'revoked'),
     left_by_choice = l.forgotten AND left_by_choice,
     power = iif(l.forgotten, power, NULL),
@@ -151,8 +152,8 @@ FROM (
     SELECT m.room_id, m.account_id, :origin = 'map' OR EXISTS (
         SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
         WHERE g.account_id = m.account_id AND g.state = 'granted'
-        AND p.id = g.mapping_id AND p.standing <> 'dropped'
-        AND o.mapping_id = p.id AND o.room_id = m.room_id) AS forgotten
+        AND p.id = g.mapping_id AND p.standing = 'suspended'
+        AND o.mapping_id = p.id AND o.room_id = m.room_id AND o.standing = 'followed') AS forgotten
     FROM touched t CROSS JOIN membership m WHERE m.account_id = t.account_id
     AND m.state = 'granted' AND NOT EXISTS (SELECT 1 FROM wanted w
         WHERE w.account_id = m.account_id AND w.room_id = m.room_id)
@@ -162,7 +163,8 @@ AND membership.room_id = l.room_id AND membership.account_id = l.account_id
 
 -- catch_up --
 -- What the identity provider revoked while the room was forgotten is revoked now that the group
--- opens it again, by the same line of the map or by another one. It is as old as that word.
+-- opens it again, by the same line of the map or by another one, and no suspended mapping keeps them
+-- there. It is as old as that word.
 UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
     led = r.led, tick = r.told, since = :at, request = r.request, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL
@@ -172,12 +174,17 @@ FROM (
     FROM touched t CROSS JOIN membership m CROSS JOIN mapping_grant g CROSS JOIN mapping d
     CROSS JOIN opening p CROSS JOIN mapping n CROSS JOIN opening o
     WHERE m.account_id = t.account_id AND m.state = 'forgotten' AND g.account_id = m.account_id
-    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick > m.tick
+    AND g.state = 'revoked' AND g.origin = 'identity_provider' AND g.tick >= m.tick
     AND d.id = g.mapping_id AND p.mapping_id = d.id AND p.room_id = m.room_id
     AND p.standing = 'followed'
     AND n.kind = d.kind AND n.pattern = d.pattern AND n.standing = 'in_force'
     AND (n.id = d.id OR d.standing = 'dropped')
     AND o.mapping_id = n.id AND o.room_id = m.room_id AND o.standing = 'followed'
+    AND NOT EXISTS (
+        SELECT 1 FROM mapping_grant k CROSS JOIN mapping s CROSS JOIN opening w
+        WHERE k.account_id = m.account_id AND k.state = 'granted'
+        AND s.id = k.mapping_id AND s.standing = 'suspended'
+        AND w.mapping_id = s.id AND w.room_id = m.room_id AND w.standing = 'followed')
     GROUP BY m.room_id, m.account_id
 ) r
 WHERE membership.account_id IN (SELECT account_id FROM touched)

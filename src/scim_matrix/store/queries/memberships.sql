@@ -1,26 +1,30 @@
 -- rooms_due --
 -- Rooms with work due, the one where the least waits first (more than :most counts as :most). Work
--- waits while the account is not known, not verified or not usable, and in rooms that are not mapped or cannot be
--- used; who was pruned leaves rooms that are mapped no more.
+-- waits while the account is not known, not verified or not usable, and in rooms that are not
+-- mapped or cannot be used; who was pruned, or whose removal a human approved, leaves rooms that
+-- are mapped no more.
 WITH place (room_id, is_mapped) AS (
     SELECT room_id, max(is_mapped) FROM (
         SELECT o.room_id, TRUE AS is_mapped FROM mapping p CROSS JOIN opening o
         WHERE p.standing = 'in_force' AND o.mapping_id = p.id AND o.standing = 'followed'
         UNION ALL SELECT room_id, FALSE FROM membership WHERE state = 'pruned'
+        UNION ALL SELECT room_id, FALSE FROM membership WHERE brake <> 'free' AND brake = 'approved'
     ) GROUP BY room_id
 ),
 due (room_id, work) AS MATERIALIZED (
     SELECT p.room_id, CASE WHEN EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
-            AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
+            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
+            AND a.id = m.account_id
             AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable))
         THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
             AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
         ELSE EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
-            AND (p.is_mapped OR m.state = 'pruned') AND a.id = m.account_id
+            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
+            AND a.id = m.account_id
             AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated') END
     FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
     AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
@@ -32,7 +36,8 @@ SELECT room_id FROM due WHERE work > 0 ORDER BY work, room_id
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.todo IS NOT NULL AND +m.next_try <= :now
 AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable)
-AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (
+    SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
     WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
 
@@ -145,7 +150,7 @@ UPDATE account SET next_try = :latest WHERE next_try > :latest
 SELECT
     (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
         AND m.problem IS DISTINCT FROM 'spared'
-        AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+        AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
             JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
             AND o.standing = 'followed' AND p.standing = 'in_force'))
         AND EXISTS (SELECT 1 FROM account a WHERE a.id = m.account_id

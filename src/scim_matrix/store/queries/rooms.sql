@@ -180,10 +180,34 @@ INSERT INTO room (room_id, unusable) VALUES (:room_id, :reason)
 ON CONFLICT (room_id) DO UPDATE SET unusable = excluded.unusable
 
 -- names --
--- What the map calls rooms.
-SELECT r.room_id, min(coalesce(m.alias, r.reference)) AS name
-FROM room_reference r JOIN mapping m ON m.reference = r.reference
-WHERE r.room_id IS NOT NULL AND m.standing <> 'dropped' GROUP BY r.room_id
+-- What rooms are called, one or all: by the map's alias, which the administrator chose; else as
+-- they call themselves.
+WITH mapped (room_id, name) AS (
+    SELECT r.room_id, min(coalesce(m.alias, r.reference))
+    FROM room_reference r JOIN mapping m ON m.reference = r.reference
+    WHERE r.room_id IS NOT NULL AND m.standing <> 'dropped'
+    AND coalesce(m.alias, r.reference) LIKE '#%'
+    AND (CAST(:room_id AS TEXT) IS NULL OR r.room_id = :room_id) GROUP BY r.room_id
+)
+SELECT room_id, name FROM mapped
+UNION ALL
+SELECT room_id, coalesce(name, alias) FROM room
+WHERE coalesce(name, alias) IS NOT NULL AND room_id NOT IN (SELECT room_id FROM mapped)
+AND (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
+
+-- own_names --
+-- What some rooms call themselves, as last seen.
+SELECT room_id, name, alias FROM room WHERE room_id IN (SELECT value FROM json_each(:rooms))
+
+-- call --
+-- What a room calls itself.
+INSERT INTO room (room_id, name, alias) VALUES (:room_id, :name, :alias)
+ON CONFLICT (room_id) DO UPDATE SET name = excluded.name, alias = excluded.alias
+
+-- called --
+-- The rooms that call themselves so, in whatever case; not those whose place another took.
+SELECT room_id FROM room WHERE successor IS NULL
+AND (alias = :name OR folded(name) = folded(:name)) ORDER BY room_id
 
 -- spaces_of --
 -- The mapped spaces whose rooms are opened too and that hold a room, or are it.

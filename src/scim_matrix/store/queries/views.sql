@@ -8,15 +8,30 @@ SELECT u.id, u.document ->> '$.userName' AS userName, a.user_id AS account,
         ELSE a.desired END AS state,
     a.bound_by AS bound, a.todo IS NULL AS applied, a.brake = 'held' AS held,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL THEN a.by_hand || ' by hand'
+        WHEN a.problem IS NULL AND s.user_id IS NOT NULL
+        THEN 'signed in by SSO as another account, ' || s.user_id || ', whose subject is '
+            || s.subject || '; theirs is ' || coalesce(a.subject, 'not known')
         ELSE a.reason END AS problem,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL
-        THEN 'only a hand takes off what a hand did' ELSE a.cure END AS cure,
+        THEN 'only a hand takes off what a hand did'
+        WHEN a.problem IS NULL AND s.user_id IS NOT NULL
+        THEN 'let both be the same (docs/setup/README.md), then deactivate that account'
+        ELSE a.cure END AS cure,
     a.notice, (SELECT count(*) FROM membership m
-        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms
+        WHERE m.account_id = a.id AND m.state = 'granted') AS rooms, a.subject
 FROM scim_user u LEFT JOIN account a ON a.scim_id = u.id
+LEFT JOIN second_account s ON s.user_id = (SELECT min(x.user_id) FROM second_account x
+    WHERE x.account_id = a.id)
 WHERE CAST(:like AS TEXT) IS NULL OR u.document ->> '$.userName' GLOB :like
     OR a.user_id GLOB :like
 ORDER BY u.user_name_key
+
+-- subjects --
+-- How many users there are, how many of them have an SSO subject, and of how many the account is
+-- known to be linked to it.
+SELECT count(*) AS users, count(subject) AS with_subject, count(CASE WHEN user_id IS NOT NULL
+    AND confirmed_profile ->> 'subject' = subject THEN 1 END) AS linked
+FROM account WHERE scim_id IS NOT NULL
 
 -- groups --
 -- Groups with how many members they have and what they open.
@@ -93,14 +108,18 @@ SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'sp
         ELSE 'unusually many removals' END ELSE m.reason END AS reason,
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
-        ELSE 'scim-matrix approve ' || m.room_id || ', or dismiss' END
+        ELSE 'scim-matrix approve ''' || m.room_id || ''', or dismiss' END
         WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand' END AS cure,
+    CASE WHEN m.held_because = 'restored' THEN 'restored' WHEN m.brake = 'held' THEN 'removals-held'
+        WHEN m.problem = 'spared' THEN 'spared' WHEN m.problem = 'unavailable' THEN 'no-answer'
+        WHEN m.problem = 'withheld' THEN 'dry-run' WHEN m.problem IS NULL THEN NULL
+        WHEN m.todo IS NULL THEN 'power-refused' ELSE 'action-refused' END AS code,
     m.since
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
 AND a.problem IS DISTINCT FROM 'conflict'
 AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
-AND (m.state = 'pruned' OR m.brake = 'held' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake <> 'free' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 UNION ALL
@@ -114,27 +133,71 @@ SELECT CASE WHEN brake = 'held' THEN 'held' WHEN problem = 'conflict' THEN 'conf
     CASE WHEN brake = 'held' THEN CASE held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
         ELSE 'scim-matrix approve accounts, or dismiss' END ELSE cure END,
+    CASE WHEN held_because = 'restored' THEN 'restored' WHEN brake = 'held' THEN 'accounts-held'
+        WHEN problem = 'conflict' THEN 'account-conflict' WHEN problem = 'spared' THEN 'spared'
+        WHEN problem = 'withheld' THEN 'dry-run' WHEN problem IS NOT NULL THEN 'account-failed' END,
     since
 FROM account WHERE brake = 'held' OR todo IS NOT NULL OR problem = 'conflict'
 UNION ALL
 SELECT CASE standing WHEN 'unresolved' THEN 'failing' ELSE 'not_followed' END, 'room', reference,
-    NULL, NULL, reason, cure, 0 FROM room_reference r WHERE reason IS NOT NULL
+    NULL, NULL, reason, cure, CASE standing WHEN 'unresolved' THEN 'room-unresolved'
+        WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END, 0 FROM room_reference r WHERE reason IS NOT NULL
     AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
 UNION ALL
-SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 0 FROM room
+SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 'room-unusable', 0
+FROM room
 WHERE unusable IS NOT NULL
 UNION ALL
-SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 0 FROM room
+SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 'upgrade-not-followed', 0
+FROM room
 WHERE upgrade_to IS NOT NULL
 UNION ALL
-SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure, 0
+SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure,
+    'child-not-followed', 0
 FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
 UNION ALL
-SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, pattern, reason, cure, 0
+SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, pattern, reason, cure,
+    'mapping-suspended', 0
 FROM mapping WHERE standing = 'suspended'
-ORDER BY 8 LIMIT :limit
+ORDER BY 9 LIMIT :limit
+
+-- codes --
+-- Which problems there are, by their codes.
+SELECT 'restored' AS code FROM installation WHERE restored_tick IS NOT NULL
+UNION ALL SELECT 'removals-held' WHERE EXISTS (SELECT 1 FROM membership
+    WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
+UNION ALL SELECT 'accounts-held' WHERE EXISTS (SELECT 1 FROM account
+    WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
+UNION ALL SELECT 'account-conflict' WHERE EXISTS (SELECT 1 FROM account
+    WHERE problem IS NOT NULL AND problem = 'conflict')
+UNION ALL SELECT 'account-failed' WHERE EXISTS (SELECT 1 FROM account
+    WHERE problem IS NOT NULL AND problem IN ('refused', 'unavailable') AND todo IS NOT NULL)
+UNION ALL SELECT 'action-refused' WHERE EXISTS (SELECT 1 FROM membership
+    WHERE problem IS NOT NULL AND problem = 'refused' AND todo IS NOT NULL)
+UNION ALL SELECT 'power-refused' WHERE EXISTS (SELECT 1 FROM membership
+    WHERE problem IS NOT NULL AND problem = 'refused' AND todo IS NULL AND power_todo)
+UNION ALL SELECT 'no-answer' WHERE EXISTS (SELECT 1 FROM membership
+    WHERE problem IS NOT NULL AND problem = 'unavailable' AND (todo IS NOT NULL OR power_todo))
+UNION ALL SELECT 'dry-run' WHERE EXISTS (SELECT 1 FROM membership
+        WHERE problem IS NOT NULL AND problem = 'withheld')
+    OR EXISTS (SELECT 1 FROM account WHERE problem IS NOT NULL AND problem = 'withheld')
+UNION ALL SELECT 'spared' WHERE EXISTS (SELECT 1 FROM membership
+        WHERE problem IS NOT NULL AND problem = 'spared' AND todo IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM account WHERE problem IS NOT NULL AND problem = 'spared')
+UNION ALL SELECT DISTINCT CASE standing WHEN 'unresolved' THEN 'room-unresolved'
+    WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END
+    FROM room_reference r WHERE reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
+        WHERE m.reference = r.reference AND m.standing <> 'dropped')
+UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM room WHERE unusable IS NOT NULL)
+UNION ALL SELECT 'upgrade-not-followed' WHERE EXISTS (SELECT 1 FROM room
+    WHERE upgrade_to IS NOT NULL)
+UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
+    JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
+UNION ALL SELECT 'mapping-suspended' WHERE EXISTS (SELECT 1 FROM mapping
+    WHERE standing = 'suspended')
 
 -- pending_memberships --
 -- What would be done in rooms, accounts that are to be made included.
@@ -143,7 +206,7 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.todo IS NOT NULL OR m.power_todo) AND a.problem IS DISTINCT FROM 'conflict'
 AND coalesce(a.user_id, a.proposed) IS NOT NULL
 AND (m.todo IS DISTINCT FROM 'leave' OR a.user_id IS NOT NULL)
-AND (m.state = 'pruned' OR EXISTS (SELECT 1 FROM opening o
+AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
@@ -152,4 +215,5 @@ ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
 -- What would be done to accounts.
 SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
     locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
-FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict' ORDER BY 1
+FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict'
+AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1

@@ -1,0 +1,55 @@
+"""Where commands take the settings from: the environment, and one file."""
+
+import os
+from pathlib import Path
+
+import click
+import dotenv
+
+# What deploy/scim-matrix.service reads, and where it keeps its data.
+INSTALLED = Path("/etc/scim-matrix/scim-matrix.env")
+STATE = Path("/var/lib/scim-matrix")
+
+_KEY = "scim_matrix.env_file"
+
+
+def _remember(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.meta[_KEY] = value
+
+
+# Every command takes it, before its name and after.
+ENV_FILE = click.Option(
+    ["--env-file"],
+    expose_value=False,
+    is_eager=True,
+    callback=_remember,
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    help=f"Read settings from this file; if not given, from .env here, else from {INSTALLED}.",
+)
+
+
+def file() -> Path | None:
+    """Return the file that settings are read from, None without one."""
+    context = click.get_current_context(silent=True)
+    given: Path | None = None if context is None else context.meta.get(_KEY)
+    if given is not None:
+        return given
+    return next((path for path in (Path(".env"), INSTALLED) if os.access(path, os.R_OK)), None)
+
+
+def environment() -> dict[str, str]:
+    """Return the process environment over what a file says (see `file`).
+
+    As for systemd, podman and docker nothing in the file is expanded. Secrets that lie beside it
+    in files of their own are found as the unit finds them, and so is its data.
+    """
+    path = file()
+    if path is None:
+        return dict(os.environ)
+    told = dotenv.dotenv_values(path, interpolate=False)
+    found = {name: value for name, value in told.items() if value is not None}
+    found.setdefault("CREDENTIALS_DIRECTORY", str(path.absolute().parent))
+    if path == INSTALLED and STATE.is_dir():
+        found.setdefault("DATA_DIR", str(STATE))
+    return {**found, **os.environ}

@@ -1,0 +1,180 @@
+-- accounts_called --
+-- The accounts that somebody may mean by a SCIM id, a user name or a user ID.
+SELECT id FROM account WHERE scim_id = :name
+UNION SELECT id FROM account WHERE user_id = :name
+UNION SELECT id FROM account WHERE proposed = :name AND user_id IS NULL
+UNION SELECT a.id FROM scim_user u CROSS JOIN account a
+    WHERE u.user_name_key = :folded AND a.scim_id = u.id
+
+-- groups_called --
+-- The groups that somebody may mean by a SCIM id, an externalId or a name in any case.
+SELECT id FROM scim_group WHERE id = :name
+UNION SELECT id FROM scim_group WHERE external_id = :name
+UNION SELECT id FROM scim_group WHERE display_name_key = :folded
+
+-- is_seen --
+-- Whether somebody is in a room by hand, or on record.
+SELECT EXISTS (SELECT 1 FROM unmanaged_member WHERE user_id = :user_id)
+    OR EXISTS (SELECT 1 FROM action WHERE user_id = :user_id) AS seen
+
+-- account --
+-- An account with its user, if there still is one.
+SELECT a.*, u.document, u.created, u.last_modified, u.active
+FROM account a LEFT JOIN scim_user u ON u.id = a.scim_id WHERE a.id = :id
+
+-- edges --
+-- The groups around a user or a group, and which of them is in which.
+WITH RECURSIVE around (id) AS (
+    SELECT :id UNION
+    SELECT m.group_id FROM around CROSS JOIN group_member m WHERE m.value = around.id
+)
+SELECT m.value AS inner_id, m.group_id AS outer_id, g.display_name AS "outer"
+FROM around CROSS JOIN group_member m CROSS JOIN scim_group g
+WHERE m.value = around.id AND g.id = m.group_id ORDER BY g.display_name_key, g.id
+
+-- keys --
+-- Which mappings some groups fall under.
+SELECT g.id AS group_id, m.id AS mapping_id FROM json_each(:groups) j CROSS JOIN scim_group g
+JOIN mapping m ON (m.kind = 'external_id' AND g.external_id = m.pattern)
+    OR (m.kind = 'group_id' AND g.id = m.pattern)
+    OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)
+WHERE g.id = j.value AND m.standing <> 'dropped' ORDER BY g.display_name_key
+
+-- given --
+-- What mappings give an account, room by room, and what keeps them from it.
+SELECT m.id AS mapping_id, m.kind, m.pattern, m.reference, m.alias, m.power, m.invite,
+    m.exclusive, m.made_by, m.standing AS mapping_standing, m.reason AS mapping_reason,
+    m.cure AS mapping_cure, g.group_name, r.standing AS reference_standing,
+    coalesce(r.room_id, r.candidate) AS reference_room, r.reason AS reference_reason,
+    r.cure AS reference_cure, o.room_id, o.via, o.standing AS opening_standing,
+    o.reason AS opening_reason, o.cure AS opening_cure
+FROM mapping_grant g CROSS JOIN mapping m CROSS JOIN room_reference r
+LEFT JOIN opening o ON o.mapping_id = m.id
+WHERE g.account_id = :id AND g.state = 'granted' AND m.id = g.mapping_id
+AND m.standing <> 'dropped' AND r.reference = m.reference ORDER BY m.id, o.room_id
+
+-- places --
+-- Where an account is or should be. opened: whether the map opens the room at present.
+SELECT p.*, r.unusable, EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = p.room_id AND o.standing = 'followed' AND m.standing = 'in_force') AS opened
+FROM membership p LEFT JOIN room r ON r.room_id = p.room_id
+WHERE p.account_id = :id ORDER BY p.state <> 'granted', p.room_id
+
+-- places_by_hand --
+-- The rooms in which somebody is whom nothing brought there.
+SELECT room_id FROM unmanaged_member WHERE user_id = :user_id ORDER BY room_id
+
+-- lately_to --
+-- What was done to somebody, the newest first.
+SELECT at, kind, outcome, user_id, room_id, group_name, request, detail, decided_by AS "by",
+    1 AS people, 1 AS requests
+FROM action WHERE user_id = :user_id ORDER BY id DESC LIMIT :limit
+
+-- room --
+-- A room.
+SELECT * FROM room WHERE room_id = :room_id
+
+-- references --
+-- What the map calls a room, or a room that waits.
+SELECT * FROM room_reference WHERE room_id = :room_id OR candidate = :room_id
+
+-- openers --
+-- The lines of the map that open a room, with whom each gives it.
+SELECT m.id AS mapping_id, m.kind, m.pattern, m.reference, m.alias, m.power, m.invite,
+    m.exclusive, m.made_by, m.standing AS mapping_standing, m.reason AS mapping_reason,
+    m.cure AS mapping_cure, r.standing AS reference_standing, r.reason AS reference_reason,
+    r.cure AS reference_cure, o.via, o.standing AS opening_standing,
+    o.reason AS opening_reason, o.cure AS opening_cure,
+    (SELECT count(*) FROM mapping_grant g WHERE g.mapping_id = m.id AND g.state = 'granted')
+        AS people,
+    (SELECT group_concat(DISTINCT g.display_name) FROM scim_group g
+        WHERE (m.kind = 'external_id' AND g.external_id = m.pattern)
+        OR (m.kind = 'group_id' AND g.id = m.pattern)
+        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)) AS groups
+FROM mapping m JOIN room_reference r ON r.reference = m.reference
+LEFT JOIN opening o ON o.mapping_id = m.id AND o.room_id = :room_id
+WHERE m.standing <> 'dropped' AND (o.room_id IS NOT NULL OR r.candidate = :room_id)
+ORDER BY m.id
+
+-- people --
+-- Who is in a room or should be, in numbers: alike are those of one state, group and reason. Who
+-- has left, or was forgotten and is out, is left out.
+SELECT m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
+    m.reason, m.group_name, count(*) AS people, min(coalesce(a.user_id, a.proposed)) AS user_id,
+    min(nullif(m.since, 0)) AS first, max(m.since) AS last,
+    count(DISTINCT m.request) AS requests, max(m.request) AS request
+FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
+GROUP BY m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
+    m.reason, m.group_name ORDER BY m.brake <> 'held', people DESC, m.group_name
+
+-- people_by_hand --
+-- Who is in a room whom nothing brought there.
+SELECT user_id FROM unmanaged_member WHERE room_id = :room_id ORDER BY user_id
+
+-- lately_in --
+-- What was done in a room, the newest first: alike are those of an hour, a group and an outcome.
+SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
+    min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
+    max(detail) AS detail, max(decided_by) AS "by"
+FROM (SELECT * FROM action WHERE room_id = :room_id ORDER BY id DESC LIMIT 5000) recent
+GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
+ORDER BY 1 DESC LIMIT :limit
+
+-- group --
+-- A group with how many people are in it, and how many active ones with those of groups inside.
+WITH RECURSIVE below (id) AS (
+    SELECT :id UNION
+    SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id
+)
+SELECT g.id, g.display_name, g.external_id, g.created, g.last_modified,
+    (SELECT count(*) FROM group_member m CROSS JOIN scim_user u
+        WHERE m.group_id = g.id AND u.id = m.value) AS direct,
+    (SELECT count(*) FROM below CROSS JOIN scim_user u WHERE u.id = below.id AND u.active)
+        AS active
+FROM scim_group g WHERE g.id = :id
+
+-- inside --
+-- The groups that are members of a group.
+SELECT g.id, g.display_name FROM group_member m CROSS JOIN scim_group g
+WHERE m.group_id = :id AND g.id = m.value ORDER BY g.display_name_key
+
+-- openers_of --
+-- The rooms that lines of the map open for some groups, and who of those whom each gives it is
+-- there.
+SELECT n.id AS group_id, n.display_name AS name, m.id AS mapping_id, m.kind, m.pattern,
+    m.reference, m.alias, m.power, m.invite, m.exclusive, m.made_by,
+    m.standing AS mapping_standing, m.reason AS mapping_reason, m.cure AS mapping_cure,
+    r.standing AS reference_standing, coalesce(r.room_id, r.candidate) AS reference_room,
+    r.reason AS reference_reason, r.cure AS reference_cure, o.room_id, o.via,
+    o.standing AS opening_standing, o.reason AS opening_reason, o.cure AS opening_cure,
+    (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
+        AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
+        AND p.observed = 'join') AS joined,
+    (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
+        AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
+        AND p.todo IN ('join', 'invite')) AS waiting
+FROM json_each(:groups) j CROSS JOIN scim_group n
+JOIN mapping m ON (m.kind = 'external_id' AND n.external_id = m.pattern)
+    OR (m.kind = 'group_id' AND n.id = m.pattern)
+    OR (m.kind = 'display_name' AND n.display_name GLOB m.pattern)
+JOIN room_reference r ON r.reference = m.reference
+LEFT JOIN opening o ON o.mapping_id = m.id
+WHERE n.id = j.value AND m.standing <> 'dropped' ORDER BY m.id, o.room_id
+
+-- leaving --
+-- Who is to leave rooms because of a group, in numbers.
+SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people,
+    min(m.since) AS first, max(m.request) AS request
+FROM membership m WHERE m.room_id IN (SELECT value FROM json_each(:rooms))
+AND m.group_name = :name AND (m.brake = 'held' OR m.todo = 'leave')
+GROUP BY m.room_id, m.brake, m.held_because, m.reason ORDER BY m.brake <> 'held', m.room_id
+
+-- lately_by --
+-- What was done because of a group, the newest first; see lately_in.
+SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
+    min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
+    max(detail) AS detail, max(decided_by) AS "by"
+FROM (SELECT * FROM action ORDER BY id DESC LIMIT 20000) recent WHERE group_name = :name
+GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
+ORDER BY 1 DESC LIMIT :limit

@@ -1,0 +1,98 @@
+"""What the stories of people, rooms and groups are made of (scim_matrix/story)."""
+
+from typing import Any
+
+import orjson
+
+from scim_matrix.store import rooms
+from scim_matrix.store.database import Connection
+from scim_matrix.store.queries import load
+from scim_matrix.store.text import folded
+from scim_matrix.story.rows import Group, Person, Room
+
+# So many things that were done are told.
+LATELY = 10
+
+_Q = load("story")
+
+
+async def _rows(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in await connection.execute_fetchall(_Q[query], values)]
+
+
+async def accounts_called(connection: Connection, name: str) -> list[int]:
+    """Return the accounts that a SCIM id, user name or Matrix user ID stands for."""
+    found = await _rows(connection, "accounts_called", name=name, folded=folded(name))
+    return [row["id"] for row in found]
+
+
+async def groups_called(connection: Connection, name: str) -> list[str]:
+    """Return the IDs of the groups that an ID, externalId or name stands for."""
+    found = await _rows(connection, "groups_called", name=name, folded=folded(name))
+    return [row["id"] for row in found]
+
+
+async def is_seen(connection: Connection, user_id: str) -> bool:
+    """Tell whether somebody without an account row is in a room by hand, or on record."""
+    [row] = await _rows(connection, "is_seen", user_id=user_id)
+    return bool(row["seen"])
+
+
+async def person(
+    connection: Connection, account_id: int | None, user_id: str | None = None
+) -> Person:
+    """Return what a person's story is made of; `user_id` is for somebody without an account row."""
+    found = await _rows(connection, "account", id=account_id)
+    account = found[0] if found else None
+    if account is not None:
+        user_id = account["user_id"] or account["proposed"]
+    scim_id = account["scim_id"] if account is not None else None
+    edges = await _rows(connection, "edges", id=scim_id)
+    around = orjson.dumps([row["outer_id"] for row in edges]).decode()
+    hand = await _rows(connection, "places_by_hand", user_id=user_id)
+    return Person(
+        user_id,
+        account,
+        edges,
+        await _rows(connection, "keys", groups=around),
+        await _rows(connection, "given", id=account_id),
+        await _rows(connection, "places", id=account_id),
+        [row["room_id"] for row in hand],
+        await _rows(connection, "lately_to", user_id=user_id, limit=LATELY),
+        await rooms.names(connection),
+    )
+
+
+async def room(connection: Connection, room_id: str) -> Room:
+    """Return what a room's story is made of."""
+    found = await _rows(connection, "room", room_id=room_id)
+    hand = await _rows(connection, "people_by_hand", room_id=room_id)
+    return Room(
+        room_id,
+        found[0] if found else None,
+        await _rows(connection, "references", room_id=room_id),
+        await _rows(connection, "openers", room_id=room_id),
+        await _rows(connection, "people", room_id=room_id),
+        [row["user_id"] for row in hand],
+        await _rows(connection, "lately_in", room_id=room_id, limit=LATELY),
+        await rooms.names(connection),
+    )
+
+
+async def group(connection: Connection, group_id: str) -> Group:
+    """Return what a group's story is made of."""
+    [found] = await _rows(connection, "group", id=group_id)
+    edges = await _rows(connection, "edges", id=group_id)
+    around = [group_id, *(row["outer_id"] for row in edges)]
+    openers = await _rows(connection, "openers_of", groups=orjson.dumps(around).decode())
+    opened = orjson.dumps(sorted({r["room_id"] for r in openers if r["room_id"]})).decode()
+    name = found["display_name"]
+    return Group(
+        found,
+        await _rows(connection, "inside", id=group_id),
+        edges,
+        openers,
+        await _rows(connection, "leaving", rooms=opened, name=name),
+        await _rows(connection, "lately_by", name=name, limit=LATELY),
+        await rooms.names(connection),
+    )

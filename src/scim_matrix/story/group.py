@@ -1,0 +1,83 @@
+"""The story of a group: what it is, which rooms it opens, and what waits because of it (pure)."""
+
+from collections.abc import Iterator
+
+from scim_matrix.story.rows import Group, Line, Part, Story
+from scim_matrix.story.words import (
+    HELD_FOR,
+    called,
+    dated,
+    lately,
+    listed,
+    mapping,
+    people,
+    plain,
+    stopped,
+    ways,
+    when,
+)
+
+
+def story(group: Group) -> Story:
+    """Return a group's story."""
+    parts = [
+        Part("At the identity provider", list(_group(group))),
+        Part("Rooms", list(_rooms(group))),
+        Part("Waiting", list(_leaving(group))),
+        lately(group.lately, group.names),
+    ]
+    name = group.group["display_name"]
+    return Story(f"{name}, a group", [part for part in parts if part.lines])
+
+
+def _group(group: Group) -> Iterator[Line]:
+    row = group.group
+    external = row["external_id"]
+    known_by = f"externalId {external}" if external else "without an externalId"
+    yield Line(
+        f"{row['display_name']}: {known_by}, SCIM id {row['id']}. First sent"
+        f" {dated(row['created'])}, last changed {dated(row['last_modified'])}."
+    )
+    inside = f", and in it the groups {listed(r['display_name'] for r in group.inside)}"
+    yield Line(
+        f"{people(row['direct'])} in it{inside if group.inside else ''}:"
+        f" {people(row['active'])} active, groups inside it included."
+    )
+    names = {edge["outer_id"]: edge["outer"] for edge in group.edges}
+    for outer, path in ways(row["id"], group.edges).items():
+        through = f" through {', in '.join(path)}" if path else ""
+        yield Line(f"It is inside {names[outer]}{through}, and gets what that gets.")
+
+
+def _rooms(group: Group) -> Iterator[Line]:
+    for row in group.openers:
+        room_id = row["room_id"] or row["reference_room"]
+        where = called(room_id, group.names) if room_id else row["reference"]
+        through = "" if row["group_id"] == group.group["id"] else f" as part of {row['name']}"
+        line = f"{where}: opened{through} by {mapping(row, group.names)}"
+        if (why := stopped(row)) is not None:
+            yield Line(f"{line}, but {why[0]}.", why[1], room_id)
+            continue
+        waiting = f", {people(row['waiting'])} on the way" if row["waiting"] else ""
+        yield Line(f"{line}. {people(row['joined'])} there{waiting}.", room_id=room_id)
+    if not group.openers:
+        row = group.group
+        by_id = f"its externalId {row['external_id']}, or " if row["external_id"] else ""
+        yield Line(
+            "No line of the map matches it, so it opens no room.",
+            f"give the map a key for it: {by_id}displayName:{row['display_name']}",
+        )
+
+
+def _leaving(group: Group) -> Iterator[Line]:
+    for row in group.leaving:
+        where = called(row["room_id"], group.names)
+        what = f"{people(row['people'])} to leave {where} since {when(row['first'])}"
+        if row["brake"] != "held":
+            why = f": {plain(row['reason'])}" if row["reason"] else ""
+            yield Line(f"{what}{why}.", room_id=row["room_id"])
+            continue
+        decide = f"scim-matrix approve '{row['room_id']}', or dismiss"
+        if row["held_because"] == "restored":
+            decide = "scim-matrix approve restored, or let the identity provider synchronise"
+        yield Line(f"{what}, held: {HELD_FOR[row['held_because']]}.", decide, row["room_id"])

@@ -1,0 +1,168 @@
+"""The words in which stories are told (pure)."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+
+from scim_matrix.groupmap import key
+from scim_matrix.story.rows import Line, Part, Row, Rows
+
+# By what is done, as the record names it (store/record.py).
+_ACTS = {
+    "join": "joining",
+    "invite": "an invitation to",
+    "kick": "removal from",
+    "power": "power level in",
+    "create": "making the account",
+    "update": "writing the account's profile",
+    "lock": "locking the account",
+    "suspend": "suspending the account",
+    "deactivate": "deactivating the account",
+    "erase": "erasing the account",
+    "disable": "disabling the account",
+    "account": "work on the account",
+    "bind": "finding the account",
+    "link": "linking the account",
+    "unlink": "unlinking the account",
+    "alias": "an alias for",
+    "create_room": "making",
+    "map": "a mapping of",
+    "unmap": "taking out a mapping of",
+    "sync": "a comparison",
+    "restore": "a backup that was put back",
+}
+_OUTCOMES = {
+    "done": "done",
+    "refused": "refused",
+    "held": "held for a human",
+    "approved": "approved",
+    "dismissed": "dismissed: nothing is done",
+    "asked": "asked for",
+    "spared": "not done",
+    "dry_run": "a dry run, not done",
+}
+HELD_FOR = {
+    "limit": "unusually many removals at once, so a human decides",
+    "restored": "only a backup that was put back speaks of it",
+}
+
+
+def when(at: float) -> str:
+    """Return a moment (seconds since the epoch) as a sentence names it."""
+    return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def dated(text: str | None) -> str:
+    """Return a moment of a resource (ISO 8601) as a sentence names it."""
+    return when(datetime.datetime.fromisoformat(text).timestamp()) if text else "never"
+
+
+def since(row: Row) -> str:
+    """Return since when something is so, and which request is behind it."""
+    parts = [f"since {when(row['since'])}"] if row["since"] else []
+    parts += [f"request {row['request']}"] if row["request"] else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def again(row: Row) -> str:
+    """Return when something that failed is tried again."""
+    return f" Tried again after {when(row['next_try'])}." if row["next_try"] else ""
+
+
+def called(room_id: str, names: Mapping[str, str]) -> str:
+    """Return a room by its name, with the ID."""
+    name = names.get(room_id)
+    return f"{name} ({room_id})" if name and name != room_id else room_id
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a sentence lists them."""
+    *some, last = [*words] or ["nothing"]
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def people(number: int) -> str:
+    """Return how many people."""
+    return "1 person" if number == 1 else f"{number} people"
+
+
+def mapping(row: Row, names: Mapping[str, str]) -> str:
+    """Return a line of the map: key and room, what it says beyond that, and who made it."""
+    room = row["alias"] or names.get(row["reference"], row["reference"])
+    told = [f"{key(row['kind'], row['pattern'])} → {room}"]
+    if row["via"]:
+        told.append(f"a room of the space {called(row['via'], names)}")
+    if row["power"] is not None:
+        told.append(f"power level {row['power']}")
+    told += ["by invitation"] if row["invite"] else []
+    told += ["nobody else may be there"] if row["exclusive"] else []
+    if row["made_by"]:
+        told.append(f"made in the console by {row['made_by']}")
+    return ", ".join(told)
+
+
+def stopped(row: Row) -> tuple[str, str | None] | None:
+    """Return why a line of the map opens a room to nobody, and the cure; None where it does."""
+    if row["mapping_standing"] == "suspended":
+        return f"the mapping is suspended: {plain(row['mapping_reason'])}", row["mapping_cure"]
+    if row["mapping_standing"] == "overruled":
+        return "the configuration says something else of this group and room", None
+    if row["reference_standing"] != "pinned":
+        unknown = {"waiting": "a human has to let it in", "unresolved": "it is not found"}
+        reason = plain(row["reference_reason"] or "it has not been asked for yet")
+        return f"{unknown[row['reference_standing']]}: {reason}", row["reference_cure"]
+    if row["opening_standing"] == "not_followed":
+        return f"the step to it is not followed: {plain(row['opening_reason'])}", (
+            row["opening_cure"]
+        )
+    return None
+
+
+def plain(reason: str | None) -> str:
+    """Return a reason as the end of a sentence."""
+    return (reason or "").rstrip(".")
+
+
+def ways(start: str, edges: Rows) -> dict[str, list[str]]:
+    """Return the groups that somebody is in, each with the groups that lead there, nearest first.
+
+    `edges` say which group (`outer_id`, `outer`) has what in it (`inner_id`).
+    """
+    names = {row["outer_id"]: row["outer"] for row in edges}
+    found: dict[str, list[str]] = {}
+    left: list[tuple[str, list[str]]] = [(start, [])]
+    while left:
+        inner, path = left.pop(0)
+        for row in edges:
+            if row["inner_id"] == inner and row["outer_id"] not in found:
+                found[row["outer_id"]] = path
+                left.append((row["outer_id"], [*path, names[row["outer_id"]]]))
+    return found
+
+
+def lately(rows: Rows, names: Mapping[str, str], who: str | None = None) -> Part:
+    """Return what was done, the newest first; `who` is whom a list of one person is about."""
+    return Part("Lately", [Line(_act(row, names, who), room_id=row["room_id"]) for row in rows])
+
+
+def _act(row: Row, names: Mapping[str, str], who: str | None) -> str:
+    room = names.get(row["room_id"], row["room_id"] or "")
+    what = f"{_ACTS.get(row['kind'], row['kind'])} {room}".strip()
+    whom = ""
+    if who is None and row["user_id"]:
+        whom = f", {row['user_id']}" if row["people"] == 1 else f", {people(row['people'])}"
+    outcome = _OUTCOMES.get(row["outcome"], row["outcome"])
+    by = f" by {row['by']}" if row["by"] else ""
+    why = [f"because of {row['group_name']}"] if row["group_name"] else []
+    detail = (
+        HELD_FOR.get(row["detail"], row["detail"]) if row["outcome"] == "held" else (row["detail"])
+    )
+    why += [detail] if detail else []
+    if row["requests"] > 1:
+        why.append(f"{row['requests']} requests")
+    elif row["request"]:
+        why.append(f"request {row['request']}")
+    return f"{when(row['at'])}: {what}{whom}: {outcome}{by}{_in_brackets(why)}"
+
+
+def _in_brackets(words: list[str]) -> str:
+    return f" ({'; '.join(words)})" if words else ""

@@ -1,0 +1,478 @@
+"""Stories: every state of an account, a membership and a mapping has its sentence."""
+
+from typing import Any
+
+import pytest
+
+from scim_matrix.story import group, person, room
+from scim_matrix.story.rows import Group, Person, Room, Rows, Story
+
+AT = 1_793_491_200.0
+WHEN = "2026-11-01 00:00 UTC"
+CAUSE = f"since {WHEN}, request r1"
+NAMES = {"!k": "Kitchen", "!s": "Space"}
+USER = '{"userName":"ann","displayName":"Ann","externalId":"e1"}'
+ACCOUNT = {
+    **{"scim_id": "u1", "user_id": "@ann:s", "proposed": "@ann:s", "bound_by": "made"},
+    **{"document": USER, "created": "2026-11-01T00:00:00+00:00", "active": True},
+    **{"last_modified": "2026-11-01T00:00:00+00:00", "desired": "active", "confirmed": "active"},
+    **{"problem": None, "reason": None, "cure": None, "barred": None, "expires": None},
+    **{"by_hand": None, "brake": "free", "held_because": None, "notice": None, "todo": None},
+    **{"since": AT, "request": "r1", "next_try": 0},
+}
+PLACE = {
+    **{"room_id": "!k", "state": "granted", "observed": "join", "left_by_choice": False},
+    **{"brake": "free", "held_because": None, "problem": None, "reason": None, "next_try": 0},
+    **{"invite": False, "power": None, "power_given": None, "todo": None, "unusable": None},
+    **{"opened": True, "group_name": "Staff", "since": AT, "request": "r1"},
+}
+MAPPING = {
+    **{"mapping_id": 1, "kind": "display_name", "pattern": "St*", "reference": "!k"},
+    **{"alias": None, "power": None, "invite": False, "exclusive": False, "made_by": None},
+    **{"mapping_standing": "in_force", "mapping_reason": None, "mapping_cure": None},
+    **{"reference_standing": "pinned", "reference_room": "!k", "reference_reason": None},
+    **{"reference_cure": None, "opening_standing": "followed", "opening_reason": None},
+    **{"opening_cure": None, "room_id": "!k", "via": None, "group_name": "Staff"},
+    **{"group_id": "g1", "name": "Staff", "joined": 3, "waiting": 1, "people": 4},
+    **{"groups": "Staff"},
+}
+EDGES = [
+    {"inner_id": "u1", "outer_id": "g2", "outer": "Cooks"},
+    {"inner_id": "g2", "outer_id": "g1", "outer": "Staff"},
+    {"inner_id": "g1", "outer_id": "g2", "outer": "Cooks"},
+]
+KEYS = [{"group_id": "g1", "mapping_id": 1}]
+HOLD = "scim-matrix approve '!k', or dismiss"
+RESTORED = "scim-matrix approve restored, or let the identity provider synchronise"
+
+
+def told(story: Story, heading: str) -> list[tuple[str, str | None]]:
+    """Return the sentences of a part, with what to do about each."""
+    return [
+        (line.text, line.cure)
+        for part in story.parts
+        if part.heading == heading
+        for line in part.lines
+    ]
+
+
+def ann(
+    account: dict[str, Any] | None = None,
+    places: Rows = (),
+    given: Rows = (),
+    asked: str | None = None,
+) -> Story:
+    """Return the story of Ann, who is in Cooks, a group in Staff."""
+    merged = {**ACCOUNT, **(account or {})}
+    rows = Person("@ann:s", merged, EDGES, KEYS, given, places, (), (), NAMES)
+    return person.story(rows, room_id=asked)
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence", "cure"),
+    [
+        ({}, f"there ({CAUSE}).", None),
+        ({"power": 50, "power_given": 50}, f"there with power level 50 ({CAUSE}).", None),
+        (
+            {"power": 50, "problem": "refused", "reason": "too high."},
+            f"there, to get power level 50, which failed: too high ({CAUSE}).",
+            None,
+        ),
+        ({"observed": "ban"}, "banned there by hand, and left so.", "Only a hand takes a ban off."),
+        ({"observed": "invite", "invite": True}, f"invited, not there yet ({CAUSE}).", None),
+        ({"observed": "leave", "todo": "join"}, f"to be joined next ({CAUSE}).", None),
+        (
+            {"observed": None, "invite": True, "todo": "invite"},
+            f"to be invited next ({CAUSE}).",
+            None,
+        ),
+        (
+            {"observed": "leave", "left_by_choice": True},
+            "left by themselves, which is respected until the identity provider grants it anew"
+            f" ({CAUSE}).",
+            None,
+        ),
+        (
+            {
+                "observed": None,
+                "todo": "join",
+                "problem": "refused",
+                "reason": "no",
+                "next_try": AT,
+            },
+            f"to be joined, which failed: no ({CAUSE}). Tried again after {WHEN}.",
+            None,
+        ),
+        (
+            {"observed": None, "todo": "join", "unusable": "gone"},
+            f"to be joined, and the room cannot be used: gone ({CAUSE}).",
+            None,
+        ),
+        (
+            {"state": "forgotten"},
+            f"there, left alone: the map no longer gives it ({CAUSE}).",
+            "scim-matrix sync --prune takes out all of those",
+        ),
+        ({"state": "dismissed"}, f"stays, as a human decided ({CAUSE}).", None),
+        (
+            {"state": "revoked", "todo": "leave"},
+            f"to leave next: Staff no longer gives it ({CAUSE}).",
+            None,
+        ),
+        (
+            {"state": "revoked", "todo": "leave", "opened": False},
+            f"to leave, once the map opens the room again: Staff no longer gives it ({CAUSE}).",
+            None,
+        ),
+        (
+            {"state": "pruned", "todo": "leave", "opened": False},
+            f"to leave next: a human asked for it (sync --prune) ({CAUSE}).",
+            None,
+        ),
+        (
+            {"state": "excluded", "todo": "leave", "problem": "refused", "reason": "no"},
+            "to leave, which failed: no group gives it, and the room is to hold nobody else"
+            f" ({CAUSE}); no.",
+            None,
+        ),
+        (
+            {"state": "revoked", "todo": "leave", "problem": "spared", "reason": "an admin"},
+            f"to leave, and spared: Staff no longer gives it ({CAUSE}); an admin.",
+            "done when that is no longer so, or by a hand",
+        ),
+        (
+            {"state": "revoked", "brake": "held", "held_because": "limit"},
+            f"to leave, and held: Staff no longer gives it ({CAUSE}); unusually many removals at"
+            " once, so a human decides.",
+            HOLD,
+        ),
+        (
+            {"state": "revoked", "brake": "held", "held_because": "restored"},
+            f"to leave, and held: Staff no longer gives it ({CAUSE}); only a backup that was put"
+            " back speaks of it.",
+            RESTORED,
+        ),
+    ],
+)
+def test_each_state_of_a_membership_is_told(
+    difference: dict[str, Any], sentence: str, cure: str | None
+) -> None:
+    """How somebody is in a room, how they should be, since when and by which request."""
+    [line] = told(ann(places=[{**PLACE, **difference}]), "Rooms")
+    assert line == (f"Kitchen (!k): {sentence}", cure)
+
+
+def test_a_room_that_is_over_is_told_where_it_is_asked_for() -> None:
+    """Who left long ago is in no list of rooms, and has an answer all the same."""
+    left = {**PLACE, "state": "revoked", "observed": "leave"}
+    nowhere = "In no room that the map names, and none is open to them."
+    assert told(ann(places=[left]), "Rooms") == [(nowhere, None)]
+    [(sentence, _)] = told(ann(places=[left], asked="!k"), "Rooms")
+    assert sentence == f"Kitchen (!k): not there: Staff no longer gives it ({CAUSE})."
+    [(sentence, _)] = told(ann(asked="!k"), "Rooms")
+    assert sentence.startswith("Kitchen (!k): not there, as far as is known")
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ({}, "Staff (through Cooks) by displayName:St* → Kitchen"),
+        ({"via": "!s"}, "a room of the space Space (!s)"),
+        ({"power": 50}, ", power level 50"),
+        ({"made_by": "@eve:s", "alias": "#k:s"}, "→ #k:s, made in the console by @eve:s"),
+        ({"exclusive": True}, ", nobody else may be there"),
+        ({"invite": True}, ", by invitation"),
+        (
+            {"kind": "everyone", "group_name": "everyone", "mapping_id": 2},
+            "everyone by * → Kitchen",
+        ),
+    ],
+)
+def test_the_line_of_the_map_that_opens_a_room_is_told(
+    difference: dict[str, Any], said: str
+) -> None:
+    """With the group, those that lead to it, and what else it says."""
+    [(sentence, _)] = told(ann(places=[PLACE], given=[{**MAPPING, **difference}]), "Rooms")
+    assert said in sentence
+    assert "Opened by" in sentence
+
+
+@pytest.mark.parametrize(
+    ("difference", "why", "cure"),
+    [
+        (
+            {
+                "mapping_standing": "suspended",
+                "mapping_reason": "no power.",
+                "mapping_cure": "give",
+            },
+            "the mapping is suspended: no power",
+            "give",
+        ),
+        ({"mapping_standing": "overruled"}, "the configuration says something else", None),
+        (
+            {"opening_standing": "not_followed", "opening_reason": "who?", "opening_cure": "ask"},
+            "the step to it is not followed: who?",
+            "ask",
+        ),
+        (
+            {"reference_standing": "waiting", "reference_reason": "made by @eve:s"},
+            "a human has to let it in: made by @eve:s",
+            None,
+        ),
+        ({"reference_standing": "unresolved"}, "it is not found: it has not been asked", None),
+    ],
+)
+def test_what_keeps_a_room_from_being_opened_is_told(
+    difference: dict[str, Any], why: str, cure: str | None
+) -> None:
+    """To whoever would be there, in the room's story and in the group's."""
+    row = {**MAPPING, **difference}
+    [line] = told(ann(given=[row]), "Rooms")
+    assert (why in line[0], line[1]) == (True, cure)
+    [line] = told(room.story(Room("!k", None, (), [row], (), (), (), NAMES)), "Opened by")
+    assert (why in line[0], line[1]) == (True, cure)
+    told_of = group.story(Group(GROUP, (), (), [row], (), (), NAMES))
+    [line] = told(told_of, "Rooms")
+    assert (why in line[0], line[1]) == (True, cure)
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence", "cure"),
+    [
+        ({}, "@ann:s: this service made it for this very user.", None),
+        ({"bound_by": "link"}, "@ann:s: the SSO identity of the user leads to it.", None),
+        (
+            {"problem": "conflict", "user_id": None, "reason": "it is Bob's.", "cure": "link"},
+            "Conflict, @ann:s is not touched: it is Bob's.",
+            "link",
+        ),
+        (
+            {"user_id": None, "bound_by": None},
+            "None yet, it would be @ann:s: looked for and made next.",
+            None,
+        ),
+        (
+            {"user_id": None, "problem": "refused", "reason": "M_X", "next_try": AT},
+            f"None yet, it would be @ann:s (refused): M_X. Tried again after {WHEN}.",
+            None,
+        ),
+        (
+            {"user_id": None, "desired": "disabled"},
+            "None: none is made for a user who is not active.",
+            None,
+        ),
+        (
+            {"desired": "deleted", "confirmed": "deleted", "document": None, "expires": AT},
+            f"It is locked, since the identity provider deleted the user ({CAUSE}).",
+            None,
+        ),
+        (
+            {"desired": "disabled", "confirmed": None},
+            f"It is to be disabled, since the user is not active ({CAUSE}).",
+            None,
+        ),
+        ({"expires": AT}, f"The grace period ends {WHEN}: then ON_DELETE is done.", None),
+        (
+            {"by_hand": "locked"},
+            "Somebody locked it by hand.",
+            "Only a hand takes off what a hand did.",
+        ),
+        (
+            {"brake": "held", "held_because": "limit"},
+            "Held: unusually many removals at once, so a human decides.",
+            "scim-matrix approve accounts, or dismiss",
+        ),
+        (
+            {"brake": "held", "held_because": "restored"},
+            "Held: only a backup that was put back speaks of it.",
+            RESTORED,
+        ),
+        (
+            {"problem": "spared", "reason": "an admin"},
+            "Not done (spared): an admin.",
+            None,
+        ),
+        ({"todo": "provision"}, "Its profile is being brought in line, or will be next.", None),
+        ({"notice": "one e-mail"}, "Left out of its profile: one e-mail.", None),
+    ],
+)
+def test_each_state_of_an_account_is_told(
+    difference: dict[str, Any], sentence: str, cure: str | None
+) -> None:
+    """Which one, how it was found, what is done to it and what waits."""
+    assert (sentence, cure) in told(ann(difference), "Account")
+
+
+@pytest.mark.parametrize(
+    ("account", "why"),
+    [
+        ({"problem": "conflict", "cure": "link"}, "once the account is settled"),
+        ({"user_id": None}, "once there is an account"),
+        ({"by_hand": "deactivated"}, "once somebody reactivates the account"),
+    ],
+)
+def test_a_room_waits_for_the_account(account: dict[str, Any], why: str) -> None:
+    """Nobody is joined who has no account that could be."""
+    place = {**PLACE, "observed": None, "todo": "join"}
+    [(sentence, _)] = told(ann(account, [place]), "Rooms")
+    assert sentence == f"Kitchen (!k): to be joined, {why} ({CAUSE})."
+
+
+def test_groups_are_told_with_the_way_to_them() -> None:
+    """Those inside each other once, the nearest first, and whether the map knows them."""
+    assert told(ann(), "Groups") == [
+        ("Cooks; no key of the map matches it.", None),
+        ("Staff through Cooks.", None),
+    ]
+
+
+def test_somebody_whom_the_identity_provider_does_not_know_has_a_story() -> None:
+    """Who is in a room by hand: that, and that nobody removes them."""
+    rows = Person("@eve:s", None, (), (), (), (), ("!k",), (), NAMES)
+    story = person.story(rows, "@eve:s administers the homeserver")
+    [known, protected] = told(story, "At the identity provider")
+    assert "no user with this account" in known[0]
+    assert protected == (
+        "Never locked, demoted or removed: @eve:s administers the homeserver.",
+        None,
+    )
+    [(sentence, _)] = told(story, "Rooms")
+    assert sentence.startswith("Kitchen (!k): there by hand.")
+
+
+# -- Rooms and groups -------------------------------------------------------------------------
+
+GROUP = {
+    **{"id": "g1", "display_name": "Staff", "external_id": "x1", "direct": 2, "active": 5},
+    **{"created": "2026-11-01T00:00:00+00:00", "last_modified": "2026-11-01T00:00:00+00:00"},
+}
+SOME = {
+    **{"state": "granted", "observed": "join", "left_by_choice": False, "todo": None},
+    **{"brake": "free", "held_because": None, "problem": None, "reason": None},
+    **{"group_name": "Staff", "people": 20, "user_id": "@ann:s", "first": AT, "last": AT + 60},
+    **{"requests": 20, "request": "r1"},
+}
+SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence", "cure"),
+    [
+        ({}, "20 people there because of Staff.", None),
+        ({"people": 1}, "@ann:s there because of Staff.", None),
+        ({"observed": "ban"}, "20 people banned by hand.", None),
+        (
+            {"left_by_choice": True, "observed": "leave"},
+            "20 people left by themselves, which",
+            None,
+        ),
+        ({"observed": "invite"}, "20 people invited because of Staff.", None),
+        (
+            {"observed": None, "todo": "join", "problem": "refused", "reason": "no"},
+            f"20 people to be brought in because of Staff, which failed: no {SPAN}.",
+            None,
+        ),
+        ({"state": "forgotten"}, "20 people left alone", None),
+        ({"state": "dismissed"}, "20 people staying, as a human decided.", None),
+        (
+            {"state": "revoked", "brake": "held", "held_because": "limit"},
+            f"20 people to leave because Staff no longer gives it {SPAN}. Held: unusually many",
+            HOLD,
+        ),
+        (
+            {"state": "revoked", "brake": "held", "held_because": "restored"},
+            "20 people to leave",
+            RESTORED,
+        ),
+        (
+            {"state": "excluded", "todo": "leave", "problem": "spared", "reason": "an admin"},
+            f"20 people to leave because no group gives it, and the room is to hold nobody else"
+            f" {SPAN}, spared: an admin.",
+            None,
+        ),
+        ({"state": "pruned", "requests": 1}, "20 people to leave because a human asked", None),
+    ],
+)
+def test_the_people_of_a_room_are_told_in_numbers(
+    difference: dict[str, Any], sentence: str, cure: str | None
+) -> None:
+    """One sentence for all that are alike, never one a person."""
+    story = room.story(Room("!k", None, (), (), [{**SOME, **difference}], (), (), NAMES))
+    [line] = told(story, "People")
+    assert (line[0].startswith(sentence), line[1]) == (True, cure), line[0]
+
+
+def test_what_ails_a_room_is_told() -> None:
+    """Upgrades, aliases that moved, what the homeserver says, who is there by hand."""
+    row = {
+        **{"successor": "!n", "upgrade_to": "!x", "reason": "no predecessor", "cure": "set it"},
+        **{"unusable": "403", "compared_at": AT},
+    }
+    moved = {"reference": "#k:s", "reason": "it leads elsewhere", "cure": "approve"}
+    hand = [f"@p{number:02}:s" for number in range(12)]
+    story = room.story(Room("!k", row, [moved], (), (), hand, (), NAMES))
+    assert told(story, "Room") == [
+        ("#k:s: it leads elsewhere.", "approve"),
+        ("It was upgraded: !n took its place.", None),
+        ("Its upgrade is not followed: no predecessor.", "set it"),
+        ("It cannot be used at present: 403.", "scim-matrix check"),
+        (f"Last compared with the homeserver {WHEN}.", None),
+    ]
+    [(people, _)] = told(story, "People")
+    assert people.startswith("12 people there by hand")
+    assert people.endswith("@p08:s, @p09:s and others.")
+    [(nobody, _)] = told(story, "Opened by")
+    assert nobody.startswith("No line of the map.")
+
+
+def test_a_groups_story() -> None:
+    """What is in it and around it, what it opens, who is to leave because of it."""
+    leaving = {
+        **{"room_id": "!k", "brake": "held", "held_because": "limit", "reason": None},
+        **{"people": 20, "first": AT},
+    }
+    inside = [{"id": "g2", "display_name": "Cooks"}, {"id": "g3", "display_name": "Pages"}]
+    edges = [{"inner_id": "g1", "outer_id": "g4", "outer": "All"}]
+    outer = {**MAPPING, "group_id": "g4", "name": "All"}
+    story = group.story(Group(GROUP, inside, edges, [MAPPING, outer], [leaving], (), NAMES))
+    assert [text for text, _ in told(story, "At the identity provider")][1:] == [
+        "2 people in it, and in it the groups Cooks and Pages: 5 people active, groups inside it"
+        " included.",
+        "It is inside All, and gets what that gets.",
+    ]
+    assert [text for text, _ in told(story, "Rooms")] == [
+        "Kitchen (!k): opened by displayName:St* → Kitchen. 3 people there, 1 person on the way.",
+        "Kitchen (!k): opened as part of All by displayName:St* → Kitchen. 3 people there,"
+        " 1 person on the way.",
+    ]
+    assert told(story, "Waiting") == [
+        (
+            f"20 people to leave Kitchen (!k) since {WHEN}, held: unusually many removals at once,"
+            " so a human decides.",
+            HOLD,
+        )
+    ]
+    [unmapped] = told(group.story(Group(GROUP, (), (), (), (), ())), "Rooms")
+    assert unmapped[1] == ("give the map a key for it: its externalId x1, or displayName:Staff")
+
+
+def test_what_was_done_lately_is_told_in_groups() -> None:
+    """What, where, to how many, because of what and by whom, with the outcome."""
+    act = {
+        **{"at": AT, "kind": "kick", "outcome": "approved", "user_id": "@ann:s", "room_id": "!k"},
+        **{"group_name": "Staff", "request": "r1", "detail": None, "by": "grace"},
+        **{"people": 20, "requests": 20},
+    }
+    story = room.story(Room("!k", None, (), (), (), (), [act, {**act, "people": 1}], NAMES))
+    assert [text for text, _ in told(story, "Lately")] == [
+        f"{WHEN}: removal from Kitchen, 20 people: approved by grace (because of Staff;"
+        " 20 requests)",
+        f"{WHEN}: removal from Kitchen, @ann:s: approved by grace (because of Staff; 20 requests)",
+    ]
+    one = {**act, "outcome": "spared", "detail": "an admin", "by": None, "people": 1, "requests": 1}
+    rows = Person("@ann:s", ACCOUNT, (), (), (), (), (), [one], NAMES)
+    [(sentence, _)] = told(person.story(rows), "Lately")
+    assert sentence == (
+        f"{WHEN}: removal from Kitchen: not done (because of Staff; an admin; request r1)"
+    )
