@@ -55,7 +55,7 @@ screenshots: $(STAMP)
 	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k "decided and light"
 
 chaos: $(STAMP)
-	$(BIN)/python scripts/chaos.py
+	$(BIN)/python -m scripts.chaos
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim

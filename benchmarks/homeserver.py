@@ -1,11 +1,12 @@
-"""A homeserver in memory, as a process of its own: joins take 20 ms, one at a time in a room.
+"""A homeserver in memory, as a process of its own: joins take 20 ms, one at a time in a room, and
+so does making an account, one at a time.
 
     python -m benchmarks.homeserver PORT
 
 Rooms are there as soon as they are asked for: `#roomN` stands for `!roomN`. Everybody has an
 account whose name begins with "user" and whose number is below `accounts`; others are made. What
 was asked for is counted: `POST /counts` says how often, once that is as often as it asks for.
-Nothing but joins takes time, so that the service is what a benchmark measures.
+Nothing else takes time, so that the service is what a benchmark measures.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from benchmarks.seed import BOT
 from scim_matrix.demo.synapse import IDP, SERVER_NAME
 
 JOIN_SECONDS = 0.02
+ACCOUNT_SECONDS = 0.02
 TOKEN = "token"
 
 
@@ -32,6 +34,7 @@ class Homeserver:
         self._made: dict[str, dict[str, Any]] = {}
         self._members: defaultdict[str, set[str]] = defaultdict(set)
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._making = asyncio.Lock()
         self._account_data: dict[str, Any] = {}
         self._counts: Counter[str] = Counter()
         self._counted = asyncio.Condition()
@@ -47,7 +50,7 @@ class Homeserver:
                     lambda: all(self._counts[what] >= n for what, n in body["until"].items())
                 )
             return web.json_response(self._counts)
-        self._counts["requests"] += 1
+        self._counts["syncs" if path[-1] == "sync" else "requests"] += 1
         answer = await self._answer(http.method, path, body, http.query)
         async with self._counted:
             self._counted.notify_all()
@@ -67,13 +70,17 @@ class Homeserver:
             case ("GET", "v2", "users", user_id):
                 return self._account(user_id)
             case ("PUT", "v2", "users", user_id):
-                self._counts["accounts"] += user_id not in self._made
+                if user_id not in self._made:
+                    async with self._making:
+                        await asyncio.sleep(ACCOUNT_SECONDS)
+                    self._counts["accounts"] += 1
                 account = self._made.setdefault(user_id, _active(user_id))
                 account.update(body)
                 return account
             case ("POST", "v1", "join", room_id):
                 async with self._turns[room_id]:
                     await asyncio.sleep(JOIN_SECONDS)
+                    self._counts["memberships"] += body["user_id"] not in self._members[room_id]
                     self._members[room_id].add(body["user_id"])
                     self._counts["joins"] += 1
                 return {"room_id": room_id}

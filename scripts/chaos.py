@@ -2,7 +2,8 @@
 
 Every acknowledged write must be there afterwards, and rooms and accounts must agree with it,
 though a part of the homeserver's answers is lost and the map spells its room in turn by alias
-and by ID. Exit status 0 only then. Options: the number of kills and the random seed.
+and by ID. Then the same while 20,000 memberships wait, beside a homeserver in memory. Exit status
+0 only then. Options: the number of kills, how much waits, and the random seed.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import aiohttp
 
+from benchmarks.backlog import GROUP, World, beside, by_alias, by_id, ring
+from benchmarks.seed import fill
 from scim_matrix.demo.service import ScimClient, Service
 from scim_matrix.demo.synapse import SERVER_NAME, User, running
 from tests.conftest import eventually
@@ -87,7 +90,12 @@ async def read(idp: ScimClient, group: str, people: dict[str, str]) -> tuple[set
 
 def spell(group_map: Path, room: str) -> None:
     """Have the map name its room in this way."""
-    group_map.write_text(json.dumps({"g": [room]}))
+    put(group_map, json.dumps({"g": [room]}))
+
+
+def put(group_map: Path, text: str) -> None:
+    """Have the map say this."""
+    group_map.write_text(text)
 
 
 async def run(kills: int, seed: int) -> int:
@@ -167,6 +175,51 @@ async def _play(
     return 0
 
 
+async def run_backlog(pairs: int, kills: int, dice: random.Random) -> int:
+    """Kill the service while much waits and the map changes; return the exit status."""
+    with tempfile.TemporaryDirectory(prefix="scim-matrix-chaos-") as name:
+        groups = pairs // GROUP
+        directory = await fill(
+            Path(name) / "data", pairs // 10, ring(pairs // 10, groups, GROUP), accounts=True
+        )
+        maps = by_id(directory.groups), by_alias(directory.groups)
+        group_map = Path(name) / "map.jsonc"
+        put(group_map, maps[0])
+        more = {"GROUP_MAP_FILE": str(group_map)}
+        async with beside(directory, "{}", accounts=True, **more) as world:
+            made = await _kill_at_work(world, group_map, maps, kills, dice)
+            found = (await world.until(memberships=pairs))["memberships"]
+            listed = await ScimClient(world.service.url).ok("GET", "/Users?count=0")
+    lost = len(directory.users) + made - listed["totalResults"]
+    print(f"{found} of {pairs} memberships, {made} people more acknowledged, {lost} of all lost")
+    return int(found != pairs or lost > 0)
+
+
+async def _kill_at_work(
+    world: World, group_map: Path, maps: tuple[str, str], kills: int, dice: random.Random
+) -> int:
+    """Kill the service at random moments; return how many people were acknowledged meanwhile."""
+    made = 0
+
+    async def add() -> None:
+        nonlocal made
+        idp = ScimClient(world.service.url)
+        with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+            while True:
+                await idp.create_user(f"late{dice.randrange(10**12)}")
+                made += 1
+
+    for _ in range(kills):
+        put(group_map, dice.choice(maps))
+        adding = asyncio.create_task(add())
+        # The moment of the kill is what is random here, not a wait for something.
+        await asyncio.sleep(dice.uniform(0.0, 3.0))
+        await world.service.stop(signal.SIGKILL)
+        await adding
+        await world.service.start()
+    return made
+
+
 async def _seen(admin: User, room: str, people: dict[str, str]) -> tuple[set[str], set[str]]:
     """Return who is in the room, and whose account is locked."""
     locked = set()
@@ -182,5 +235,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--backlog", type=int, default=20_000, help="memberships that wait")
     options = parser.parse_args()
-    sys.exit(asyncio.run(run(options.kills, options.seed)))
+    ended = asyncio.run(run(options.kills, options.seed)) if options.kills else 0
+    if options.backlog and not ended:
+        dice = random.Random(options.seed)
+        ended = asyncio.run(run_backlog(options.backlog, min(20, options.kills or 4), dice))
+    sys.exit(ended)

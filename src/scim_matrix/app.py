@@ -100,11 +100,15 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
             return metrics.show(await app[TALLY].counted(), reconciler)
 
         app.router.add_get("/metrics", show)
+        # Counted before anybody asks: with a million memberships the first to ask would wait.
+        counting = asyncio.create_task(app[TALLY].counted(), name="first tally")
+        stack.push_async_callback(app[TALLY].stop)
         loop = asyncio.create_task(reconciler.run(), name="reconciler")
         loop.add_done_callback(_reconciler_ended)
         watch = asyncio.create_task(keeper.watch(), name="group map")
         yield
         watch.cancel()
+        counting.cancel()
         reconciler.stop()
         with contextlib.suppress(asyncio.CancelledError):
             await watch

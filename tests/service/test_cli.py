@@ -17,6 +17,7 @@ from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, rooms
 from scim_matrix.store.database import Database
+from tests.service.directory import Directory
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,14 +110,16 @@ def test_a_second_service_is_refused_and_told_of_the_first(tmp_path: Path) -> No
         with subprocess.Popen(
             serve, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
         ) as first:
-            assert first.stderr is not None
-            assert any("listening" in line for line in first.stderr)
-            second = run("serve", cwd=tmp_path, **good(tmp_path))
-            assert second.returncode == 1
-            assert f"is served already by process {first.pid} on " in second.stderr
-            assert "listening on 127.0.0.1:0, since 20" in second.stderr
-            assert run("status", cwd=tmp_path, **good(tmp_path)).returncode == 0
-            first.kill()
+            try:
+                assert first.stderr is not None
+                assert any("listening" in line for line in first.stderr)
+                second = run("serve", cwd=tmp_path, **good(tmp_path))
+                assert second.returncode == 1
+                assert f"is served already by process {first.pid} on " in second.stderr
+                assert "listening on 127.0.0.1:0, since 20" in second.stderr
+                assert run("status", cwd=tmp_path, **good(tmp_path)).returncode == 0
+            finally:
+                first.kill()
 
 
 def test_help_and_version(tmp_path: Path) -> None:
@@ -285,4 +288,31 @@ async def test_whoever_approves_an_alias_stands_in_for_whom_it_rested_on(tmp_pat
     assert (opening["room_id"], opening["led_by"]) == ("!room", None)
     [entry] = await database.reader.execute_fetchall("SELECT * FROM action")
     assert (entry["kind"], entry["room_id"], entry["decided_by"]) == ("alias", "!room", "Grace")
+    await database.close()
+
+
+async def test_an_import_can_be_watched_until_nothing_is_left(tmp_path: Path) -> None:
+    """How many accounts and memberships are in line, of how many, a line each second."""
+    database = await Database.open(tmp_path)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.user("ann")
+        await people.account("bob")
+        await groupmap.put(connection, [Mapping("everyone", "", "!room")])
+    watching = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "scim_matrix", "status", "--watch", "--data-dir", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert watching.stdout is not None
+    assert await watching.stdout.readline() == b"accounts 1/2; memberships 0/2\n"
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.binds("ann", usable=True)
+        await people.confirms("ann")
+        await people.observed("join", "ann", "bob", room_id="!room")
+    told = (await watching.stdout.read()).decode()
+    assert "accounts 2/2; memberships 2/2" in told
+    assert "nothing is left to do" in told
+    assert await watching.wait() == 0
     await database.close()

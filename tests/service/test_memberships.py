@@ -8,6 +8,7 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, groupmap, memberships, observed, rooms
 from scim_matrix.store.database import Database
+from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
 
 NOW = 1.0
@@ -20,14 +21,14 @@ async def test_a_join_waits_until_the_account_is_active(database: Database) -> N
         people = Directory(connection)
         await groupmap.put(connection, [TO_ALL])
         ann = await people.user("ann")
-        assert await memberships.rooms_due(connection, NOW, []) == []
+        assert await oracle.rooms_due(connection, NOW, []) == []
 
         await people.binds(ann, usable=False)
-        assert await memberships.rooms_due(connection, NOW, []) == []
+        assert await oracle.rooms_due(connection, NOW, []) == []
         assert await memberships.due(connection, ROOM, NOW, 10) == []
 
         await people.confirms(ann)
-        assert await memberships.rooms_due(connection, NOW, []) == [ROOM]
+        assert await oracle.rooms_due(connection, NOW, []) == [ROOM]
         assert [p.user_id for p in await memberships.due(connection, ROOM, NOW, 10)] == ["@ann:s"]
 
 
@@ -40,9 +41,9 @@ async def test_what_is_overdue_hides_no_later_work(database: Database) -> None:
             await people.account(name)
             pair = await people.membership(ROOM, name)
             await memberships.fail(connection, pair, "unavailable", "away", next_try)
-        assert await memberships.next_due(connection, 99.0) == 100.0
-        assert await memberships.next_due(connection, 150.0) == 200.0
-        assert await memberships.next_due(connection, 200.0) is None
+        assert await oracle.next_due(connection, 99.0) == 100.0
+        assert await oracle.next_due(connection, 150.0) == 200.0
+        assert await oracle.next_due(connection, 200.0) is None
 
 
 async def test_rooms_with_little_work_go_first(database: Database) -> None:
@@ -53,8 +54,8 @@ async def test_rooms_with_little_work_go_first(database: Database) -> None:
         ann = await people.account("ann")
         await people.account("bob")
         await people.group("G", ann)
-        assert await memberships.rooms_due(connection, NOW, []) == ["!few", "!many"]
-        assert await memberships.rooms_due(connection, NOW, ["!few"]) == ["!many"]
+        assert await oracle.rooms_due(connection, NOW, []) == ["!few", "!many"]
+        assert await oracle.rooms_due(connection, NOW, ["!few"]) == ["!many"]
 
 
 async def test_nothing_is_done_for_an_account_that_is_not_known(database: Database) -> None:
@@ -66,10 +67,10 @@ async def test_nothing_is_done_for_an_account_that_is_not_known(database: Databa
         group = await people.group("G", ann)
         await people.members(group)
         assert [r["todo"] for r in await people.rows()] == ["leave"]
-        assert await memberships.rooms_due(connection, NOW, []) == []
+        assert await oracle.rooms_due(connection, NOW, []) == []
         pair = await people.membership("!few", "ann")
         await memberships.fail(connection, pair, "unavailable", "away", 100.0)
-        assert await memberships.next_due(connection, NOW) is None
+        assert await oracle.next_due(connection, NOW) is None
 
 
 async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Database) -> None:
@@ -79,9 +80,9 @@ async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Databas
         await groupmap.put(connection, [TO_ALL])
         await people.account("ann")
         await rooms.unusable(connection, ROOM, "no power")
-        assert await memberships.rooms_due(connection, NOW, []) == []
+        assert await oracle.rooms_due(connection, NOW, []) == []
         await observed.observe(connection, ROOM, [], [])
-        assert await memberships.rooms_due(connection, NOW, []) == [ROOM]
+        assert await oracle.rooms_due(connection, NOW, []) == [ROOM]
 
 
 @pytest.mark.parametrize("observed", ["join", "ban"])
@@ -93,7 +94,7 @@ async def test_what_is_so_already_is_no_work(database: Database, observed: Obser
         await people.account("ann")
         await memberships.reach(connection, await people.membership(ROOM, "ann"), observed)
         assert (await people.membership(ROOM, "ann")).todo is None
-        assert await memberships.rooms_due(connection, NOW, []) == []
+        assert await oracle.rooms_due(connection, NOW, []) == []
 
 
 async def test_the_banned_are_not_removed(database: Database) -> None:
@@ -196,7 +197,7 @@ async def test_no_rest_outlasts_the_longest_one(database: Database) -> None:
         await memberships.fail(connection, pair, "refused", "no", 1e12)
         await accounts.fail(connection, await people.account_id(ann), "refused", "no", 1e12)
         await memberships.bound_rests(connection, 50.0)
-        assert await memberships.rooms_due(connection, 50.0, []) == [ROOM]
+        assert await oracle.rooms_due(connection, 50.0, []) == [ROOM]
         rests = await connection.execute_fetchall("SELECT next_try FROM account")
         assert [row["next_try"] for row in rests] == [50.0]
 

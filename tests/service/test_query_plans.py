@@ -16,7 +16,7 @@ from scim_matrix.store.queries import load
 from tests.homeserver.deployment import deployed
 from tests.service.conftest import Start
 
-FILES = ("accounts", "brake", "grants", "memberships", "observed", "rooms", "views")
+FILES = ("accounts", "brake", "grants", "groupmap", "memberships", "observed", "rooms", "views")
 LARGE = {"account", "membership", "mapping_grant", "group_member", "unmanaged_member"}
 # Those that read a whole table all the same, and why that is right.
 KNOWN = {

@@ -54,3 +54,14 @@ async def test_slow_counting_holds_nobody_up(database: Database) -> None:
         return (await tally.counted()).totals.resources["users"]
 
     await eventually(users, lambda number: number == 1)
+
+
+async def test_slow_counting_rests(database: Database) -> None:
+    """However often it is asked for, so that counting takes no core of its own."""
+    tally = Tally(database, quick=-1.0, rest=1e9)
+    before = await tally.counted()
+    seen: list[str] = []
+    await database._readers[2].set_trace_callback(seen.append)
+    assert [await tally.counted() for _ in range(3)] == [before] * 3
+    await database.counter.execute_fetchall("SELECT 1")
+    assert seen == ["SELECT 1"]

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scim_matrix.cli.database import BY, DATA_DIR, read, write
 from scim_matrix.cli.output import show, with_names
 from scim_matrix.cli.rooms import find
-from scim_matrix.store import brake, memberships, record, rooms, totals
+from scim_matrix.store import brake, grants, memberships, record, rooms, totals
 from scim_matrix.store.brake import Decision, Held
 from scim_matrix.store.database import Connection
 
@@ -58,15 +58,15 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
             return _Decided(await brake.decide(connection, shown, decision, by))
         reference = await rooms.reference(connection, what)
         candidate = reference.candidate if reference is not None else None
-        room_id = await find(connection, what)
-        if room_id is None and reference is None:
+        named = await find(connection, what)
+        if not named and reference is None:
             raise click.ClickException(f"{what}: no mapped room has this name, alias or ID")
-        shown = [] if room_id is None else await brake.held(connection, [room_id])
+        shown = await brake.held(connection, named)
         if candidate is not None and decision == "approved":
             if shown:
                 raise click.ClickException(_either(what, shown[0].room_id, candidate))
-            led_to = await rooms.successor(connection, candidate)
-            return await _let_in(connection, what, led_to, by)
+            room_id = await rooms.successor(connection, candidate)
+            return await _let_in(connection, what, room_id, by)
         if not shown and reference is not None and reference.led_by and decision == "approved":
             assert reference.room_id is not None
             return await _let_in(connection, what, reference.room_id, by)
@@ -142,7 +142,12 @@ def sync(data_dir: Path, by: str, prune: bool, wait: bool | None) -> None:
     """
 
     async def work(connection: Connection) -> int:
-        number = await memberships.prune(connection) if prune else 0
+        number = 0
+        if prune:
+            # Only whom the map has forgotten can be taken out.
+            while await grants.settle_map(connection):
+                pass
+            number = await memberships.prune(connection)
         await record.add(connection, record.Entry("sync", "asked", request="command line", by=by))
         return number
 

@@ -12,6 +12,7 @@ from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, Rows, Since, json_line, show, visible, with_names
 from scim_matrix.cli.rooms import find
 from scim_matrix.cli.table import wrapped
+from scim_matrix.cli.watch import watch_progress
 from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.membership import Membership
 from scim_matrix.store import brake, memberships, record, totals, views
@@ -32,7 +33,8 @@ LIMIT = click.option("--limit", default=1000, show_default=True, help="At most s
 @DATA_DIR
 @LIMIT
 @JSON
-def status(data_dir: Path, limit: int, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="First show how far it is until nothing is left.")
+def status(data_dir: Path, limit: int, as_json: bool, watch: bool) -> None:
     """Show what is pending, held and failing, with reasons.
 
     Also whose account or which step of the map a human has to settle, and how. Exit status: 0
@@ -52,6 +54,8 @@ def status(data_dir: Path, limit: int, as_json: bool) -> None:
         rows = await views.left_to_do(connection, limit)
         return summary, with_names(rows, await known_rooms.names(connection))
 
+    if watch:
+        watch_progress(data_dir)
     summary, rows = read(data_dir, work)
     for row in rows:
         row.pop("since")
@@ -179,10 +183,10 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
         names = await known_rooms.names(connection)
         if room is None:
             return with_names(mapped, names)
-        room_id = await find(connection, room)
-        if room_id is None and room not in {row["room"] for row in mapped}:
+        named = await find(connection, room)
+        if not named and room not in {row["room"] for row in mapped}:
             raise click.ClickException(f"{room}: no mapped room has this name, alias or ID")
-        people = [] if room_id is None else await views.people(connection, room_id=room_id)
+        people = await views.people(connection, room_id=named[-1]) if named else []
         return with_names(people, names)
 
     show(
@@ -217,7 +221,7 @@ def log(
     start = since or 0.0
 
     async def work(connection: Connection) -> Rows:
-        named = [] if room is None else [room, await find(connection, room) or room]
+        named = [] if room is None else await find(connection, room) or [room]
         rows = await record.find(connection, user=user, rooms=named, since=start, limit=limit)
         return with_names(rows, await known_rooms.names(connection))
 

@@ -1,5 +1,6 @@
 """The pages for administrators of the homeserver: overview, held removals, the record."""
 
+from collections import defaultdict
 from typing import Any
 from urllib.parse import urlencode
 
@@ -8,6 +9,7 @@ from aiohttp import web
 from scim_matrix.app_keys import DATABASE, RECONCILER, TALLY
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.console.sheet import to_csv
+from scim_matrix.course import Course
 from scim_matrix.store import brake, record, rooms, text, views
 
 # So many people of one room are decided on at a time: a form has to stay small.
@@ -20,21 +22,30 @@ class Administration:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
+        self._courses: defaultdict[str, Course] = defaultdict(Course)
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
         """GET: how the service is and what it did last."""
         if not await self._pages.is_admin(request):
             raise web.HTTPSeeOther("/console/groups")
-        reader = request.config_dict[DATABASE].scanner
+        database = request.config_dict[DATABASE]
+        reader = database.scanner
         counted = await request.config_dict[TALLY].counted()
+        progress = await views.progress(reader)
+        for what, amount in progress.items():
+            self._courses[what].note(database.clock.now(), amount.left)
         context = {
+            "progress": progress,
+            "courses": self._courses,
             "homeserver": request.config_dict[RECONCILER].synapse,
             "mas": request.config_dict[RECONCILER].mas,
             "live": request.config_dict[RECONCILER].follows_live,
             "work": counted.work,
             "numbers": counted.totals,
             "failing": [
-                row for row in await views.left_to_do(reader, PAGE) if row["state"] == "failing"
+                row
+                for row in await views.left_to_do(database.counter, PAGE)
+                if row["state"] == "failing"
             ],
             "actions": (await record.find(reader, user=None, rooms=(), since=0, limit=15))[::-1],
         }
@@ -78,10 +89,11 @@ class Administration:
         query = request.query
         reader = request.config_dict[DATABASE].scanner
         room = query.get("room", "").strip()
+        named = await rooms.named(reader, room) or await rooms.called(reader, room) or [room]
         rows = await record.find(
             reader,
             user=query.get("user", "").strip() or None,
-            rooms=[room, *await rooms.named(reader, room)] if room else (),
+            rooms=named if room else (),
             since=text.moment(query.get("since", "")),
             limit=100_000 if query.get("export") else 500,
             group=query.get("group", "").strip() or None,

@@ -214,7 +214,10 @@ class GroupPages:
                 by=by,
             )
             await record.add(connection, entry)
-            if may_remove is not None:
+        if may_remove is not None:
+            # Only whom the map has forgotten can be taken out.
+            await request.config_dict[RECONCILER].settle_map()
+            async with database.write(f"console {by}") as connection:
                 users = await console.user_ids(connection, {account for _, account in given})
                 leaving = [
                     (room_id, account)

@@ -24,7 +24,7 @@ from scim2_server.storage import AsyncScimStorage, SearchPage
 from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.members import Change, Selected
 from scim_matrix.scim.people import Identity
-from scim_matrix.store import accounts, brake, resources, search, versions
+from scim_matrix.store import accounts, brake, grants, resources, search, versions
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.resources import Kind, MemberChange, Row
 
@@ -271,6 +271,7 @@ class RequestStorage(AsyncScimStorage):
         kind = _kind(resource_type)
         async with self._connection() as connection:
             await _check_version(connection, kind, resource_id, expected_version)
+            await grants.settle_first(connection, [resource_id])
             if kind == "Group":
                 await brake.heard_of_group(connection, resource_id)
             else:

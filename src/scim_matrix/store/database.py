@@ -74,13 +74,20 @@ class Connection:
         await cursor.close()
 
     async def tick(self) -> int:
-        """Return the number of this block, which is above that of every one before."""
+        """Return the number of this block, which is above that of every one before.
+
+        After `go_on` it is the next one.
+        """
         if self._tick is None:
             [row] = await self.execute_fetchall(
                 "UPDATE tick SET number = number + 1 RETURNING number"
             )
             self._tick = int(row["number"])
         return self._tick
+
+    def go_on(self) -> None:
+        """Have what follows in this block be newer than what it did so far."""
+        self._tick = None
 
 
 async def together(connection: Connection, *statements: Statement) -> list[list[sqlite3.Row]]:
@@ -103,8 +110,9 @@ async def together(connection: Connection, *statements: Statement) -> list[list[
 class Database:
     """The connections to one database file.
 
-    The writer runs one transaction at a time. `reader` (for short look-ups) and `scanner` (for
-    what grows with the data) see the last committed state and never wait for the writer (WAL).
+    The writer runs one transaction at a time. `reader` (for short look-ups), `scanner` (for what
+    grows with the data) and `counter` (for counting everything) see the last committed state and
+    never wait for the writer (WAL).
     """
 
     def __init__(
@@ -112,16 +120,18 @@ class Database:
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
         scanner: aiosqlite.Connection,
+        counter: aiosqlite.Connection,
         clock: Clock,
     ) -> None:
         self._writer = writer
-        self._readers = (reader, scanner)
+        self._readers = (reader, scanner, counter)
         self._turn = asyncio.Lock()
         self._shared: asyncio.Future[None] | None = None
         self._committing: asyncio.Task[None] | None = None
         self.clock = clock
         self.reader = Connection(reader)
         self.scanner = Connection(scanner)
+        self.counter = Connection(counter)
 
     @classmethod
     async def open(cls, data_dir: Path, clock: Clock | None = None) -> "Database":
@@ -148,8 +158,9 @@ class Database:
             await writer.executescript(_SCRATCH)
             writer.row_factory = sqlite3.Row
             uri = f"{path.absolute().as_uri()}?mode=ro"
-            readers = await _open_reader(uri), await _open_reader(uri)
-            database = cls(writer, *readers, clock or Clock())
+            readers = [await _open_reader(uri) for _ in range(3)]
+            reader, scanner, counter = readers
+            database = cls(writer, reader, scanner, counter, clock or Clock())
         except sqlite3.Error as error:
             await writer.close()
             raise DatabaseUnusableError(f"{path}: {error}") from error

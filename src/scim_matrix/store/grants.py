@@ -16,6 +16,13 @@ from scim_matrix.store.queries import load
 
 Origin = Literal["identity_provider", "map"]
 
+# For so many people at once it is worked out what the map means: a SCIM request waits behind that.
+PIECE = 100
+# From so many people on a resolved alias is worked out in pieces.
+LARGE = 1000
+# So many dropped lines end at once, with what they gave.
+ENDED = 10
+
 _Q = load("grants")
 
 
@@ -33,15 +40,14 @@ async def touch_account(connection: Connection, account_id: int) -> None:
     await connection.execute_fetchall(_Q["touch_account"], {"account_id": account_id})
 
 
-async def touch_mapping(connection: Connection, mapping_id: int, *, new: bool = False) -> None:
-    """Note everybody whom a mapping gives something, or, where it is new, will."""
-    query = "touch_mapped" if new else "touch_given"
-    await connection.execute_fetchall(_Q[query], {"mapping_id": mapping_id})
+async def note_mapping(connection: Connection, mapping_id: int) -> None:
+    """Note that a mapping changed, or what it means; `settle_map` works out what follows."""
+    await connection.execute_fetchall(_Q["note_mapping"], {"mapping_id": mapping_id})
 
 
-async def touch_everybody(connection: Connection) -> None:
-    """Note every user's account."""
-    await connection.execute_fetchall(_Q["touch_everybody"])
+async def note_everybody(connection: Connection) -> None:
+    """Note that what the map gives every user may change."""
+    await connection.execute_fetchall(_Q["note_everybody"])
 
 
 async def settle(
@@ -54,16 +60,27 @@ async def settle(
     `members` are noted too. `origin` says who made the difference: what the identity provider
     takes is revoked, and what the map no longer grants is forgotten.
     """
+    names = ("open", "grant", "revoke", "want", "regain", "gain", "lose", "catch_up", "settled")
+    await _settle(connection, origin, names, {}, touching(members))
+
+
+async def _settle(
+    connection: Connection,
+    origin: Origin,
+    names: Iterable[str],
+    more: dict[str, str],
+    *first: Statement,
+) -> None:
     values = {
         "origin": origin,
         "request": connection.cause,
         "tick": await connection.tick(),
         "at": connection.at,
+        **more,
     }
-    names = ("open", "grant", "revoke", "want", "regain", "gain", "lose", "catch_up")
     await together(
         connection,
-        touching(members),
+        *first,
         *((_Q[name], values) for name in names),
         ("DELETE FROM touched", ()),
         ("DELETE FROM opened", ()),
@@ -71,9 +88,28 @@ async def settle(
     )
 
 
-async def settle_map(connection: Connection) -> None:
-    """Bring everybody noted in line after the map, or what it means, changed."""
+# -- Changes of the map ---------------------------------------------------------
+
+
+async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
+    """Work out what changes of the map mean for some of those whom they reach.
+
+    `limit` is for how many at most; tells whether others are left. They stay known, and nothing
+    is done for them in rooms until it is their turn. Nobody may be noted as touched meanwhile.
+    """
+    found = await connection.execute_fetchall(_Q["unsettled_mappings"], {"limit": limit})
+    for row in found:
+        await together(
+            connection,
+            *((_Q[n], {"mapping_id": row["id"]}) for n in ("spread_given", "spread_mapped")),
+            (_Q["spread"], {"mapping_id": row["id"]}),
+        )
+    if len(found) == limit:
+        return True
+    await connection.execute_fetchall(_Q["take"], {"limit": limit})
     await settle(connection, origin="map")
+    if await is_left(connection):
+        return True
     tick = {"tick": await connection.tick()}
     await together(
         connection,
@@ -83,6 +119,53 @@ async def settle_map(connection: Connection) -> None:
         (_Q["forget_unmanaged"], ()),
         (_Q["forget_members"], ()),
     )
+    return False
+
+
+async def is_left(connection: Connection) -> bool:
+    """Tell whether a change of the map has still to be worked out for somebody."""
+    [row] = await connection.execute_fetchall(_Q["is_left"])
+    return bool(row["mappings"] or row["accounts"])
+
+
+async def is_spreading(connection: Connection) -> bool:
+    """Tell whether it is not known yet whom a change of the map reaches."""
+    [row] = await connection.execute_fetchall(_Q["is_left"])
+    return bool(row["mappings"])
+
+
+async def settle_first(connection: Connection, members: Iterable[str]) -> None:
+    """Work out what the map changed before the identity provider changes something of `members`.
+
+    So that what the one forgets and the other takes are never mistaken for each other. Costs one
+    look where nothing is left to settle. Nobody may be noted as touched meanwhile.
+    """
+    [left] = await connection.execute_fetchall(_Q["is_left"])
+    if not left["mappings"] and not left["accounts"]:
+        return
+    await together(connection, touching(members))
+    if not left["mappings"]:
+        await connection.execute_fetchall(_Q["spare_settled"])
+    await settle(connection, origin="map")
+    # What the identity provider revokes now is newer than what the map forgot.
+    connection.go_on()
+
+
+async def settle_reference(connection: Connection, reference: str, room_id: str) -> None:
+    """Settle that a reference stands for a room, which nothing was known of before.
+
+    Costs what its mappings give, in that room only; where that is much it is done in pieces.
+    """
+    [given] = await connection.execute_fetchall(
+        _Q["given"], {"reference": reference, "most": LARGE}
+    )
+    if given["number"] >= LARGE:
+        await connection.execute_fetchall(_Q["note_reference"], {"reference": reference})
+        await settle_map(connection)
+        return
+    names = ("want_room", "regain", "gain", "catch_up")
+    touch = _Q["touch_given"], {"reference": reference}
+    await _settle(connection, "map", names, {"room_id": room_id}, touch)
 
 
 async def would_have_had(connection: Connection, mapping_id: int, room_id: str) -> None:
@@ -94,9 +177,10 @@ async def would_have_had(connection: Connection, mapping_id: int, room_id: str) 
     await connection.execute_fetchall(_Q["would_have_had"], values)
 
 
-async def end_dropped(connection: Connection) -> None:
-    """End dropped mappings of which nothing matters any more."""
-    await connection.execute_fetchall(_Q["end_dropped"])
+async def end_dropped(connection: Connection) -> bool:
+    """End some dropped mappings of which nothing matters any more; tell whether others are left."""
+    ended = await connection.execute_fetchall(_Q["end_dropped"], {"most": ENDED})
+    return len(ended) == ENDED
 
 
 async def carry(

@@ -8,9 +8,12 @@ import orjson
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import grants, rooms
 from scim_matrix.store.database import Connection
+from scim_matrix.store.queries import load
 from scim_matrix.store.text import composed
 
 _COLUMNS = ("kind", "pattern", "reference", "power", "children", "invite", "exclusive")
+
+_Q = load("groupmap")
 
 
 def _row(mapping: Mapping) -> dict[str, Any]:
@@ -26,10 +29,13 @@ def _row(mapping: Mapping) -> dict[str, Any]:
     }
 
 
-async def put(connection: Connection, mappings: Sequence[Mapping]) -> None:
-    """Make `mappings` what the configuration says, and settle what follows where it is news.
+async def put(
+    connection: Connection, mappings: Sequence[Mapping], piece: int = grants.PIECE
+) -> None:
+    """Make `mappings` what the configuration says, and begin to settle what follows.
 
-    Costs what the difference reaches: whom a new, dropped or changed line concerns.
+    Costs a few statements, however many lines differ. `piece` is for how many people what follows
+    is worked out at once; others are left for `grants.settle_map`.
     """
     wanted = {(m["kind"], m["pattern"], m["reference"]): m for m in map(_row, mappings)}
     found = await connection.execute_fetchall(
@@ -37,22 +43,26 @@ async def put(connection: Connection, mappings: Sequence[Mapping]) -> None:
         " AND standing <> 'dropped'"
     )
     present = {(r["kind"], r["pattern"], r["reference"]): r for r in found}
-    changed = False
-    for key in present.keys() - wanted.keys():
-        await _drop(connection, present[key]["id"])
-        changed = True
-    for key, values in wanted.items():
-        if key not in present:
-            await _insert(connection, {**values, "origin": "configuration"})
-            changed = True
-        elif any(present[key][name] != values[name] for name in _COLUMNS):
-            await _update(connection, present[key]["id"], values)
-            changed = True
+    dropped = [present[key]["id"] for key in present.keys() - wanted.keys()]
+    added = [
+        {**values, "origin": "configuration", "made_by": None, "made_at": None, "alias": None}
+        for key, values in wanted.items()
+        if key not in present
+    ]
+    altered = [
+        {**values, "id": present[key]["id"]}
+        for key, values in wanted.items()
+        if key in present and any(present[key][name] != values[name] for name in _COLUMNS)
+    ]
+    await _drop(connection, dropped)
+    await _insert(connection, added)
+    await _update(connection, altered)
     await _put_templates(connection, mappings)
+    changed = bool(dropped or added or altered)
     if changed:
         await _overrule(connection)
     if changed or await _is_new(connection):
-        await grants.settle_map(connection)
+        await grants.settle_map(connection, piece)
     await grants.end_dropped(connection)
 
 
@@ -62,65 +72,51 @@ async def _is_new(connection: Connection) -> bool:
         "SELECT 1 FROM mapping WHERE NOT EXISTS (SELECT 1 FROM mapping_grant) LIMIT 1"
     )
     if found:
-        await grants.touch_everybody(connection)
+        await grants.note_everybody(connection)
     return bool(found)
 
 
-async def _insert(connection: Connection, values: dict[str, Any]) -> int:
-    columns = ", ".join(values)
-    placeholders = ", ".join(f":{name}" for name in values)
-    anew = ", ".join(f"{name} = excluded.{name}" for name in values)
-    # One that was dropped is put back, with what is known of it.
-    [row] = await connection.execute_fetchall(
-        f"INSERT INTO mapping ({columns}) VALUES ({placeholders})"
-        f" ON CONFLICT (origin, kind, pattern, reference) DO UPDATE SET {anew},"
-        " standing = 'in_force', reason = NULL, cure = NULL RETURNING id",
-        values,
-    )
-    mapping_id, name = int(row["id"]), values["reference"]
+async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
+    """Put lines in force; one that was dropped is put back, with what is known of it."""
+    values = {"lines": orjson.dumps(lines).decode()}
+    rows = await connection.execute_fetchall(_Q["insert"], values)
+    ids = {"ids": orjson.dumps([row["id"] for row in rows]).decode()}
     # What is below its space may be another by now: it is read again.
-    await connection.execute_fetchall(
-        "DELETE FROM opening WHERE mapping_id = ? AND via IS NOT NULL", (mapping_id,)
-    )
+    await connection.execute_fetchall(_Q["close_children"], ids)
     # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
-    room_id = await rooms.successor(connection, name) if name.startswith("!") else None
-    await connection.execute_fetchall(
+    last = await rooms.successors(connection)
+    known = [(n, last(n) if n.startswith("!") else None) for n in {m["reference"] for m in lines}]
+    await connection.executemany(
         "INSERT INTO room_reference (reference, standing, room_id) VALUES (?, ?, ?)"
         " ON CONFLICT DO NOTHING",
-        (name, "unresolved" if room_id is None else "pinned", room_id),
+        [(name, "unresolved" if at is None else "pinned", at) for name, at in known],
     )
-    known = await rooms.reference(connection, name)
-    if known is not None and known.room_id is not None:
-        behind = {*known.led_by, *filter(None, [values.get("made_by")])}
-        await connection.execute_fetchall(
-            "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
-            " VALUES (?, ?, 'followed', ?) ON CONFLICT (mapping_id, room_id)"
-            " DO UPDATE SET led_by = excluded.led_by",
-            (mapping_id, known.room_id, rooms.led_by(behind)),
-        )
-    await grants.touch_mapping(connection, mapping_id, new=True)
-    await grants.touch_mapping(connection, mapping_id)
-    return mapping_id
+    opened = [
+        (row["id"], row["room_id"], rooms.led_by_maker(row["led_by"], row["made_by"]))
+        for row in await connection.execute_fetchall(_Q["to_open"], ids)
+    ]
+    await connection.executemany(
+        "INSERT INTO opening (mapping_id, room_id, standing, led_by) VALUES (?, ?, 'followed', ?)"
+        " ON CONFLICT (mapping_id, room_id) DO UPDATE SET led_by = excluded.led_by",
+        opened,
+    )
 
 
-async def _update(connection: Connection, mapping_id: int, values: dict[str, Any]) -> None:
-    await connection.execute_fetchall(
+async def _update(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
+    await connection.executemany(
         "UPDATE mapping SET power = :power, children = :children, invite = :invite,"
-        " exclusive = :exclusive WHERE id = :id",
-        {**values, "id": mapping_id},
+        " exclusive = :exclusive, unsettled = TRUE WHERE id = :id",
+        lines,
     )
-    if not values["children"]:
-        await connection.execute_fetchall(
-            "DELETE FROM opening WHERE mapping_id = ? AND via IS NOT NULL", (mapping_id,)
-        )
-    await grants.touch_mapping(connection, mapping_id)
+    closed = [line["id"] for line in lines if not line["children"]]
+    await connection.execute_fetchall(_Q["close_children"], {"ids": orjson.dumps(closed).decode()})
 
 
-async def _drop(connection: Connection, mapping_id: int) -> None:
-    await grants.touch_mapping(connection, mapping_id)
-    await connection.execute_fetchall(
-        "UPDATE mapping SET standing = 'dropped', reason = NULL, cure = NULL WHERE id = ?",
-        (mapping_id,),
+async def _drop(connection: Connection, ids: Sequence[int]) -> None:
+    await connection.executemany(
+        "UPDATE mapping SET standing = 'dropped', reason = NULL, cure = NULL, unsettled = TRUE"
+        " WHERE id = ?",
+        [(mapping_id,) for mapping_id in ids],
     )
 
 
@@ -137,9 +133,9 @@ async def _overrule(connection: Connection) -> None:
     )
     for row in found:
         if row["was"] != row["wins"]:
-            await grants.touch_mapping(connection, row["id"], new=not row["wins"])
             await connection.execute_fetchall(
-                "UPDATE mapping SET standing = ?, reason = ?, cure = NULL WHERE id = ?",
+                "UPDATE mapping SET standing = ?, reason = ?, cure = NULL, unsettled = TRUE"
+                " WHERE id = ?",
                 ("overruled", None, row["id"])
                 if row["wins"]
                 else ("suspended", "its maker has not been asked for yet", row["id"]),
@@ -176,16 +172,8 @@ async def add(connection: Connection, mapping: Mapping, made_by: str, alias: str
     )
     if found:
         return False
-    await _insert(
-        connection,
-        {
-            **values,
-            "origin": "console",
-            "made_by": made_by,
-            "made_at": connection.at,
-            "alias": alias,
-        },
-    )
+    more = {"origin": "console", "made_by": made_by, "made_at": connection.at, "alias": alias}
+    await _insert(connection, [{**values, **more}])
     await _overrule(connection)
     await grants.settle_map(connection)
     return True
@@ -209,7 +197,7 @@ async def remove(connection: Connection, mapping_id: int) -> list[tuple[str, int
     )
     if not made_here:
         return None
-    await _drop(connection, mapping_id)
+    await _drop(connection, [mapping_id])
     await grants.settle_map(connection)
     await grants.end_dropped(connection)
     return [(row["room_id"], row["account_id"]) for row in given]

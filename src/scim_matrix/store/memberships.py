@@ -1,7 +1,8 @@
 """Memberships: the work left in rooms, and its outcomes (docs/states.md)."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -45,15 +46,40 @@ def _key(pair: Membership) -> dict[str, Any]:
     return {"room_id": pair.room_id, "account_id": pair.account_id}
 
 
-async def rooms_due(connection: Connection, now: float, besides: Sequence[str]) -> list[str]:
-    """Return the IDs of rooms with work due (now: seconds since the epoch), the least work first.
+@dataclass(frozen=True, slots=True)
+class RoomWork:
+    """How much is due in a room, and when the next falls due (seconds since the epoch)."""
 
-    Rooms in `besides` are left out.
+    room_id: str
+    due: int
+    next_due: float | None
+
+
+async def stirred(connection: Connection, since: int) -> tuple[set[str], int]:
+    """Return in which rooms there may be other work than at a number, and the number now.
+
+    The empty name stands for which rooms the map opens.
     """
-    found = await connection.execute_fetchall(
-        _Q["rooms_due"], {"now": now, "most": _MUCH, "besides": orjson.dumps(besides).decode()}
-    )
-    return [row["room_id"] for row in found]
+    found = await connection.execute_fetchall(_Q["stirred"], {"since": since})
+    return {row["room_id"] for row in found}, max((row["number"] for row in found), default=since)
+
+
+async def places(connection: Connection) -> set[str]:
+    """Return every room in which there may be something to do."""
+    return {row["room_id"] for row in await connection.execute_fetchall(_Q["places"])}
+
+
+async def work(connection: Connection, rooms: Iterable[str], now: float) -> list[RoomWork]:
+    """Return how much is due in some rooms at a moment (seconds since the epoch)."""
+    values = {"rooms": orjson.dumps(list(rooms)).decode(), "now": now, "most": _MUCH}
+    return [
+        RoomWork(
+            row["room_id"],
+            row["work"],
+            min(filter(None, (row["ready_at"], row["power_at"])), default=None),
+        )
+        for row in await connection.execute_fetchall(_Q["work"], values)
+    ]
 
 
 async def due(connection: Connection, room_id: str, now: float, limit: int) -> list[Membership]:
@@ -96,7 +122,7 @@ async def joins_of(
 
 
 async def next_due(connection: Connection, after: float) -> float | None:
-    """Return when the first work after a moment falls due, None if there is none.
+    """Return when the first work after a moment falls due that is not in rooms, None for none.
 
     Both are seconds since the epoch.
     """

@@ -145,6 +145,7 @@ async def update(
 
     Raises NoSuchResourceError or TakenError. Whom it affects is settled in the same transaction.
     """
+    await grants.settle_first(connection, [resource_id])
     columns, values = _values(kind, document)
     assignments = ", ".join(f"{column} = ?" for column in columns)
     try:
@@ -207,6 +208,10 @@ async def change_members(
 
     The cost follows the number of members sent and changed, not the size of the group.
     """
+    if await grants.is_left(connection):
+        named = [entry["value"] for change in changes for entry in orjson.loads(change.members)]
+        whole = [group_id] if any(change.op == "replace" for change in changes) else []
+        await grants.settle_first(connection, [*whole, *named])
     changed = False
     for change in changes:
         sent = change.members

@@ -1,7 +1,7 @@
 """Rooms: what the map's references stand for, and which rooms mappings open."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,9 +112,20 @@ async def mapped(connection: Connection) -> list[str]:
     return [row["room_id"] for row in await connection.execute_fetchall(_Q["mapped"])]
 
 
-async def unresolved(connection: Connection, now: float) -> list[RoomReference]:
-    """Return the references that are to be asked for now (seconds since the epoch)."""
-    found = await connection.execute_fetchall(_Q["unresolved"], {"now": now})
+async def suspicious(connection: Connection) -> list[str]:
+    """Return the IDs of rooms of which something is known to be wrong."""
+    return [row["room_id"] for row in await connection.execute_fetchall(_Q["suspicious"])]
+
+
+async def unresolved(
+    connection: Connection, now: float, besides: Sequence[str], limit: int
+) -> list[RoomReference]:
+    """Return up to `limit` references to be asked for now (seconds since the epoch).
+
+    Those in `besides` are left out.
+    """
+    values = {"now": now, "besides": orjson.dumps(besides).decode(), "limit": limit}
+    found = await connection.execute_fetchall(_Q["unresolved"], values)
     return [_reference(row) for row in found]
 
 
@@ -174,11 +185,14 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
                 (mapping.id, former.room_id),
             )
         await connection.execute_fetchall(_Q["open_own"], opens)
-        await grants.touch_mapping(connection, mapping.id)
         if former is None or former.room_id is None:
             await grants.would_have_had(connection, mapping.id, room_id)
-    if former is not None and former.room_id not in (None, room_id):
-        assert former.room_id is not None
+        else:
+            await grants.note_mapping(connection, mapping.id)
+    if former is None or former.room_id is None:
+        await grants.settle_reference(connection, name, room_id)
+        return
+    if former.room_id != room_id:
         await grants.carry(connection, former.room_id, room_id, name)
     await grants.settle_map(connection)
 
@@ -326,7 +340,7 @@ async def upgraded(
     )
     await grants.carry(connection, room_id, replacement)
     for row in opened:
-        await grants.touch_mapping(connection, row["mapping_id"])
+        await grants.note_mapping(connection, row["mapping_id"])
     await grants.settle_map(connection)
 
 
@@ -359,6 +373,11 @@ def led_by(leaders: Iterable[str]) -> str | None:
     """Return those on whose own power it rests that a room is opened, as they are kept."""
     listed = sorted(leaders)
     return orjson.dumps(listed).decode() if listed else None
+
+
+def led_by_maker(leaders: str | None, made_by: str | None) -> str | None:
+    """Return those behind a room, as they are kept, with whoever made a mapping for it."""
+    return led_by({*_leaders(leaders), *filter(None, [made_by])})
 
 
 def _leaders(led_by: str | None) -> tuple[str, ...]:
@@ -422,7 +441,7 @@ async def put_children(
         )
         if first and child.standing == "followed":
             await grants.would_have_had(connection, mapping_id, child.room_id)
-    await grants.touch_mapping(connection, mapping_id)
+    await grants.note_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True
 
@@ -444,7 +463,7 @@ async def stand(
         {"mapping_id": mapping_id, "standing": standing, "reason": reason, "cure": cure},
     )
     if changed:
-        await grants.touch_mapping(connection, mapping_id)
+        await grants.note_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -455,7 +474,7 @@ async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) 
         _Q["lead"], {"mapping_id": mapping_id, "led_by": led_by(leaders)}
     )
     if changed:
-        await grants.touch_mapping(connection, mapping_id)
+        await grants.note_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -517,13 +536,18 @@ async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> N
 async def named(connection: Connection, name: str) -> list[str]:
     """Return the room IDs that a name stands for: an alias of the map, or a room ID itself.
 
-    Only where it is neither, those of the rooms that call themselves so, by name or alias. The ID
-    of a room that was upgraded stands for the one that took its place.
+    Those of rooms that took a room's place come after it.
     """
     found = await connection.execute_fetchall(_Q["named"], {"name": name})
-    found = found or await connection.execute_fetchall(_Q["called"], {"name": name})
     following = await successors(connection)
-    return list(dict.fromkeys(following(row["room_id"]) for row in found))
+    ids = [row["room_id"] for row in found]
+    return list(dict.fromkeys([*ids, *map(following, ids)]))
+
+
+async def called(connection: Connection, name: str) -> list[str]:
+    """Return the room IDs of the rooms that call themselves so, by name or alias."""
+    found = await connection.execute_fetchall(_Q["called"], {"name": name})
+    return [row["room_id"] for row in found]
 
 
 async def spaces_of(connection: Connection, room_id: str) -> list[str]:

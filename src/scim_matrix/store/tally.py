@@ -10,6 +10,8 @@ from scim_matrix.store.totals import Totals
 
 # Counting that takes longer (seconds) is not waited for where there are numbers already.
 QUICK = 0.05
+# And rests for so many times as long: counting takes at most a tenth of a core.
+REST = 9.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +30,51 @@ class Tally:
     """Numbers for probes, metrics and pages, however many ask.
 
     Whoever asks gets what was counted since, shared with all who asked meanwhile. Where a million
-    memberships make that slow, the last numbers are shown at once and counted anew meanwhile.
+    memberships make that slow, the last numbers are shown at once and counted anew meanwhile, on
+    a connection that nothing else waits for, and not again before it has rested.
     """
 
-    def __init__(self, database: Database, quick: float = QUICK) -> None:
+    def __init__(self, database: Database, quick: float = QUICK, rest: float = REST) -> None:
         self._database = database
+        self._rest = rest
         self._quick = quick
         self._running: asyncio.Task[Counted] | None = None
         self._next: asyncio.Task[Counted] | None = None
         self._last: Counted | None = None
         self._seconds = 0.0
+        self._ended = 0.0
 
     async def counted(self) -> Counted:
         """Return the numbers. Raises what the database raises."""
-        if self._next is None:
+        slow = self._last is not None and self._seconds > self._quick
+        rests = slow and time.perf_counter() < self._ended + self._rest * self._seconds
+        if self._next is None and not rests:
             self._next = asyncio.create_task(self._count(self._running), name="tally")
-        if self._last is not None and self._seconds > self._quick:
+        if self._last is not None and slow:
             return self._last
+        assert self._next is not None
         # What somebody else waits for as well must outlive this request.
         return await asyncio.shield(self._next)
+
+    async def stop(self) -> None:
+        """End what is being counted."""
+        tasks = [task for task in (self._running, self._next) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _count(self, running: "asyncio.Task[Counted] | None") -> Counted:
         if running is not None:
             await asyncio.wait([running])
         self._running, self._next = self._next, None
         start = time.perf_counter()
-        reader = self._database.scanner
+        reader = self._database.counter
         found = Counted(
             await totals.totals(reader, self._database.clock.now()),
             await memberships.counts(reader),
             await views.codes(reader),
         )
-        self._seconds = time.perf_counter() - start
+        self._ended = time.perf_counter()
+        self._seconds = self._ended - start
         self._last = found
         return found

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from scim_matrix.course import Amount
 from scim_matrix.membership import Membership
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection
@@ -70,3 +71,9 @@ async def pending_memberships(connection: Connection) -> list[Membership]:
 async def pending_accounts(connection: Connection) -> Rows:
     """Return what would be done to accounts."""
     return await _rows(connection, "pending_accounts")
+
+
+async def progress(connection: Connection) -> dict[str, Amount]:
+    """Return how far accounts and memberships are, from numbers that are kept."""
+    [row] = await _rows(connection, "progress")
+    return {what: Amount(row[what], row[f"{what}_left"]) for what in ("accounts", "memberships")}

@@ -15,6 +15,7 @@ from scim_matrix.matrix.errors import (
     UnavailableError,
 )
 from scim_matrix.sync.backoff import TRANSIENT
+from scim_matrix.sync.in_flight import InFlight
 
 log = structlog.get_logger(__name__)
 
@@ -35,14 +36,13 @@ class Breaker:
         self.version: str | None = None
         self.resting_until = 0.0
         self._clock = clock
-        self._concurrency = float(concurrency)
-        self._slots = float(concurrency)
+        self._in_flight = InFlight(concurrency)
         self._failures = 0
 
     @property
     def slots(self) -> int:
         """How much may be asked of it at once."""
-        return int(self._slots)
+        return self._in_flight.slots
 
     @property
     def rests_seconds(self) -> float:
@@ -71,15 +71,15 @@ class Breaker:
         """Have it asked whether it is there before anything else is done."""
         self.there.clear()
 
-    def succeeded(self) -> None:
-        """Note that something was done: a little more may be asked at once."""
-        self._slots = min(self._concurrency, self._slots + 1 / self._slots)
+    def took(self, kind: str, seconds: float) -> None:
+        """Note that something of a kind was done, and in how long; so much is asked at once."""
+        self._in_flight.took(kind, seconds)
 
     def failed(self) -> None:
         """Note that an answer said nothing: half as much is asked at once."""
-        if self._slots == 1:
+        if self.slots == 1:
             self.rest(TRANSIENT.delay(1))
-        self._slots = max(1.0, self._slots / 2)
+        self._in_flight.halve()
 
     def trip(self, error: HomeserverError) -> None:
         """Leave it alone for a while, then meet it again."""
@@ -90,7 +90,7 @@ class Breaker:
         self._failures += 1
         self.rest(delay)
         if isinstance(error, RateLimitedError):
-            self._slots = max(1.0, self._slots / 2)
+            self._in_flight.halve()
             log.info("rate_limited", by=self.name, seconds=round(delay, 1))
             return
         self.doubt()

@@ -80,6 +80,7 @@ class LiveDrift:
                 if self.works or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
                 self.works = False
+                self._observation.follow(frozenset())
                 later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
                 asked = None
                 if isinstance(error, UnavailableError):
@@ -96,6 +97,7 @@ class LiveDrift:
         if followed != self._followed and followed:
             self._filter = await self._live.upload_filter(sorted(followed))
         self._followed = followed
+        self._observation.follow(followed)
         if not self.works:
             log.info("live_drift_followed", rooms=len(followed))
         self.works = True

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import sqlite3
+import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -25,6 +27,7 @@ from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
+from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Database
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
@@ -36,6 +39,7 @@ from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
 from scim_matrix.sync.room_turn import RoomTurn
+from scim_matrix.sync.settling import Settling
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +51,8 @@ PRUNE_EVERY = 3600.0
 NOTE_EVERY = 300.0
 AWAY_AT_MOST = 3600.0
 LONGEST_PAUSE = 60.0
+# Over how much of the interval the rooms are compared.
+_SPREAD = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,16 @@ _NEVER_MET = ("unknown", "mismatched")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to be done now; only one job of a key runs at a time."""
+    """Something to be done now; only one job of a key runs at a time.
+
+    `kind` is what its duration is compared with, where it is one request after the other and
+    nothing else.
+    """
 
     key: str
     lane: Lane
     work: Callable[[], Coroutine[Any, Any, None]]
+    kind: str | None = None
 
 
 class Reconciler:
@@ -102,7 +113,7 @@ class Reconciler:
         self._dry_run = room_policy.dry_run
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
-        self._turn = RoomTurn(database, homeserver, rights, room_policy)
+        self._turn = RoomTurn(database, homeserver, rights, room_policy, self.synapse.took)
         self._accounts = AccountWorker(
             database, homeserver.accounts, account_policy, rights, room_policy.brake
         )
@@ -123,8 +134,11 @@ class Reconciler:
             self.synapse.there,
         )
         self._following: asyncio.Task[None] | None = None
+        self._settling = Settling(database, self.wake)
+        self._agenda = Agenda()
         self._pace = pace
         self._compare_at = 0.0
+        self._at_once = True
         self._comparing = False
         self._prune_at = 0.0
         self._note_at = 0.0
@@ -180,8 +194,14 @@ class Reconciler:
     def compare(self) -> None:
         """Compare every mapped room now: the map may name others, or a human asked for it."""
         self._compare_at = 0.0
+        self._at_once = True
         self._observation.others_opened.set()
+        self._settling.look(lines_end=True)
         self.wake()
+
+    async def settle_map(self) -> None:
+        """Work out what changes of the map mean for everybody who is left."""
+        await self._settling.finish()
 
     def stop(self) -> None:
         """Start nothing new; `run` returns once what is in flight has ended."""
@@ -191,6 +211,7 @@ class Reconciler:
     async def run(self) -> None:
         """Work until `stop`; returns once the actions in flight are recorded."""
         await self.begin()
+        settling = asyncio.create_task(self._settling.run(), name="settling")
         try:
             while not self._stopping:
                 await self._rest()
@@ -201,6 +222,8 @@ class Reconciler:
                     async with asyncio.timeout(await self._pause(now)):
                         await self._wake.wait()
         finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
             await self._drain()
 
     async def settle(self) -> float:
@@ -211,6 +234,7 @@ class Reconciler:
         """
         await self.begin()
         while True:
+            await self._settling.finish()
             self._wake.clear()
             now = self._clock.now()
             if self._resting_until() <= now:
@@ -310,8 +334,8 @@ class Reconciler:
             moments.append(self._compare_at)
         # Work that was due then and has not started waits for the end of a task or a rest.
         due = await memberships.next_due(self._database.scanner, looked_at)
-        if due is not None:
-            moments.append(due)
+        later = (due, self._agenda.next_due(), self._observation.next_due)
+        moments += [moment for moment in later if moment is not None]
         left = min(moments) - self._clock.now() if moments else LONGEST_PAUSE
         return min(LONGEST_PAUSE, max(0.05, left))
 
@@ -362,7 +386,13 @@ class Reconciler:
             self._compare_at = now + self._pace.compare_every * random.uniform(0.9, 1.1)
             # Whom protection spared may have lost it.
             await self._rights.renew()
-            self._observation.doubt_all()
+            if self._at_once:
+                self._observation.doubt_all()
+            else:
+                suspicious = await rooms.suspicious(self._database.scanner)
+                within = self._pace.compare_every * _SPREAD
+                self._observation.doubt_by_and_by(now, within, suspicious)
+            self._at_once = False
             self._comparing = True
             async with self._database.write() as connection:
                 await accounts.retry_stopped(connection)
@@ -421,13 +451,19 @@ class Reconciler:
             delegated=self.delegated and self.mas is None,
             without_homeserver=not there,
         )
-        return [Job(f"{_ACCOUNT}{one.id}", "account", partial(work, one)) for one in found]
+        return [
+            Job(f"{_ACCOUNT}{one.id}", "account", partial(work, one), f"{one.todo} {one.bound_by}")
+            for one in found
+        ]
 
     async def _rooms_due(self, now: float) -> dict[Lane, list[Job]]:
-        """Return the rooms that could be worked on or looked at now."""
-        reader = self._database.scanner
+        """Return the rooms that could be worked on or looked at now, as many as there are slots."""
+        reader, slots = self._database.scanner, self.synapse.slots
         busy = self._busy(now)
-        with_work = await memberships.rooms_due(reader, now, busy)
+        if await self._agenda.refresh(reader, now):
+            self._observation.maps(await rooms.mapped(reader))
+        self._observation.fall_due(now)
+        await self._record_comparison()
         commits = self._commits
 
         def may_go_on() -> bool:
@@ -436,29 +472,33 @@ class Reconciler:
                 not self._stopping and not self.synapse.rests_seconds and commits == self._commits
             )
 
-        mapped = await rooms.mapped(reader)
-        await self._record_comparison(mapped)
         observations = [
             Job(reference.reference, "observe", partial(self._observation.resolve, reference))
-            for reference in await rooms.unresolved(reader, now)
+            for reference in await rooms.unresolved(reader, now, busy, slots)
         ]
+        # Those with work are compared before the first turn is taken there.
+        looked_at = (
+            room_id
+            for room_id in self._observation.waiting
+            if room_id not in busy and not self._agenda.has_work(room_id)
+        )
         observations += [
             Job(room_id, "observe", partial(self._observation.observe, room_id))
-            for room_id in mapped
-            if self._observation.is_due(room_id) and room_id not in with_work
+            for room_id in itertools.islice(looked_at, slots)
         ]
         return {
-            "observe": [job for job in observations if job.key not in busy],
+            "observe": observations,
             "room": [
                 Job(room_id, "room", partial(self._room, room_id, may_go_on))
-                for room_id in with_work
+                for room_id in self._agenda.smallest(busy, slots)
             ],
         }
 
-    async def _record_comparison(self, mapped: Iterable[str]) -> None:
+    async def _record_comparison(self) -> None:
         """Record when every mapped room has been compared."""
         observing = any(lane == "observe" for lane, _ in self._running.values())
-        if self._comparing and not observing and not any(map(self._observation.is_due, mapped)):
+        left = self._observation.waiting or self._observation.next_due is not None
+        if self._comparing and not observing and not left:
             self._comparing = False
             async with self._database.write() as connection:
                 await totals.happened(connection, "compared")
@@ -481,7 +521,7 @@ class Reconciler:
         work = job.work() if job.lane == "account" else self._in_room(job)
         task = asyncio.create_task(work, name=f"reconcile {job.key}")
         self._running[job.key] = (job.lane, task)
-        task.add_done_callback(partial(self._ended, job))
+        task.add_done_callback(partial(self._ended, job, time.perf_counter()))
 
     async def _in_room(self, job: Job) -> None:
         """Do a room's work, with what the room is called in whatever is logged of it."""
@@ -489,15 +529,19 @@ class Reconciler:
         with structlog.contextvars.bound_contextvars(room=name):
             await job.work()
 
-    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+    def _ended(self, job: Job, begun: float, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
         self._wake.set()
+        if job.lane != "account":
+            # What the map means may have changed with what was seen.
+            self._settling.look()
         if task.cancelled():
             return
         error = task.exception()
         if error is None:
             self._ailing.pop(job.key, None)
-            self._server(job.lane).succeeded()
+            if job.kind is not None:
+                self._server(job.lane).took(job.kind, time.perf_counter() - begun)
             return
         if isinstance(error, RateLimitedError | TokenError):
             self._blamed(error).trip(error)

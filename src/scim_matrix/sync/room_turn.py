@@ -1,5 +1,6 @@
 """Carry out a turn of a room's plan: removals, joins, invitations, power levels."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -40,12 +41,19 @@ class RoomTurn:
     """
 
     def __init__(
-        self, database: Database, homeserver: Homeserver, rights: RoomRights, policy: RoomPolicy
+        self,
+        database: Database,
+        homeserver: Homeserver,
+        rights: RoomRights,
+        policy: RoomPolicy,
+        took: Callable[[str, float], None],
     ) -> None:
         self._database = database
         self._homeserver = homeserver
         self._rights = rights
         self._policy = policy
+        # Told of each action and how long it took (seconds).
+        self._took = took
         # What the service did lately and sync has not told yet: membership and when.
         self._acted: dict[tuple[str, str], tuple[Observed, float]] = {}
 
@@ -126,6 +134,7 @@ class RoomTurn:
         if isinstance(action, Spare):
             await self._spare(pair, action.reason)
             return
+        begun = time.perf_counter()
         try:
             await self._carry_out(action)
         except RateLimitedError:
@@ -137,6 +146,7 @@ class RoomTurn:
         except (RefusedError, WithheldError) as error:
             await self._refused(action, error)
             return
+        self._took(type(action).__name__, time.perf_counter() - begun)
         observed = _LEADS_TO[type(action)]
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:

@@ -34,7 +34,8 @@ ALTER TABLE action ADD COLUMN decided_by TEXT;
 -- human said is not this user's, or is no more. problem: why nothing goes on, with reason and cure;
 -- notice: what was left out. asked: since when (by the account system's clock) an account may have
 -- been made for this user of which no answer is known. doing: what a request that disables it, and
--- whose outcome is not known, does. A number is given once only (AUTOINCREMENT): work goes on with
+-- whose outcome is not known, does. fit: what can be done with it in rooms: 0 nothing, as long as it
+-- is not known or verified; 1 removals; 2 joins too. A number is given once only (AUTOINCREMENT): work goes on with
 -- it while the account that it was begun for may end.
 CREATE TABLE new_account (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -82,6 +83,9 @@ CREATE TABLE new_account (
                 OR profile IS DISTINCT FROM confirmed_profile THEN 'provision' END
         WHEN confirmed IS DISTINCT FROM desired
             AND problem IS DISTINCT FROM 'dismissed' THEN 'disable' END) STORED,
+    fit INTEGER GENERATED ALWAYS AS (CASE
+        WHEN user_id IS NULL OR bound_by = 'migrated' THEN 0
+        WHEN usable THEN 2 ELSE 1 END) STORED,
     CHECK ((user_id IS NULL) = (bound_by IS NULL)),
     CHECK (brake = 'free' OR desired <> 'active'),
     CHECK ((brake = 'held') = (held_because IS NOT NULL)),
@@ -156,6 +160,7 @@ CREATE INDEX second_account_account ON second_account (account_id);
 -- standing: in_force; overruled by the configuration; suspended: its maker may no longer do by
 -- themselves what it does (reason, cure); dropped: the map says it no more. It opens nothing, and
 -- what it gave and the identity provider takes is known for when the group opens a room of it again.
+-- unsettled: those whom its last change reaches are not in the table of that name yet.
 CREATE TABLE new_mapping (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin TEXT NOT NULL CHECK (origin IN ('configuration', 'console')),
@@ -173,6 +178,7 @@ CREATE TABLE new_mapping (
         CHECK (standing IN ('in_force', 'overruled', 'suspended', 'dropped')),
     reason TEXT,
     cure TEXT,
+    unsettled BOOLEAN NOT NULL DEFAULT FALSE,
     CHECK ((origin = 'console') = (made_by IS NOT NULL)),
     UNIQUE (origin, kind, pattern, reference)
 );
@@ -298,6 +304,8 @@ CREATE INDEX mapping_grant_heard ON mapping_grant (heard) WHERE heard > 0;
 -- power: the level that is granted; power_given: the one that the service gave; power_before: the
 -- one that was there (NULL: none of their own); power_tried: one whose outcome is not known.
 -- led: only mappings that rest on somebody's own power (opening.led_by) granted it last.
+-- fit: as of its account, kept by triggers. ready: there is something to do, and the account is fit
+-- for it.
 CREATE TABLE membership (
     room_id TEXT NOT NULL,
     account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
@@ -323,6 +331,7 @@ CREATE TABLE membership (
     tick INTEGER NOT NULL DEFAULT 0,
     since REAL NOT NULL DEFAULT 0,
     request TEXT,
+    fit INTEGER NOT NULL DEFAULT 0,
     todo TEXT GENERATED ALWAYS AS (CASE
         WHEN observed IS NOT DISTINCT FROM 'ban' OR brake = 'held' THEN NULL
         WHEN state = 'granted' THEN CASE
@@ -339,6 +348,8 @@ CREATE TABLE membership (
         WHEN state IN ('revoked', 'pruned', 'excluded') THEN power_given IS NOT NULL
             AND (observed IS NOT DISTINCT FROM 'leave' OR observed IS NOT DISTINCT FROM 'ban')
         ELSE FALSE END) STORED,
+    ready BOOLEAN GENERATED ALWAYS AS (todo IS NOT NULL
+        AND (fit = 2 OR (fit = 1 AND todo = 'leave'))) STORED,
     PRIMARY KEY (room_id, account_id),
     CHECK (brake = 'free' OR state IN ('revoked', 'pruned', 'excluded')),
     CHECK ((brake = 'held') = (held_because IS NOT NULL)),
@@ -369,10 +380,12 @@ SELECT p.room_id, a.id,
     CASE WHEN p.since > 2440587.5 THEN (p.since - 2440587.5) * 86400 ELSE 0 END,
     CASE WHEN p.request IN ('exclusive', 'sync --prune') THEN NULL ELSE p.request END
 FROM pair p JOIN account a ON a.user_id = p.user_id OR a.proposed = p.user_id;
+UPDATE membership SET fit = (SELECT a.fit FROM account a WHERE a.id = account_id);
 CREATE INDEX membership_account ON membership (account_id);
 CREATE INDEX membership_todo ON membership (room_id, next_try) WHERE todo IS NOT NULL;
+CREATE INDEX membership_ready ON membership (room_id, next_try) WHERE ready;
 CREATE INDEX membership_turn ON membership (room_id, todo <> 'leave', since DESC, account_id DESC)
-    WHERE todo IS NOT NULL;
+    WHERE ready;
 CREATE INDEX membership_rest ON membership (next_try) WHERE next_try > 0;
 CREATE INDEX membership_pruned ON membership (room_id) WHERE state = 'pruned';
 CREATE INDEX membership_excluded ON membership (room_id) WHERE state = 'excluded';
@@ -399,3 +412,155 @@ ALTER TABLE new_mapping RENAME TO mapping;
 ALTER TABLE new_room RENAME TO room;
 CREATE INDEX mapping_reference ON mapping (reference);
 CREATE INDEX mapping_pattern ON mapping (kind, pattern);
+CREATE INDEX mapping_unsettled ON mapping (id) WHERE unsettled;
+
+-- For whom it has not been worked out yet what a change of the map means. Until then nothing is
+-- done for them in rooms.
+CREATE TABLE unsettled (
+    account_id INTEGER PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE
+);
+
+CREATE INDEX room_reference_next ON room_reference (next_try) WHERE standing <> 'pinned';
+
+-- -- What there is to do, as it changes --------------------------------------------------------
+
+-- Rooms in which what there is to do may be other than before, numbered in the order in which that
+-- was last so. What it is says a query (memberships.sql, work): this only says where to look again.
+-- '': which rooms the map opens.
+CREATE TABLE stirred (
+    room_id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX stirred_number ON stirred (number);
+
+CREATE TRIGGER membership_fit AFTER INSERT ON membership
+WHEN NEW.fit <> (SELECT a.fit FROM account a WHERE a.id = NEW.account_id)
+BEGIN
+    UPDATE membership SET fit = (SELECT a.fit FROM account a WHERE a.id = NEW.account_id)
+    WHERE room_id = NEW.room_id AND account_id = NEW.account_id;
+END;
+
+CREATE TRIGGER membership_made AFTER INSERT ON membership
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER membership_taken AFTER UPDATE OF account_id ON membership
+BEGIN
+    UPDATE membership SET fit = (SELECT a.fit FROM account a WHERE a.id = NEW.account_id)
+    WHERE room_id = NEW.room_id AND account_id = NEW.account_id;
+END;
+
+CREATE TRIGGER membership_changed AFTER UPDATE ON membership
+WHEN OLD.ready <> NEW.ready OR OLD.power_todo <> NEW.power_todo OR OLD.fit <> NEW.fit
+    OR OLD.next_try <> NEW.next_try OR OLD.state <> NEW.state OR OLD.brake <> NEW.brake
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER membership_ended AFTER DELETE ON membership
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    VALUES (OLD.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER account_fit AFTER UPDATE OF user_id, bound_by, usable ON account
+WHEN OLD.fit <> NEW.fit
+BEGIN
+    UPDATE membership SET fit = NEW.fit WHERE account_id = NEW.id;
+END;
+
+CREATE TRIGGER account_settled AFTER DELETE ON unsettled
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    SELECT m.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM membership m WHERE m.account_id = OLD.account_id
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER opening_made AFTER INSERT ON opening
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    SELECT value, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM json_each(json_array(NEW.room_id, '')) WHERE true
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER opening_changed AFTER UPDATE ON opening
+WHEN OLD.standing <> NEW.standing
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    SELECT value, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM json_each(json_array(NEW.room_id, '')) WHERE true
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER opening_ended AFTER DELETE ON opening
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    SELECT value, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM json_each(json_array(OLD.room_id, '')) WHERE true
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER mapping_stands AFTER UPDATE OF standing ON mapping
+WHEN OLD.standing <> NEW.standing
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    SELECT o.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM opening o WHERE o.mapping_id = NEW.id
+    UNION ALL SELECT '', (SELECT coalesce(max(number), 0) + 1 FROM stirred) WHERE true
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER room_found AFTER INSERT ON room
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+CREATE TRIGGER room_usable AFTER UPDATE OF unusable ON room
+WHEN (OLD.unusable IS NULL) <> (NEW.unusable IS NULL)
+BEGIN
+    INSERT INTO stirred (room_id, number)
+    VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
+END;
+
+-- -- How far it is -----------------------------------------------------------------------------
+
+-- How many memberships each room has, and how many of them there is something to do for (todo).
+CREATE TABLE room_count (
+    room_id TEXT PRIMARY KEY,
+    memberships INTEGER NOT NULL,
+    todo INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO room_count (room_id, memberships, todo)
+SELECT room_id, count(*), count(todo) FROM membership GROUP BY room_id;
+
+CREATE TRIGGER membership_counted AFTER INSERT ON membership
+BEGIN
+    INSERT INTO room_count (room_id, memberships, todo)
+    VALUES (NEW.room_id, 1, NEW.todo IS NOT NULL)
+    ON CONFLICT (room_id) DO UPDATE SET memberships = memberships + 1, todo = todo + excluded.todo;
+END;
+
+CREATE TRIGGER membership_recounted AFTER UPDATE ON membership
+WHEN (OLD.todo IS NULL) <> (NEW.todo IS NULL)
+BEGIN
+    UPDATE room_count SET todo = todo + CASE WHEN NEW.todo IS NULL THEN -1 ELSE 1 END
+    WHERE room_id = NEW.room_id;
+END;
+
+CREATE TRIGGER membership_uncounted AFTER DELETE ON membership
+BEGIN
+    UPDATE room_count SET memberships = memberships - 1,
+        todo = todo - CASE WHEN OLD.todo IS NULL THEN 0 ELSE 1 END
+    WHERE room_id = OLD.room_id;
+END;

@@ -12,16 +12,33 @@ ON CONFLICT DO NOTHING
 -- Note one account.
 INSERT INTO touched (account_id) VALUES (:account_id) ON CONFLICT DO NOTHING
 
--- touch_given --
+-- note_mapping --
+-- A mapping changed, or what it means: whom that reaches is found out in pieces.
+UPDATE mapping SET unsettled = TRUE WHERE id = :mapping_id
+
+-- note_reference --
+-- The same of every mapping that names a reference.
+UPDATE mapping SET unsettled = TRUE WHERE reference = :reference AND standing <> 'overruled'
+
+-- note_everybody --
+-- Note every user's account as unsettled.
+INSERT INTO unsettled (account_id) SELECT id FROM account WHERE scim_id IS NOT NULL
+ON CONFLICT DO NOTHING
+
+-- unsettled_mappings --
+-- Mappings whose last change has not been carried to those whom it reaches.
+SELECT id FROM mapping WHERE unsettled ORDER BY id LIMIT :limit
+
+-- spread_given --
 -- Note every account that a mapping gives something, or gave, by former lines of its key too.
-INSERT INTO touched (account_id)
+INSERT INTO unsettled (account_id)
 SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
 WHERE m.id = :mapping_id AND d.kind = m.kind AND d.pattern = m.pattern
 AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
--- touch_mapped --
--- Note the accounts of everybody whom a new mapping reaches.
+-- spread_mapped --
+-- Note the accounts of everybody whom a mapping reaches and may give nothing yet.
 WITH RECURSIVE below (id) AS (
     SELECT g.id FROM mapping m CROSS JOIN scim_group g
     WHERE m.id = :mapping_id AND m.kind = 'external_id' AND g.external_id = m.pattern
@@ -30,15 +47,47 @@ WITH RECURSIVE below (id) AS (
     WHERE m.id = :mapping_id AND m.kind = 'display_name' AND g.display_name GLOB m.pattern
     UNION SELECT gm.value FROM below CROSS JOIN group_member gm WHERE gm.group_id = below.id
 )
-INSERT INTO touched (account_id)
+INSERT INTO unsettled (account_id)
 SELECT a.id FROM below CROSS JOIN account a WHERE a.scim_id = below.id
 UNION SELECT a.id FROM mapping m CROSS JOIN account a
 WHERE m.id = :mapping_id AND m.kind = 'everyone' AND a.scim_id IS NOT NULL
 ON CONFLICT DO NOTHING
 
--- touch_everybody --
--- Note every account.
-INSERT INTO touched (account_id) SELECT id FROM account WHERE scim_id IS NOT NULL
+-- spread --
+-- Whom a mapping's last change reaches is noted.
+UPDATE mapping SET unsettled = FALSE WHERE id = :mapping_id
+
+-- is_left --
+-- Whether a change of the map has still to be worked out: whom it reaches, and for whom.
+SELECT EXISTS (SELECT 1 FROM mapping WHERE unsettled) AS mappings,
+    EXISTS (SELECT 1 FROM unsettled) AS accounts
+
+-- take --
+-- Some of those who are unsettled.
+INSERT INTO touched (account_id) SELECT account_id FROM unsettled ORDER BY account_id LIMIT :limit
+
+-- spare_settled --
+-- Of those noted only the unsettled ones.
+DELETE FROM touched WHERE account_id NOT IN (SELECT account_id FROM unsettled)
+
+-- settled --
+-- Those noted are settled.
+DELETE FROM unsettled WHERE account_id IN (SELECT account_id FROM touched)
+
+-- given --
+-- How many accounts mappings of a reference give something, or gave, by former lines of their keys
+-- too (more than :most as :most).
+SELECT count(*) AS number FROM (
+    SELECT 1 FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
+    WHERE m.reference = :reference AND d.kind = m.kind AND d.pattern = m.pattern
+    AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id LIMIT :most)
+
+-- touch_given --
+-- Note those accounts.
+INSERT INTO touched (account_id)
+SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
+WHERE m.reference = :reference AND d.kind = m.kind AND d.pattern = m.pattern
+AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
 -- open --
@@ -106,6 +155,18 @@ AND m.id = g.mapping_id AND m.standing = 'in_force'
 AND o.mapping_id = m.id AND o.standing = 'followed'
 GROUP BY o.room_id, g.account_id
 
+-- want_room --
+-- The same of one room only.
+INSERT INTO wanted (room_id, account_id, group_name, power, invite, led, told, request)
+SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
+    min(o.led_by IS NOT NULL),
+    max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END), max(g.request)
+FROM opening o CROSS JOIN mapping m CROSS JOIN mapping_grant g CROSS JOIN touched t
+WHERE o.room_id = :room_id AND o.standing = 'followed'
+AND m.id = o.mapping_id AND m.standing = 'in_force'
+AND g.mapping_id = m.id AND g.state = 'granted' AND t.account_id = g.account_id
+GROUP BY o.room_id, g.account_id
+
 -- regain --
 -- Memberships that are granted now: what was held, or to be removed, is so no more. Who was let
 -- stay by a human, or left by choice, is granted it anew only by the identity provider.
@@ -134,10 +195,10 @@ AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.g
 -- gain --
 -- Memberships that are granted for the first time.
 INSERT INTO membership (room_id, account_id, state, group_name, power, invite, led, tick, since,
-    request)
-SELECT room_id, account_id, 'granted', group_name, power, invite, led, :tick, :at,
-    coalesce(:request, request) FROM wanted
-WHERE true ON CONFLICT (room_id, account_id) DO NOTHING
+    request, fit)
+SELECT w.room_id, w.account_id, 'granted', w.group_name, w.power, w.invite, w.led, :tick, :at,
+    coalesce(:request, w.request), a.fit FROM wanted w CROSS JOIN account a
+WHERE a.id = w.account_id ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- lose --
 -- Memberships that are granted no more: revoked where the identity provider took them, forgotten
@@ -200,18 +261,22 @@ WHERE g.mapping_id = :mapping_id AND g.state = 'revoked' AND g.origin = 'identit
 ON CONFLICT (room_id, account_id) DO NOTHING
 
 -- end_dropped --
--- Dropped mappings by which nobody is in a room who is there for no other reason, and of which it
--- is known what they meant.
-DELETE FROM mapping WHERE standing = 'dropped'
-AND NOT EXISTS (
-    SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
-    WHERE g.mapping_id = mapping.id AND m.account_id = g.account_id AND m.state = 'forgotten'
-    AND m.observed IS DISTINCT FROM 'leave'
-    AND o.mapping_id = mapping.id AND o.room_id = m.room_id)
-AND NOT EXISTS (
-    SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
-    WHERE r.reference = mapping.reference AND r.standing <> 'pinned' AND NOT r.absent
-    AND g.mapping_id = mapping.id)
+-- Some dropped mappings by which nobody is in a room who is there for no other reason, and of which
+-- it is known what they meant, once everybody is settled.
+DELETE FROM mapping WHERE id IN (SELECT d.id FROM mapping d WHERE d.standing = 'dropped'
+    AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
+    AND NOT EXISTS (SELECT 1 FROM unsettled)
+    AND NOT EXISTS (
+        SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
+        WHERE g.mapping_id = d.id AND m.account_id = g.account_id AND m.state = 'forgotten'
+        AND m.observed IS DISTINCT FROM 'leave'
+        AND o.mapping_id = d.id AND o.room_id = m.room_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
+        WHERE r.reference = d.reference AND r.standing <> 'pinned' AND NOT r.absent
+        AND g.mapping_id = d.id)
+    ORDER BY d.id LIMIT :most)
+RETURNING 1
 
 -- carry --
 -- What is known of everybody in one room counts in the room that takes its place; who is there

@@ -1,44 +1,56 @@
--- rooms_due --
--- Rooms with work due, the one where the least waits first (more than :most counts as :most). Work
--- waits while the account is not known, not verified or not usable, and in rooms that are not
--- mapped or cannot be used; who was pruned, or whose removal a human approved, leaves rooms that
--- are mapped no more.
+-- stirred --
+-- Rooms in which what there is to do may be other than when last looked at ('' for the map).
+SELECT room_id, number FROM stirred WHERE number > :since
+
+-- places --
+-- Every room in which there may be something to do.
+SELECT DISTINCT room_id FROM opening UNION SELECT room_id FROM membership WHERE state = 'pruned'
+UNION SELECT room_id FROM membership WHERE brake <> 'free' AND brake = 'approved'
+
+-- work --
+-- How much is due in some rooms (more than :most counts as :most), and when the next falls due. Work
+-- waits while the account is not fit for it, or unsettled, and in rooms that are not mapped or
+-- cannot be used; who was pruned, or whose removal a human approved, leaves rooms that are mapped no
+-- more.
 WITH place (room_id, is_mapped) AS (
-    SELECT room_id, max(is_mapped) FROM (
-        SELECT o.room_id, TRUE AS is_mapped FROM mapping p CROSS JOIN opening o
-        WHERE p.standing = 'in_force' AND o.mapping_id = p.id AND o.standing = 'followed'
-        UNION ALL SELECT room_id, FALSE FROM membership WHERE state = 'pruned'
-        UNION ALL SELECT room_id, FALSE FROM membership WHERE brake <> 'free' AND brake = 'approved'
-    ) GROUP BY room_id
-),
-due (room_id, work) AS MATERIALIZED (
-    SELECT p.room_id, CASE WHEN EXISTS (
-            SELECT 1 FROM membership m CROSS JOIN account a
-            WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
-            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
-            AND a.id = m.account_id
-            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable))
-        THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
-            AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
-        ELSE EXISTS (
-            SELECT 1 FROM membership m CROSS JOIN account a
-            WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
-            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
-            AND a.id = m.account_id
-            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated') END
-    FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
-    AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
+    SELECT value, EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+        WHERE o.room_id = value AND o.standing = 'followed' AND p.standing = 'in_force')
+    FROM json_each(:rooms)
 )
-SELECT room_id FROM due WHERE work > 0 ORDER BY work, room_id
+SELECT p.room_id, CASE
+    WHEN EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
+    THEN 0
+    WHEN EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+        AND m.ready AND m.next_try <= :now AND p.is_mapped
+        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+    OR EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+        AND m.state = 'pruned' AND m.ready AND +m.next_try <= :now
+        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+    OR EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+        AND m.brake <> 'free' AND m.brake = 'approved' AND m.ready AND +m.next_try <= :now
+        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+    THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+        AND m.ready AND m.next_try <= :now LIMIT :most))
+    ELSE EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
+        AND m.next_try <= :now AND m.fit > 0
+        AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
+        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END AS work,
+    (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.ready
+        AND m.next_try > :now) AS ready_at,
+    (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
+        AND m.next_try > :now) AS power_at
+FROM place p
 
 -- due --
--- The memberships of a room that are due: removals, then the newest.
+-- The memberships of a room that are due: removals, then the newest. Not of those for whom it has
+-- not been worked out yet what a change of the map means.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
-WHERE m.room_id = :room_id AND m.todo IS NOT NULL AND +m.next_try <= :now
-AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated' AND (m.todo = 'leave' OR a.usable)
+WHERE m.room_id = :room_id AND m.ready AND +m.next_try <= :now
 AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (
     SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
     WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
+AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
+AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
 
 -- wait_for_identities --
@@ -58,8 +70,9 @@ AND next_try <= :now LIMIT 1
 -- power_due --
 -- The memberships of a room whose power level is due.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
-WHERE m.room_id = :room_id AND m.power_todo AND m.next_try <= :now AND a.user_id IS NOT NULL
-AND a.bound_by <> 'migrated'
+WHERE m.room_id = :room_id AND m.power_todo AND m.next_try <= :now AND m.fit > 0
+AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
+AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
 -- joins_of --
 -- The rooms that an account is to be brought into.
@@ -67,16 +80,9 @@ SELECT room_id, todo, group_name, request FROM membership
 WHERE account_id = :account_id AND todo IN ('join', 'invite') ORDER BY room_id
 
 -- next_due --
--- When the first work after a moment falls due.
+-- When the first work after a moment falls due that is not in rooms.
 SELECT min(t) AS due FROM (
-    SELECT * FROM (
-        SELECT m.next_try AS t FROM membership m CROSS JOIN account a
-        WHERE m.next_try > :after AND m.next_try > 0 AND a.id = m.account_id
-        AND a.user_id IS NOT NULL
-        AND ((m.todo IS NOT NULL AND (m.todo = 'leave' OR a.usable)) OR m.power_todo)
-        ORDER BY m.next_try LIMIT 1)
-    UNION ALL
-    SELECT min(next_try) FROM account WHERE todo IS NOT NULL AND next_try > :after
+    SELECT min(next_try) AS t FROM account WHERE todo IS NOT NULL AND next_try > :after
     UNION ALL
     SELECT min(expires) FROM account WHERE expires > :after AND brake <> 'held'
     UNION ALL
@@ -87,6 +93,8 @@ SELECT min(t) AS due FROM (
 -- Whether there is still the work that a plan was made for.
 SELECT 1 FROM membership WHERE room_id = :room_id AND account_id = :account_id
 AND state = :state AND todo = :todo
+AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = :account_id)
+AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
 -- begin --
 -- A request is about to leave: until its answer is here, the membership is not known.

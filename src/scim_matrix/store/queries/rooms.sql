@@ -3,12 +3,20 @@
 SELECT DISTINCT o.room_id FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 
+-- suspicious --
+-- Rooms of which something is known to be wrong.
+SELECT room_id FROM room WHERE unusable IS NOT NULL OR upgrade_to IS NOT NULL
+UNION SELECT room_id FROM membership WHERE problem IS NOT NULL
+UNION SELECT room_id FROM room_reference WHERE candidate IS NOT NULL AND room_id IS NOT NULL
+
 -- unresolved --
 -- The references that are to be resolved now, or may no longer have to wait for a human. Of what
 -- only dropped mappings name it is asked until it is known what that is.
 SELECT r.* FROM room_reference r WHERE r.standing <> 'pinned' AND r.next_try <= :now
 AND EXISTS (SELECT 1 FROM mapping m WHERE m.reference = r.reference
     AND (m.standing <> 'dropped' OR (r.standing = 'unresolved' AND NOT r.absent)))
+AND r.reference NOT IN (SELECT value FROM json_each(:besides))
+ORDER BY r.next_try LIMIT :limit
 
 -- of_room --
 -- The references of the map that stand for a room.

@@ -217,3 +217,13 @@ SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
     locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
 FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict'
 AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1
+
+-- progress --
+-- How many accounts and memberships there are, and how many of them there is something to do for, in
+-- rooms that the map opens: from numbers that are kept. An account in conflict waits for a human.
+SELECT (SELECT count(*) FROM account WHERE todo IS NOT NULL) - (SELECT count(*) FROM account
+        WHERE todo IS NOT NULL AND problem IS NOT NULL AND problem = 'conflict') AS accounts_left,
+    (SELECT count(*) FROM scim_user) AS accounts,
+    coalesce(sum(c.todo), 0) AS memberships_left, coalesce(sum(c.memberships), 0) AS memberships
+FROM room_count c WHERE EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = c.room_id AND o.standing = 'followed' AND m.standing = 'in_force')

@@ -1,0 +1,95 @@
+"""The queries that the agenda of rooms replaces, and has to agree with wherever it is asked."""
+
+import copy
+from collections.abc import Sequence
+
+import orjson
+
+from scim_matrix.store import memberships
+from scim_matrix.store.agenda import Agenda
+from scim_matrix.store.database import Connection
+
+ROOMS_DUE = """
+WITH place (room_id, is_mapped) AS (
+    SELECT room_id, max(is_mapped) FROM (
+        SELECT o.room_id, TRUE AS is_mapped FROM mapping p CROSS JOIN opening o
+        WHERE p.standing = 'in_force' AND o.mapping_id = p.id AND o.standing = 'followed'
+        UNION ALL SELECT room_id, FALSE FROM membership WHERE state = 'pruned'
+        UNION ALL SELECT room_id, FALSE FROM membership WHERE brake <> 'free' AND brake = 'approved'
+    ) GROUP BY room_id
+),
+due (room_id, work) AS MATERIALIZED (
+    SELECT p.room_id, CASE WHEN EXISTS (
+            SELECT 1 FROM membership m CROSS JOIN account a
+            WHERE m.room_id = p.room_id AND m.todo IS NOT NULL AND m.next_try <= :now
+            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved') AND a.id = m.account_id
+            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
+            AND (m.todo = 'leave' OR a.usable)
+            AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+        THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
+            AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
+        ELSE EXISTS (
+            SELECT 1 FROM membership m CROSS JOIN account a
+            WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
+            AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved') AND a.id = m.account_id
+            AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
+            AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END
+    FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
+    AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM mapping u WHERE u.unsettled)
+)
+SELECT room_id FROM due WHERE work > 0 ORDER BY work, room_id
+"""
+
+NEXT_DUE = """
+SELECT min(t) AS due FROM (
+    SELECT * FROM (
+        SELECT m.next_try AS t FROM membership m CROSS JOIN account a
+        WHERE m.next_try > :after AND m.next_try > 0 AND a.id = m.account_id
+        AND a.user_id IS NOT NULL
+        AND ((m.todo IS NOT NULL AND (m.todo = 'leave' OR a.usable)) OR m.power_todo)
+        ORDER BY m.next_try LIMIT 1)
+    UNION ALL
+    SELECT min(next_try) FROM account WHERE todo IS NOT NULL AND next_try > :after
+    UNION ALL
+    SELECT min(expires) FROM account WHERE expires > :after AND brake <> 'held'
+    UNION ALL
+    SELECT min(next_try) FROM room_reference WHERE standing <> 'pinned' AND next_try > :after
+) moments
+"""
+
+COUNTED = """
+SELECT room_id, count(*) AS memberships, count(todo) AS todo FROM membership GROUP BY room_id
+"""
+
+
+async def counts(connection: Connection) -> None:
+    """Make sure that the numbers that are kept are those that are counted."""
+    kept = await connection.execute_fetchall("SELECT * FROM room_count WHERE memberships > 0")
+    counted = await connection.execute_fetchall(COUNTED)
+    assert sorted(map(tuple, kept)) == sorted(map(tuple, counted))
+
+
+async def rooms_due(
+    connection: Connection, now: float, besides: Sequence[str], agenda: Agenda | None = None
+) -> list[str]:
+    """Return the rooms with work due, the least work first, as query and agenda say it."""
+    values = {"now": now, "most": 50, "besides": orjson.dumps(besides).decode()}
+    rows = await connection.execute_fetchall(ROOMS_DUE, values)
+    expected = [row["room_id"] for row in rows]
+    agenda = copy.deepcopy(agenda) or Agenda()
+    await agenda.refresh(connection, now)
+    assert agenda.smallest(besides, 1000) == expected
+    return expected
+
+
+async def next_due(
+    connection: Connection, after: float, agenda: Agenda | None = None
+) -> float | None:
+    """Return when the first work after a moment falls due, as query and agenda say it."""
+    [row] = await connection.execute_fetchall(NEXT_DUE, {"after": after})
+    agenda = copy.deepcopy(agenda) or Agenda()
+    await agenda.refresh(connection, after)
+    moments = (agenda.next_due(), await memberships.next_due(connection, after))
+    assert min(filter(None, moments), default=None) == row["due"]
+    return None if row["due"] is None else float(row["due"])

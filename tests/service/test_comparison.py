@@ -1,0 +1,68 @@
+"""Comparing many rooms at intervals: not all at once, and what is suspicious first."""
+
+from pathlib import Path
+
+from tests.homeserver.deployment import Deployment, deployed
+
+INTERVAL = 3600.0
+ROOMS = 40
+
+
+def compared(deployment: Deployment, since: int) -> list[str]:
+    """Return the rooms whose members were read since so many requests, in order."""
+    asked = deployment.homeserver.requests[since:]
+    return [r.path[-2] for r in asked if r.path[-1] == "members"]
+
+
+async def test_rooms_are_compared_over_the_interval(tmp_path: Path) -> None:
+    """Each once, those of which something is wrong at once, with two requests for each."""
+    async with deployed(tmp_path) as deployment:
+        names = [f"!r{n:02}" for n in range(ROOMS)]
+        for room_id in names:
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+        await deployment.put_map({"g": names})
+        await deployment.quiet()
+        last = names[-1]
+        async with deployment.database.write() as connection:
+            await connection.execute_fetchall(
+                "UPDATE room SET unusable = 'it was' WHERE room_id = ?", (last,)
+            )
+        begun = len(deployment.homeserver.requests)
+        deployment.hands.passed += 1.1 * INTERVAL
+        await deployment.settle()
+        assert sorted(compared(deployment, begun)) == [names[0], last]
+        await deployment.settle(INTERVAL / 2)
+        assert sorted(compared(deployment, begun)) == names
+        asked = [r for r in deployment.homeserver.requests[begun:] if "rooms" in r.path]
+        assert len(asked) <= 2 * ROOMS
+
+
+async def test_whoever_asks_has_all_rooms_compared_at_once(tmp_path: Path) -> None:
+    """By `scim-matrix sync`, or a change of the map."""
+    async with deployed(tmp_path) as deployment:
+        names = [f"!r{n:02}" for n in range(ROOMS)]
+        for room_id in names:
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+        await deployment.put_map({"g": names})
+        await deployment.quiet()
+        begun = len(deployment.homeserver.requests)
+        deployment.reconciler.compare()
+        await deployment.settle()
+        assert sorted(compared(deployment, begun)) == names
+
+
+async def test_an_alias_costs_no_third_request(tmp_path: Path) -> None:
+    """Where the service is in the room it hears of an upgrade, and need not ask for one."""
+    async with deployed(tmp_path) as deployment:
+        for n in range(ROOMS):
+            deployment.world.rooms.create(deployment.world.service, room_id=f"!r{n:02}")
+            deployment.world.alias(f"#r{n:02}:s", f"!r{n:02}")
+        await deployment.put_map({"g": [f"#r{n:02}:s" for n in range(ROOMS)]})
+        await deployment.quiet()
+        await deployment.quiet()
+        begun = len(deployment.homeserver.requests)
+        deployment.hands.passed += 1.1 * INTERVAL
+        await deployment.settle(INTERVAL / 2)
+        assert len(compared(deployment, begun)) == ROOMS
+        asked = [r.path for r in deployment.homeserver.requests[begun:]]
+        assert len([p for p in asked if {"rooms", "directory"} & set(p)]) <= 2 * ROOMS

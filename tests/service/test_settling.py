@@ -1,0 +1,207 @@
+"""What a change of the map means is worked out in pieces, and comes to the same as all at once."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store import grants, groupmap, memberships, resources, rooms
+from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.resources import MemberChange
+from scim_matrix.sync.settling import FEWEST, MOST, Settling, resized
+from tests.service import oracle
+from tests.service.directory import Directory
+
+PEOPLE = [f"p{n}" for n in range(6)]
+GROUPS = ["red", "blue", "all"]
+LINES = [
+    Mapping("external_id", "ext-red", "!r0"),
+    Mapping("display_name", "b*", "!r1", power=50),
+    Mapping("everyone", "", "!r2"),
+    Mapping("external_id", "ext-all", "!r3"),
+    Mapping("external_id", "ext-blue", "!r0"),
+]
+EVERYBODY = 1000
+
+
+async def filled(folder: Path) -> Database:
+    """Return a database with people and groups, one group in another."""
+    database = await Database.open(folder)
+    async with database.write() as connection:
+        people = Directory(connection)
+        for name in PEOPLE:
+            await people.account(name)
+        for name in GROUPS:
+            await people.group(name)
+        await people.members("all", "red")
+    return database
+
+
+async def change_somebody(connection: Connection, chance: random.Random) -> None:
+    """Have the identity provider say something new of a user or a group."""
+    people, who, group = Directory(connection), chance.choice(PEOPLE), chance.choice(GROUPS[:2])
+    match chance.randrange(4):
+        case 0:
+            await people.activity(who, active=chance.random() < 0.6)
+        case 1:
+            await people.members(group, *chance.sample(PEOPLE, 3))
+        case 2:
+            document = {"displayName": chance.choice(["blue", "green"]), "externalId": "ext-blue"}
+            await resources.update(connection, "Group", "blue", document)
+        case _:
+            member = MemberChange(chance.choice(["add", "remove"]), f'[{{"value": "{who}"}}]')
+            await resources.change_members(connection, group, [member])
+
+
+async def all_rows(database: Database) -> list[tuple[object, ...]]:
+    """Return what is granted, by whom, and what that means."""
+    found = []
+    for sql in (
+        "SELECT room_id, account_id, state, power, group_name FROM membership ORDER BY 1, 2",
+        "SELECT account_id, m.pattern, m.reference, g.state, g.origin FROM mapping_grant g"
+        " JOIN mapping m ON m.id = g.mapping_id WHERE m.standing <> 'dropped' ORDER BY 1, 2, 3",
+        "SELECT pattern, reference FROM mapping WHERE standing <> 'dropped' ORDER BY 1, 2",
+    ):
+        found += [tuple(row) for row in await database.reader.execute_fetchall(sql)]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_in_pieces_it_comes_to_the_same(tmp_path: Path, seed: int) -> None:
+    """Whatever the identity provider says between two pieces."""
+    seen = []
+    for piece in (EVERYBODY, 1):
+        chance = random.Random(seed)
+        database = await filled(tmp_path / str(piece))
+        settling = Settling(database, lambda: None)
+        for _ in range(5):
+            async with database.write() as connection:
+                lines = chance.sample(LINES, chance.randrange(len(LINES) + 1))
+                await groupmap.put(connection, lines, piece)
+            for _ in range(3):
+                left = chance.randrange(4)
+                async with database.write() as connection:
+                    await change_somebody(connection, chance)
+                    for _ in range(left):
+                        await grants.settle_map(connection, piece)
+            await settling.finish()
+            assert not await grants.is_left(database.reader)
+        seen.append(await all_rows(database))
+        await database.close()
+    at_once, in_pieces = seen
+    assert at_once == in_pieces
+
+
+async def test_who_is_left_is_known_after_a_crash(tmp_path: Path) -> None:
+    """What was not worked out before it is worked out after it."""
+    database = await filled(tmp_path)
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", "!r")], piece=1)
+        await grants.settle_map(connection, 2)
+    await database.close()
+    database = await Database.open(tmp_path)
+    async with database.write() as connection:
+        states = await Directory(connection).states("!r")
+    assert 0 < len(states) < len(PEOPLE)
+    await Settling(database, lambda: None).finish()
+    async with database.write() as connection:
+        states = await Directory(connection).states("!r")
+    assert set(PEOPLE) == set(states)
+    await database.close()
+
+
+async def test_nothing_is_done_for_whom_it_is_not_worked_out(tmp_path: Path) -> None:
+    """Neither joins by a line that is gone, nor removals that a new line takes back."""
+    database = await filled(tmp_path)
+    line = Mapping("external_id", "ext-red", "!r")
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [line])
+        await people.members("red", "p0", "p1")
+        await people.observed("join", "p0", room_id="!r")
+        await people.members("red", "p1")
+        due = await memberships.due(connection, "!r", connection.at, 10)
+        assert {("p0", "leave"), ("p1", "join")} == {(p.user_id[1:3], p.todo) for p in due}
+        await groupmap.put(connection, [Mapping("everyone", "", "!r")], piece=1)
+        assert await memberships.due(connection, "!r", connection.at, 10) == []
+        assert await oracle.rooms_due(connection, connection.at, []) == []
+        assert not any([await memberships.is_as_planned(connection, pair) for pair in due])
+    await Settling(database, lambda: None).finish()
+    async with database.write() as connection:
+        due = await memberships.due(connection, "!r", connection.at, 10)
+        assert {("leave")} & {pair.todo for pair in due} == set()
+        assert await oracle.rooms_due(connection, connection.at, []) == ["!r"]
+    await database.close()
+
+
+async def changes(connection: Connection) -> int:
+    """Return how many rows were changed so far."""
+    [row] = await connection.execute_fetchall("SELECT total_changes() AS number")
+    return int(row["number"])
+
+
+async def test_a_resolved_alias_costs_what_its_own_room_holds(tmp_path: Path) -> None:
+    """However many other rooms those people are granted."""
+    costs = []
+    for others in (1, 30):
+        database = await filled(tmp_path / str(others))
+        async with database.write() as connection:
+            lines = [Mapping("everyone", "", f"!other{n}") for n in range(others)]
+            await groupmap.put(connection, [*lines, Mapping("everyone", "", "#a:s")], EVERYBODY)
+            before = await changes(connection)
+            await rooms.pin(connection, "#a:s", "!a")
+            costs.append(await changes(connection) - before)
+            assert set(PEOPLE) == set(await Directory(connection).states("!a"))
+        await database.close()
+    few, many = costs
+    assert few == many
+
+
+async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
+    """Each with what it gave to everybody: a thousand at once would hold requests up."""
+    database = await filled(tmp_path)
+    async with database.write() as connection:
+        lines = [Mapping("everyone", "", f"#r{n}:s") for n in range(2 * grants.ENDED)]
+        await groupmap.put(connection, lines, EVERYBODY)
+        for n in range(2 * grants.ENDED):
+            await rooms.fail_reference(connection, f"#r{n}:s", "gone", 0.0, absent=True)
+        await groupmap.put(connection, [], EVERYBODY)
+        [row] = await connection.execute_fetchall("SELECT count(*) AS n FROM mapping")
+        assert row["n"] == grants.ENDED
+    await Settling(database, lambda: None).finish()
+    assert await database.reader.execute_fetchall("SELECT * FROM mapping") == []
+    await database.close()
+
+
+async def test_an_alias_that_reaches_very_many_is_settled_in_pieces(
+    database: Database,
+) -> None:
+    """So that no request waits behind tens of thousands of memberships."""
+    async with database.write() as connection:
+        await connection.execute_fetchall(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :most)"
+            " INSERT INTO scim_user (id, user_name_key, active, document, created, last_modified)"
+            " SELECT 'u' || i, 'u' || i, TRUE, '{}', '', '' FROM n",
+            {"most": grants.LARGE},
+        )
+        await connection.execute_fetchall(
+            "INSERT INTO account (scim_id, desired, profile) SELECT id, 'active', '{}'"
+            " FROM scim_user"
+        )
+        await groupmap.put(connection, [Mapping("everyone", "", "#a:s")], 2 * grants.LARGE)
+        await rooms.pin(connection, "#a:s", "!a")
+        assert await grants.is_left(connection)
+    await Settling(database, lambda: None).finish()
+    [row] = await database.reader.execute_fetchall("SELECT count(*) AS n FROM membership")
+    assert row["n"] == grants.LARGE
+
+
+@pytest.mark.parametrize(
+    ("people", "seconds", "expected"),
+    [(100, 0.02, 100), (100, 0.04, 50), (100, 0.01, 200), (100, 0.0, 200), (100, 9.0, FEWEST)],
+)
+def test_a_piece_is_as_large_as_its_time_allows(people: int, seconds: float, expected: int) -> None:
+    """And grows no faster than twofold."""
+    assert expected == resized(people, seconds)
+    assert resized(MOST, 0.0) == MOST
