@@ -56,12 +56,30 @@ podman build --pull=never --isolation=chroot --network=host --build-arg "PYTHON_
 
 echo "== run, read-only, without capabilities, not as root"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+# The secrets as compose mounts them: files with the owner and mode that they have outside.
+chmod 755 "$work"
+for secret in webhook_secret matrix_admin_token; do
+    printf 'a-secret-for-this-check' >"$work/$secret"
+    chmod 0600 "$work/$secret"
+done
+settings_of_run=(--read-only --cap-drop=all --security-opt no-new-privileges
+    --volume "$name:/data" --volume "$work/webhook_secret:/run/secrets/webhook_secret:ro"
+    --volume "$work/matrix_admin_token:/run/secrets/matrix_admin_token:ro"
+    --env LISTEN_HOST=127.0.0.1 --env "LISTEN_PORT=$port"
+    --env WEBHOOK_SECRET_FILE=/run/secrets/webhook_secret --env MATRIX_URL=http://127.0.0.1:9
+    --env MATRIX_SERVER_NAME=example.com --env MATRIX_ADMIN_USER_ID=@bot:example.com
+    --env MATRIX_ADMIN_TOKEN_FILE=/run/secrets/matrix_admin_token --env IDP_NAME=oidc-x)
+words=$(podman run --rm "${settings_of_run[@]}" "$name" check 2>&1 || true)
+grep -q "may not be read by user 10001" <<<"$words" || { echo "$words"; exit 1; }
+echo "a secret that is root's alone: said whose it must be"
+for secret in webhook_secret matrix_admin_token; do
+    chown 10001 "$work/$secret" && chmod 0400 "$work/$secret"
+done
+words=$(podman run --rm "${settings_of_run[@]}" "$name" check 2>&1 || true)
+grep -q "inside a container is the container itself" <<<"$words" || { echo "$words"; exit 1; }
+echo "a loopback homeserver: said whose address that is"
 start() {
-    podman run --detach --name "$name" --read-only --cap-drop=all --security-opt no-new-privileges \
-        --volume "$name:/data" --env LISTEN_HOST=127.0.0.1 --env "LISTEN_PORT=$port" \
-        --env WEBHOOK_SECRET=a-secret-for-this-check --env MATRIX_URL=http://127.0.0.1:9 \
-        --env MATRIX_SERVER_NAME=example.com --env MATRIX_ADMIN_USER_ID=@bot:example.com \
-        --env MATRIX_ADMIN_TOKEN=token --env IDP_NAME=oidc-x "$name" >/dev/null
+    podman run --detach --name "$name" "${settings_of_run[@]}" "$name" >/dev/null
     for _ in $(seq 100); do
         if podman exec "$name" scim-matrix-health >/dev/null 2>&1; then return; fi
         sleep 0.2

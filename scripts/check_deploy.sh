@@ -13,7 +13,7 @@ fail() { echo "deploy: $1" >&2; failed=1; }
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq >"$work/apt.log" 2>&1
-    apt-get install -y -qq --no-install-recommends systemd prometheus >>"$work/apt.log" 2>&1
+    apt-get install -y -qq --no-install-recommends systemd prometheus nginx-light caddy openssl >>"$work/apt.log" 2>&1
 fi
 
 echo "== hadolint"
@@ -28,6 +28,7 @@ $bin/kubernetes-validate --strict deploy/kubernetes.yaml || fail kubernetes.yaml
 echo "== alert rules"
 if command -v promtool >/dev/null; then
     promtool check rules deploy/alerts.yaml || fail alerts.yaml
+    promtool test rules tests/deploy/alerts.yaml || fail "alerts.yaml: when they fire"
 else
     echo "promtool is not here: alerts.yaml not checked"
 fi
@@ -47,6 +48,23 @@ missing = sorted(base - known)
 print("metrics used:", len(base), "unknown:", missing)
 raise SystemExit(bool(missing))
 PY
+
+echo "== proxies"
+if command -v caddy >/dev/null; then
+    caddy validate --config deploy/Caddyfile --adapter caddyfile >"$work/caddy.log" 2>&1 ||
+        { tail -3 "$work/caddy.log"; fail Caddyfile; }
+else
+    echo "caddy is not here: Caddyfile not checked"
+fi
+if command -v nginx >/dev/null && command -v openssl >/dev/null; then
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=scim.example.com \
+        -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
+    sed "s|/etc/letsencrypt/live/scim.example.com|$work|" deploy/nginx.conf >"$work/site.conf"
+    echo "events {} pid $work/nginx.pid; http { include $work/site.conf; }" >"$work/nginx.conf"
+    nginx -t -q -c "$work/nginx.conf" || fail nginx.conf
+else
+    echo "nginx is not here: nginx.conf not checked"
+fi
 
 echo "== systemd unit"
 if command -v systemd-analyze >/dev/null; then

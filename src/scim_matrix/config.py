@@ -1,5 +1,6 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
+import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -353,9 +354,16 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
         return {}
     try:
         return {name.lower(): path.read_text("utf-8").strip()}
+    except PermissionError:
+        user = os.geteuid()
+        problems.append(
+            f"{name}_FILE: {path} may not be read by user {user}, as which this runs:"
+            f" chown {user} it (into a container it is mounted with the owner that it has outside)"
+        )
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{name}_FILE: cannot be read: {error}")
-        return {name.lower(): "unreadable"}
+    # Long enough not to be told of as too short, too: nothing starts with it.
+    return {name.lower(): "unreadable-secret"}
 
 
 def _account_system(values: Mapping[str, Any]) -> list[str]:

@@ -204,6 +204,27 @@ async def test_an_email_of_another_stays_there_and_all_else_is_done(
     assert changed.display_name == "B"
 
 
+async def test_an_address_that_was_given_up_is_free_at_once(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Synapse is told later by MAS: what it still knows of an address keeps nobody from it."""
+    address = f"{tag}a@x.test"
+    await accounts.create(new(f"{tag}a"))
+    await mas.homeserver.idle()
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert account is not None
+    assert await accounts.by_email(address) == account.user_id
+    told = asyncio.Event()
+
+    async def wait() -> None:
+        await told.wait()
+
+    mas.homeserver.later(wait)
+    await accounts.change(account, Change(drop_emails=(address,)))
+    assert await accounts.by_email(address) is None
+    told.set()
+
+
 async def test_names_in_other_letters_are_others(mas: Mas, accounts: MasAccounts, tag: str) -> None:
     """MAS answers with an account in other letters: that is not the one asked for."""
     await mas.add_account(f"{tag}erika")

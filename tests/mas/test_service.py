@@ -3,8 +3,12 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
-from collections.abc import Awaitable, Callable
+import sqlite3
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,9 @@ from aiohttp import web
 
 from scim_matrix.clock import Clock
 from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, USER_SCOPE, Mas
-from scim_matrix.demo.mas_state import API, Account, PersonalSession
+from scim_matrix.demo.mas_state import API, Account, Email, PersonalSession
 from scim_matrix.demo.service import ScimClient, Service
-from scim_matrix.demo.synapse import Delegation, Synapse, User
+from scim_matrix.demo.synapse import IDP, Delegation, Synapse, User
 from scim_matrix.matrix.connecting import connect
 from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.plan import Policy
@@ -29,6 +33,7 @@ from tests.synapse.conftest import (
     account,
     command,
     group_of,
+    logged,
     metric,
     mxid,
     ready,
@@ -509,68 +514,162 @@ async def test_check_says_what_mas_lacks_and_how_to_mend_it(
 
 # -- Moving --------------------------------------------------------------------
 
+_SQL = Path(__file__).parents[2] / "docs" / "setup" / "mas.md"
 
-def imported(mas: Mas, name: str, *, locked: bool = False, admin: bool = False) -> None:
-    """Give MAS an account that Synapse has, as `syn2mas` does."""
+
+def marks_aside(synapse: sqlite3.Connection) -> Callable[[], None]:
+    """Put the marks aside by the statements of the guide; return what puts them back."""
+    [block] = re.findall("```sql\n(.*?)```", _SQL.read_text(), re.DOTALL)
+    before, _, afterwards = textwrap.dedent(block).partition("-- afterwards")
+    assert "DELETE" in before
+    assert "INSERT" in afterwards
+    synapse.executescript(before)
+    count = "SELECT COUNT(*) FROM user_external_ids WHERE auth_provider = 'scim-matrix'"
+    assert synapse.execute(count).fetchone() == (0,)
+
+    def put_back() -> None:
+        synapse.executescript(afterwards)
+
+    return put_back
+
+
+def syn2mas(synapse: sqlite3.Connection, mas: Mas) -> None:
+    """Give MAS what Synapse's database has of accounts, as `syn2mas` does.
+
+    Refuses external IDs of providers that MAS does not have, as that does.
+    """
     now = mas.state.now()
-    one = Account(mas.state.ulid(), now, name, admin, now if locked else None)
-    mas.state.accounts[one.id] = one
-    mas.add_link(f"ext-{name}", one)
+    accounts = {}
+    query = "SELECT name, admin, locked, deactivated FROM users"
+    for user_id, is_admin, locked, deactivated in synapse.execute(query):
+        name = user_id[1:].partition(":")[0]
+        one = Account(mas.state.ulid(), now, name, bool(is_admin))
+        one.locked_at = now if locked else None
+        one.deactivated_at = now if deactivated else None
+        mas.state.accounts[one.id] = accounts[user_id] = one
+    query = "SELECT auth_provider, external_id, user_id FROM user_external_ids"
+    for provider, subject, user_id in synapse.execute(query):
+        assert provider == IDP, "Missing auth provider mapping"
+        mas.add_link(subject, accounts[user_id])
+    for address, user_id in synapse.execute("SELECT address, user_id FROM user_threepids"):
+        email = Email(mas.state.ulid(), now, accounts[user_id].id, address)
+        mas.state.emails[email.id] = email
 
 
-async def test_a_plain_server_moves_to_mas_and_nobody_is_removed(tmp_path: Path, tag: str) -> None:
-    """With its filled database the service finds everybody, and asks for nothing but a token."""
-    folder = tmp_path / "synapse"
-    folder.mkdir()
-    synapse = Synapse(folder)
-    mas = Mas(synapse.url, "secret-of-both")
+@dataclass
+class Move:
+    """A Synapse that keeps its accounts, what will take them over, and the service."""
+
+    synapse: Synapse
+    mas: Mas
+    process: Service
+    root: User
+    stack: contextlib.AsyncExitStack
+
+    async def delegate(self, external_ids: str) -> None:
+        """Have MAS take the accounts over; `external_ids` is what becomes of Synapse's own."""
+        await self.synapse.stop()
+        database = sqlite3.connect(self.synapse.folder / "synapse.db")
+        put_back = marks_aside(database)
+        syn2mas(database, self.mas)
+        if external_ids != "gone":
+            put_back()
+        else:
+            database.execute("DELETE FROM user_external_ids")
+        database.commit()
+        database.close()
+        await self.mas.start()
+        self.stack.push_async_callback(self.mas.stop)
+        self.synapse.delegation = Delegation(self.mas.url, self.mas.secret)
+        (self.synapse.folder / "homeserver.yaml").unlink()
+        await self.synapse.start()
+        own = self.mas.state.account_named("scim-bot")
+        assert own is not None
+        self.root = await self.mas.session(own, "ADMIN", f"{USER_SCOPE} urn:synapse:admin:*")
+
+
+@contextlib.asynccontextmanager
+async def moving(folder: Path) -> AsyncIterator[Move]:
+    """Run a Synapse that keeps its accounts, and a service that is not started yet."""
+    (folder / "synapse").mkdir()
+    synapse = Synapse(folder / "synapse")
     async with contextlib.AsyncExitStack() as stack:
         await synapse.start()
         stack.push_async_callback(synapse.stop)
         root = await synapse.register("scim-bot", admin=True)
         room = await root.create_room()
-        group_map = json.dumps({"g": [room]})
-        process = Service(tmp_path / "data", synapse.url, root.user_id, root.token, group_map)
-        await process.start()
+        process = Service(
+            folder / "data", synapse.url, root.user_id, root.token, json.dumps({"g": [room]})
+        )
         stack.push_async_callback(process.stop)
+        yield Move(synapse, Mas(synapse.url, "secret-of-both"), process, root, stack)
+
+
+@pytest.mark.parametrize("external_ids", ["put aside and back", "gone"])
+async def test_a_plain_server_moves_to_mas_and_nobody_is_removed(
+    tmp_path: Path, external_ids: str
+) -> None:
+    """With its filled database the service finds everybody, and asks for nothing but a token.
+
+    Also whoever has a mark only, was deleted lately, or was deactivated for good.
+    """
+    async with moving(tmp_path) as move:
+        process = move.process
+        process.more = {"DELETE_GRACE": "1d"}
+        await process.start()
         idp = ScimClient(process.url)
-        group, people = await group_of(idp, "ann", "bob", "cat")
-        await room_holds(root, room, {"ann", "bob", "cat"})
+        [room] = json.loads(process.group_map)["g"]
+        emails = [{"value": "ann@x.test"}]
+        people = {"ann": await idp.create_user("ann", emails=emails)}
+        people["dora"] = await idp.create_user("dora", externalId=None)
+        for name in ("bob", "cat", "eve"):
+            people[name] = await idp.create_user(name)
+        group = await idp.create_group("G", list(people.values()), externalId="g")
+        await room_holds(move.root, room, set(people))
         await disable(idp, people["bob"])
-        await room_holds(root, room, {"ann", "cat"})
+        await idp.ok("DELETE", f"/Users/{people['eve']}")
+        await room_holds(move.root, room, {"ann", "cat", "dora"})
         await settled(idp)
         await process.stop()
-
-        await synapse.stop()
-        await mas.start()
-        stack.push_async_callback(mas.stop)
-        synapse.delegation = Delegation(mas.url, mas.secret)
-        (folder / "homeserver.yaml").unlink()
-        await synapse.start()
-        for name in ("ann", "bob", "cat", "scim-bot"):
-            imported(mas, name, locked=name == "bob", admin=name == "scim-bot")
-        own = mas.state.account_named("scim-bot")
-        assert own is not None
-        scope = f"{USER_SCOPE} urn:synapse:admin:*"
-        root = await mas.session(own, "ADMIN", scope)
+        await move.delegate(external_ids)
+        mas = move.mas
 
         # With the settings of before nobody is removed.
-        process.admin_token = root.token
+        process.admin_token = move.root.token
         await process.start()
         await idp.remove(group, people["cat"])
         await eventually(lambda: ready(idp), lambda s: s["work"]["sparedPairs"] == 1)
-        assert await root.members(room) == {"scim-bot", "ann", "cat"}
+        assert await move.root.members(room) == {"scim-bot", "ann", "cat", "dora"}
         await process.stop()
 
         mas.requests.clear()
-        process.admin_token, process.more = "", mas.settings
+        process.admin_token, process.more = "", {**mas.settings, "DRY_RUN": "true"}
         await process.start()
-        await room_holds(root, room, {"ann"})
+        await conditions(idp, "ready", "ready")
+
+        async def withheld() -> set[tuple[str, str]]:
+            entries = await logged(process, "--since", "1h")
+            return {(e["kind"], e["user_id"]) for e in entries if e["outcome"] == "dry_run"}
+
+        would = await eventually(withheld, bool)
+        assert would == {("kick", mxid("cat"))}
+        await process.stop()
+
+        process.more = mas.settings
+        await process.start()
+        await room_holds(move.root, room, {"ann", "dora"})
         await settled(idp)
         changed = [path for method, path in mas.asked if method != "GET"]
         assert changed == ["/personal-sessions"]
         await idp.patch(f"/Users/{people['bob']}", {"op": "replace", "value": {"active": True}})
-        await room_holds(root, room, {"ann", "bob"})
-        bob = mas.state.account_named("bob")
-        assert bob is not None
-        assert bob.locked_at is None
+        await idp.patch(f"/Users/{people['dora']}", {"op": "replace", "value": {"title": "Dr"}})
+        again = await idp.create_user("eve")
+        await idp.add(group, again)
+        await room_holds(move.root, room, {"ann", "bob", "dora", "eve"})
+        await settled(idp)
+        names = sorted(account.username for account in mas.state.accounts.values())
+        assert names == ["ann", "bob", "cat", "dora", "eve", "scim-bot"]
+        assert not any(account.locked_at for account in mas.state.accounts.values())
+        links = sorted(link.subject for link in mas.state.links.values())
+        assert links == ["ext-ann", "ext-bob", "ext-cat", "ext-eve"]
+        assert [email.email for email in mas.state.emails.values()] == ["ann@x.test"]

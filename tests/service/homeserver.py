@@ -163,6 +163,7 @@ REQUESTS: dict[str, Request] = {
     "sign_in_flows": Request(
         lambda h: h.sign_in_flows(), ((200, {"flows": [{"type": "m.login.password"}]}),)
     ),
+    "issuer": Request(lambda h: h.issuer(), ((200, {"issuer": "https://mas.s/"}),)),
     "sso_providers": Request(
         lambda h: h.sso_providers(),
         ((200, {"flows": [{"type": "m.login.sso", "identity_providers": [{"id": IDP}]}]}),),
@@ -182,6 +183,7 @@ REQUESTS: dict[str, Request] = {
         lambda h: h.rooms.details(ROOM),
         ((200, {"creator": ANN, "version": "12", "tombstoned": True, "replacement_room": "!n"}),),
     ),
+    "rooms.listed": Request(lambda h: h.rooms.listed(10), ((200, {"rooms": [{"room_id": ROOM}]}),)),
     "rooms.member_events": Request(
         lambda h: h.rooms.member_events(ROOM, "invite"), ((200, {"chunk": [MEMBER]}),)
     ),

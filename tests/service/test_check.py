@@ -122,6 +122,19 @@ async def test_the_scheme_of_the_address_is_tried(tmp_path: Path) -> None:
             assert told(found) == [("error", "MATRIX_URL", f"set MATRIX_URL to {secure}")]
 
 
+async def test_a_loopback_address_in_a_container_is_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing answers at 127.0.0.1, it is said whose that address is; not of other hosts."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    [found] = await check_settings.of_address(settings(tmp_path))
+    assert (found.verdict, found.about) == ("error", "MATRIX_URL")
+    assert "inside a container is the container itself" in found.found
+    assert "http://synapse:8008" in found.cure
+    elsewhere = settings(tmp_path, MATRIX_URL="http://synapse.invalid:8008")
+    assert await check_settings.of_address(elsewhere) == []
+
+
 @pytest.mark.parametrize(
     ("more", "mapping", "expected"),
     [

@@ -110,14 +110,16 @@ def test_a_second_service_is_refused_and_told_of_the_first(tmp_path: Path) -> No
         with subprocess.Popen(
             serve, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
         ) as first:
-            assert first.stderr is not None
-            assert any("listening" in line for line in first.stderr)
-            second = run("serve", cwd=tmp_path, **good(tmp_path))
-            assert second.returncode == 1
-            assert f"is served already by process {first.pid} on " in second.stderr
-            assert "listening on 127.0.0.1:0, since 20" in second.stderr
-            assert run("status", cwd=tmp_path, **good(tmp_path)).returncode == 0
-            first.kill()
+            try:
+                assert first.stderr is not None
+                assert any("listening" in line for line in first.stderr)
+                second = run("serve", cwd=tmp_path, **good(tmp_path))
+                assert second.returncode == 1
+                assert f"is served already by process {first.pid} on " in second.stderr
+                assert "listening on 127.0.0.1:0, since 20" in second.stderr
+                assert run("status", cwd=tmp_path, **good(tmp_path)).returncode == 0
+            finally:
+                first.kill()
 
 
 def test_help_and_version(tmp_path: Path) -> None:

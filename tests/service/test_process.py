@@ -187,12 +187,12 @@ async def test_tls_and_its_renewal(tmp_path: Path) -> None:
         await process.wait()
 
 
-@pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "critical"])
+@pytest.mark.parametrize("log_level", ["debug", "info", "warning", "error", "critical"])
 async def test_logs_at_every_level_hold_no_secret_and_no_payload(
-    tmp_path: Path, level: str
+    tmp_path: Path, log_level: str
 ) -> None:
     """Each line is JSON with fields; secrets and what people are called stay out of it."""
-    more = {"LOG_LEVEL": level, "MATRIX_URL": "http://127.0.0.1:9"}
+    more = {"LOG_LEVEL": log_level, "LOG_FORMAT": "json", "MATRIX_URL": "http://127.0.0.1:9"}
     async with running(tmp_path, **more) as service:
         idp = ScimClient(service.url)
         await idp.create_user("ann", displayName="Ann-the-Secret", title="Payload-Title")
@@ -209,8 +209,8 @@ async def test_logs_at_every_level_hold_no_secret_and_no_payload(
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
     ranks = ["debug", "info", "warning", "error", "critical"]
-    assert all(ranks.index(line["level"]) >= ranks.index(level) for line in lines)
-    if level in ("debug", "info"):
+    assert all(ranks.index(line["level"]) >= ranks.index(log_level) for line in lines)
+    if log_level in ("debug", "info"):
         told = [line for line in lines if line.get("request") == "the-request"]
         assert [line["event"] for line in told][-1:] == ["scim_request"]
 

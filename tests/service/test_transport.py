@@ -360,6 +360,32 @@ async def test_what_people_write_into_events_is_no_fault_of_the_homeserver() -> 
         assert [event.membership for event in batch.events] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("name", "alias", "shown"),
+    [
+        ("General", "#general:s", ("General", "#general:s")),
+        ("  two\n lines ", None, ("two lines", None)),
+        ("#board:s", "#mine:s", (None, "#mine:s")),
+        ("!board:s", "", (None, None)),
+        (" @ceo:s", 5, (None, None)),
+        ({"a": 1}, None, (None, None)),
+        ("x" * 101, None, ("x" * 99 + "…", None)),
+    ],
+)
+async def test_what_a_room_calls_itself_is_read_with_care(
+    name: Any, alias: Any, shown: tuple[str | None, str | None]
+) -> None:
+    """Whoever is in a room writes its name: nothing that looks like another room is taken."""
+    async with faking() as (fake, homeserver):
+        own = {"name": name, "canonical_alias": alias}
+        fake.says_json({"creator": ANN, "version": "12", **own})
+        assert (await homeserver.rooms.details(ROOM)).own_name == shown
+        fake.says_json({"rooms": [{"room_id": ROOM, "children_state": [], **own}]})
+        assert (await homeserver.rooms.hierarchy("!s")).rooms == {ROOM: shown}
+        fake.says_json({"rooms": [{"room_id": ROOM, **own}]})
+        assert await homeserver.rooms.listed(10) == {ROOM: shown}
+
+
 async def test_a_synapse_that_does_not_know_the_type_sends_everything() -> None:
     """Only events of the type that was asked for are returned."""
     async with faking() as (fake, homeserver):

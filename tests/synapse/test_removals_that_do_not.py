@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -32,6 +33,7 @@ from tests.synapse.steps import (
     AFTER_DARKNESS,
     HOLD_ALL,
     account,
+    alias,
     bring_in,
     compared,
     compared_at,
@@ -46,6 +48,7 @@ from tests.synapse.steps import (
     set_active,
     set_level,
     shown,
+    upgrade,
 )
 
 # The brake lets everything through that these tests are about.
@@ -95,6 +98,60 @@ async def test_dismissed_strangers_stay_in_an_exclusive_room(
         assert status == 0, output
         await held(idp, 0)
         await stays(process, admin, room, f"{tag}ann", guest)
+
+
+async def test_an_approval_lets_nothing_in_that_was_not_meant(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """An alias under which removals are held and that leads elsewhere means neither of the two."""
+    name, names = alias(f"{tag}room"), [f"{tag}ann", f"{tag}bob"]
+    room = await admin.create_room(room_alias_name=f"{tag}room")
+    eve = await synapse.register(f"{tag}eve")
+    async with service({"g": [name]}, **HOLD_ALL) as process:
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, *names)
+        await room_holds(admin, room, set(names))
+        await idp.remove(group, people[names[0]])
+        await held(idp, 1)
+        where = f"/_matrix/client/v3/directory/room/{quote(name, safe='')}"
+        await admin.call("DELETE", where)
+        other = await eve.create_room()
+        await eve.call("PUT", where, {"room_id": other})
+        await compared(process)
+
+        status, output = await command(process, "approve", name)
+        assert status == 1
+        assert room in output
+        assert other in output
+        await compared(process)
+        assert await admin.members(other) == {f"{tag}eve"}
+        await held(idp, 1)
+        assert (await command(process, "approve", room))[0] == 0
+        await room_holds(admin, room, {names[1]})
+        status, output = await command(process, "approve", name)
+        assert status == 0
+        assert other in output
+        await room_holds(admin, other, {f"{tag}eve", names[1]})
+
+
+async def test_removals_are_approved_by_the_id_of_a_room_that_was_upgraded(
+    admin: User, service: StartService, tag: str
+) -> None:
+    """What was shown before an upgrade as the way to decide still is one."""
+    names = [f"{tag}ann", f"{tag}bob"]
+    room = await admin.create_room(room_version="10")
+    async with service({"g": [room]}, **HOLD_ALL) as process:
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, *names)
+        await room_holds(admin, room, set(names))
+        new = await upgrade(admin, room)
+        await room_holds(admin, new, set(names))
+        newest = await upgrade(admin, new, "10")
+        await room_holds(admin, newest, set(names))
+        await idp.remove(group, people[names[0]])
+        await held(idp, 1)
+        assert (await command(process, "approve", new))[0] == 0
+        await room_holds(admin, newest, {names[1]})
 
 
 @pytest.mark.parametrize("how", ["slow", "refused by a proxy"])

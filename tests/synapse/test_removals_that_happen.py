@@ -441,15 +441,15 @@ async def broken_off(
 
 
 @BROKEN_OFF
-@pytest.mark.parametrize("policy", ["lock", "suspend"])
+@pytest.mark.parametrize("on_disable", ["lock", "suspend"])
 async def test_an_account_disabled_unawares_is_opened_again(
-    synapse: Synapse, admin: User, service: StartService, tag: str, how: str, policy: str
+    synapse: Synapse, admin: User, service: StartService, tag: str, how: str, on_disable: str
 ) -> None:
     """Nobody learns that it was disabled, and the IdP takes it back: in the end it is open."""
-    name, was = f"{tag}ann", "locked" if policy == "lock" else "suspended"
+    name, was = f"{tag}ann", "locked" if on_disable == "lock" else "suspended"
     async with (
         proxying(synapse.url) as proxy,
-        service({}, MATRIX_URL=proxy.url, ON_DISABLE=policy) as process,
+        service({}, MATRIX_URL=proxy.url, ON_DISABLE=on_disable) as process,
     ):
         idp = ScimClient(process.url)
         person = await idp.create_user(name)
@@ -995,7 +995,7 @@ async def test_on_disable_nothing_takes_rooms_and_leaves_the_session(
         await eventually(lambda: is_locked(admin, name), bool)
 
 
-@pytest.mark.parametrize("on_delete", ["deactivate", "erase", "suspend", "nothing"])
+@pytest.mark.parametrize("on_delete", ["lock", "deactivate", "erase", "suspend", "nothing"])
 async def test_what_deleting_means_is_done_when_the_grace_is_over(
     admin: User, service: StartService, tag: str, on_delete: str
 ) -> None:
@@ -1005,6 +1005,7 @@ async def test_what_deleting_means_is_done_when_the_grace_is_over(
         "deactivate": {"deactivated": True, "erased": False},
         "erase": {"deactivated": True, "erased": True},
         "suspend": {"deactivated": False, "suspended": True},
+        "lock": {"deactivated": False, "suspended": False, "locked": True},
         "nothing": {"deactivated": False, "locked": True},
     }[on_delete]
     async with service({}, ON_DELETE=on_delete, DELETE_GRACE="1s") as process:

@@ -82,6 +82,24 @@ async def test_a_wrong_subject_is_shown(browser: Browser, staff: Staff, tag: str
         assert not [f for f in await told(process, "check") if f["verdict"] == "error"]
 
 
+async def test_who_signed_in_before_with_another_subject_is_in_conflict(
+    browser: Browser, staff: Staff, tag: str
+) -> None:
+    """Both subjects are shown at the user; once they are the same, the account is theirs."""
+    name = f"{tag}ann"
+    staff.provider.knows(f"{tag}of-oidc", name)
+    assert await staff.sign_in(browser, f"{tag}of-oidc") == mxid(name)
+    async with staff.service() as process:
+        idp = ScimClient(process.url)
+        scim_id = await idp.create_user(name, externalId=f"{tag}of-scim")
+        conflict = await shown_with_cure(process, "users", name, state="conflict")
+        assert f"{tag}of-oidc; the user's is {tag}of-scim" in conflict["problem"]
+        right = {"userName": name, "externalId": f"{tag}of-oidc"}
+        await idp.ok("PUT", f"/Users/{scim_id}", right)
+        await shown(process, "users", name, state="active", bound="link", account=mxid(name))
+        assert await staff.sign_in(browser, f"{tag}of-oidc") == mxid(name)
+
+
 async def test_a_wrong_subject_under_another_name_is_counted(
     browser: Browser, staff: Staff, tag: str
 ) -> None:

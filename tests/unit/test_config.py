@@ -1,5 +1,6 @@
 """Settings from the environment."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,26 @@ def test_secrets_from_files_and_credentials(tmp_path: Path) -> None:
     assert settings.webhook_secrets == ("long-enough-from-file",)
     assert settings.matrix_admin_token is not None
     assert settings.matrix_admin_token.get_secret_value() == "from-credential"
+
+
+def test_a_secret_that_may_not_be_read_names_its_reader(tmp_path: Path) -> None:
+    """Whose it must be is said: a file in a container has the owner that it has outside."""
+    file = tmp_path / "hook"
+    file.write_text("a-secret-that-is-long-enough")
+    file.chmod(0)
+    environment = {**GOOD, "WEBHOOK_SECRET_FILE": str(file)}
+    del environment["WEBHOOK_SECRET"]
+    # Root may read everything.
+    user = os.getuid() or 10001
+    os.seteuid(user)
+    try:
+        found = problems(environment)
+    finally:
+        os.seteuid(os.getuid())
+    assert found == [
+        f"WEBHOOK_SECRET_FILE: {file} may not be read by user {user}, as which this runs:"
+        f" chown {user} it (into a container it is mounted with the owner that it has outside)"
+    ]
 
 
 def test_secrets_are_not_shown() -> None:

@@ -63,7 +63,10 @@ def test_a_link_to_what_a_human_ruled_out_is_a_conflict() -> None:
     [
         (replace(NAMED, is_admin=True), "administers the homeserver"),
         (replace(NAMED, deactivated=True), "may be a former person's"),
-        (replace(NAMED, subjects=frozenset({"else"})), "linked to another identity"),
+        (
+            replace(NAMED, subjects=frozenset({"else"})),
+            "linked to another identity, else; the user's is ext-ann",
+        ),
         (replace(NAMED, marks=frozenset({"scim-bob"})), "linked to another identity"),
     ],
 )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from scim_matrix.cli.first_steps import PRODUCTS
+
 FOLDER = Path(__file__).parents[2] / "docs" / "setup"
 # Pages about homeservers, and the index.
 OTHERS = {"README", "homeserver", "mas"}
@@ -42,6 +44,22 @@ def test_pages_have_one_shape(page: Path) -> None:
     # What would let a second account be made is set off wherever Synapse is configured.
     if "oidc_providers:" in sections["Click by click"]:
         assert "enable_registration: false" in sections["Click by click"]
+
+
+@pytest.mark.parametrize("name", [name for name in PRODUCTS if name != "other"])
+def test_what_init_prints_is_what_the_page_says(name: str) -> None:
+    """The place and the two fields are called alike, for each page that has them."""
+    sections = _sections(FOLDER / PRODUCTS[name].page)
+    attributes = sections["Attributes"]
+    assert f"| {PRODUCTS[name].url} | `https://your.host/scim/v2` |" in attributes
+    assert PRODUCTS[name].secret in attributes
+    assert PRODUCTS[name].place in sections["Click by click"].replace("*", "")
+
+
+def test_init_knows_every_page_with_such_fields() -> None:
+    """Whoever has a base URL to paste is offered, and leads to a page that is there."""
+    with_fields = {p.name for p in PROVIDERS if "| `https://your.host/scim/v2` |" in p.read_text()}
+    assert {product.page for product in PRODUCTS.values()} == {*with_fields, "README.md"}
 
 
 def test_the_index_names_every_page() -> None:

@@ -18,7 +18,7 @@ ACCOUNT = {
     **{"last_modified": "2026-11-01T00:00:00+00:00", "desired": "active", "confirmed": "active"},
     **{"problem": None, "reason": None, "cure": None, "barred": None, "expires": None},
     **{"by_hand": None, "brake": "free", "held_because": None, "notice": None, "todo": None},
-    **{"since": AT, "request": "r1", "next_try": 0},
+    **{"since": AT, "request": "r1", "next_try": 0, "subject": "e1"},
 }
 PLACE = {
     **{"room_id": "!k", "state": "granted", "observed": "join", "left_by_choice": False},
@@ -64,7 +64,7 @@ def ann(
 ) -> Story:
     """Return the story of Ann, who is in Cooks, a group in Staff."""
     merged = {**ACCOUNT, **(account or {})}
-    rows = Person("@ann:s", merged, EDGES, KEYS, given, places, (), (), NAMES)
+    rows = Person("@ann:s", merged, EDGES, KEYS, given, places, (), (), (), NAMES)
     return person.story(rows, room_id=asked)
 
 
@@ -122,6 +122,11 @@ def ann(
         (
             {"state": "revoked", "todo": "leave", "opened": False},
             f"to leave, once the map opens the room again: Staff no longer gives it ({CAUSE}).",
+            None,
+        ),
+        (
+            {"state": "revoked", "todo": "leave", "opened": False, "brake": "approved"},
+            f"to leave next: Staff no longer gives it ({CAUSE}).",
             None,
         ),
         (
@@ -319,6 +324,18 @@ def test_a_room_waits_for_the_account(account: dict[str, Any], why: str) -> None
     assert sentence == f"Kitchen (!k): to be joined, {why} ({CAUSE})."
 
 
+def test_a_second_account_is_told_with_both_subjects() -> None:
+    """Whoever signs in by SSO as somebody else is told so where their account is."""
+    second = [{"user_id": "@ann1:s", "subject": "x9"}]
+    account = {**ACCOUNT, "subject": "e1"}
+    rows = Person("@ann:s", account, (), (), (), (), (), second, (), NAMES)
+    [_, (sentence, cure)] = told(person.story(rows), "Account")
+    assert sentence == (
+        "They sign in by SSO as another account, @ann1:s, whose subject is x9; theirs is e1."
+    )
+    assert cure == "let both be the same (docs/setup/README.md), then deactivate that account"
+
+
 def test_groups_are_told_with_the_way_to_them() -> None:
     """Those inside each other once, the nearest first, and whether the map knows them."""
     assert told(ann(), "Groups") == [
@@ -329,7 +346,7 @@ def test_groups_are_told_with_the_way_to_them() -> None:
 
 def test_somebody_whom_the_identity_provider_does_not_know_has_a_story() -> None:
     """Who is in a room by hand: that, and that nobody removes them."""
-    rows = Person("@eve:s", None, (), (), (), (), ("!k",), (), NAMES)
+    rows = Person("@eve:s", None, (), (), (), (), ("!k",), (), (), NAMES)
     story = person.story(rows, "@eve:s administers the homeserver")
     [known, protected] = told(story, "At the identity provider")
     assert "no user with this account" in known[0]
@@ -471,7 +488,7 @@ def test_what_was_done_lately_is_told_in_groups() -> None:
         f"{WHEN}: removal from Kitchen, @ann:s: approved by grace (because of Staff; 20 requests)",
     ]
     one = {**act, "outcome": "spared", "detail": "an admin", "by": None, "people": 1, "requests": 1}
-    rows = Person("@ann:s", ACCOUNT, (), (), (), (), (), [one], NAMES)
+    rows = Person("@ann:s", ACCOUNT, (), (), (), (), (), (), [one], NAMES)
     [(sentence, _)] = told(person.story(rows), "Lately")
     assert sentence == (
         f"{WHEN}: removal from Kitchen: not done (because of Staff; an admin; request r1)"

@@ -18,6 +18,7 @@ _COMMANDS = {
     "dismiss": "decisions.dismiss",
     "groups": "show.groups",
     "import-json": "data.import_json",
+    "init": "init.init",
     "log": "show.log",
     "plan": "show.plan",
     "restore": "data.restore",

@@ -41,6 +41,14 @@ async def _let_in(connection: Connection, alias: str, room_id: str, by: str) -> 
     return _Decided([], alias=room_id)
 
 
+def _either(alias: str, room_id: str | None, candidate: str) -> str:
+    """Return why an approval does not say what is meant, and how it would."""
+    return (
+        f"{alias} leads to {candidate}, and removals from {room_id} are held:"
+        f" approve or dismiss {room_id} first"
+    )
+
+
 def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
     async def work(connection: Connection) -> _Decided:
         if what == "restored" and decision == "approved":
@@ -50,13 +58,15 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
             return _Decided(await brake.decide(connection, shown, decision, by))
         reference = await rooms.reference(connection, what)
         candidate = reference.candidate if reference is not None else None
-        if candidate is not None and decision == "approved":
-            led_to = await rooms.successor(connection, candidate)
-            return await _let_in(connection, what, led_to, by)
-        room_id = await find(connection, what)
-        if room_id is None and reference is None:
+        named = await find(connection, what)
+        if not named and reference is None:
             raise click.ClickException(f"{what}: no mapped room has this name, alias or ID")
-        shown = [] if room_id is None else await brake.held(connection, [room_id])
+        shown = await brake.held(connection, named)
+        if candidate is not None and decision == "approved":
+            if shown:
+                raise click.ClickException(_either(what, shown[0].room_id, candidate))
+            room_id = await rooms.successor(connection, candidate)
+            return await _let_in(connection, what, room_id, by)
         if not shown and reference is not None and reference.led_by and decision == "approved":
             assert reference.room_id is not None
             return await _let_in(connection, what, reference.room_id, by)

@@ -6,13 +6,16 @@ from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection
 
 
-async def find(connection: Connection, name: str) -> str | None:
-    """Return the ID of the room that a name, alias or room ID stands for, None without one.
+async def find(connection: Connection, name: str) -> list[str]:
+    """Return the IDs of the room that a name, alias or room ID stands for, the newest last.
 
-    Raises ClickException where several rooms are called so.
+    There are several where it was upgraded, none where no room is called so. Raises ClickException
+    where different rooms call themselves so.
     """
-    found = await rooms.named(connection, name)
+    if found := await rooms.named(connection, name):
+        return found
+    found = await rooms.called(connection, name)
     if len(found) > 1:
         listed = ", ".join(f"'{room_id}'" for room_id in found)
         raise click.ClickException(f"{name}: several rooms are called so; say which: {listed}")
-    return found[0] if found else None
+    return found

@@ -183,10 +183,10 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
         names = await known_rooms.names(connection)
         if room is None:
             return with_names(mapped, names)
-        room_id = await find(connection, room)
-        if room_id is None and room not in {row["room"] for row in mapped}:
+        named = await find(connection, room)
+        if not named and room not in {row["room"] for row in mapped}:
             raise click.ClickException(f"{room}: no mapped room has this name, alias or ID")
-        people = [] if room_id is None else await views.people(connection, room_id=room_id)
+        people = await views.people(connection, room_id=named[-1]) if named else []
         return with_names(people, names)
 
     show(
@@ -221,7 +221,7 @@ def log(
     start = since or 0.0
 
     async def work(connection: Connection) -> Rows:
-        named = [] if room is None else [await find(connection, room) or room]
+        named = [] if room is None else await find(connection, room) or [room]
         rows = await record.find(connection, user=user, rooms=named, since=start, limit=limit)
         return with_names(rows, await known_rooms.names(connection))
 

@@ -44,10 +44,10 @@ def why(data_dir: Path, kind: Kind | None, as_json: bool, what: str, where: str 
     """
 
     async def work(connection: Connection) -> Story:
-        room_id = None
-        if where is not None and (room_id := await find(connection, where)) is None:
+        found = [] if where is None else await find(connection, where)
+        if where is not None and not found:
             raise click.ClickException(f"{where}: no mapped room has this name, alias or ID")
-        return await _story(connection, data_dir, what, kind, room_id)
+        return await _story(connection, data_dir, what, kind, found[-1] if found else None)
 
     story = read(data_dir, work)
     if as_json:
@@ -108,8 +108,8 @@ async def _meant(connection: Connection, what: str) -> list[tuple[Kind, str | in
         found += [("person", one) for one in await stories.accounts_called(connection, what)]
     if not what.startswith(("#", "!", "@")):
         found += [("group", one) for one in await stories.groups_called(connection, what)]
-    if (room_id := await find(connection, what)) is not None:
-        found.append(("room", room_id))
+    if rooms := await find(connection, what):
+        found.append(("room", rooms[-1]))
     return found
 
 

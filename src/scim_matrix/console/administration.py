@@ -89,10 +89,11 @@ class Administration:
         query = request.query
         reader = request.config_dict[DATABASE].scanner
         room = query.get("room", "").strip()
+        named = await rooms.named(reader, room) or await rooms.called(reader, room) or [room]
         rows = await record.find(
             reader,
             user=query.get("user", "").strip() or None,
-            rooms=(await rooms.named(reader, room) or [room]) if room else (),
+            rooms=named if room else (),
             since=text.moment(query.get("since", "")),
             limit=100_000 if query.get("export") else 500,
             group=query.get("group", "").strip() or None,

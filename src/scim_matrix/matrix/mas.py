@@ -143,9 +143,13 @@ class MasAccounts:
     async def by_email(self, address: str) -> str | None:
         """Return the user ID of the account that has an e-mail address, None without one.
 
-        Synapse, which MAS tells, is asked: what it does not know MAS refuses.
+        Synapse is asked first, since what it does not know MAS refuses. It is told by MAS, and
+        later: where it names somebody, MAS has the last word.
         """
-        return await self._synapse.by_email(address)
+        if await self._synapse.by_email(address) is None:
+            return None
+        email = await self._email(address)
+        return None if email is None else await self._user_id_of(email.attributes.user_id)
 
     async def get(self, user_id: str) -> MatrixAccount | None:
         """Return an account, None where there is none of exactly this name."""

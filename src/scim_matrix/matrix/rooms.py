@@ -109,6 +109,16 @@ class _Details(Answer):
     canonical_alias: Any = None
 
 
+class _Listed(Answer):
+    room_id: str
+    name: Any = None
+    canonical_alias: Any = None
+
+
+class _List(Answer):
+    rooms: list[_Listed]
+
+
 class _Event(Answer):
     type: str
     state_key: str
@@ -181,6 +191,15 @@ class Rooms:
             replacement if isinstance(replacement, str) else None,
             _own_name(answer.name, answer.canonical_alias),
         )
+
+    async def listed(self, limit: int) -> dict[str, OwnName]:
+        """Return the rooms with the most people, and what they call themselves (List Room)."""
+        answer = await self._transport.request(
+            *("GET", *ADMIN_V1, "rooms"),
+            query={"order_by": "joined_members", "limit": str(limit)},
+            shape=_List,
+        )
+        return {room.room_id: _own_name(room.name, room.canonical_alias) for room in answer.rooms}
 
     async def member_events(self, room_id: str, membership: str) -> dict[str, str]:
         """Return who has a membership in a room, and the sender of the event that says so.

@@ -16,6 +16,7 @@ from scim_matrix.matrix.synapse_accounts import SynapseAccounts, is_delegated
 from scim_matrix.matrix.transport import (
     ADMIN_V1,
     ADMIN_V2,
+    CLIENT_V1,
     CLIENT_V3,
     PROBE_TIMEOUT,
     Answer,
@@ -38,6 +39,10 @@ class _Flow(Answer):
 
 class _Flows(Answer):
     flows: list[_Flow]
+
+
+class _Metadata(Answer):
+    issuer: str
 
 
 class _SignedIn(Answer):
@@ -236,6 +241,16 @@ class Homeserver:
             if flow.type == "m.login.sso"
             for provider in flow.identity_providers
         )
+
+    async def issuer(self) -> str:
+        """Return the issuer of MAS, to which accounts belong (client-server API, auth_metadata).
+
+        Raises RefusedError where Synapse keeps accounts itself.
+        """
+        answer = await self._transport.request(
+            *("GET", *CLIENT_V1, "auth_metadata"), token="", shape=_Metadata
+        )
+        return answer.issuer
 
     async def _flows(self) -> _Flows:
         return await self._door.request("GET", *CLIENT_V3, "login", token="", shape=_Flows)

@@ -21,6 +21,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 
+CLIENT_V1 = ("_matrix", "client", "v1")
 CLIENT_V3 = ("_matrix", "client", "v3")
 ADMIN_V1 = ("_synapse", "admin", "v1")
 ADMIN_V2 = ("_synapse", "admin", "v2")

@@ -1,6 +1,7 @@
 """Settings that are well formed and still wrong: each said with its variable and the cure."""
 
 import contextlib
+import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from scim_matrix import groupmap
 from scim_matrix.config import Settings
@@ -18,6 +20,7 @@ from scim_matrix.ops.findings import Finding
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 # Beyond this many pages of accounts (1,000 each) patterns are not looked for any further.
 _MOST_PAGES = 200
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _ENDINGS = ("/_matrix", "/_matrix/client", "/_synapse", "/_synapse/admin")
 
 
@@ -141,10 +144,30 @@ async def of_address(settings: Settings) -> list[Finding]:
             found = f"{url} sends on to {sent_on}: what should change something gets lost"
             cure = f"set MATRIX_URL to {sent_on.partition('/_matrix')[0]}"
             return [Finding("error", "MATRIX_URL", found, cure)]
-        if answered or not (await _versions(session, other))[0]:
+        if answered:
             return []
+        if not (await _versions(session, other))[0]:
+            return _inside(url)
     found = f"nothing answers at {url}, and a homeserver does at {other}"
     return [Finding("error", "MATRIX_URL", found, f"set MATRIX_URL to {other}")]
+
+
+def _inside(url: str) -> list[Finding]:
+    """Tell that an address of this machine, where nothing answers, is the container's own."""
+    if URL(url).host not in _LOOPBACK or not is_container():
+        return []
+    found = f"nothing answers at {url}, which inside a container is the container itself"
+    cure = (
+        "set it to the homeserver's name in a network of both (http://synapse:8008), or give the"
+        " container the host's network"
+    )
+    return [Finding("error", "MATRIX_URL", found, cure)]
+
+
+def is_container() -> bool:
+    """Tell whether this runs in a container (podman, docker, Kubernetes)."""
+    variables = {"container", "KUBERNETES_SERVICE_HOST"}
+    return not variables.isdisjoint(os.environ) or Path("/.dockerenv").exists()
 
 
 async def _versions(session: aiohttp.ClientSession, url: str) -> tuple[bool, str]:

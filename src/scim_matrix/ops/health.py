@@ -110,7 +110,7 @@ _EXPLANATION: dict[Condition, str] = {
     "ready": "answers, and the token is an administrator's",
     "down": "does not answer as a Synapse homeserver does; see the log",
     "refused": "refuses the token: MATRIX_ADMIN_TOKEN must be that of MATRIX_ADMIN_USER_ID,"
-    " a server administrator of MATRIX_SERVER_NAME",
+    " a server administrator of MATRIX_SERVER_NAME; scim-matrix check says more",
     "mismatched": "keeps accounts itself, and MAS_URL is set: take MAS_URL and what goes with it"
     " out, or have Synapse delegate to MAS; nothing is done meanwhile",
 }

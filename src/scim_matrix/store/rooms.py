@@ -536,10 +536,17 @@ async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> N
 async def named(connection: Connection, name: str) -> list[str]:
     """Return the room IDs that a name stands for: an alias of the map, or a room ID itself.
 
-    Only where it is neither, those of the rooms that call themselves so, by name or alias.
+    Those of rooms that took a room's place come after it.
     """
     found = await connection.execute_fetchall(_Q["named"], {"name": name})
-    found = found or await connection.execute_fetchall(_Q["called"], {"name": name})
+    following = await successors(connection)
+    ids = [row["room_id"] for row in found]
+    return list(dict.fromkeys([*ids, *map(following, ids)]))
+
+
+async def called(connection: Connection, name: str) -> list[str]:
+    """Return the room IDs of the rooms that call themselves so, by name or alias."""
+    found = await connection.execute_fetchall(_Q["called"], {"name": name})
     return [row["room_id"] for row in found]
 
 

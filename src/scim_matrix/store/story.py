@@ -58,6 +58,7 @@ async def person(
         await _rows(connection, "given", id=account_id),
         await _rows(connection, "places", id=account_id),
         [row["room_id"] for row in hand],
+        await _rows(connection, "second_accounts", id=account_id),
         await _rows(connection, "lately_to", user_id=user_id, limit=LATELY),
         await rooms.names(connection),
     )

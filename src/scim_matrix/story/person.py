@@ -48,7 +48,9 @@ def story(person: Person, protection: str | None = None, room_id: str | None = N
         title = _title(person.account)
         parts += [
             Part("At the identity provider", list(_user(person.account))),
-            Part("Account", [*_account(person.account), *_protection(protection)]),
+            Part(
+                "Account", [*_account(person.account), *_seconds(person), *_protection(protection)]
+            ),
             Part("Groups", list(_groups(person, person.account))),
         ]
     else:
@@ -124,6 +126,17 @@ def _account(account: Row) -> Iterator[Line]:
         yield Line("Its profile is being brought in line, or will be next.")
     if account["notice"]:
         yield Line(f"Left out of its profile: {plain(account['notice'])}.")
+
+
+def _seconds(person: Person) -> Iterator[Line]:
+    """Tell of accounts that came of another SSO subject than SCIM sends."""
+    own = (person.account or {}).get("subject") or "not known"
+    for row in person.seconds:
+        yield Line(
+            f"They sign in by SSO as another account, {row['user_id']}, whose subject is"
+            f" {row['subject']}; theirs is {own}.",
+            "let both be the same (docs/setup/README.md), then deactivate that account",
+        )
 
 
 def _unbound(account: Row) -> str:
@@ -255,7 +268,7 @@ def _leaving(place: Row, cause: str) -> tuple[str, str | None]:
         return f"to leave, and spared: {cause}; {plain(place['reason'])}.", later
     if place["problem"] is not None:
         return f"to leave, which failed: {cause}; {plain(place['reason'])}.{again(place)}", None
-    if not place["opened"] and place["state"] != "pruned":
+    if not place["opened"] and place["state"] != "pruned" and place["brake"] != "approved":
         return f"to leave, once the map opens the room again: {cause}.", None
     return f"to leave next: {cause}.", None
 

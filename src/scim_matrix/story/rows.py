@@ -39,7 +39,8 @@ class Person:
 
     `account` is None for somebody who is only in rooms (`by_hand`) or on record. `edges` lead from
     the user through groups to groups; `keys` say which mappings these fall under; `given` is what
-    mappings give, room by room; `places` are memberships. `names` are what rooms are called.
+    mappings give, room by room; `places` are memberships; `seconds` are accounts that they signed
+    in to by SSO besides their own. `names` are what rooms are called.
     """
 
     user_id: str | None
@@ -49,6 +50,7 @@ class Person:
     given: Rows
     places: Rows
     by_hand: Sequence[str]
+    seconds: Rows
     lately: Rows
     names: Mapping[str, str]
 

@@ -64,7 +64,7 @@ def whose(account: Account, evidence: Evidence, *, adopt: bool) -> Bind | Make |
     named = evidence.named
     if named is None:
         return Make(account.proposed)
-    obstacle = _obstacle(named)
+    obstacle = _obstacle(named, account.profile.subject)
     if obstacle is None and adopt and named.user_id != account.barred:
         return Bind(named.user_id, "adopted")
     reason = obstacle or "nothing shows that it is theirs"
@@ -91,12 +91,16 @@ def still_whose(account: Account, present: MatrixAccount) -> Bind | Conflict:
     )
 
 
-def _obstacle(named: MatrixAccount) -> str | None:
+def _obstacle(named: MatrixAccount, subject: str | None) -> str | None:
     if named.is_admin:
         return "administers the homeserver"
     if named.deactivated:
         return "is deactivated: it may be a former person's"
-    if named.is_linked or named.marks:
+    if named.subjects:
+        # Both are shown: where the attribute is not the subject, this is how everybody looks.
+        theirs = subject or "not known"
+        return f"is linked to another identity, {min(named.subjects)}; the user's is {theirs}"
+    if named.is_linked:
         return "is linked to another identity"
     return None
 

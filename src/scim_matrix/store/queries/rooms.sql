@@ -238,6 +238,7 @@ UNION SELECT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.r
     WHERE m.alias = :name AND r.room_id IS NOT NULL
 UNION SELECT room_id FROM membership WHERE room_id = :name
 UNION SELECT room_id FROM opening WHERE room_id = :name
+UNION SELECT room_id FROM room WHERE room_id = :name
 
 -- lead --
 -- On whose own power a mapping's own room rests.

@@ -22,6 +22,10 @@ SELECT EXISTS (SELECT 1 FROM unmanaged_member WHERE user_id = :user_id)
 SELECT a.*, u.document, u.created, u.last_modified, u.active
 FROM account a LEFT JOIN scim_user u ON u.id = a.scim_id WHERE a.id = :id
 
+-- second_accounts --
+-- The accounts that somebody signed in to by SSO besides the one that is kept in line.
+SELECT user_id, subject FROM second_account WHERE account_id = :id ORDER BY user_id
+
 -- edges --
 -- The groups around a user or a group, and which of them is in which.
 WITH RECURSIVE around (id) AS (

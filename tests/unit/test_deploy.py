@@ -1,0 +1,98 @@
+"""What is in deploy/ works as it stands; scripts/check_deploy.sh has its own tools read it."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scim_matrix import __version__
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICE: dict[str, Any] = COMPOSE["services"]["scim-matrix"]
+QUADLET = (DEPLOY / "scim-matrix.container").read_text()
+MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+
+
+def _pod() -> Any:
+    [deployment] = [m for m in MANIFESTS if m["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+def test_images_are_of_this_version() -> None:
+    """No file says latest, and each says what is pulled and when."""
+    words = [SERVICE["image"], _pod()["image"], *re.findall(r"^Image=(.*)$", QUADLET, re.MULTILINE)]
+    assert [word.rpartition(":")[2] for word in words] == [__version__] * 3
+    assert SERVICE["pull_policy"] == "build"
+    assert _pod()["imagePullPolicy"] == "IfNotPresent"
+    assert "\nPull=never\n" in QUADLET
+    for file in [*DEPLOY.iterdir(), ROOT / "README.md"]:
+        named = set(re.findall(r"scim-matrix:([\w.]+)", file.read_text()))
+        assert named <= {__version__}, file
+
+
+def test_secrets_do_not_get_into_git_or_the_image() -> None:
+    """The files in which compose looks for secrets are left out of commits and of the build."""
+    ignored = (ROOT / ".containerignore").read_text().splitlines()
+    for secret in COMPOSE["secrets"].values():
+        path = (DEPLOY / secret["file"]).resolve().relative_to(ROOT)
+        subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=True)
+        assert str(path) in ignored
+
+
+def test_a_loopback_homeserver_is_not_meant_from_inside_a_container() -> None:
+    """Where the env file's address would be the container itself, another one is said."""
+    assert "\nMATRIX_URL=http://127.0.0.1:8008\n" in (DEPLOY / "scim-matrix.env").read_text()
+    assert "127.0.0.1" not in SERVICE["environment"]["MATRIX_URL"]
+    assert SERVICE["env_file"] == "scim-matrix.env"
+    [settings] = [m for m in MANIFESTS if m["metadata"]["name"] == "scim-matrix" and "data" in m]
+    assert "127.0.0.1" not in settings["data"]["MATRIX_URL"]
+    assert "\nNetwork=host\nEnvironment=LISTEN_HOST=127.0.0.1\n" in QUADLET
+
+
+def test_who_may_read_the_secrets_is_said_where_they_are_mounted() -> None:
+    """Compose keeps owner and mode, so the page names the container's user."""
+    user = re.search(r"^USER (\d+)", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    assert user is not None
+    assert f"install -m 0400 -o {user[1]} secret.txt" in (DEPLOY / "compose.yaml").read_text()
+    secrets = re.findall(r"^(?:# )?Secret=\S+?,(\S+)$", QUADLET, re.MULTILINE)
+    assert set(secrets) == {f"uid={user[1]},mode=0400"}
+
+
+def test_the_unit_says_how_its_network_is_widened() -> None:
+    """Whoever denies says what that looks like and how to allow more."""
+    unit = (DEPLOY / "scim-matrix.service").read_text()
+    [before] = re.findall(r"((?:^#.*\n)+)IPAddressDeny=any", unit, re.MULTILINE)
+    for word in ("Operation not permitted", "systemctl edit", "IPAddressAllow=", "resolv.conf"):
+        assert word in before
+
+
+PANELS: list[dict[str, Any]] = json.loads((DEPLOY / "grafana-dashboard.json").read_text())["panels"]
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_panels_count_what_they_are_called(panel: dict[str, Any]) -> None:
+    """Who asks for probes and the console is not counted among SCIM requests, and so on."""
+    title, [target] = panel["title"], panel["targets"]
+    expression = target["expr"]
+    assert ('route=~"/scim/.*"' in expression) == ("SCIM request" in title)
+    assert ("rate(" in expression) == ("a second" in title or "95 %" in title)
+    assert ("histogram_quantile(0.95" in expression) == ("95 %" in title)
+    assert (panel["fieldConfig"]["defaults"]["unit"] == "s") == (title.startswith(("Time", "Age")))
+    for state, word in {
+        "held": "Held",
+        "failing": "Failing",
+        "pending": "Still to be done",
+    }.items():
+        assert (f'state="{state}"' in expression) == title.startswith(word)
+
+
+def test_panels_have_names_of_their_own() -> None:
+    """No two panels are called the same."""
+    assert len({panel["title"] for panel in PANELS}) == len(PANELS)
