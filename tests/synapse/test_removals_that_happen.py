@@ -1023,3 +1023,26 @@ async def test_what_deleting_means_is_done_when_the_grace_is_over(
         await compared(process)
         await settled(idp)
         assert await state() == right
+
+
+@pytest.mark.parametrize("on_delete", ["suspend", "nothing"])
+async def test_who_was_deleted_is_locked_though_the_grace_passed_in_the_dark(
+    synapse: Synapse, admin: User, service: StartService, tag: str, on_delete: str
+) -> None:
+    """The lock that DELETE means is put on late, whatever ON_DELETE adds to it."""
+    name = f"{tag}ann"
+    async with (
+        proxying(synapse.url) as proxy,
+        service({}, MATRIX_URL=proxy.url, ON_DELETE=on_delete, DELETE_GRACE="0") as process,
+    ):
+        idp = ScimClient(process.url)
+        person = await idp.create_user(name)
+        await settled(idp)
+        proxy.dark = True
+        await idp.ok("DELETE", f"/Users/{person}")
+        proxy.lights_on()
+        await eventually(lambda: is_locked(admin, name), bool, AFTER_DARKNESS)
+        await settled(idp)
+        found = await account(admin, name)
+        assert found is not None
+        assert bool(found["suspended"]) is (on_delete == "suspend")

@@ -275,6 +275,24 @@ def test_each_way_of_disabling(
 
 
 @pytest.mark.parametrize(
+    ("how", "present", "expected"),
+    [
+        ("suspend", PRESENT, Change(suspended=True, locked=True)),
+        ("suspend", SUSPENDED, Change(suspended=True, locked=True)),
+        ("suspend", LOCKED, SUSPEND),
+        ("suspend", replace(LOCKED, suspended=True), None),
+        ("suspend", DEACTIVATED, None),
+        ("deactivate", PRESENT, DEACTIVATE),
+    ],
+)
+def test_a_deleted_user_who_was_not_locked_in_time_is_locked_besides(
+    how: OnDisable, present: MatrixAccount, expected: Change | None
+) -> None:
+    """A suspended account would stay signed in; a deactivated one needs no lock."""
+    assert disabling(present, how, locks=True) == expected
+
+
+@pytest.mark.parametrize(
     ("change", "ours", "present", "expected"),
     [
         (LOCK, Disablement(), PRESENT, Disablement(locked=True)),
@@ -395,3 +413,9 @@ def test_disabling_leaves_an_account_that_is_believed_to_be_disabled() -> None:
 def test_each_state_has_its_own_way_of_disabling(desired: State, how: OnDisable) -> None:
     """ON_DISABLE for the inactive, ON_DELETE once the grace period is over, a lock until then."""
     assert AccountPolicy(False, "suspend", "erase").how(desired) == how
+
+
+def test_where_nothing_is_done_after_the_grace_period_the_lock_stays() -> None:
+    """Also where it could not be put on before."""
+    assert AccountPolicy(False, "nothing", "nothing").how("expired") == "lock"
+    assert AccountPolicy(False, "nothing", "nothing").how("disabled") == "nothing"

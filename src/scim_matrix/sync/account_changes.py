@@ -23,9 +23,10 @@ class AccountPolicy:
     def how(self, desired: State) -> OnDisable:
         """Return what is done to an account that is not active.
 
-        A deleted user's is locked at once; what is done for good waits for the grace period.
+        A deleted user's is locked at once; what is done for good waits for the grace period, and
+        where that is nothing the lock is there to stay.
         """
-        if desired == "deleted":
+        if desired == "deleted" or (desired == "expired" and self.on_delete == "nothing"):
             return "lock"
         return self.on_delete if desired == "expired" else self.on_disable
 
@@ -106,18 +107,21 @@ def _mark(present: MatrixAccount, account: Account) -> str | None:
     return None if account.scim_id in present.marks else account.scim_id
 
 
-def disabling(present: MatrixAccount, how: OnDisable) -> Change | None:
+def disabling(present: MatrixAccount, how: OnDisable, *, locks: bool = False) -> Change | None:
     """Return what takes an account from its user, None where it is so or nothing is to be done.
 
-    A deactivated account cannot be locked or suspended, and needs neither.
+    A deactivated account cannot be locked or suspended, and needs neither. `locks` has one that is
+    suspended locked too: its user was deleted, and perhaps that was not done within the grace.
     """
     match how:
         case "lock":
             done = present.locked or present.deactivated
             return None if done else Change(locked=True)
         case "suspend":
-            done = present.suspended or present.deactivated
-            return None if done else Change(suspended=True)
+            lock = locks and not present.locked
+            if present.deactivated or (present.suspended and not lock):
+                return None
+            return Change(suspended=True, locked=True if lock else None)
         case "deactivate":
             return None if present.deactivated else Change(deactivated=True)
         case "erase":

@@ -448,7 +448,7 @@ class AccountWorker:
 
     async def _disable(self, account: Account, present: MatrixAccount) -> None:
         how = self._policy.how(account.desired)
-        change = disabling(present, how)
+        change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             ours = done_by(Change(), account.ours, present)
