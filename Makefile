@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo walk test coverage mutants lint lock audit deploy screenshots chaos bench clean
+.PHONY: demo walk test coverage mutants lint lock audit deploy screenshots chaos bench release clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
@@ -65,6 +65,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim
 	$(BIN)/python -m benchmarks.rooms
 	$(BIN)/python -m benchmarks.backlog
+
+# docs/releasing.md: URL is where the project is published.
+release: $(STAMP)
+	$(BIN)/python -m scripts.release --url "$(URL)"
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
