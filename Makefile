@@ -3,11 +3,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test coverage mutants lint lock audit deploy screenshots chaos bench clean
+.PHONY: demo walk test coverage mutants lint lock audit deploy screenshots chaos bench release clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
 	$(BIN)/scim-matrix demo --mas
+
+# The first hour of an administrator, from an empty folder to people in a room, mistakes included.
+walk: $(STAMP)
+	$(BIN)/python -m scripts.first_hour
 
 test: lint
 	bash scripts/get_chromium.sh
@@ -61,6 +65,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim
 	$(BIN)/python -m benchmarks.rooms
 	$(BIN)/python -m benchmarks.backlog
+
+# docs/releasing.md: URL is where the project is published.
+release: $(STAMP)
+	$(BIN)/python -m scripts.release --url "$(URL)"
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

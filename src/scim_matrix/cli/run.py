@@ -48,16 +48,23 @@ def serve() -> None:
 @click.option(
     "--mas", "with_mas", is_flag=True, help="On a homeserver whose accounts belong to MAS."
 )
-def demo(with_mas: bool) -> None:
+@click.option(
+    "--serve", "keep", is_flag=True, help="Keep it running afterwards, with the console open."
+)
+def demo(with_mas: bool, keep: bool) -> None:
     """Show the main job for real: a throwaway Synapse, this service, a played identity provider.
 
     Needs the extra `demo` (pip install 'scim-matrix[demo]'). Everything runs on loopback in a
     temporary folder and is gone afterwards. Exit status 0 only if every room was right.
     """
+    if with_mas and keep:
+        raise click.UsageError(
+            "the stand-in for MAS has no page to sign in at: --serve without --mas"
+        )
     try:
         from scim_matrix.demo.show import run
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"{error.name} is missing: pip install 'scim-matrix[demo]'"
         ) from error
-    sys.exit(asyncio.run(run(with_mas=with_mas)))
+    sys.exit(asyncio.run(run(with_mas=with_mas, serve=keep)))

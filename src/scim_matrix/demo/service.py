@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,6 +96,14 @@ class Service:
                 stderr=file,
                 cwd=self.data_dir,
             )
+
+    async def told(self, *words: str) -> str:
+        """Return what `scim-matrix` prints with these words in its surroundings."""
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "output"
+            process = await self.spawn(*words, output=output)
+            await process.wait()
+            return output.read_text()
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit status."""

@@ -1,77 +1,23 @@
-"""The demonstration: rooms before and after, step by step, and a verdict."""
+"""The demonstration: a homeserver, the service, the story, and what to do next."""
 
 import asyncio
 import contextlib
 import json
+import signal
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from scim_matrix.demo.mas import delegating
-from scim_matrix.demo.service import ScimClient, Service
-from scim_matrix.demo.synapse import SERVER_NAME, User, running
+from scim_matrix.demo.service import SECRET, Service
+from scim_matrix.demo.stage import WIDTH, IdentityProvider, Stage
+from scim_matrix.demo.story import GENERAL, LAB, Story
+from scim_matrix.demo.synapse import PASSWORD, SERVER_NAME, User, running
 
-SETTLE_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """What the identity provider does next, and who must be in which room afterwards."""
-
-    says: str
-    does: Callable[[], Awaitable[object]]
-    then: dict[str, set[str]]
-
-
-class Stage:
-    """The rooms on show, and what is known of them."""
-
-    def __init__(self, console: Console, admin: User, rooms: dict[str, str]) -> None:
-        self._console = console
-        self._admin = admin
-        self._rooms = rooms
-        self.wrong = 0
-
-    async def look(self) -> dict[str, set[str]]:
-        """Return who is in each room besides the service's account."""
-        return {
-            name: await self._admin.members(room_id) - {"scim-bot"}
-            for name, room_id in self._rooms.items()
-        }
-
-    def _table(self, says: str, seen: dict[str, set[str]], then: dict[str, set[str]]) -> Table:
-        table = Table(title=says, title_justify="left", min_width=64)
-        table.add_column("room")
-        table.add_column("members")
-        table.add_column("")
-        for name, members in seen.items():
-            right = "[green]right[/]" if members == then[name] else "[yellow]…[/]"
-            table.add_row(name, ", ".join(sorted(members)) or "-", right)
-        return table
-
-    async def play(self, step: Step) -> None:
-        """Carry out a step and watch the rooms until they are right, or time is up."""
-        begun = time.monotonic()
-        seen = await self.look()
-        with Live(self._table(step.says, seen, step.then), console=self._console) as live:
-            await step.does()
-            while (seen := await self.look()) != step.then:
-                live.update(self._table(step.says, seen, step.then))
-                if time.monotonic() - begun > SETTLE_SECONDS:
-                    break
-                await asyncio.sleep(0.1)
-            live.update(self._table(step.says, seen, step.then))
-        if seen == step.then:
-            self._console.print(f"  right after {time.monotonic() - begun:.1f} s\n")
-        else:
-            self.wrong += 1
-            self._console.print(f"  [red]WRONG[/]: should be {step.then}\n")
+ALIAS = f"{GENERAL}:{SERVER_NAME}"
 
 
 @dataclass(frozen=True)
@@ -101,101 +47,92 @@ async def _with_mas(folder: Path) -> AsyncIterator[Ground]:
         yield Ground(synapse.url, admin, guest, mas.settings)
 
 
-async def run(*, with_mas: bool) -> int:
-    """Play the whole demonstration; return 0 if every room was right, else 1.
+async def run(*, with_mas: bool, serve: bool) -> int:
+    """Play the demonstration; return 0 if every room was right after every step, else 1.
 
-    With MAS on a homeserver whose accounts belong to a stand-in for it.
+    With MAS on a homeserver whose accounts belong to a stand-in for it. `serve` leaves the held
+    removals to whoever looks around, and keeps it running until SIGINT or SIGTERM.
     """
-    console = Console()
+    console = Console(width=min(Console().width, WIDTH))
     with tempfile.TemporaryDirectory(prefix="scim-matrix-demo-") as name:
         folder = Path(name)
         beside = " beside a stand-in for MAS" if with_mas else ""
-        console.print(f"starting a throwaway Synapse{beside} …")
+        console.print(f"Starting a throwaway Synapse{beside} and the service …")
         (folder / "synapse").mkdir()
         start = _with_mas if with_mas else _plain
-        async with start(folder / "synapse") as ground:
-            admin, guest = ground.admin, ground.guest
-            general = await admin.create_room(room_alias_name="general", name="General")
-            lab = await admin.create_room(room_version="12", name="Lab")
-            # Invited by hand: nobody granted this, so nobody may take it away.
-            await admin.call(
-                "POST", f"/_matrix/client/v3/rooms/{lab}/invite", {"user_id": guest.user_id}
-            )
-            await guest.call("POST", f"/_matrix/client/v3/join/{lab}", {})
-            group_map = {
-                "grp-staff": [f"#general:{SERVER_NAME}"],
-                "displayName:Engineering": [lab, f"#general:{SERVER_NAME}"],
-            }
-            console.print("the group map:", json.dumps(group_map, indent=2))
-            service = Service(
-                folder / "data",
-                ground.url,
-                admin.user_id,
-                # With MAS the service makes itself one.
-                "" if with_mas else admin.token,
-                json.dumps(group_map),
-                ground.settings,
-            )
-            await service.start()
-            try:
-                stage = Stage(console, admin, {"#general": general, "Lab (version 12)": lab})
-                await _story(stage, ScimClient(service.url))
-            finally:
-                await service.stop()
-    if stage.wrong:
-        console.print(f"[bold red]{stage.wrong} steps left a room wrong[/]")
-        return 1
-    console.print("[bold green]every room was right after every step[/]")
-    return 0
+        async with (
+            start(folder / "synapse") as ground,
+            _service(folder, ground) as (service, rooms),
+        ):
+            console.print("The group map says which group opens which rooms:")
+            console.print_json(service.group_map)
+            console.print()
+            idp = IdentityProvider(service.url)
+            stage, story = Stage(console, ground.admin, rooms, service, idp), Story(idp)
+            steps = story.until_the_brake()
+            for step in steps if serve else [*steps, *story.after_the_brake(ALIAS)]:
+                await stage.play(step)
+            console.print(*_verdict(stage.wrong), sep="\n")
+            if serve:
+                await _look_around(console, service, ground.admin)
+    return 1 if stage.wrong else 0
 
 
-async def _story(stage: Stage, idp: ScimClient) -> None:
-    ids: dict[str, str] = {}
+@contextlib.asynccontextmanager
+async def _service(folder: Path, ground: Ground) -> AsyncIterator[tuple[Service, dict[str, str]]]:
+    """Run the service with two rooms, one of them with a guest in it."""
+    admin, guest = ground.admin, ground.guest
+    general = await admin.create_room(room_alias_name=GENERAL[1:], name="General")
+    lab = await admin.create_room(room_version="12", name=LAB)
+    # Invited by hand: nobody granted this, so nobody may take it away.
+    invite = f"/_matrix/client/v3/rooms/{lab}/invite"
+    await admin.call("POST", invite, {"user_id": guest.user_id})
+    await guest.call("POST", f"/_matrix/client/v3/join/{lab}", {})
+    group_map = {"grp-staff": [ALIAS], "displayName:Engineering": [lab, ALIAS]}
+    service = Service(
+        folder / "data",
+        ground.url,
+        admin.user_id,
+        # With MAS the service makes itself one.
+        "" if "MAS_URL" in ground.settings else admin.token,
+        json.dumps(group_map),
+        {"CONSOLE": "true", **ground.settings},
+    )
+    await service.start()
+    try:
+        yield service, {GENERAL: general, LAB: lab}
+    finally:
+        await service.stop()
 
-    async def arrive() -> None:
-        for name in ("erika", "max", "lena"):
-            ids[name] = await idp.create_user(name, displayName=name.title())
 
-    async def staff() -> None:
-        ids["staff"] = await idp.create_group(
-            "Staff", [ids["erika"], ids["max"], ids["lena"]], externalId="grp-staff"
-        )
+def _verdict(wrong: int) -> list[str]:
+    if wrong:
+        return [f"[bold red]{wrong} steps left a room wrong[/]"]
+    return [
+        "[bold green]Every room was right after every step.[/]",
+        "\nNext:",
+        "  scim-matrix demo --serve   the same, and look around the console",
+        "  scim-matrix init           set it up for your homeserver",
+        "  docs/setup/README.md       your identity provider, click by click",
+    ]
 
-    async def engineering() -> None:
-        ids["eng"] = await idp.create_group("Engineering", [ids["erika"], ids["max"]])
 
-    async def move() -> None:
-        await idp.remove(ids["eng"], ids["max"])
-        await idp.add(ids["eng"], ids["lena"])
-
-    async def disable() -> None:
-        await idp.patch(f"/Users/{ids['erika']}", {"op": "replace", "value": {"active": False}})
-
-    async def delete() -> None:
-        await idp.ok("DELETE", f"/Groups/{ids['staff']}")
-
-    def rooms(general: set[str], lab: set[str]) -> dict[str, set[str]]:
-        return {"#general": general, "Lab (version 12)": lab | {"guest"}}
-
-    everyone = {"erika", "max", "lena"}
-    for step in (
-        Step("three people are created; no group, no room", arrive, rooms(set(), set())),
-        Step("group Staff opens #general", staff, rooms(everyone, set())),
-        Step(
-            "group Engineering opens both rooms",
-            engineering,
-            rooms(everyone, {"erika", "max"}),
-        ),
-        Step(
-            "max leaves Engineering, lena joins it; Staff keeps max in #general",
-            move,
-            rooms(everyone, {"erika", "lena"}),
-        ),
-        Step("erika is disabled", disable, rooms({"max", "lena"}, {"lena"})),
-        Step(
-            "group Staff is deleted; Engineering keeps lena in #general",
-            delete,
-            rooms({"lena"}, {"lena"}),
-        ),
-    ):
-        await stage.play(step)
+async def _look_around(console: Console, service: Service, admin: User) -> None:
+    """Say where everything is, and wait until somebody has seen enough."""
+    variables = {k: v for k, v in service.environment().items() if v and k != "PATH"}
+    file = service.data_dir / "demo.env"
+    file.touch(0o600)
+    file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    lines = [
+        "\nIt keeps running, and the twelve removals wait for you. Look around:",
+        f"  console   {service.url.replace('127.0.0.1', 'localhost')}/console/",
+        f"            sign in as {admin.user_id}, password: {PASSWORD}",
+        f"  SCIM      {service.url}/scim/v2, bearer secret: {SECRET}",
+        f"  commands  scim-matrix status --env-file {file}",
+        "Ctrl-C ends it, and nothing is left.",
+    ]
+    console.print(*lines, sep="\n", highlight=False, soft_wrap=True)
+    seen_enough = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, seen_enough.set)
+    await seen_enough.wait()

@@ -17,6 +17,7 @@ import yaml
 
 SERVER_NAME = "demo.test"
 IDP = "oidc-demo"
+PASSWORD = "password"
 _REGISTRATION_SECRET = "demo-registration"
 START_SECONDS = 60
 
@@ -164,12 +165,12 @@ class Synapse:
             register = f"{self.url}/_synapse/admin/v1/register"
             async with session.get(register) as answer:
                 nonce = (await answer.json())["nonce"]
-            words = [nonce, name, "password", "admin" if admin else "notadmin"]
+            words = [nonce, name, PASSWORD, "admin" if admin else "notadmin"]
             mac = hmac.new(_REGISTRATION_SECRET.encode(), "\0".join(words).encode(), hashlib.sha1)
             body = {
                 "nonce": nonce,
                 "username": name,
-                "password": "password",
+                "password": PASSWORD,
                 "admin": admin,
                 "mac": mac.hexdigest(),
             }
