@@ -16,11 +16,15 @@ from scim_matrix.store.queries import load
 from tests.homeserver.deployment import deployed
 from tests.service.conftest import Start
 
-FILES = ("accounts", "brake", "grants", "groupmap", "memberships", "observed", "rooms", "views")
+FILES = (
+    *("accounts", "brake", "console", "grants", "groupmap", "memberships"),
+    *("observed", "rooms", "views"),
+)
 LARGE = {"account", "membership", "mapping_grant", "group_member", "unmanaged_member"}
 # Those that read a whole table all the same, and why that is right.
 KNOWN = {
     "brake.account_tally": "the brake's share is of all accounts; asked once for each to be taken",
+    "console.people_named": "looks for a part of a user ID, in indexes and on a reader",
     "memberships.bound_account_rests": "once at each start",
     "memberships.counts": "tells how much there is of everything, on a connection of its own",
     "memberships.prune": "a human's command about everybody whom the map forgot",

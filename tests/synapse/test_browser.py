@@ -108,6 +108,15 @@ async def test_a_group_is_mapped_and_a_removal_decided(
         await page.get_by_text(mxid(f"{tag}ann")).wait_for()
         await person.is_accessible()
 
+        await page.get_by_role("link", name="People").click()
+        await page.get_by_label("Matrix ID contains").fill(f"{tag}AN")
+        await page.get_by_role("button", name="Search").click()
+        await person.is_accessible()
+        await page.get_by_role("link", name=f"{tag}ann").click()
+        await page.get_by_text("this service made it for this very user").wait_for()
+        await person.is_accessible()
+        await person.picture("person")
+
         await idp.ok("DELETE", f"/Groups/{group}")
         await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 2)
         await page.get_by_role("link", name="Overview").click()

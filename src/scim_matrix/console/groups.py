@@ -18,8 +18,10 @@ from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
 from scim_matrix.console.mapping_form import Wish, wish
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.groupmap import GroupMapError, Mapping
-from scim_matrix.store import console, groupmap, memberships, record, views
+from scim_matrix.store import console, groupmap, memberships, record, story, views
 from scim_matrix.store.record import Entry
+from scim_matrix.story import group as group_story
+from scim_matrix.story.rows import Story
 from scim_matrix.sync.authority import Verdict, removal
 
 _NOT_MADE_HERE = "This mapping is not one that was made here."
@@ -71,8 +73,16 @@ class GroupPages:
         group = await self._group(request)
         shown = await self._shown(request, group["id"])
         concerns = await self._concerns(request, shown)
-        context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}, **more}
-        return await self._pages.render(request, "group.html", context, status)
+        context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}}
+        context["story"] = await self._story(request, group["id"])
+        return await self._pages.render(request, "group.html", {**context, **more}, status)
+
+    async def _story(self, request: web.Request, group_id: str) -> Story | None:
+        """Return a group's story, to administrators: it tells of rooms and people of others."""
+        if not await self._pages.is_admin(request):
+            return None
+        reader = request.config_dict[DATABASE].scanner
+        return group_story.story(await story.group(reader, group_id))
 
     async def _concerns(self, request: web.Request, shown: Iterable[MappingType[str, Any]]) -> bool:
         """Tell whether who is in a group may be told, by the mappings of it that are shown."""

@@ -7,7 +7,8 @@ from aiohttp import web
 from scim_matrix.app_keys import DATABASE, HOMESERVER
 from scim_matrix.console.pages import Pages
 from scim_matrix.matrix.errors import RefusedError
-from scim_matrix.store import views
+from scim_matrix.store import story, views
+from scim_matrix.story import room as room_story
 
 
 class RoomPages:
@@ -32,9 +33,13 @@ class RoomPages:
         room_id = request.match_info["id"]
         if not await self._pages.may_see(request, room_id):
             raise web.HTTPForbidden(text="You may only see rooms in which you can invite and kick.")
-        people = await views.people(request.config_dict[DATABASE].scanner, room_id=room_id)
+        reader = request.config_dict[DATABASE].scanner
+        people = await views.people(reader, room_id=room_id)
+        # A story names groups and requests of others: managers see who is in the room by what.
+        is_admin = await self._pages.is_admin(request)
         context: dict[str, Any] = {
             "room_id": room_id,
+            "story": room_story.story(await story.room(reader, room_id)) if is_admin else None,
             "people": [p for p in people if p["state"] != "forgotten"],
             "power": None,
         }

@@ -15,13 +15,16 @@ from scim_matrix.console import session
 from scim_matrix.console.access import Access
 from scim_matrix.console.administration import Administration
 from scim_matrix.console.groups import GroupPages
+from scim_matrix.console.linking import linked
 from scim_matrix.console.pages import Pages, explain
+from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
 from scim_matrix.console.sessions import Sessions
 from scim_matrix.console.sign_in import SignIn
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import text
+from scim_matrix.sync.plan import Policy
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -34,6 +37,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
     access = Access(homeserver, settings.console_managers)
     pages = Pages(access)
     administration, groups, rooms = Administration(pages), GroupPages(pages), RoomPages(pages)
+    people = PeoplePages(pages, Policy(settings.matrix_admin_user_id, settings.protected_users))
     sign_in = SignIn(
         homeserver,
         access,
@@ -60,6 +64,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         lstrip_blocks=True,
     )
     environment.filters["moment"] = _moment
+    environment.filters["linked"] = linked
     app.on_response_prepare.append(_add_headers)
     app.add_routes(
         [
@@ -69,6 +74,8 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             web.get("/sso/begin", sign_in.sso),
             web.get("/sso", sign_in.returned),
             web.post("/sign-out", sign_in.leave),
+            web.get("/people", people.people),
+            web.get("/people/{name}", people.person),
             web.get("/groups", groups.groups),
             web.get("/groups/{id}", groups.group),
             web.post("/groups/{id}/preview", groups.preview),

@@ -6,7 +6,10 @@ from typing import Any
 import orjson
 
 from scim_matrix.store.database import Connection
+from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
+
+_Q = load("console")
 
 
 async def accounts_of(connection: Connection, group_id: str) -> set[str]:
@@ -24,7 +27,7 @@ async def accounts_of(connection: Connection, group_id: str) -> set[str]:
 
 
 async def group(connection: Connection, group_id: str, most: int = 500) -> dict[str, Any] | None:
-    """Return a group with its name, externalId and members' names, None if there is none.
+    """Return a group with its name, externalId and members, None if there is none.
 
     At most `most` members are named; `number` says how many there are.
     """
@@ -36,7 +39,8 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
     if not found:
         return None
     members = await connection.execute_fetchall(
-        "SELECT coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
+        "SELECT m.value AS id, g.id IS NOT NULL AS is_group,"
+        " coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
         "  g.display_name, m.value) AS name FROM group_member m"
         " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
         " WHERE m.group_id = ? ORDER BY name LIMIT ?",
@@ -46,7 +50,7 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
         "id": group_id,
         "displayName": found[0]["display_name"],
         "externalId": found[0]["external_id"],
-        "members": [row["name"] for row in members],
+        "members": [dict(row) for row in members],
         "number": found[0]["number"],
     }
 
@@ -109,6 +113,15 @@ async def groups_named(connection: Connection, words: str, limit: int) -> list[d
         (folded(words), limit),
     )
     return [{"id": row["id"], "displayName": row["display_name"]} for row in found]
+
+
+async def people_named(connection: Connection, words: str, limit: int) -> list[dict[str, Any]]:
+    """Return at most so many people with some text, in whatever case, in what they are known by.
+
+    That is their user name, name, e-mail addresses and Matrix user ID.
+    """
+    values = {"words": folded(words), "limit": limit}
+    return [dict(row) for row in await connection.execute_fetchall(_Q["people_named"], values)]
 
 
 async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int, str]:

@@ -1,0 +1,78 @@
+"""The console tells the stories of people, rooms and groups, to administrators only."""
+
+from typing import Any
+from urllib.parse import quote
+
+from scim_matrix.demo.service import ScimClient
+from scim_matrix.demo.synapse import User
+from tests.synapse import visiting
+from tests.synapse.conftest import StartService, group_of, mxid, room_holds, settled
+from tests.synapse.steps import bring_in, compared
+
+scene = visiting.scene
+
+
+async def test_people_are_found_by_what_they_are_known_by(scene: Any, tag: str) -> None:
+    """By a part of the user name, name, e-mail or Matrix ID, in any case; else it is said."""
+    async with scene() as s:
+        await s.idp.create_user(
+            f"{tag}zoe", displayName="Zoë Zimmer", emails=[{"value": f"{tag}post@EXAMPLE.com"}]
+        )
+        await settled(s.idp)
+        admin = await s.visitor("scim-bot")
+        for words in (f"{tag}ZO", "zoë zi", f"{tag}POST@", f"@{tag}zoe:"):
+            status, page, _ = await admin.ask("GET", f"/console/people?q={quote(words)}")
+            assert (status, "Zoë Zimmer" in page, f"{tag}ann" in page) == (200, True, False), words
+        _, page, _ = await admin.ask("GET", "/console/people?q=nobody-at-all")
+        assert "Nobody has “nobody-at-all”" in page
+        _, page, _ = await admin.ask("GET", "/console/people")
+        assert mxid(f"{tag}ann") in page
+        assert (await admin.ask("GET", "/console/people/nobody"))[0] == 404
+
+
+async def test_stories_lead_to_each_other(admin: User, service: StartService, tag: str) -> None:
+    """From person to room to group, with what `scim-matrix why` tells."""
+    room = await admin.create_room(name=f"{tag}Kitchen")
+    async with service({"g": [room]}, CONSOLE="true") as process:
+        idp = ScimClient(process.url)
+        group, people = await group_of(idp, f"{tag}ann", name=f"{tag}Cooks")
+        await room_holds(admin, room, {f"{tag}ann"})
+        await admin.call(
+            "PUT", f"/_synapse/admin/v2/users/{mxid(f'{tag}guest')}", {"password": "password"}
+        )
+        await bring_in(admin, room, f"{tag}guest")
+        await settled(idp)
+        await compared(process)
+        visitor = visiting.Visitor(process.url)
+        assert await visitor.sign_in("scim-bot") == 303
+        of_room = f"/console/rooms/{quote(room, safe='')}"
+        of_ann = f"/console/people/{quote(mxid(f'{tag}ann'), safe='')}"
+        _, page, _ = await visitor.ask("GET", of_ann)
+        assert "this service made it for this very user" in page
+        assert f'href="{of_room}"' in page
+        _, page, _ = await visitor.ask("GET", of_room)
+        assert f"g → {tag}Kitchen" in page
+        assert f'href="{of_ann}"' in page
+        guest = quote(mxid(f"{tag}guest"), safe="")
+        assert f'href="/console/people/{guest}"' in page
+        _, page, _ = await visitor.ask("GET", f"/console/people/{guest}")
+        assert "there by hand" in page
+        _, page, _ = await visitor.ask("GET", f"/console/groups/{group}")
+        assert f'href="/console/people/{people[f"{tag}ann"]}"' in page
+        assert f'href="{of_room}"' in page
+
+
+async def test_managers_get_no_stories(scene: Any) -> None:
+    """They tell of rooms and people of others."""
+    async with scene() as s:
+        visitor = await s.visitor(s.manager)
+        page = f"/console/groups/{s.group}"
+        assert await visitor.send(page, f"{page}/mappings", room=s.own) == 303
+        await room_holds(s.admin, s.own, {s.manager, *s.people})
+        for path in ("people", f"people/{next(iter(s.people.values()))}", "people?q=a"):
+            assert (await visitor.ask("GET", f"/console/{path}"))[0] == 403
+        for path in (page, f"/console/rooms/{s.own}"):
+            status, text, _ = await visitor.ask("GET", path)
+            assert status == 200
+            assert "Lately" not in text
+            assert "/console/people" not in text

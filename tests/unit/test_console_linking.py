@@ -1,0 +1,32 @@
+"""IDs in the console's sentences lead to pages."""
+
+import pytest
+
+from scim_matrix.console.linking import linked
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("@ann:example.com: made for this user.", ["people/%40ann%3Aexample.com"]),
+        ("in !room:example.com.", ["rooms/%21room%3Aexample.com"]),
+        ("Lobby (!room:example.com:8448), too", ["rooms/%21room%3Aexample.com%3A8448"]),
+        ("in !" + "a-Z_" * 10 + "abc: gone", ["rooms/%21" + "a-Z_" * 10 + "abc"]),
+        ("@a:x and @b:x", ["people/%40a%3Ax", "people/%40b%3Ax"]),
+        ("ann@example.com writes", []),
+        ("#alias:example.com", []),
+    ],
+)
+def test_ids_become_links(text: str, paths: list[str]) -> None:
+    """User IDs and room IDs do, without a sentence's punctuation; nothing else does."""
+    html = str(linked(text))
+    assert html.count("<a ") == len(paths)
+    for path in paths:
+        assert f'href="/console/{path}"' in html
+
+
+def test_everything_else_is_escaped() -> None:
+    """Text beside an ID is text."""
+    html = linked("<b>@ann:x</b> & <script>")
+    assert str(html).startswith("&lt;b&gt;<a ")
+    assert str(html).endswith("</a>&lt;/b&gt; &amp; &lt;script&gt;")
