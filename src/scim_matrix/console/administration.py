@@ -1,20 +1,44 @@
 """The pages for administrators of the homeserver: overview, held removals, the record."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 
+from scim_matrix import problems
 from scim_matrix.app_keys import DATABASE, RECONCILER, TALLY
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
-from scim_matrix.store import brake, record, rooms, text, views
+from scim_matrix.store import brake, console, record, rooms, story, text, views
+from scim_matrix.story import words
 
 # So many people of one room are decided on at a time: a form has to stay small.
 SHOWN = 300
 ACCOUNTS = "accounts"
+
+
+# So many kinds of things that were done are told.
+LATELY = 15
+
+
+_QUIET = ("dry-run", "live-drift-stopped", "no-answer", "spared")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A problem that there is, and which people and rooms have it."""
+
+    problem: problems.Problem
+    rows: list[dict[str, Any]]
+
+    @property
+    def is_loud(self) -> bool:
+        """Whether a human has to do something: other problems pass, or are what was asked for."""
+        return self.problem.code not in _QUIET
 
 
 class Administration:
@@ -29,7 +53,9 @@ class Administration:
         if not await self._pages.is_admin(request):
             raise web.HTTPSeeOther("/console/groups")
         database = request.config_dict[DATABASE]
+        reconciler = request.config_dict[RECONCILER]
         reader = database.scanner
+        names = await rooms.names(reader)
         counted = await request.config_dict[TALLY].counted()
         progress = await views.progress(reader)
         for what, amount in progress.items():
@@ -37,17 +63,15 @@ class Administration:
         context = {
             "progress": progress,
             "courses": self._courses,
-            "homeserver": request.config_dict[RECONCILER].synapse,
-            "mas": request.config_dict[RECONCILER].mas,
-            "live": request.config_dict[RECONCILER].follows_live,
+            "homeserver": reconciler.synapse,
+            "mas": reconciler.mas,
+            "live": reconciler.follows_live,
             "work": counted.work,
             "numbers": counted.totals,
-            "failing": [
-                row
-                for row in await views.left_to_do(database.counter, PAGE)
-                if row["state"] == "failing"
-            ],
-            "actions": (await record.find(reader, user=None, rooms=(), since=0, limit=15))[::-1],
+            "needs": _needs(
+                [*reconciler.codes(), *counted.codes], await console.needing(reader, PAGE)
+            ),
+            "lately": words.lately(await story.lately(reader, LATELY), names).lines,
         }
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
         return await self._pages.render(request, part, context)
@@ -105,6 +129,19 @@ class Administration:
         return await self._pages.render(
             request, "log.html", {"rows": rows[::-1], "query": kept, "export": export}
         )
+
+
+def _needs(codes: Iterable[str], rows: Iterable[dict[str, Any]]) -> list[Need]:
+    """Return the problems there are with what is known of each, in the order of their table."""
+    present = {*codes}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["code"], []).append(row)
+    return [
+        Need(problem, found.get(problem.code, []))
+        for problem in problems.TABLE
+        if problem.code in present | set(found)
+    ]
 
 
 def _csv(rows: list[dict[str, Any]]) -> web.Response:
