@@ -1,5 +1,7 @@
 """The console tells the stories of people, rooms and groups, to administrators only."""
 
+import re
+from html import unescape
 from typing import Any
 from urllib.parse import quote
 
@@ -111,3 +113,35 @@ async def test_what_needs_a_human_comes_first(
         assert f"joining {tag}Kitchen, 2 people: done (because of {tag}Staff" in done
         assert f"removal from {tag}Kitchen, 2 people: held for a human" in done
         assert mxid(f"{tag}ann") not in done
+
+
+async def test_the_log_is_filtered_and_paged(scene: Any, tag: str) -> None:
+    """By any part of a person, by kind and outcome, since a time; bad values are said."""
+    async with scene() as s:
+        for number in range(101):
+            await s.idp.create_user(f"{tag}p{number}")
+        await settled(s.idp)
+        visitor = await s.visitor("scim-bot")
+
+        async def log(query: str, expected: int = 200) -> str:
+            status, page, _ = await visitor.ask("GET", f"/console/log?{query}")
+            assert status == expected, page
+            assert SERVER_NAME in page.split("</header>")[0]
+            return str(page)
+
+        page = await log(f"user={tag.upper()}AN&since=yesterday&kind=create&outcome=done")
+        assert mxid(f"{tag}ann") in page
+        assert mxid(f"{tag}bob") not in page
+        assert page.count('scope="rowgroup"') >= 1
+        assert "Nothing was recorded that fits" in await log(f"user={tag}ann&kind=kick")
+        first = await log("kind=create")
+        assert first.count("<td>create</td>") == 100
+        [older] = re.findall(r'href="/console/log\?([^"]*before=[^"]*)"', first)
+        second = await log(unescape(older))
+        assert second.count("<td>create</td>") == 3
+        assert mxid(f"{tag}ann") in second
+        assert not set(re.findall(r"people/(%40[^\"]*p\d+%3A)", first)) & set(
+            re.findall(r"people/(%40[^\"]*p\d+%3A)", second)
+        )
+        for bad in ("since=soon", "kind=murder", "outcome=x", "before=x"):
+            assert 'role="alert"' in await log(bad, 400)
