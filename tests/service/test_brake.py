@@ -35,7 +35,7 @@ async def named(connection: Connection) -> list[str]:
 
 async def recorded(connection: Connection) -> list[tuple[str, str, str | None, str | None]]:
     """Return the record: kind, outcome, user and by whom."""
-    found = await record.find(connection, user=None, rooms=[], since=0.0, limit=99)
+    found = await record.find(connection, users=None, rooms=[], since=0.0, limit=99)
     return [(e["kind"], e["outcome"], e["user_id"], e["by"]) for e in found]
 
 

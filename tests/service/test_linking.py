@@ -61,7 +61,7 @@ async def test_the_account_before_loses_all_that_was_the_users(
         assert set(present.links) == expected
         assert (former.locked, former.deactivated, present.locked) == (True, False, False)
         found = await record.find(
-            deployment.database.reader, user="@annie:s", rooms=(), since=0, limit=99
+            deployment.database.reader, users=["@annie:s"], rooms=(), since=0, limit=99
         )
         [said] = [row for row in found if row["kind"] == "link"]
         assert said["detail"] == (

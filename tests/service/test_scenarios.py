@@ -255,7 +255,7 @@ class Scenario:
 
     async def _record(self) -> list[dict[str, Any]]:
         return await record.find(
-            self.deployment.database.reader, user=None, rooms=(), since=0, limit=10_000
+            self.deployment.database.reader, users=None, rooms=(), since=0, limit=10_000
         )
 
     async def actions(self) -> list[list[Any]]:

@@ -1,13 +1,19 @@
 """The console tells the stories of people, rooms and groups, to administrators only."""
 
+import re
+from html import unescape
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import escape
+
+from scim_matrix import problems
 from scim_matrix.demo.service import ScimClient
-from scim_matrix.demo.synapse import User
+from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
+from tests.conftest import eventually
 from tests.synapse import visiting
-from tests.synapse.conftest import StartService, group_of, mxid, room_holds, settled
-from tests.synapse.steps import bring_in, compared
+from tests.synapse.conftest import StartService, group_of, mxid, ready, room_holds, settled
+from tests.synapse.steps import HOLD_ALL, bring_in, compared
 
 scene = visiting.scene
 
@@ -76,3 +82,66 @@ async def test_managers_get_no_stories(scene: Any) -> None:
             assert status == 200
             assert "Lately" not in text
             assert "/console/people" not in text
+
+
+async def test_what_needs_a_human_comes_first(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """Held removals by room, a conflict and a room that is not found, each with its way out."""
+    room = await admin.create_room(name=f"{tag}Kitchen")
+    await synapse.register(f"{tag}taken")
+    group_map = {"g": [room, f"#{tag}nowhere:{SERVER_NAME}"]}
+    async with service(group_map, CONSOLE="true", **HOLD_ALL) as process:
+        idp = ScimClient(process.url)
+        names = (f"{tag}ann", f"{tag}bob", f"{tag}taken")
+        group, _ = await group_of(idp, *names, name=f"{tag}Staff")
+        await room_holds(admin, room, {f"{tag}ann", f"{tag}bob"})
+        await idp.ok("DELETE", f"/Groups/{group}")
+        await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 2)
+        visitor = visiting.Visitor(process.url)
+        assert await visitor.sign_in("scim-bot") == 303
+        _, page, _ = await visitor.ask("GET", "/console/")
+        needs, rest = page.split("How it is")
+        for code in ("removals-held", "account-conflict", "room-unresolved"):
+            assert escape(problems.BY_CODE[code].means) in needs, code
+        assert f"{tag}Kitchen</a>: 2 people, because of {tag}Staff, since 20" in needs
+        assert mxid(f"{tag}taken") in needs
+        assert escape(problems.BY_CODE["room-unresolved"].cure) in needs
+        assert 'Held removals <span class="count">2</span>' in page
+        # What was done is told by kind, not by person.
+        done = rest.split("Done lately")[1]
+        assert f"joining {tag}Kitchen, 2 people: done (because of {tag}Staff" in done
+        assert f"removal from {tag}Kitchen, 2 people: held for a human" in done
+        assert mxid(f"{tag}ann") not in done
+
+
+async def test_the_log_is_filtered_and_paged(scene: Any, tag: str) -> None:
+    """By any part of a person, by kind and outcome, since a time; bad values are said."""
+    async with scene() as s:
+        for number in range(101):
+            await s.idp.create_user(f"{tag}p{number}")
+        await settled(s.idp)
+        visitor = await s.visitor("scim-bot")
+
+        async def log(query: str, expected: int = 200) -> str:
+            status, page, _ = await visitor.ask("GET", f"/console/log?{query}")
+            assert status == expected, page
+            assert SERVER_NAME in page.split("</header>")[0]
+            return str(page)
+
+        page = await log(f"user={tag.upper()}AN&since=yesterday&kind=create&outcome=done")
+        assert mxid(f"{tag}ann") in page
+        assert mxid(f"{tag}bob") not in page
+        assert page.count('scope="rowgroup"') >= 1
+        assert "Nothing was recorded that fits" in await log(f"user={tag}ann&kind=kick")
+        first = await log("kind=create")
+        assert first.count("<td>create</td>") == 100
+        [older] = re.findall(r'href="/console/log\?([^"]*before=[^"]*)"', first)
+        second = await log(unescape(older))
+        assert second.count("<td>create</td>") == 3
+        assert mxid(f"{tag}ann") in second
+        assert not set(re.findall(r"people/(%40[^\"]*p\d+%3A)", first)) & set(
+            re.findall(r"people/(%40[^\"]*p\d+%3A)", second)
+        )
+        for bad in ("since=soon", "kind=murder", "outcome=x", "before=x"):
+            assert 'role="alert"' in await log(bad, 400)

@@ -222,7 +222,8 @@ def log(
 
     async def work(connection: Connection) -> Rows:
         named = [] if room is None else await find(connection, room) or [room]
-        rows = await record.find(connection, user=user, rooms=named, since=start, limit=limit)
+        users = None if user is None else [user]
+        rows = await record.find(connection, users=users, rooms=named, since=start, limit=limit)
         return with_names(rows, await known_rooms.names(connection))
 
     for entry in read(data_dir, work):

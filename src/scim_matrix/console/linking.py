@@ -24,4 +24,4 @@ def linked(text: str) -> Markup:
 
 def _link(found: str) -> Markup:
     path = f"/console/{_PAGES[found[0]]}/{quote(found, safe='')}"
-    return Markup('<a class="id" href="{}">{}</a>').format(path, found)
+    return Markup('<a class="whole" href="{}">{}</a>').format(path, found)

@@ -7,7 +7,7 @@ import aiohttp_jinja2
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE
+from scim_matrix.app_keys import DATABASE, TALLY
 from scim_matrix.console import session
 from scim_matrix.console.access import Access
 from scim_matrix.matrix.errors import HomeserverError
@@ -92,9 +92,12 @@ class Pages:
         self, request: web.Request, template: str, context: Mapping[str, Any], status: int = 200
     ) -> web.Response:
         """Return a page, or a part of one."""
+        is_admin = await self.is_admin(request)
+        work = (await request.config_dict[TALLY].counted()).work if is_admin else {}
         common = {
             "user": request[USER],
-            "is_admin": await self.is_admin(request),
+            "is_admin": is_admin,
+            "held": work["heldPairs"] + work["heldAccounts"] if is_admin else 0,
             "csrf": await session.token(request),
             "path": request.path,
             "names": await rooms.names(request.config_dict[DATABASE].scanner),

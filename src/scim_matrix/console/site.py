@@ -63,6 +63,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["server"] = settings.matrix_server_name
     environment.filters["moment"] = _moment
     environment.filters["linked"] = linked
     app.on_response_prepare.append(_add_headers)

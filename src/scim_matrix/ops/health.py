@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -58,25 +57,13 @@ class Probes:
                 },
                 **({} if mas is None else {"mas": _told(mas, _EXPLANATION_OF_MAS)}),
                 "work": None if counted is None else counted.work,
-                "codes": sorted({*self._codes(), *(counted.codes if counted else _NO_DATABASE)}),
+                "codes": sorted(
+                    {*reconciler.codes(), *(counted.codes if counted else _NO_DATABASE)}
+                ),
             },
             status=200 if ready else 503,
             headers=_NO_STORE,
         )
-
-    def _codes(self) -> Iterator[str]:
-        """Return the codes of what is wrong with the servers (scim_matrix/problems.py)."""
-        reconciler = self._reconciler
-        for server in (reconciler.synapse, reconciler.mas):
-            if server is not None and server.condition not in ("unknown", "ready"):
-                yield f"{server.name}-{server.condition}"
-        if reconciler.removals_wait:
-            yield "admins-unknown"
-        if reconciler.synapse.condition == "ready":
-            if not reconciler.follows_live:
-                yield "live-drift-stopped"
-            if reconciler.delegated and reconciler.mas is None:
-                yield "delegated-authentication"
 
     async def _database_answers(self) -> bool:
         try:

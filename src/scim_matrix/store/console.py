@@ -124,6 +124,11 @@ async def people_named(connection: Connection, words: str, limit: int) -> list[d
     return [dict(row) for row in await connection.execute_fetchall(_Q["people_named"], values)]
 
 
+async def needing(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return what a human may have to settle, by its code (scim_matrix/problems.py)."""
+    return [dict(row) for row in await connection.execute_fetchall(_Q["needing"], {"limit": limit})]
+
+
 async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int, str]:
     """Return the Matrix user IDs of accounts that have one, by account."""
     found = await connection.execute_fetchall(

@@ -64,21 +64,32 @@ async def add(connection: Connection, *entries: Entry) -> None:
 async def find(
     connection: Connection,
     *,
-    user: str | None,
+    users: Sequence[str] | None,
     rooms: Sequence[str],
     since: float,
     limit: int,
     group: str | None = None,
+    kind: str | None = None,
+    outcome: str | None = None,
+    before: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the newest entries, oldest first: of a user, of rooms, of a group."""
+    """Return the newest entries, oldest first: of some users, of rooms, of a group.
+
+    `before` is the ID of an entry: what is newer, or is it, is left out.
+    """
     conditions: list[str] = ["at >= ?"]
     values: list[Any] = [since]
-    if user is not None:
-        conditions.append("user_id = ?")
-        values.append(user)
-    if group is not None:
-        conditions.append("group_name = ?")
-        values.append(group)
+    exact = {"group_name": group, "kind": kind, "outcome": outcome}
+    for column, value in exact.items():
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    if before is not None:
+        conditions.append("id < ?")
+        values.append(before)
+    if users is not None:
+        conditions.append(f"user_id IN ({', '.join('?' * len(users))})")
+        values += users
     if rooms:
         conditions.append(f"room_id IN ({', '.join('?' * len(rooms))})")
         values += rooms

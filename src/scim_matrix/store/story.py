@@ -97,3 +97,8 @@ async def group(connection: Connection, group_id: str) -> Group:
         await _rows(connection, "lately_by", name=name, limit=LATELY),
         await rooms.names(connection),
     )
+
+
+async def lately(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return what was done of late anywhere, alike things together, the newest first."""
+    return await _rows(connection, "lately", limit=limit)

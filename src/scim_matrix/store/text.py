@@ -19,12 +19,3 @@ def told(at: float) -> str:
     if not at:
         return "never"
     return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="seconds")
-
-
-def moment(text: str) -> float:
-    """Return the moment that a date or time stands for (UTC unless it says), 0 for nothing else."""
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return 0.0
-    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -157,6 +157,19 @@ class Reconciler:
     def follows_live(self) -> bool:
         """Whether changes made by hand are seen as they happen."""
         return self._live.works and self.synapse.is_usable
+
+    def codes(self) -> Iterator[str]:
+        """Yield the codes of what is wrong with the servers (scim_matrix/problems.py)."""
+        for server in (self.synapse, self.mas):
+            if server is not None and server.condition not in ("unknown", "ready"):
+                yield f"{server.name}-{server.condition}"
+        if self.removals_wait:
+            yield "admins-unknown"
+        if self.synapse.condition == "ready":
+            if not self.follows_live:
+                yield "live-drift-stopped"
+            if self.delegated and self.mas is None:
+                yield "delegated-authentication"
 
     @property
     def removals_wait(self) -> bool:

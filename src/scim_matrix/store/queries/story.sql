@@ -182,3 +182,12 @@ SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id
 FROM (SELECT * FROM action ORDER BY id DESC LIMIT 20000) recent WHERE group_name = :name
 GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
 ORDER BY 1 DESC LIMIT :limit
+
+-- lately --
+-- What was done of late anywhere, the newest first; see lately_in.
+SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
+    min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
+    max(detail) AS detail, max(decided_by) AS "by"
+FROM (SELECT * FROM action ORDER BY id DESC LIMIT 2000) recent
+GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
+ORDER BY max(id) DESC LIMIT :limit
