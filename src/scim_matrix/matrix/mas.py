@@ -360,15 +360,11 @@ class MasAccounts:
     async def change(self, present: MatrixAccount, change: Change) -> Mapping[str, str]:
         """Change an account: MAS's part first, so that Synapse's absence does not stop it."""
         self._mas.changes(f"change {present.user_id}")
-        refused: Mapping[str, str] = {}
-        if replace(change, display_name=None, suspended=None, add_mark=None, drop_marks=()) != (
-            Change(erase=change.erase)
-        ):
-            try:
-                refused = await self._change_in_mas(present, change)
-            except NotFoundError:
-                self._ids.pop(present.user_id, None)
-                raise
+        try:
+            refused = await self._change_in_mas(present, change)
+        except NotFoundError:
+            self._ids.pop(present.user_id, None)
+            raise
         left = Change(
             display_name=change.display_name,
             suspended=change.suspended,
