@@ -70,7 +70,7 @@ def obstacles() -> list[str]:
     return found
 
 
-def image(tree: Path, dist: Path, url: str, base: str | None) -> None:
+def image(tree: Path, dist: Path, url: str, options: list[str]) -> None:
     """Build the image with labels that say what it is of, and put it into an archive."""
     head = ["git", "log", "-1", "--format=%H %cI"]
     told = subprocess.run(head, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -78,10 +78,10 @@ def image(tree: Path, dist: Path, url: str, base: str | None) -> None:
     labels = {"version": __version__, "revision": revision, "created": created, "source": url}
     name = f"localhost/scim-matrix:{__version__}"
     words = [f"--label=org.opencontainers.image.{key}={value}" for key, value in labels.items()]
-    words += [f"--build-arg=PYTHON_IMAGE={base}"] if base else []
-    subprocess.run(["buildah", "build", *words, "--tag", name, str(tree)], check=True)
-    archive = dist / f"scim-matrix-{__version__}.oci.tar"
-    subprocess.run(["buildah", "push", name, f"oci-archive:{archive}:{name}"], check=True)
+    words += ["--format", "docker", "--tag", name, *options]
+    subprocess.run(["buildah", "build", *words, str(tree)], check=True)
+    archive = dist / f"scim-matrix-{__version__}.image.tar"
+    subprocess.run(["buildah", "push", name, f"docker-archive:{archive}:{name}"], check=True)
 
 
 def checksums(dist: Path) -> str:
@@ -91,8 +91,11 @@ def checksums(dist: Path) -> str:
     return "".join(sums)
 
 
-def make(dist: Path, url: str, *, with_image: bool, base: str | None) -> None:
-    """Make everything. Raises subprocess.CalledProcessError where a tool fails."""
+def make(dist: Path, url: str, *, with_image: bool, options: list[str]) -> None:
+    """Make everything; `options` are buildah's.
+
+    Raises subprocess.CalledProcessError where a tool fails.
+    """
     shutil.rmtree(dist, ignore_errors=True)
     dist.mkdir()
     bill = dist / f"scim-matrix-{__version__}.cdx.json"
@@ -107,22 +110,23 @@ def make(dist: Path, url: str, *, with_image: bool, base: str | None) -> None:
         tool = Path(sys.executable).with_name("cyclonedx-py")
         subprocess.run([tool, "requirements", "--output-file", bill, lock], check=True)
         if with_image:
-            image(tree, dist, url, base)
+            image(tree, dist, url, options)
     (dist / "SHA256SUMS").write_text(checksums(dist))
 
 
 def main() -> int:
     """Return the exit status: 1 where something stands in the way."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Other options go to `buildah build`."
+    )
     parser.add_argument("--url", required=True, help="where the project's repository is published")
     parser.add_argument("--no-image", action="store_true", help="leave the image out")
-    parser.add_argument("--python-image", help="the image to build on, in place of the usual one")
-    given = parser.parse_args()
+    given, options = parser.parse_known_args()
     if found := obstacles():
         print(*found, sep="\n", file=sys.stderr)
         return 1
     url = given.url.rstrip("/")
-    make(ROOT / "dist", url, with_image=not given.no_image, base=given.python_image)
+    make(ROOT / "dist", url, with_image=not given.no_image, options=options)
     print((ROOT / "dist" / "SHA256SUMS").read_text(), end="")
     return 0
 
