@@ -20,7 +20,7 @@ DESCRIPTION = Path(
     or Path(__file__).parents[2].parent / "shared" / "mas" / "openapi.json"
 )
 # What MAS answers beside what it describes.
-_UNTOLD = {400, 401, 404, 409, 410, 500}
+_UNTOLD = {400, 401, 404, 409, 410, 422, 500}
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, Mas
+from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, Mas
 from scim_matrix.matrix.accounts import Change, MatrixAccount, NewAccount
 from scim_matrix.matrix.errors import (
     NotFoundError,
@@ -153,6 +153,8 @@ async def test_a_restart_of_mas_costs_nothing(mas: Mas, connect: Connect) -> Non
 
 # -- Answers -----------------------------------------------------------------
 
+_WITHOUT_ZONE = {"username": "a", "admin": False, "created_at": "2026-11-01T10:00:00"}
+
 
 @pytest.mark.parametrize(
     "answer",
@@ -167,6 +169,7 @@ async def test_a_restart_of_mas_costs_nothing(mas: Mas, connect: Connect) -> Non
         lambda: web.json_response({"data": {"id": 1, "attributes": {}}}),
         lambda: web.Response(status=302, headers={"Location": "https://elsewhere.test/"}),
         lambda: web.Response(status=204),
+        lambda: web.json_response({"data": {"id": "x", "attributes": _WITHOUT_ZONE}}),
     ],
 )
 async def test_what_is_not_mas_own_word_says_nothing(
@@ -178,6 +181,17 @@ async def test_what_is_not_mas_own_word_says_nothing(
     mas.fault = lambda method, path: answer() if "by-username" in path else None
     with pytest.raises(MasUnavailableError, match="no usable answer"):
         await accounts.get(f"@{account.username}:demo.test")
+
+
+async def test_a_token_that_cannot_be_sent_is_no_answer(mas: Mas, connect: Connect) -> None:
+    """What would end the header line, or has letters beyond ASCII, is not sent to anybody."""
+    for token in ("a\r\nX-Other: b", "", "tökén", "a b"):
+        answer = {"access_token": token, "expires_in": 300}
+        mas.fault = lambda method, path, answer=answer: (  # type: ignore[misc]
+            web.json_response(answer) if path == TOKEN_PATH else None
+        )
+        with pytest.raises(MasUnavailableError, match="access_token"):
+            await connect().version()
 
 
 async def test_mas_words_are_told_apart(mas: Mas, connect: Connect) -> None:

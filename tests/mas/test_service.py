@@ -95,7 +95,9 @@ async def test_what_changes_nothing_asks_mas_nothing(
         await room_holds(admin, room, {f"{tag}first"})
         await settled(idp)
         mas.requests.clear()
-        body = {"userName": f"{tag}ann", "externalId": f"{tag}s", "displayName": "Ann"}
+        emails = [{"value": f"{tag}ann@x.test"}]
+        names = {"userName": f"{tag}ann", "externalId": f"{tag}s", "displayName": "Ann"}
+        body = {**names, "emails": emails}
         ann = (await idp.ok("POST", "/Users", body))["id"]
         await settled(idp)
         asked = [(method, path.partition("?")[0]) for method, path in mas.asked]
@@ -103,9 +105,11 @@ async def test_what_changes_nothing_asks_mas_nothing(
             ("GET", "/upstream-oauth-links"),
             ("POST", "/users"),
             ("POST", "/upstream-oauth-links"),
+            ("POST", "/user-emails"),
         ]
         mas.requests.clear()
         await idp.ok("PUT", f"/Users/{ann}", body)
+        await idp.patch(f"/Users/{ann}", {"op": "replace", "value": {"emails": emails}})
         await idp.patch(f"/Users/{people[f'{tag}first']}", {"op": "replace", "value": {}})
         await settled(idp)
         assert mas.asked == []

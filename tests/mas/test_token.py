@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from scim_matrix.demo.mas import Mas
@@ -158,11 +159,39 @@ async def test_an_account_that_mas_cannot_make_is_told(mas: Mas, make: Make, use
         await make().current()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "x"}', '{"user_id": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "x"}', '{"user_id": 1}', "\xff"])
 async def test_a_damaged_file_is_replaced(make: Make, file: Path, content: str) -> None:
     """A file of which nothing can be used costs a new token."""
-    file.write_text(content)
+    file.write_text(content, encoding="latin-1")
     assert await make().current() in file.read_text()
+
+
+@pytest.mark.parametrize("damage", [{"token": "a\r\nb"}, {"token": ""}, {"ends": "2099-01-01"}])
+async def test_what_cannot_be_used_of_a_file_is_replaced(
+    make: Make, file: Path, damage: dict[str, str]
+) -> None:
+    """A token that cannot be sent, or an end that is no moment, costs a new token."""
+    await make().current()
+    file.write_text(json.dumps({**json.loads(file.read_text()), **damage}))
+    assert await make().current() in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"access_token": "a\r\nb"}, {"access_token": None}, {}, {"expires_at": "2099-01-01T00:00:00"}],
+)
+async def test_a_token_that_cannot_be_used_is_no_answer(
+    mas: Mas, make: Make, file: Path, attributes: dict[str, str | None]
+) -> None:
+    """Nothing is kept of it."""
+    token = {"access_token": "mpt_x"} if "expires_at" in attributes else {}
+    answer = {"data": {"id": "x", "attributes": {**token, **attributes}}}
+    mas.fault = lambda method, path: (
+        web.json_response(answer, status=201) if path.endswith("/personal-sessions") else None
+    )
+    with pytest.raises(MasUnavailableError):
+        await make().current()
+    assert not file.exists()
 
 
 async def test_a_token_of_another_account_is_not_used(

@@ -143,11 +143,12 @@ class Safety:
             person = self._person(user_id)
             where = room_id, person or user_id
             if (after or 0) > (before or 0):
-                power = self._power(where)
+                # A line that is followed only later may grant more than was known by then.
+                powers = {line.mapping.power for line in self.granted.get(where, [])}
                 ours = reference.own_level.get((room_id, user_id), -1)
                 promise(
-                    after in (power, ours),
-                    f"{deed}: {user_id} was given {after}, and is granted {power}",
+                    after in powers or after == ours,
+                    f"{deed}: {user_id} was given {after}, and is granted {powers}",
                 )
                 promise(
                     person is not None and user_id in reference.may_have.get(person, ()),

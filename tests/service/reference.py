@@ -304,7 +304,7 @@ class Reference:
             if (new := row["successor"]) and self.successors.get(room_id) != new:
                 promise(self._is_upgrade(room_id, new), f"{room_id} was never upgraded to {new}")
                 self.successors[room_id] = new
-                self._carry(room_id, new)
+                self._carry(room_id, new, known)
         for name, row in known.references.items():
             room_id, before = row["room_id"], self.pins.get(name)
             if room_id is None:
@@ -317,7 +317,8 @@ class Reference:
                 self._would_have_had(name, room_id, known)
             elif before != room_id:
                 mine = {k for k in (*self.lines, *self.dropped) if k[3] == name}
-                self._carry(before, room_id, {p for (key, p) in self.given if key in mine})
+                giving = {p for (key, p) in self.given if key in mine}
+                self._carry(before, room_id, known, giving)
             self.pins[name] = room_id
         for line in self.lines.values():
             self._observe_children(line, known)
@@ -350,8 +351,11 @@ class Reference:
             if key == line.key and since:
                 self.pairs.setdefault((room_id, person), Standing("forgotten", 0))
 
-    def _carry(self, old: str, new: str, only: set[str] | None = None) -> None:
-        """What is known of everybody in a room counts in the one that takes its place."""
+    def _carry(self, old: str, new: str, known: Known, only: set[str] | None = None) -> None:
+        """What is known of everybody in a room counts in the one that takes its place.
+
+        Nobody is removed from the former one, unless it is still mapped otherwise.
+        """
         self.approved |= {(new, user) for room_id, user in self.approved if room_id == old}
         for (room_id, person), standing in list(self.pairs.items()):
             if room_id != old or (only is not None and person not in only):
@@ -361,6 +365,11 @@ class Reference:
                 self.pairs[new, person] = Standing(standing.state, standing.since, standing.stale)
                 if (old, person) in self.left:
                     self.left.add((new, person))
+        if any(opening["room_id"] == old for opening in known.openings):
+            return
+        for where, standing in list(self.pairs.items()):
+            if where[0] == old and standing.state in ("revoked", "pruned", "excluded"):
+                self.pairs[where] = Standing("forgotten", standing.since, standing.stale)
 
     # -- Chains of reasons --------------------------------------------------
 

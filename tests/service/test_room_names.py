@@ -69,5 +69,6 @@ async def test_a_name_costs_no_request(tmp_path: Path) -> None:
         assert await rooms.names(deployment.database.reader) == {room: "Kitchen"}
         requests = deployment.homeserver.requests
         asked = Counter(r.path[r.path.index(room) + 1 :] for r in requests if room in r.path)
-        assert set(asked) == {(), ("members",)}
+        assert set(asked) <= {(), ("members",), ("state",)}
+        assert NAME not in {r.query.get("type", NAME) for r in requests if "state" in r.path}
         assert asked[()] == asked["members",]

@@ -45,7 +45,7 @@ async def test_somebody_who_goes_away_takes_the_numbers_from_nobody(database: Da
 
 async def test_slow_counting_holds_nobody_up(database: Database) -> None:
     """The last numbers are shown at once, and the new ones as soon as they are there."""
-    tally = Tally(database, quick=-1.0)
+    tally = Tally(database, large=-1)
     before = await tally.counted()
     await user(database, "ann")
     assert await tally.counted() is before
@@ -58,7 +58,7 @@ async def test_slow_counting_holds_nobody_up(database: Database) -> None:
 
 async def test_slow_counting_rests(database: Database) -> None:
     """However often it is asked for, so that counting takes no core of its own."""
-    tally = Tally(database, quick=-1.0, rest=1e9)
+    tally = Tally(database, large=-1, rest=1e9)
     before = await tally.counted()
     seen: list[str] = []
     await database._readers[2].set_trace_callback(seen.append)

@@ -148,7 +148,7 @@ async def test_what_cannot_be_right_is_told_with_its_cure(
         await admin.create_room(name=f"{tag}Twins", room_alias_name=f"{tag}{name}")
     (tmp_path / "file").touch()
     wrong: list[tuple[str, str, tuple[str, ...]]] = [
-        ("--matrix-url", f"http://127.0.0.1:{free_port()}", ("no: http", "address of Synapse")),
+        ("--matrix-url", f"http://127.0.0.1:{free_port()}", ("nothing answers at", "container")),
         ("--matrix-url", "matrix", ("no: matrix is no address", "https://matrix.example.com")),
         ("--matrix-url", f"https{synapse.url[4:]}", ("a homeserver does at", "set MATRIX_URL")),
         ("--matrix-admin-token", nobody.token, ("refuses the token", "server admin")),

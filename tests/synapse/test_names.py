@@ -87,7 +87,8 @@ async def test_rooms_of_a_space_have_their_own_names(
     await put(mallory, space, f"m.space.child/{other}", via)
     async with service({"g": [{"room": alias, "children": True}]}) as process:
         rows = await eventually(
-            lambda: told(process, "rooms"), lambda found: len(found) == 4 and found[0]["name"]
+            lambda: told(process, "rooms"),
+            lambda found: sum(row["name"] is not None for row in found) == 3,
         )
         names = {row["room_id"]: (row["name"], row["standing"]) for row in rows}
         assert names == {

@@ -8,7 +8,7 @@ from playwright.async_api import Browser
 
 from scim_matrix.demo.service import ScimClient
 from tests.synapse import browsing, signing_on
-from tests.synapse.conftest import compared, mxid, settled, shown, shown_with_cure, told
+from tests.synapse.conftest import compared, mxid, shown, shown_with_cure, told
 from tests.synapse.signing_on import Staff
 
 pytestmark = browsing.needs_chromium
@@ -41,7 +41,7 @@ async def test_whoever_signs_in_is_the_provisioned_account(
     async with staff.service(SSO_SUBJECT_ATTRIBUTE=attribute) as process:
         idp = ScimClient(process.url)
         scim_id = await idp.create_user(name, **sent)
-        await settled(idp)
+        await shown(process, "users", name, state="active")
         before = await staff.accounts()
         subject = subject or {"userName": name, "id": scim_id}[attribute]
         staff.provider.knows(subject, name)
@@ -55,7 +55,7 @@ async def test_a_wrong_subject_is_shown(browser: Browser, staff: Staff, tag: str
     async with staff.service() as process:
         idp = ScimClient(process.url)
         await idp.create_user(name, externalId=f"{tag}of-scim")
-        await settled(idp)
+        await shown(process, "users", name, state="active")
         [before] = await told(process, "users", "--match", name)
         assert before["problem"] is None
         assert before["subject"] == f"{tag}of-scim"
@@ -107,7 +107,7 @@ async def test_a_wrong_subject_under_another_name_is_counted(
     async with staff.service() as process:
         idp = ScimClient(process.url)
         await idp.create_user(f"{tag}ann", externalId=f"{tag}of-scim")
-        await settled(idp)
+        await shown(process, "users", f"{tag}ann", state="active")
         staff.provider.knows(f"{tag}of-oidc", f"{tag}somebody")
         assert await staff.sign_in(browser, f"{tag}of-oidc") == mxid(f"{tag}somebody")
         findings = [
@@ -127,7 +127,7 @@ async def test_no_second_account_is_made_where_synapse_makes_none(
     ):
         idp = ScimClient(process.url)
         await idp.create_user(f"{tag}ann", externalId="of-scim")
-        await settled(idp)
+        await shown(process, "users", f"{tag}ann", state="active")
         before = await staff.accounts()
         staff.provider.knows("of-oidc", f"{tag}ann")
         staff.provider.knows("of-scim", f"{tag}ann")
@@ -146,7 +146,7 @@ async def test_the_console_signs_in_the_same_way(browser: Browser, staff: Staff,
     async with staff.service(CONSOLE="true", CONSOLE_MANAGERS=f"@{name}:*") as process:
         idp = ScimClient(process.url)
         await idp.create_user(name, externalId=f"{tag}of-both")
-        await settled(idp)
+        await shown(process, "users", name, state="active")
         before = await staff.accounts()
         staff.provider.knows(f"{tag}of-both", name)
         page = await browser.new_page()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
+from pydantic import AwareDatetime
 
 from scim_matrix.matrix.accounts import (
     Accounts,
@@ -45,10 +46,10 @@ _JITTER = timedelta(milliseconds=50)
 
 class _User(Shape):
     username: str
-    created_at: datetime
+    created_at: AwareDatetime
     admin: bool
-    locked_at: datetime | None = None
-    deactivated_at: datetime | None = None
+    locked_at: AwareDatetime | None = None
+    deactivated_at: AwareDatetime | None = None
 
 
 class _Provider(Shape):
@@ -60,13 +61,13 @@ class _Link(Shape):
     provider_id: str
     subject: str
     user_id: str | None = None
-    created_at: datetime
+    created_at: AwareDatetime
 
 
 class _Email(Shape):
     user_id: str
     email: str
-    created_at: datetime
+    created_at: AwareDatetime
 
 
 class _Session(Shape):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from scim_matrix.matrix.errors import (
     NotFoundError,
@@ -95,10 +95,14 @@ class Discovery(Shape):
     token_endpoint: str
 
 
+# What can be sent as a bearer token (RFC 6750, section 2.1, and whatever else is visible).
+Token = Annotated[str, StringConstraints(pattern="^[\\x21-\\x7e]+$")]
+
+
 class Granted(Shape):
     """A token of the client's own; `expires_in` is in seconds."""
 
-    access_token: str
+    access_token: Token
     expires_in: int
 
 

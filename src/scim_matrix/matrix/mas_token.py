@@ -1,17 +1,16 @@
 """The token that the service makes itself through MAS, for its own account in Synapse."""
 
 import asyncio
-import json
 import os
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
+from pydantic import AwareDatetime, Field, ValidationError
 
 from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError, Shape
+from scim_matrix.matrix.mas_answers import MasTokenError, Shape, Token
 from scim_matrix.matrix.mas_client import MasClient
 
 log = structlog.get_logger(__name__)
@@ -25,33 +24,32 @@ NAME = "scim-matrix"
 
 class _Bot(Shape):
     username: str
-    locked_at: datetime | None = None
-    deactivated_at: datetime | None = None
+    locked_at: AwareDatetime | None = None
+    deactivated_at: AwareDatetime | None = None
 
 
 class _Made(Shape):
-    access_token: str | None = None
-    expires_at: datetime | None = None
+    access_token: Token
+    expires_at: AwareDatetime | None = None
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(Shape):
     """What the file holds."""
 
     user_id: str
     session: str
-    token: str = field(repr=False)
-    ends: str
+    token: Token = Field(repr=False)
+    ends: AwareDatetime
 
     @property
     def is_due(self) -> bool:
         """Whether a new token is to be made."""
-        return datetime.fromisoformat(self.ends) - RENEW_BEFORE <= datetime.now(UTC)
+        return self.ends - RENEW_BEFORE <= datetime.now(UTC)
 
     @property
     def has_ended(self) -> bool:
         """Whether Synapse takes this one no more."""
-        return datetime.fromisoformat(self.ends) <= datetime.now(UTC)
+        return self.ends <= datetime.now(UTC)
 
 
 class MasToken:
@@ -90,7 +88,7 @@ class MasToken:
             except HomeserverError as error:
                 if kept.has_ended:
                     raise
-                log.warning("token_not_renewed", ends=kept.ends, error=str(error))
+                log.warning("token_not_renewed", ends=kept.ends.isoformat(), error=str(error))
                 return kept.token
 
     async def renewed(self, refused: str) -> str:
@@ -125,10 +123,8 @@ class MasToken:
             body = {"actor_user_id": bot, "human_name": NAME, "scope": SCOPE, **life}
             _, made = await self._mas.one("POST", "personal-sessions", of=_Made, body=body)
         token = made.attributes.access_token
-        if not token:
-            raise MasUnavailableError("no usable answer of MAS: a session without a token")
         ends = made.attributes.expires_at or datetime.now(UTC) + LIFE
-        self._write(_Kept(self._user_id, made.id, token, ends.isoformat()))
+        self._write(_Kept(user_id=self._user_id, session=made.id, token=token, ends=ends))
         log.info("token_made", user_id=self._user_id, ends=ends.isoformat())
         return str(token)
 
@@ -157,11 +153,10 @@ class MasToken:
     def _read(self) -> _Kept | None:
         """Return what the file holds for this account, None where that is nothing of use."""
         try:
-            kept = _Kept(**json.loads(self._path.read_text()))
-            datetime.fromisoformat(kept.ends).astimezone(UTC)
+            kept = _Kept.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except ValidationError:
             log.warning("token_file_unreadable", path=str(self._path))
             return None
         return kept if kept.user_id == self._user_id else None
@@ -171,7 +166,7 @@ class MasToken:
         new = self._path.with_name(self._path.name + ".new")
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(kept), file)
+            file.write(kept.model_dump_json())
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._path)

@@ -24,6 +24,14 @@ class Agenda:
         self._smallest: list[tuple[int, str]] = []
         self._soonest: list[tuple[float, str]] = []
         self._waits = False
+        self._doubtful: set[str] = set()
+
+    def look_again(self, room_id: str) -> None:
+        """Look again in a room, whatever was changed: a turn was taken there.
+
+        Whoever has become unsettled since is found no work for, without anything else to tell it.
+        """
+        self._doubtful.add(room_id)
 
     async def refresh(self, connection: Connection, now: float) -> bool:
         """Look again where something changed or has fallen due (now: seconds since the epoch).
@@ -36,6 +44,8 @@ class Agenda:
         if self._since is None:
             rooms = {"", *await memberships.places(connection)}
         self._since = number
+        rooms |= self._doubtful
+        self._doubtful.clear()
         others = "" in rooms
         rooms.discard("")
         while self._soonest and self._soonest[0][0] <= now:

@@ -8,9 +8,9 @@ from scim_matrix.store import memberships, totals, views
 from scim_matrix.store.database import Database
 from scim_matrix.store.totals import Totals
 
-# Counting that takes longer (seconds) is not waited for where there are numbers already.
-QUICK = 0.05
-# And rests for so many times as long: counting takes at most a tenth of a core.
+# Where there are more rows, counting is not waited for once there are numbers.
+LARGE = 200_000
+# And rests for so many times as long as it took: it takes at most a tenth of a core.
 REST = 9.0
 
 
@@ -30,14 +30,14 @@ class Tally:
     """Numbers for probes, metrics and pages, however many ask.
 
     Whoever asks gets what was counted since, shared with all who asked meanwhile. Where a million
-    memberships make that slow, the last numbers are shown at once and counted anew meanwhile, on
+    memberships make that slow the last numbers are shown at once and counted anew meanwhile, on
     a connection that nothing else waits for, and not again before it has rested.
     """
 
-    def __init__(self, database: Database, quick: float = QUICK, rest: float = REST) -> None:
+    def __init__(self, database: Database, large: int = LARGE, rest: float = REST) -> None:
         self._database = database
         self._rest = rest
-        self._quick = quick
+        self._large = large
         self._running: asyncio.Task[Counted] | None = None
         self._next: asyncio.Task[Counted] | None = None
         self._last: Counted | None = None
@@ -46,7 +46,7 @@ class Tally:
 
     async def counted(self) -> Counted:
         """Return the numbers. Raises what the database raises."""
-        slow = self._last is not None and self._seconds > self._quick
+        slow = self._last is not None and self._last.totals.rows > self._large
         rests = slow and time.perf_counter() < self._ended + self._rest * self._seconds
         if self._next is None and not rests:
             self._next = asyncio.create_task(self._count(self._running), name="tally")

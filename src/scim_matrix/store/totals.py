@@ -12,7 +12,8 @@ DECIDED = "decided"
 class Totals:
     """Resources by kind, actions by kind and outcome, and how old what is pending is (seconds).
 
-    `compared_at` is when every mapped room had been compared (seconds since the epoch).
+    `compared_at` is when every mapped room had been compared (seconds since the epoch). `rows` is
+    how much there is to count.
     """
 
     resources: dict[str, int]
@@ -20,6 +21,7 @@ class Totals:
     oldest_pending: float
     compared_at: float
     restored: bool
+    rows: int
 
 
 async def totals(connection: Connection, now: float) -> Totals:
@@ -40,6 +42,9 @@ async def totals(connection: Connection, now: float) -> Totals:
         " UNION ALL SELECT min(since) FROM account WHERE todo IS NOT NULL AND since > 0"
         " AND (problem IS NULL OR problem = 'unavailable')) pending"
     )
+    [memberships] = await connection.execute_fetchall(
+        "SELECT coalesce(sum(memberships), 0) AS number FROM room_count"
+    )
     [installation] = await connection.execute_fetchall("SELECT restored_tick FROM installation")
     return Totals(
         dict(resources),
@@ -47,6 +52,7 @@ async def totals(connection: Connection, now: float) -> Totals:
         0.0 if oldest["since"] is None else max(0.0, now - oldest["since"]),
         await when(connection, "compared"),
         installation["restored_tick"] is not None,
+        sum(dict(resources).values()) + memberships["number"],
     )
 
 

@@ -533,6 +533,7 @@ class Reconciler:
         del self._running[job.key]
         self._wake.set()
         if job.lane != "account":
+            self._agenda.look_again(job.key)
             # What the map means may have changed with what was seen.
             self._settling.look()
         if task.cancelled():

@@ -454,8 +454,10 @@ BEGIN
 END;
 
 CREATE TRIGGER membership_changed AFTER UPDATE ON membership
-WHEN OLD.ready <> NEW.ready OR OLD.power_todo <> NEW.power_todo OR OLD.fit <> NEW.fit
-    OR OLD.next_try <> NEW.next_try OR OLD.state <> NEW.state OR OLD.brake <> NEW.brake
+WHEN OLD.ready <> NEW.ready OR (OLD.todo IS NULL) <> (NEW.todo IS NULL)
+    OR OLD.power_todo <> NEW.power_todo
+    OR OLD.fit <> NEW.fit OR OLD.next_try <> NEW.next_try OR OLD.state <> NEW.state
+    OR OLD.brake <> NEW.brake
 BEGIN
     INSERT INTO stirred (room_id, number)
     VALUES (NEW.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred))

@@ -30,7 +30,7 @@ SELECT p.room_id, CASE
         AND m.brake <> 'free' AND m.brake = 'approved' AND m.ready AND +m.next_try <= :now
         AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
     THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
-        AND m.ready AND m.next_try <= :now LIMIT :most))
+        AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
     ELSE EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
         AND m.next_try <= :now AND m.fit > 0
         AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')

@@ -1,0 +1,90 @@
+"""In which rooms something is due, kept as it changes, is what the query for all rooms says."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store import accounts, brake, grants, groupmap, memberships, observed, rooms
+from scim_matrix.store.agenda import Agenda
+from scim_matrix.store.database import Connection
+from scim_matrix.store.memberships import membership
+from tests.service import oracle
+from tests.service.directory import Directory
+from tests.service.test_settling import LINES, PEOPLE, change_somebody, filled
+
+
+async def happen(connection: Connection, chance: random.Random) -> None:
+    """Have something happen that may change what is due: in a room, to an account, to the map."""
+    people, who = Directory(connection), chance.choice(PEOPLE)
+    room_id, at = f"!r{chance.randrange(4)}", float(chance.randrange(100))
+    pairs = [membership(row) for row in await people.rows() if row["user_id"] == f"@{who}:s"]
+    match chance.randrange(11):
+        case 0 | 1 if pairs:
+            how = chance.choice(["join", "leave", "invite", "ban"])
+            await memberships.reach(connection, chance.choice(pairs), how)  # type: ignore[arg-type]
+        case 2 if pairs:
+            await memberships.fail(connection, chance.choice(pairs), "refused", "no", at)
+        case 3 if pairs:
+            await memberships.begin(connection, pairs)
+        case 4:
+            await brake.hold_room(connection, room_id, "limit")
+        case 5:
+            decision = chance.choice(["approved", "dismissed"])
+            held = await brake.held(connection)
+            await brake.decide(connection, held, decision, "eve")  # type: ignore[arg-type]
+        case 6:
+            await rooms.unusable(connection, room_id, "gone")
+        case 7:
+            await observed.observe(connection, room_id, [f"@{who}:s"], [])
+        case 8:
+            account = await people.account_of(who)
+            await accounts.unbind(connection, account, None, "whose?", "ask", at)
+        case 9:
+            account = await people.account_of(who)
+            await accounts.bind(connection, account, f"@{who}:s", "human")
+            await accounts.use(connection, account.id)
+        case _:
+            await groupmap.put(connection, chance.sample(LINES, 3), piece=1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_is_kept_is_what_is_asked(tmp_path: Path, seed: int) -> None:
+    """After whatever happens, and at whatever time it is looked at again."""
+    chance, agenda = random.Random(seed), Agenda()
+    database = await filled(tmp_path)
+    some = 0
+    for step in range(60):
+        async with database.write() as connection:
+            await change_somebody(connection, chance)
+            await happen(connection, chance)
+            if chance.random() < 0.5:
+                await grants.settle_map(connection, 2)
+        if chance.random() < 0.7:
+            now = 2.0 * step
+            await agenda.refresh(database.reader, now)
+            some += len(await oracle.rooms_due(database.reader, now, [], agenda))
+            await oracle.next_due(database.reader, now, agenda)
+            await oracle.counts(database.reader)
+    assert some
+    await database.close()
+
+
+async def test_a_room_where_everybody_became_unsettled_is_left_after_a_turn(tmp_path: Path) -> None:
+    """And taken again once somebody is settled: no turn after turn finds nothing to do."""
+    agenda, database = Agenda(), await filled(tmp_path)
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", "!r")])
+    await agenda.refresh(database.reader, 1.0)
+    assert agenda.smallest([], 1) == ["!r"]
+    async with database.write() as connection:
+        await grants.note_everybody(connection)
+    agenda.look_again("!r")
+    await agenda.refresh(database.reader, 1.0)
+    assert agenda.smallest([], 1) == []
+    async with database.write() as connection:
+        await grants.settle_map(connection, 1)
+    await agenda.refresh(database.reader, 1.0)
+    assert agenda.smallest([], 1) == ["!r"]
+    await database.close()
