@@ -92,7 +92,10 @@ def checksums(dist: Path) -> str:
 
 
 def make(dist: Path, url: str, *, with_image: bool, options: list[str]) -> None:
-    """Make everything; `options` are buildah's. Raises subprocess.CalledProcessError where a tool fails."""
+    """Make everything; `options` are buildah's.
+
+    Raises subprocess.CalledProcessError where a tool fails.
+    """
     shutil.rmtree(dist, ignore_errors=True)
     dist.mkdir()
     bill = dist / f"scim-matrix-{__version__}.cdx.json"

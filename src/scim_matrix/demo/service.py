@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from scim_matrix.demo.synapse import IDP, SERVER_NAME, free_port
+from scim_matrix.demo.synapse import IDP, SERVER_NAME, START_SECONDS, free_port
 
 SECRET = "demo-webhook-secret"
 
@@ -72,7 +72,7 @@ class Service:
         """Start it and return once /healthz answers. Raises RuntimeError if it ends before."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.process = await self.spawn("serve", output=self.data_dir / "service.log")
-        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
             while True:
                 if self.process.returncode is not None:
                     words = (self.data_dir / "service.log").read_text()[-2000:]
