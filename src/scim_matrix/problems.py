@@ -63,6 +63,14 @@ TABLE = (
         ("mapping_judged",),
     ),
     Problem(
+        "removal-waits",
+        "Somebody is to leave a room of which the map says nothing any more, or nothing that counts"
+        " at present.",
+        "The line was taken out of the map, or stopped counting, before the removal was done.",
+        "Put the line back, and they leave; or `scim-matrix sync --prune`, for whoever is in rooms"
+        " only by what the map says no more.",
+    ),
+    Problem(
         "child-not-followed",
         "A room of a mapped space is left alone.",
         "Whoever put it into the space has not the power in the room that the mapping needs.",

@@ -38,7 +38,8 @@ def status(data_dir: Path, limit: int, as_json: bool, watch: bool) -> None:
     """Show what is pending, held and failing, with reasons.
 
     Also whose account or which step of the map a human has to settle, and how. Exit status: 0
-    nothing needs anybody, 1 something is held, failing, conflicting, suspended or not followed.
+    nothing needs anybody, 1 something is held, failing, conflicting, suspended, not followed or
+    waiting for the map.
     """
 
     async def work(connection: Connection) -> tuple[dict[str, Any], list[Any]]:

@@ -123,6 +123,15 @@ AND (m.state = 'pruned' OR m.brake <> 'free' OR EXISTS (SELECT 1 FROM opening o
     JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
     AND o.standing = 'followed' AND p.standing = 'in_force'))
 UNION ALL
+SELECT 'waiting', 'leave', m.room_id, a.user_id, m.group_name,
+    'no line of the map that counts opens the room any more',
+    'put the line back, or scim-matrix sync --prune', 'removal-waits', m.since
+FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.todo IS NOT NULL AND m.state = 'revoked' AND m.brake = 'free' AND a.user_id IS NOT NULL
+AND a.problem IS DISTINCT FROM 'conflict' AND NOT EXISTS (SELECT 1 FROM opening o
+    JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
+    AND o.standing = 'followed' AND p.standing = 'in_force')
+UNION ALL
 SELECT CASE WHEN brake = 'held' THEN 'held' WHEN problem = 'conflict' THEN 'conflict'
         WHEN problem = 'spared' THEN 'spared' WHEN problem IS NULL THEN 'pending'
         ELSE 'failing' END,
@@ -168,6 +177,12 @@ ORDER BY 9 LIMIT :limit
 SELECT 'restored' AS code FROM installation WHERE restored_tick IS NOT NULL
 UNION ALL SELECT 'removals-held' WHERE EXISTS (SELECT 1 FROM membership
     WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
+UNION ALL SELECT 'removal-waits' WHERE EXISTS (SELECT 1 FROM room_count c WHERE c.todo > 0
+    AND NOT EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+        WHERE o.room_id = c.room_id AND o.standing = 'followed' AND p.standing = 'in_force')
+    AND EXISTS (SELECT 1 FROM membership m JOIN account a ON a.id = m.account_id
+        WHERE m.room_id = c.room_id AND m.todo IS NOT NULL AND m.state = 'revoked'
+        AND m.brake = 'free' AND a.user_id IS NOT NULL AND a.problem IS DISTINCT FROM 'conflict'))
 UNION ALL SELECT 'accounts-held' WHERE EXISTS (SELECT 1 FROM account
     WHERE brake = 'held' AND brake <> 'free' AND held_because = 'limit')
 UNION ALL SELECT 'account-conflict' WHERE EXISTS (SELECT 1 FROM account
