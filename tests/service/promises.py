@@ -513,8 +513,8 @@ class Liveness:
         name = user_id or row["proposed"] or row["scim_id"]
         if user_id is None:
             promise(
-                user is not None
-                and (not user.active or self.shown.tells(["failing", "conflict"], None, name)),
+                (user is not None and not user.active)
+                or self.shown.tells(["failing", "conflict"], None, name),
                 f"{person} has no account, and nothing shows it",
             )
             return
