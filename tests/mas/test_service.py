@@ -505,7 +505,9 @@ async def test_check_says_what_mas_lacks_and_how_to_mend_it(
         mas.provider.disabled_at = None
         own.locked_at = mas.state.now()
         await finds("MATRIX_ADMIN_USER_ID", "unlock-user")
-        own.locked_at = None
+        own.locked_at, own.deactivated_at = None, mas.state.now()
+        await finds("MATRIX_ADMIN_USER_ID", "is deactivated in MAS")
+        own.deactivated_at = None
         for session in sessions_of(mas, "scim-bot"):
             session.revoked_at = mas.state.now()
         await process.stop()
