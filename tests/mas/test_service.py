@@ -160,11 +160,17 @@ async def test_a_server_that_keeps_its_accounts_is_left_alone(
         assert set(mas.state.accounts) == before
 
 
-async def test_a_mas_of_another_server_is_left_alone(
-    mas: Mas, service: StartService, tag: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("what", "value"), [("server_name", "other.test"), ("version", "1.4.0")])
+async def test_a_mas_that_is_not_the_right_one_is_left_alone(
+    mas: Mas,
+    service: StartService,
+    tag: str,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    value: str,
 ) -> None:
-    """Where MAS serves another server name no account is touched, and that is said."""
-    monkeypatch.setattr(mas.state, "server_name", "other.test")
+    """Where MAS serves another server name, or is too old, no account is touched: that is said."""
+    monkeypatch.setattr(mas.state, what, value)
     before = set(mas.state.accounts)
     async with service({}) as process:
         idp = ScimClient(process.url)
@@ -173,7 +179,7 @@ async def test_a_mas_of_another_server_is_left_alone(
         assert seen["status"] == 503
         status, output = await command(process, "check")
         assert status == 1
-        assert "other.test" in output
+        assert value in output
         assert set(mas.state.accounts) == before
 
 
