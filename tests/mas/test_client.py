@@ -185,11 +185,10 @@ async def test_what_is_not_mas_own_word_says_nothing(
 
 async def test_a_token_that_cannot_be_sent_is_no_answer(mas: Mas, connect: Connect) -> None:
     """What would end the header line, or has letters beyond ASCII, is not sent to anybody."""
+    answer = {"access_token": "", "expires_in": 300}
+    mas.fault = lambda method, path: web.json_response(answer) if path == TOKEN_PATH else None
     for token in ("a\r\nX-Other: b", "", "tökén", "a b"):
-        answer = {"access_token": token, "expires_in": 300}
-        mas.fault = lambda method, path, answer=answer: (  # type: ignore[misc]
-            web.json_response(answer) if path == TOKEN_PATH else None
-        )
+        answer["access_token"] = token
         with pytest.raises(MasUnavailableError, match="access_token"):
             await connect().version()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scim_matrix.groupmap import Mapping
+from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, brake, grants, groupmap, memberships, observed, rooms
 from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Connection
@@ -13,6 +14,9 @@ from scim_matrix.store.memberships import membership
 from tests.service import oracle
 from tests.service.directory import Directory
 from tests.service.test_settling import LINES, PEOPLE, change_somebody, filled
+
+OBSERVED: tuple[Observed, ...] = ("join", "leave", "invite", "ban")
+DECISIONS: tuple[brake.Decision, ...] = ("approved", "dismissed")
 
 
 async def happen(connection: Connection, chance: random.Random) -> None:
@@ -22,8 +26,8 @@ async def happen(connection: Connection, chance: random.Random) -> None:
     pairs = [membership(row) for row in await people.rows() if row["user_id"] == f"@{who}:s"]
     match chance.randrange(11):
         case 0 | 1 if pairs:
-            how = chance.choice(["join", "leave", "invite", "ban"])
-            await memberships.reach(connection, chance.choice(pairs), how)  # type: ignore[arg-type]
+            how = chance.choice(OBSERVED)
+            await memberships.reach(connection, chance.choice(pairs), how)
         case 2 if pairs:
             await memberships.fail(connection, chance.choice(pairs), "refused", "no", at)
         case 3 if pairs:
@@ -31,9 +35,8 @@ async def happen(connection: Connection, chance: random.Random) -> None:
         case 4:
             await brake.hold_room(connection, room_id, "limit")
         case 5:
-            decision = chance.choice(["approved", "dismissed"])
-            held = await brake.held(connection)
-            await brake.decide(connection, held, decision, "eve")  # type: ignore[arg-type]
+            decision = chance.choice(DECISIONS)
+            await brake.decide(connection, await brake.held(connection), decision, "eve")
         case 6:
             await rooms.unusable(connection, room_id, "gone")
         case 7:

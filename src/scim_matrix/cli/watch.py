@@ -11,7 +11,7 @@ from scim_matrix.cli.database import read
 from scim_matrix.course import Course
 from scim_matrix.store import views
 
-LOOK_EVERY = 1.0
+REFRESH_SECONDS = 1.0
 
 
 def watch_progress(data_dir: Path) -> None:
@@ -29,8 +29,9 @@ def watch_progress(data_dir: Path) -> None:
             for what, amount in found.items():
                 course = courses[what]
                 course.note(time.monotonic(), amount.left)
-                told = {"total": amount.whole, "completed": amount.done, "told": course.told()}
-                progress.update(bars[what], **told)  # type: ignore[arg-type]
+                progress.update(
+                    bars[what], total=amount.whole, completed=amount.done, told=course.told()
+                )
             if not console.is_terminal:
                 parts = (
                     f"{what} {amount.done}/{amount.whole} {courses[what].told()}".rstrip()
@@ -39,4 +40,4 @@ def watch_progress(data_dir: Path) -> None:
                 click.echo("; ".join(parts))
             if not any(amount.left for amount in found.values()):
                 return
-            time.sleep(LOOK_EVERY)
+            time.sleep(REFRESH_SECONDS)
