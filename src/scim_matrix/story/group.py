@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from scim_matrix.story.rows import Group, Line, Part, Story
 from scim_matrix.story.words import (
-    HELD_FOR,
     called,
     dated,
+    held,
     lately,
     listed,
     mapping,
@@ -77,7 +77,5 @@ def _leaving(group: Group) -> Iterator[Line]:
             why = f": {plain(row['reason'])}" if row["reason"] else ""
             yield Line(f"{what}{why}.", room_id=row["room_id"])
             continue
-        decide = f"scim-matrix approve '{row['room_id']}', or dismiss"
-        if row["held_because"] == "restored":
-            decide = "scim-matrix approve restored, or let the identity provider synchronise"
-        yield Line(f"{what}, held: {HELD_FOR[row['held_because']]}.", decide, row["room_id"])
+        reason, decide = held(row["held_because"], f"'{row['room_id']}'")
+        yield Line(f"{what}, held: {reason}.", decide, row["room_id"])

@@ -6,10 +6,10 @@ import orjson
 
 from scim_matrix.story.rows import Line, Part, Person, Row, Story
 from scim_matrix.story.words import (
-    HELD_FOR,
     again,
     called,
     dated,
+    held,
     lately,
     listed,
     mapping,
@@ -116,10 +116,8 @@ def _account(account: Row) -> Iterator[Line]:
             f"Somebody {account['by_hand']} it by hand.", "Only a hand takes off what a hand did."
         )
     if account["brake"] == "held":
-        decide = "scim-matrix approve accounts, or dismiss"
-        if account["held_because"] == "restored":
-            decide = "scim-matrix approve restored, or let the identity provider synchronise"
-        yield Line(f"Held: {HELD_FOR[account['held_because']]}.", decide)
+        why, decide = held(account["held_because"], "accounts")
+        yield Line(f"Held: {why}.", decide)
     elif account["problem"] is not None and account["user_id"] is not None:
         yield Line(f"Not done ({account['problem']}): {plain(account['reason'])}.{again(account)}")
     elif account["todo"] is not None and account["user_id"] is not None:
@@ -259,10 +257,8 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
 
 def _leaving(place: Row, cause: str) -> tuple[str, str | None]:
     if place["brake"] == "held":
-        decide = f"scim-matrix approve '{place['room_id']}', or dismiss"
-        if place["held_because"] == "restored":
-            decide = "scim-matrix approve restored, or let the identity provider synchronise"
-        return f"to leave, and held: {cause}; {HELD_FOR[place['held_because']]}.", decide
+        why, decide = held(place["held_because"], f"'{place['room_id']}'")
+        return f"to leave, and held: {cause}; {why}.", decide
     if place["problem"] == "spared":
         later = "done when that is no longer so, or by a hand"
         return f"to leave, and spared: {cause}; {plain(place['reason'])}.", later

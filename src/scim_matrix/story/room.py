@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from scim_matrix.story.rows import Line, Part, Room, Row, Story
 from scim_matrix.story.words import (
-    HELD_FOR,
     called,
+    held,
     lately,
     listed,
     mapping,
@@ -104,10 +104,7 @@ def _state(row: Row, room_id: str) -> tuple[str, str | None]:
     if row["observed"] == "leave":
         return f"gone {cause}{_between(row)}.", None
     if row["brake"] == "held":
-        decide = f"scim-matrix approve '{room_id}', or dismiss"
-        if row["held_because"] == "restored":
-            decide = "scim-matrix approve restored, or let the identity provider synchronise"
-        why = HELD_FOR[row["held_because"]]
+        why, decide = held(row["held_because"], f"'{room_id}'")
         return f"to leave {cause}{_between(row)}. Held: {why}.", decide
     failed = f", {row['problem']}: {plain(row['reason'])}" if row["problem"] else ""
     return f"to leave {cause}{_between(row)}{failed}.", None

@@ -40,10 +40,19 @@ _OUTCOMES = {
     "spared": "not done",
     "dry_run": "a dry run, not done",
 }
-HELD_FOR = {
+_HELD_FOR = {
     "limit": "unusually many removals at once, so a human decides",
     "restored": "only a backup that was put back speaks of it",
 }
+
+
+def held(because: str, target: str) -> tuple[str, str]:
+    """Return why something is held, and what lets it go on; `target` is what `approve` takes."""
+    if because == "restored":
+        decide = "scim-matrix approve restored, or let the identity provider synchronise"
+    else:
+        decide = f"scim-matrix approve {target}, or dismiss"
+    return _HELD_FOR[because], decide
 
 
 def when(at: float) -> str:
@@ -154,7 +163,7 @@ def _act(row: Row, names: Mapping[str, str], who: str | None) -> str:
     by = f" by {row['by']}" if row["by"] else ""
     why = [f"because of {row['group_name']}"] if row["group_name"] else []
     detail = (
-        HELD_FOR.get(row["detail"], row["detail"]) if row["outcome"] == "held" else (row["detail"])
+        _HELD_FOR.get(row["detail"], row["detail"]) if row["outcome"] == "held" else (row["detail"])
     )
     why += [detail] if detail else []
     if row["requests"] > 1:
