@@ -425,7 +425,7 @@ class AccountWorker:
             written
             and present.subjects
             and not written & present.subjects
-            and (account.bound_by != "human")
+            and account.bound_by != "human"
         ):
             raise _StoppedError(
                 "refused",

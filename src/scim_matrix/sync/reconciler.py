@@ -28,7 +28,7 @@ from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
 from scim_matrix.store.agenda import Agenda
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
@@ -150,7 +150,7 @@ class Reconciler:
         self._running: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         # Jobs that said nothing: how often in a row, and until when they are left alone.
         self._ailing: dict[str, tuple[int, float]] = {}
-        # What rooms were called when they were last worked on.
+        # What rooms that are worked on are called.
         self._names: dict[str, str] = {}
 
     @property
@@ -289,7 +289,7 @@ class Reconciler:
         self._begun = True
         async with self._database.write() as connection:
             put_off = await accounts.put_off(connection, AWAY_AT_MOST)
-            await accounts.note_time(connection)
+            await self._note_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)
             if not self._dry_run:
@@ -301,7 +301,8 @@ class Reconciler:
     async def _drain(self) -> None:
         await self._comparison.stop()
         with contextlib.suppress(OSError, sqlite3.Error):
-            await self._note_time()
+            async with self._database.write() as connection:
+                await self._note_time(connection)
         if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
@@ -425,7 +426,8 @@ class Reconciler:
         if self.synapse.is_usable:
             await self._copies.renew()
         if now >= self._note_at:
-            await self._note_time()
+            async with self._database.write() as connection:
+                await self._note_time(connection)
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
                 await self._homeserver.keep_token()
@@ -433,10 +435,9 @@ class Reconciler:
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
 
-    async def _note_time(self) -> None:
+    async def _note_time(self, connection: Connection) -> None:
         self._note_at = self._clock.now() + NOTE_EVERY
-        async with self._database.write() as connection:
-            await accounts.note_time(connection)
+        await accounts.note_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
         """Return what could be started now, by lane, the smallest and newest first."""
@@ -544,6 +545,7 @@ class Reconciler:
 
     def _ended(self, job: Job, begun: float, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
+        name = self._names.pop(job.key, job.key)
         self._wake.set()
         if job.lane != "account":
             self._agenda.look_again(job.key)
@@ -563,7 +565,6 @@ class Reconciler:
         failures, _ = self._ailing.get(job.key, (0, 0.0))
         self._ailing[job.key] = (failures + 1, self._clock.now() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
-            name = self._names.get(job.key, job.key)
             log.warning("no_usable_answer", what=job.key, name=name, error=str(error))
             blamed = self._blamed(error)
             blamed.failed()
@@ -571,7 +572,6 @@ class Reconciler:
             told = isinstance(error, MasUnavailableError) and error.answered
             (self.synapse if told else blamed).doubt()
         else:
-            name = self._names.get(job.key, job.key)
             log.error("action_failed", what=job.key, name=name, error=repr(error), exc_info=error)
 
     # -- The homeserver ---------------------------------------------------
