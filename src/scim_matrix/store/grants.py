@@ -124,14 +124,19 @@ async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
 
 async def is_left(connection: Connection) -> bool:
     """Tell whether a change of the map has still to be worked out for somebody."""
-    [row] = await connection.execute_fetchall(_Q["is_left"])
-    return bool(row["mappings"] or row["accounts"])
+    return any(await _left(connection))
 
 
 async def is_spreading(connection: Connection) -> bool:
     """Tell whether it is not known yet whom a change of the map reaches."""
+    mappings, _ = await _left(connection)
+    return mappings
+
+
+async def _left(connection: Connection) -> tuple[bool, bool]:
+    """Tell whether mappings are left that changed, and whether accounts are that they reach."""
     [row] = await connection.execute_fetchall(_Q["is_left"])
-    return bool(row["mappings"])
+    return bool(row["mappings"]), bool(row["accounts"])
 
 
 async def settle_first(connection: Connection, members: Iterable[str]) -> None:
@@ -140,11 +145,11 @@ async def settle_first(connection: Connection, members: Iterable[str]) -> None:
     So that what the one forgets and the other takes are never mistaken for each other. Costs one
     look where nothing is left to settle. Nobody may be noted as touched meanwhile.
     """
-    [left] = await connection.execute_fetchall(_Q["is_left"])
-    if not left["mappings"] and not left["accounts"]:
+    mappings, left = await _left(connection)
+    if not mappings and not left:
         return
     await together(connection, touching(members))
-    if not left["mappings"]:
+    if not mappings:
         await connection.execute_fetchall(_Q["spare_settled"])
     await settle(connection, origin="map")
     # What the identity provider revokes now is newer than what the map forgot.
