@@ -22,12 +22,8 @@ from scim_matrix.story import words
 SHOWN = 300
 ACCOUNTS = "accounts"
 FILTERS = ("user", "room", "group", "kind", "outcome", "since")
-
-
 # So many kinds of things that were done are told.
 LATELY = 15
-
-
 _QUIET = ("dry-run", "live-drift-stopped", "no-answer", "spared")
 
 
@@ -149,10 +145,12 @@ async def _chosen(database: Database, kept: Mapping[str, str], before: str) -> d
         if kept[name] and kept[name] not in allowed:
             raise ValueError(f"“{kept[name]}” is no {name}: choose one of {', '.join(allowed)}.")
     reader, room = database.scanner, kept["room"]
-    named = await rooms.named(reader, room) or await rooms.called(reader, room) or [room]
+    named: list[str] = []
+    if room:
+        named = await rooms.named(reader, room) or await rooms.called(reader, room) or [room]
     return {
         "users": await _meant(reader, kept["user"]) if kept["user"] else None,
-        "rooms": named if room else (),
+        "rooms": named,
         "since": times.moment(kept["since"], database.clock.now()) if kept["since"] else 0.0,
         "group": kept["group"] or None,
         "kind": kept["kind"] or None,
