@@ -83,7 +83,7 @@ async def test_a_room_where_everybody_became_unsettled_is_left_after_a_turn(tmp_
     assert agenda.smallest([], 1) == ["!r"]
     async with database.write() as connection:
         await grants.note_everybody(connection)
-    agenda.look_again("!r")
+    agenda.doubt("!r")
     await agenda.refresh(database.reader, 1.0)
     assert agenda.smallest([], 1) == []
     async with database.write() as connection:

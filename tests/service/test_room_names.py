@@ -15,11 +15,11 @@ from tests.homeserver.rooms import NAME
 async def test_only_news_is_written(database: Database) -> None:
     """A comparison that finds what is known already does not wait for the writer."""
     seen = {"!a": ("General", "#general:s"), "!b": (None, None)}
-    await room_names.keep(database, seen)
+    await room_names.record(database, seen)
     assert await rooms.names(database.reader) == {"!a": "General"}
     async with database.write(), asyncio.timeout(5):
-        await room_names.keep(database, seen)
-    await room_names.keep(database, {"!a": (None, "#general:s")})
+        await room_names.record(database, seen)
+    await room_names.record(database, {"!a": (None, "#general:s")})
     assert await rooms.names(database.reader) == {"!a": "#general:s"}
 
 

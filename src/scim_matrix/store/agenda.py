@@ -26,7 +26,7 @@ class Agenda:
         self._waits = False
         self._doubtful: set[str] = set()
 
-    def look_again(self, room_id: str) -> None:
+    def doubt(self, room_id: str) -> None:
         """Look again in a room, whatever was changed: a turn was taken there.
 
         Whoever has become unsettled since is found no work for, without anything else to tell it.

@@ -229,7 +229,7 @@ class Delegation:
         below: Edges = {}
         found = await self._homeserver.rooms.hierarchy(space_id)
         # Those that are not followed are not compared, and shown all the same.
-        await room_names.keep(self._database, found.rooms)
+        await room_names.record(self._database, found.rooms)
         for step in found.children:
             below.setdefault(step.space_id, []).append((step.room_id, step.sender))
         return below

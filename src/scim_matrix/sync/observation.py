@@ -108,9 +108,9 @@ class Observation:
         """Have rooms compared again before anything is done in them."""
         doubtful = set(room_ids)
         self._watched -= doubtful
-        self._look_again(doubtful)
+        self._compare_again(doubtful)
 
-    def _look_again(self, doubtful: set[str]) -> None:
+    def _compare_again(self, doubtful: set[str]) -> None:
         self._observed -= doubtful
         self._waiting |= dict.fromkeys(sorted(doubtful & self._mapped))
 
@@ -135,7 +135,7 @@ class Observation:
     def fall_due(self, now: float) -> None:
         """Have rooms compared whose time has come (seconds since the epoch)."""
         while self._later and self._later[0][0] <= now:
-            self._look_again({self._later.popleft()[1]})
+            self._compare_again({self._later.popleft()[1]})
 
     @property
     def next_due(self) -> float | None:
@@ -369,7 +369,7 @@ class Observation:
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
         details = await self._homeserver.rooms.details(room_id)
-        await room_names.keep(self._database, {room_id: details.own_name})
+        await room_names.record(self._database, {room_id: details.own_name})
         replacement = details.replacement
         if replacement is None:
             if await rooms.is_upgrade_refused(self._database.scanner, room_id):

@@ -209,7 +209,7 @@ class Reconciler:
         self._compare_at = 0.0
         self._at_once = True
         self._observation.others_opened.set()
-        self._settling.look(lines_end=True)
+        self._settling.resume(lines_end=True)
         self.wake()
 
     async def settle_map(self) -> None:
@@ -548,9 +548,9 @@ class Reconciler:
         name = self._names.pop(job.key, job.key)
         self._wake.set()
         if job.lane != "account":
-            self._agenda.look_again(job.key)
+            self._agenda.doubt(job.key)
             # What the map means may have changed with what was seen.
-            self._settling.look()
+            self._settling.resume()
         if task.cancelled():
             return
         error = task.exception()

@@ -6,7 +6,7 @@ from scim_matrix.store import rooms
 from scim_matrix.store.database import Database
 
 
-async def keep(database: Database, seen: Mapping[str, rooms.OwnName]) -> None:
+async def record(database: Database, seen: Mapping[str, rooms.OwnName]) -> None:
     """Record what rooms call themselves; nothing is written where that is no news."""
     if news := await rooms.unlike(database.scanner, seen):
         async with database.write() as connection:

@@ -38,8 +38,8 @@ class Settling:
         self._lines_end = True
         self._due.set()
 
-    def look(self, *, lines_end: bool = False) -> None:
-        """Look whether somebody is left: what the map means may have changed.
+    def resume(self, *, lines_end: bool = False) -> None:
+        """Settle whoever is left, if anybody: what the map means may have changed.
 
         `lines_end`: the map itself may have, and lines that it dropped before may matter no more.
         """
@@ -47,7 +47,7 @@ class Settling:
         self._due.set()
 
     async def run(self) -> None:
-        """Settle whoever is left, now and whenever `look` says so, until cancelled."""
+        """Settle whoever is left, now and whenever `resume` says so, until cancelled."""
         attempts = 0
         while True:
             await self._due.wait()
