@@ -18,7 +18,7 @@ from tests.service.conftest import Start
 
 FILES = (
     *("accounts", "brake", "console", "grants", "groupmap", "memberships"),
-    *("observed", "rooms", "views"),
+    *("observed", "rooms", "second_accounts", "views"),
 )
 LARGE = {"account", "membership", "mapping_grant", "group_member", "unmanaged_member"}
 # Those that read a whole table all the same, and why that is right.

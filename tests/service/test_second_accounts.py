@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.ops.check_sign_in import of_sign_in
-from scim_matrix.store import accounts, views
+from scim_matrix.store import second_accounts, views
 from scim_matrix.sync.second_accounts import Search
 from tests.homeserver.deployment import IDP, Deployment, deployed
 from tests.service.conftest import environment
@@ -74,7 +74,7 @@ async def test_an_account_that_another_user_has_is_theirs(tmp_path: Path) -> Non
         # As their account has it from elsewhere.
         signs_in(deployment, "@ann1:s", "third")
         await deployment.quiet()
-        assert await accounts.second_accounts(deployment.database.reader) == []
+        assert await second_accounts.found(deployment.database.reader) == []
 
 
 async def test_whoever_is_deleted_has_no_second_account(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_whoever_is_deleted_has_no_second_account(tmp_path: Path) -> None:
         signs_in(deployment, "@ann1:s", "other")
         await deployment.scim("DELETE", f"/Users/{scim_id}")
         await deployment.quiet()
-        assert await accounts.second_accounts(deployment.database.reader) == []
+        assert await second_accounts.found(deployment.database.reader) == []
 
 
 async def test_it_is_told_no_more_once_it_is_settled(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from scim_matrix.matrix.accounts import MatrixAccount
-from scim_matrix.store.accounts import FirstAccount
+from scim_matrix.store.second_accounts import FirstAccount
 from scim_matrix.sync.second_accounts import is_second, names_before
 
 ANN = FirstAccount("@ann1:s", 1, "@ann:s", "Ann", "sub")

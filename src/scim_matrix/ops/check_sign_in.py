@@ -6,7 +6,7 @@ from collections.abc import Collection
 from scim_matrix.config import Settings
 from scim_matrix.matrix.accounts import Accounts, MatrixAccount
 from scim_matrix.ops.findings import Finding
-from scim_matrix.store import accounts, views
+from scim_matrix.store import accounts, second_accounts, views
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.sync.second_accounts import Search, is_strange
 
@@ -50,7 +50,7 @@ async def _read(
     async for page in homeserver.listed():
         await search.among(page)
         names = [a.user_id for a in page if not (a.deactivated or a.is_admin or a.user_id == own)]
-        users = await accounts.users_own(connection, names)
+        users = await second_accounts.users_own(connection, names)
         newest.extend(name for name in names if name not in users)
     found = [await homeserver.get(name) for name in newest]
     return [account for account in found if account is not None]
@@ -71,7 +71,7 @@ def _of_counts(settings: Settings, counts: dict[str, int]) -> list[Finding]:
     return found
 
 
-def _of_second(first: accounts.Account, second: accounts.SecondAccount) -> Finding:
+def _of_second(first: accounts.Account, second: second_accounts.SecondAccount) -> Finding:
     return Finding(
         "error",
         _ABOUT,

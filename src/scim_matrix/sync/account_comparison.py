@@ -8,9 +8,9 @@ import structlog
 
 from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.errors import HomeserverError
-from scim_matrix.store import accounts
-from scim_matrix.store.accounts import SecondAccount
+from scim_matrix.store import accounts, second_accounts
 from scim_matrix.store.database import Database
+from scim_matrix.store.second_accounts import SecondAccount
 from scim_matrix.sync.account_changes import AccountPolicy, is_as_believed
 from scim_matrix.sync.second_accounts import Search
 
@@ -88,9 +88,9 @@ class AccountComparison:
 
     async def _note_second(self, found: list[SecondAccount]) -> None:
         """Record who signed in as another account, where that is not known yet."""
-        if found == await accounts.second_accounts(self._database.scanner):
+        if found == await second_accounts.found(self._database.scanner):
             return
         for second in found:
             log.warning("signed_in_as_another_account", user_id=second.user_id)
         async with self._database.write() as connection:
-            await accounts.replace_second(connection, found)
+            await second_accounts.replace(connection, found)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from scim_matrix.matrix.accounts import Accounts, MatrixAccount
-from scim_matrix.store import accounts
-from scim_matrix.store.accounts import FirstAccount, SecondAccount
+from scim_matrix.store import second_accounts
 from scim_matrix.store.database import Connection
+from scim_matrix.store.second_accounts import FirstAccount, SecondAccount
 
 # Synapse tries a thousand names (handlers/sso.py, _MAP_USERNAME_RETRIES).
 _MOST_DIGITS = 3
@@ -64,7 +64,7 @@ class Search:
         ]
         if not pairs:
             return
-        for first in await accounts.first_accounts(self._connection, pairs):
+        for first in await second_accounts.first_accounts(self._connection, pairs):
             if self._left == 0:
                 return
             self._left -= 1
@@ -81,4 +81,4 @@ class Search:
 async def is_strange(connection: Connection, present: MatrixAccount) -> bool:
     """Tell whether an account has SSO identities, none of them a user's."""
     subjects = present.subjects
-    return bool(subjects) and not await accounts.known_subjects(connection, subjects)
+    return bool(subjects) and not await second_accounts.known_subjects(connection, subjects)
