@@ -80,7 +80,7 @@ class LiveDrift:
                 if self.works or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
                 self.works = False
-                self._observation.follow(frozenset())
+                self._observation.schedule.follow(frozenset())
                 later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
                 asked = None
                 if isinstance(error, UnavailableError):
@@ -97,7 +97,7 @@ class LiveDrift:
         if followed != self._followed and followed:
             self._filter = await self._live.upload_filter(sorted(followed))
         self._followed = followed
-        self._observation.follow(followed)
+        self._observation.schedule.follow(followed)
         if not self.works:
             log.info("live_drift_followed", rooms=len(followed))
         self.works = True
@@ -116,7 +116,7 @@ class LiveDrift:
         if followed and not waits[1].cancelled():
             batch = waits[1].result()
             self._since = batch.position
-            self._observation.doubt(batch.gaps)
+            self._observation.schedule.doubt(batch.gaps)
             await self._apply(batch.events)
             if batch.gaps:
                 self._wake()
@@ -136,7 +136,7 @@ class LiveDrift:
                 changed = await self._member(event)
             else:
                 spaces = await rooms.spaces_of(self._database.scanner, event.room_id)
-                self._observation.doubt([event.room_id, *spaces])
+                self._observation.schedule.doubt([event.room_id, *spaces])
                 changed = True
             if changed:
                 self._wake()

@@ -1,7 +1,6 @@
 """Observe rooms: find them, what they were upgraded to, what is below them, who is in them."""
 
 import asyncio
-from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
@@ -27,11 +26,9 @@ from scim_matrix.sync.delegation import Delegation
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.provenance import Claim
 from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.schedule import Schedule
 
 log = structlog.get_logger(__name__)
-
-# No longer than that (seconds) between two rooms of a comparison at intervals.
-FURTHEST_APART = 5.0
 
 
 def _leaders(claim: Claim | None, users: Policy) -> tuple[str, ...]:
@@ -74,82 +71,15 @@ class Observation:
         self._homeserver = homeserver
         self._rights = rights
         self._on_self_leave = on_self_leave
-        # The rooms that the map opens; those compared since the last comparison was due, and, in
-        # this order, those not compared.
-        self._mapped: set[str] = set()
-        self._observed: set[str] = set()
-        self._waiting: dict[str, None] = {}
-        # When rooms are to be compared that can wait (seconds since the epoch), the first first.
-        self._later: deque[tuple[float, str]] = deque()
-        # The rooms that live drift follows, and those of them in which the service is and of which
-        # nothing has been missed since they were last compared: it would have heard of an upgrade.
-        self._followed: frozenset[str] = frozenset()
-        self._watched: set[str] = set()
+        self.schedule = Schedule()
         # References asked for just now, before their rooms are compared.
         self._resolved: set[str] = set()
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
 
-    def maps(self, room_ids: Iterable[str]) -> None:
-        """Take note of which rooms the map opens."""
-        self._mapped = set(room_ids)
-        self._waiting = dict.fromkeys(sorted(self._mapped - self._observed))
-
-    def is_due(self, room_id: str) -> bool:
-        """Tell whether a room has not been compared since the last comparison was due."""
-        return room_id not in self._observed
-
-    @property
-    def waiting(self) -> Collection[str]:
-        """The mapped rooms that are to be compared, in order."""
-        return self._waiting.keys()
-
-    def doubt(self, room_ids: Iterable[str]) -> None:
-        """Have rooms compared again before anything is done in them."""
-        doubtful = set(room_ids)
-        self._watched -= doubtful
-        self._compare_again(doubtful)
-
-    def _compare_again(self, doubtful: set[str]) -> None:
-        self._observed -= doubtful
-        self._waiting |= dict.fromkeys(sorted(doubtful & self._mapped))
-
-    def doubt_all(self) -> None:
-        """Have every room compared again."""
-        self._later.clear()
-        self._watched.clear()
-        self._observed.clear()
-        self._waiting = dict.fromkeys(sorted(self._mapped))
-
-    def doubt_by_and_by(self, now: float, within: float, suspicious: Iterable[str]) -> None:
-        """Have every room compared again, spread over some time: those that are suspicious now.
-
-        `now` is in seconds since the epoch, `within` in seconds.
-        """
-        self.doubt(suspicious)
-        others = sorted(self._mapped - self._waiting.keys())
-        apart = min(FURTHEST_APART, within / max(1, len(others)))
-        self._later = deque((now + n * apart, room_id) for n, room_id in enumerate(others))
-        self.fall_due(now)
-
-    def fall_due(self, now: float) -> None:
-        """Have rooms compared whose time has come (seconds since the epoch)."""
-        while self._later and self._later[0][0] <= now:
-            self._compare_again({self._later.popleft()[1]})
-
-    @property
-    def next_due(self) -> float | None:
-        """When the next room is to be compared that can wait (seconds since the epoch)."""
-        return self._later[0][0] if self._later else None
-
-    def follow(self, room_ids: frozenset[str]) -> None:
-        """Take note of the rooms whose changes are seen as they happen, none where it stops."""
-        self._followed = room_ids
-        self._watched &= room_ids
-
     def _opens(self, room_ids: Iterable[str]) -> None:
         """Note that the map opens rooms, or opens them otherwise: they are compared anew."""
-        self.doubt(room_ids)
+        self.schedule.doubt(room_ids)
         self.others_opened.set()
 
     # -- References -------------------------------------------------------
@@ -313,8 +243,7 @@ class Observation:
 
     async def observe(self, room_id: str) -> None:
         """Compare a room with what is thought of it: where it is, what is below it, who is in."""
-        self._observed.add(room_id)
-        self._waiting.pop(room_id, None)
+        self.schedule.begin(room_id)
         try:
             await self._observe(room_id)
         except RefusedError as error:
@@ -322,13 +251,13 @@ class Observation:
             async with self._database.write() as connection:
                 await rooms.unusable(connection, room_id, str(error))
         except BaseException:
-            self.doubt([room_id])
+            self.schedule.doubt([room_id])
             raise
 
     async def _observe(self, room_id: str) -> None:
         # First: an upgrade takes the alias along, and copies power levels, which a move does not.
-        followed = self._followed
-        if room_id not in self._watched and await self._is_upgraded(room_id):
+        followed = self.schedule.followed
+        if not self.schedule.is_watched(room_id) and await self._is_upgraded(room_id):
             return
         if await rooms.is_new(self._database.scanner, room_id):
             await self._follow_here(room_id)
@@ -352,8 +281,8 @@ class Observation:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
         joined = await self._homeserver.rooms.members(room_id)
-        if users.service_user_id in joined and room_id in followed & self._followed:
-            self._watched.add(room_id)
+        if users.service_user_id in joined:
+            self.schedule.watch(room_id, followed)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
         unknown = await observed.any_unknown(self._database.scanner, room_id)

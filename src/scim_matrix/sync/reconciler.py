@@ -113,6 +113,7 @@ class Reconciler:
         self._dry_run = room_policy.dry_run
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
+        self._schedule = self._observation.schedule
         self._turn = RoomTurn(database, homeserver, rights, room_policy, self.synapse.took)
         self._accounts = AccountWorker(
             database, homeserver.accounts, account_policy, rights, room_policy.brake
@@ -348,7 +349,7 @@ class Reconciler:
             moments.append(self._compare_at)
         # Work that was due then and has not started waits for the end of a task or a rest.
         due = await memberships.next_due(self._database.scanner, looked_at)
-        later = (due, self._agenda.next_due(), self._observation.next_due)
+        later = (due, self._agenda.next_due(), self._schedule.next_due)
         moments += [moment for moment in later if moment is not None]
         left = min(moments) - self._clock.now() if moments else LONGEST_PAUSE
         return min(LONGEST_PAUSE, max(0.05, left))
@@ -401,11 +402,11 @@ class Reconciler:
             # Whom protection spared may have lost it.
             await self._rights.renew()
             if self._at_once:
-                self._observation.doubt_all()
+                self._schedule.doubt_all()
             else:
                 suspicious = await rooms.suspicious(self._database.scanner)
                 within = self._pace.compare_every * _SPREAD
-                self._observation.doubt_by_and_by(now, within, suspicious)
+                self._schedule.doubt_by_and_by(now, within, suspicious)
             self._at_once = False
             self._comparing = True
             async with self._database.write() as connection:
@@ -475,8 +476,8 @@ class Reconciler:
         reader, slots = self._database.scanner, self.synapse.slots
         busy = self._busy(now)
         if await self._agenda.refresh(reader, now):
-            self._observation.maps(await rooms.mapped(reader))
-        self._observation.fall_due(now)
+            self._schedule.maps(await rooms.mapped(reader))
+        self._schedule.fall_due(now)
         await self._record_comparison()
         commits = self._commits
 
@@ -493,7 +494,7 @@ class Reconciler:
         # Those with work are compared before the first turn is taken there.
         looked_at = (
             room_id
-            for room_id in self._observation.waiting
+            for room_id in self._schedule.waiting
             if room_id not in busy and not self._agenda.has_work(room_id)
         )
         observations += [
@@ -511,7 +512,7 @@ class Reconciler:
     async def _record_comparison(self) -> None:
         """Record when every mapped room has been compared."""
         observing = any(lane == "observe" for lane, _ in self._running.values())
-        left = self._observation.waiting or self._observation.next_due is not None
+        left = self._schedule.waiting or self._schedule.next_due is not None
         if self._comparing and not observing and not left:
             self._comparing = False
             async with self._database.write() as connection:
@@ -519,7 +520,7 @@ class Reconciler:
 
     async def _room(self, room_id: str, may_go_on: Callable[[], bool]) -> None:
         """Take a turn of a room; before the first one observe it: much may be so already."""
-        if self._observation.is_due(room_id):
+        if self._schedule.is_due(room_id):
             await self._observation.observe(room_id)
             # What it is, and who may lead the service there, may be otherwise than was thought.
             self.wake()
@@ -528,7 +529,7 @@ class Reconciler:
             await self._turn.take(room_id, may_go_on)
         except UnavailableError:
             # After an unknown outcome the room is observed, not remembered.
-            self._observation.doubt([room_id])
+            self._schedule.doubt([room_id])
             raise
 
     def _start(self, job: Job) -> None:
@@ -598,7 +599,7 @@ class Reconciler:
         waited = self._rights.everybody_stays
         await self._rights.renew()
         if waited:
-            self._observation.doubt_all()
+            self._schedule.doubt_all()
         self._comparison.begin(self._pace.compare_every)
 
     async def _be_sure_of_the_homeserver(self) -> None:
@@ -632,7 +633,7 @@ class Reconciler:
                 limit_lifted = True
         await self._copies.tell_apart()
         # Whatever happened while nobody looked is seen before anything is done.
-        self._observation.doubt_all()
+        self._schedule.doubt_all()
         await self._rights.renew()
         with contextlib.suppress(RefusedError):
             await self._live.begin()
