@@ -14,14 +14,20 @@ def compared(deployment: Deployment, since: int) -> list[str]:
     return [r.path[-2] for r in asked if r.path[-1] == "members"]
 
 
+async def with_rooms(deployment: Deployment) -> list[str]:
+    """Have rooms that the map opens, all compared, and return their IDs."""
+    names = [f"!r{n:02}" for n in range(ROOMS)]
+    for room_id in names:
+        deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+    await deployment.put_map({"g": names})
+    await deployment.quiet()
+    return names
+
+
 async def test_rooms_are_compared_over_the_interval(tmp_path: Path) -> None:
     """Each once, those of which something is wrong at once, with two requests for each."""
     async with deployed(tmp_path) as deployment:
-        names = [f"!r{n:02}" for n in range(ROOMS)]
-        for room_id in names:
-            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
-        await deployment.put_map({"g": names})
-        await deployment.quiet()
+        names = await with_rooms(deployment)
         last = names[-1]
         async with deployment.database.write() as connection:
             await connection.execute_fetchall(
@@ -40,11 +46,7 @@ async def test_rooms_are_compared_over_the_interval(tmp_path: Path) -> None:
 async def test_whoever_asks_has_all_rooms_compared_at_once(tmp_path: Path) -> None:
     """By `scim-matrix sync`, or a change of the map."""
     async with deployed(tmp_path) as deployment:
-        names = [f"!r{n:02}" for n in range(ROOMS)]
-        for room_id in names:
-            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
-        await deployment.put_map({"g": names})
-        await deployment.quiet()
+        names = await with_rooms(deployment)
         begun = len(deployment.homeserver.requests)
         deployment.reconciler.compare()
         await deployment.settle()

@@ -77,6 +77,21 @@ class Proxy:
         self.after = withhold
         return withheld
 
+    def hold(self, is_meant: Callable[[str, str], bool]) -> tuple[asyncio.Event, asyncio.Event]:
+        """Keep requests waiting until told otherwise.
+
+        Returns the event that is set once one is there, and the one that lets them all go on.
+        """
+        held, free = asyncio.Event(), asyncio.Event()
+
+        async def wait(method: str, path: str) -> None:
+            if is_meant(method, path):
+                held.set()
+                await free.wait()
+
+        self.delay = wait
+        return held, free
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward one request."""
         self.requests.append((request.method, request.raw_path))

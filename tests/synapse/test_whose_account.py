@@ -711,20 +711,13 @@ async def test_whoever_goes_while_their_account_is_looked_for_gets_none(
 ) -> None:
     """Nothing is made for them, and nothing of theirs is taken for whoever comes next."""
     name, bob = f"{tag}ann", f"{tag}bob"
-    looked, gone = asyncio.Event(), asyncio.Event()
-
-    async def hold_back(method: str, path: str) -> None:
-        if f"ext-{name}" in path:
-            looked.set()
-            await gone.wait()
-
     async with (
         proxying(synapse.url) as proxy,
         service({}, MATRIX_URL=proxy.url) as process,
     ):
         idp = ScimClient(process.url)
         await settled(idp)
-        proxy.delay = hold_back
+        looked, gone = proxy.hold(lambda method, path: f"ext-{name}" in path)
         person = await idp.create_user(name)
         await looked.wait()
         if how == "disabled":
@@ -745,20 +738,13 @@ async def test_what_a_human_says_while_an_account_is_looked_for_counts(
     """No account is made for somebody whom a human links to another one meanwhile."""
     name, other = f"{tag}ann", f"{tag}other"
     await synapse.register(other)
-    looked, told_so = asyncio.Event(), asyncio.Event()
-
-    async def hold_back(method: str, path: str) -> None:
-        if f"ext-{name}" in path:
-            looked.set()
-            await told_so.wait()
-
     async with (
         proxying(synapse.url) as proxy,
         service({}, MATRIX_URL=proxy.url) as process,
     ):
         idp = ScimClient(process.url)
         await settled(idp)
-        proxy.delay = hold_back
+        looked, told_so = proxy.hold(lambda method, path: f"ext-{name}" in path)
         await idp.create_user(name)
         await looked.wait()
         status, output = await command(process, "users", "link", name, mxid(other))
