@@ -475,8 +475,8 @@ class Reconciler:
         """Return the rooms that could be worked on or looked at now, as many as there are slots."""
         reader, slots = self._database.scanner, self.synapse.slots
         busy = self._busy(now)
-        if await self._agenda.refresh(reader, now):
-            self._schedule.maps(await rooms.mapped(reader))
+        if others := await self._agenda.refresh(reader, now):
+            self._schedule.maps(others, await rooms.mapped_of(reader, others))
         self._schedule.fall_due(now)
         await self._record_comparison()
         commits = self._commits
