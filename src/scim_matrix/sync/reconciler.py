@@ -441,9 +441,12 @@ class Reconciler:
         await accounts.note_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
-        """Return what could be started now, by lane, the smallest and newest first."""
-        lanes = {} if not self.synapse.is_usable else await self._rooms_due(now)
-        return {**lanes, "account": await self._accounts_due(now)}
+        """Return what could be started now, by lane, the smallest and newest first.
+
+        Accounts before rooms where both have as much running: joins wait for them.
+        """
+        lanes: dict[Lane, list[Job]] = {"account": await self._accounts_due(now)}
+        return lanes if not self.synapse.is_usable else {**lanes, **await self._rooms_due(now)}
 
     def _busy(self, now: float) -> list[str]:
         """Return the keys of what is being worked on, or left alone."""
