@@ -51,13 +51,16 @@ class Homeserver:
                 )
             return web.json_response(self._counts)
         self._counts["syncs" if path[-1] == "sync" else "requests"] += 1
+        # As Synapse says that it made an account, and did not change one.
+        makes = (http.method, *path[2:4]) == ("PUT", "v2", "users") and path[-1] not in self._made
         answer = await self._answer(http.method, path, body, http.query)
         async with self._counted:
             self._counted.notify_all()
         if answer is None:
             missing = {"errcode": "M_NOT_FOUND", "error": "not found"}
             return web.Response(status=404, body=orjson.dumps(missing), content_type=JSON)
-        return web.Response(body=orjson.dumps(answer), content_type=JSON)
+        status = 201 if makes else 200
+        return web.Response(status=status, body=orjson.dumps(answer), content_type=JSON)
 
     async def _answer(
         self, method: str, path: tuple[str, ...], body: Any, query: Any

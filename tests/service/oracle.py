@@ -61,6 +61,11 @@ SELECT min(t) AS due FROM (
 ) moments
 """
 
+ACCOUNTS_DUE = """
+SELECT id, since, next_try FROM account WHERE todo IS NOT NULL AND next_try <= :now
+AND (NOT :disabling OR (todo = 'disable' AND bound_by <> 'migrated')) ORDER BY since DESC
+"""
+
 COUNTED = """
 SELECT room_id, count(*) AS memberships, count(todo) AS todo FROM membership GROUP BY room_id
 """
@@ -112,3 +117,17 @@ async def next_due(
     first, last = (never if moment is None else moment for moment in found)
     assert first <= (never if due is None else due) <= last
     return due
+
+
+async def accounts_due(
+    connection: Connection, now: float, limit: int, besides: Sequence[int], *, disabling: bool
+) -> list[int]:
+    """Return the ids of accounts that are due, the newest change first.
+
+    Of those that rested no more take part than are asked for: those whose rest ended first.
+    """
+    rows = await connection.execute_fetchall(ACCOUNTS_DUE, {"now": now, "disabling": disabling})
+    free = [row for row in rows if row["id"] not in besides]
+    rested = sorted((row for row in free if row["next_try"]), key=lambda row: row["next_try"])
+    late = {row["id"] for row in rested[limit:]}
+    return [row["id"] for row in free if row["id"] not in late][:limit]

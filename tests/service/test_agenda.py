@@ -9,8 +9,9 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, brake, grants, groupmap, memberships, observed, rooms
 from scim_matrix.store.agenda import Agenda
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.memberships import membership
+from scim_matrix.sync.schedule import Schedule
 from tests.service import oracle
 from tests.service.directory import Directory
 from tests.service.test_settling import LINES, PEOPLE, change_somebody, filled
@@ -55,7 +56,7 @@ async def happen(connection: Connection, chance: random.Random) -> None:
 @pytest.mark.parametrize("seed", range(8))
 async def test_what_is_kept_is_what_is_asked(tmp_path: Path, seed: int) -> None:
     """After whatever happens, and at whatever time it is looked at again."""
-    chance, agenda = random.Random(seed), Agenda()
+    chance, agenda, schedule = random.Random(seed), Agenda(), Schedule()
     database = await filled(tmp_path)
     some = 0
     for step in range(60):
@@ -66,7 +67,12 @@ async def test_what_is_kept_is_what_is_asked(tmp_path: Path, seed: int) -> None:
                 await grants.settle_map(connection, 2)
         if chance.random() < 0.7:
             now = 2.0 * step
-            await agenda.refresh(database.reader, now)
+            others = await agenda.refresh(database.reader, now)
+            schedule.maps(others, await rooms.mapped_of(database.reader, others))
+            mapped = sorted(await rooms.mapped(database.reader))
+            assert mapped == sorted(schedule.waiting)
+            schedule.doubt_all()
+            assert mapped == sorted(schedule.waiting)
             some += len(await oracle.rooms_due(database.reader, now, [], agenda))
             await oracle.next_due(database.reader, now, agenda)
             await oracle.counts(database.reader)
@@ -91,3 +97,37 @@ async def test_a_room_where_everybody_became_unsettled_is_left_after_a_turn(tmp_
     await agenda.refresh(database.reader, 1.0)
     assert agenda.smallest([], 1) == ["!r"]
     await database.close()
+
+
+@pytest.mark.parametrize("disabling", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+async def test_accounts_in_turn_are_those_that_are_due(
+    database: Database, seed: int, disabling: bool
+) -> None:
+    """The newest change first; only of more than are asked for may some that rested wait."""
+    chance, some = random.Random(seed), 0
+    async with database.write() as connection:
+        people = Directory(connection)
+        for number in range(30):
+            await people.user(f"p{number}", active=chance.random() < 0.5)
+        for limit in (1, 4, 30):
+            for _ in range(10):
+                await connection.execute_fetchall(
+                    "UPDATE account SET since = :since, next_try = :next_try WHERE id = :id",
+                    {
+                        "id": chance.randrange(1, 31),
+                        "since": chance.random(),
+                        "next_try": chance.choice([0.0, chance.random() * 100]),
+                    },
+                )
+                if chance.random() < 0.5:
+                    who = await people.account_of(f"p{chance.randrange(30)}")
+                    await accounts.bind(connection, who, f"@{who.scim_id}:s", "record")
+                now, besides = 100 * chance.random(), chance.sample(range(1, 31), 3)
+                found = await accounts.due(connection, now, limit, besides, disabling=disabling)
+                expected = await oracle.accounts_due(
+                    connection, now, limit, besides, disabling=disabling
+                )
+                assert expected == [account.id for account in found]
+                some += len(found)
+    assert some

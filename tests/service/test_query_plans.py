@@ -86,6 +86,26 @@ async def test_every_statement_finds_by_index_whom_it_concerns(
     assert expected == set(found), found
 
 
+@pytest.mark.parametrize(
+    ("name", "index"), [("due", "account_turn"), ("due_disabling", "account_disabling")]
+)
+async def test_accounts_in_turn_are_the_first_of_an_index(
+    database: Database, name: str, index: str
+) -> None:
+    """Sorted are only those few of which some are chosen, however many others wait or rest."""
+    sql = load("accounts")[name]
+    values = dict.fromkeys(re.findall(r":(\w+)", sql))
+    found = await database.reader.execute_fetchall(f"EXPLAIN QUERY PLAN {sql}", values)
+    steps = [row["detail"] for row in found if " account " in row["detail"]]
+    sorts = [row["detail"] for row in found if row["detail"].startswith("USE TEMP B-TREE")]
+    assert [
+        "SEARCH account USING INTEGER PRIMARY KEY (rowid=?)",
+        f"SEARCH account USING INDEX {index} (next_try=?)",
+        f"SEARCH account USING INDEX {index} (next_try>? AND next_try<?)",
+    ] == steps
+    assert sorts == ["USE TEMP B-TREE FOR ORDER BY"]
+
+
 class Trace:
     """Every statement that a database runs, from now on."""
 

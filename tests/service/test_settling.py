@@ -205,3 +205,16 @@ def test_a_piece_is_as_large_as_its_time_allows(people: int, seconds: float, exp
     """And grows no faster than twofold."""
     assert expected == resized(people, seconds)
     assert resized(MOST, 0.0) == MOST
+
+
+async def test_whom_many_lines_reach_is_noted_a_few_lines_at_a_time(database: Database) -> None:
+    """A thousand new lines at once would hold requests up, whomever they reach."""
+    lines = [Mapping("everyone", "", f"#r{n}:s") for n in range(2 * grants.SPREAD)]
+    async with database.write() as connection:
+        await groupmap.put(connection, lines, EVERYBODY)
+        [row] = await connection.execute_fetchall(
+            "SELECT count(*) AS n FROM mapping WHERE unsettled"
+        )
+    assert row["n"] == grants.SPREAD
+    await Settling(database, lambda: None).finish()
+    assert not await grants.is_left(database.reader)

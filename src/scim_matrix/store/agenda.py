@@ -33,10 +33,10 @@ class Agenda:
         """
         self._doubtful.add(room_id)
 
-    async def refresh(self, connection: Connection, now: float) -> bool:
+    async def refresh(self, connection: Connection, now: float) -> set[str]:
         """Look again where something changed or has fallen due (now: seconds since the epoch).
 
-        Tells whether the map may open other rooms than before.
+        Returns the rooms that the map may open by now, or no longer.
         """
         # Asked first: where somebody is settled in between, that stirs their rooms.
         self._waits = await grants.is_spreading(connection)
@@ -46,7 +46,7 @@ class Agenda:
         self._since = number
         rooms |= self._doubtful
         self._doubtful.clear()
-        others = "" in rooms
+        others = rooms - {""} if "" in rooms else set()
         rooms.discard("")
         while self._soonest and self._soonest[0][0] <= now:
             moment, room_id = heappop(self._soonest)

@@ -16,8 +16,10 @@ from scim_matrix.store.queries import load
 
 Origin = Literal["identity_provider", "map"]
 
-# For so many people at once it is worked out what the map means: a SCIM request waits behind that.
+# For so many people at once it is worked out what the map means, and of so many mappings whom they
+# reach: a SCIM request waits behind that.
 PIECE = 100
+SPREAD = 50
 # From so many people on a resolved alias is worked out in pieces.
 LARGE = 1000
 # So many dropped lines end at once, with what they gave.
@@ -97,14 +99,7 @@ async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
     `limit` is for how many at most; tells whether others are left. They stay known, and nothing
     is done for them in rooms until it is their turn. Nobody may be noted as touched meanwhile.
     """
-    found = await connection.execute_fetchall(_Q["unsettled_mappings"], {"limit": limit})
-    for row in found:
-        await together(
-            connection,
-            *((_Q[n], {"mapping_id": row["id"]}) for n in ("spread_given", "spread_mapped")),
-            (_Q["spread"], {"mapping_id": row["id"]}),
-        )
-    if len(found) == limit:
+    if await spread(connection, limit):
         return True
     await connection.execute_fetchall(_Q["take"], {"limit": limit})
     await settle(connection, origin="map")
@@ -120,6 +115,17 @@ async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
         (_Q["forget_members"], ()),
     )
     return False
+
+
+async def spread(connection: Connection, limit: int = SPREAD) -> bool:
+    """Note whom changes of some mappings reach; tells whether other mappings may be left."""
+    limit = min(limit, SPREAD)
+    found = await connection.execute_fetchall(_Q["unsettled_mappings"], {"limit": limit})
+    names = ("spread_given", "spread_mapped", "spread")
+    await together(
+        connection, *((_Q[name], {"mapping_id": row["id"]}) for row in found for name in names)
+    )
+    return len(found) == limit
 
 
 async def is_left(connection: Connection) -> bool:

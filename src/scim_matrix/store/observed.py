@@ -12,6 +12,9 @@ from scim_matrix.store.queries import load
 
 _Q = load("observed")
 
+# States in which nothing says so of somebody.
+_UNMANAGED = ("forgotten", "dismissed")
+
 
 def _json(values: Iterable[str]) -> str:
     return orjson.dumps(list(values)).decode()
@@ -166,7 +169,7 @@ async def see(
         (_Q["one"], values),
         (_Q["end_approvals"], values),
     )
-    if known and known[0]["state"] not in ("forgotten", "dismissed"):
+    if known and known[0]["state"] not in _UNMANAGED:
         return known[0]["todo"] is not None
     if observed != "join":
         return False
@@ -176,6 +179,12 @@ async def see(
     if not protected:
         await _exclude(connection, room_id, [user_id])
     return True
+
+
+async def is_managed(connection: Connection, room_id: str, user_id: str) -> bool:
+    """Tell whether something says of an account whether it should be in a room."""
+    found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
+    return bool(found) and found[0]["state"] not in _UNMANAGED
 
 
 async def is_known(connection: Connection, room_id: str, user_id: str, observed: str) -> bool:

@@ -1,7 +1,7 @@
 """Rooms: what the map's references stand for, and which rooms mappings open."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,6 +110,13 @@ def _mapping(row: sqlite3.Row) -> MappingRow:
 async def mapped(connection: Connection) -> list[str]:
     """Return the IDs of every room that the map opens, suspended mappings included."""
     return [row["room_id"] for row in await connection.execute_fetchall(_Q["mapped"])]
+
+
+async def mapped_of(connection: Connection, room_ids: Collection[str]) -> list[str]:
+    """Return which of some rooms the map opens, suspended mappings included."""
+    values = {"rooms": orjson.dumps(list(room_ids)).decode()}
+    found = await connection.execute_fetchall(_Q["mapped_of"], values)
+    return [row["room_id"] for row in found]
 
 
 async def suspicious(connection: Connection) -> list[str]:
@@ -509,14 +516,14 @@ async def names(connection: Connection) -> dict[str, str]:
 
     The map's alias comes first, since whoever is in a room may call it what they like.
     """
-    found = await connection.execute_fetchall(_Q["names"], {"room_id": None})
+    found = await connection.execute_fetchall(_Q["names"])
     return {row["room_id"]: row["name"] for row in found}
 
 
 async def name(connection: Connection, room_id: str) -> str:
     """Return what one room is called (see `names`), its ID where it has no name."""
-    found = await connection.execute_fetchall(_Q["names"], {"room_id": room_id})
-    return str(found[0]["name"]) if found else room_id
+    [row] = await connection.execute_fetchall(_Q["name"], {"room_id": room_id})
+    return room_id if row["name"] is None else str(row["name"])
 
 
 async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:

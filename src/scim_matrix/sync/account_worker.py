@@ -21,7 +21,7 @@ from scim_matrix.matrix.errors import (
 )
 from scim_matrix.store import accounts, brake, memberships, record
 from scim_matrix.store.accounts import Account, Confirmation, Disablement, Problem
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.account_changes import (
     AccountPolicy,
@@ -254,25 +254,30 @@ class AccountWorker:
 
     async def _bound(self, account: Account, decision: Bind) -> Account:
         async with self._database.write() as connection:
-            present = await accounts.get(connection, account.id)
-            if present is None or present.user_id != account.user_id:
-                raise _OvertakenError
-            why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
-            # What was made is recorded as that.
-            if why_not is None and decision.because != "made":
-                entry = Entry(
-                    "bind",
-                    "done",
-                    decision.user_id,
-                    request=account.request,
-                    detail=f"found by {decision.because}",
-                )
-                await record.add(connection, entry)
-            bound = await accounts.get(connection, account.id)
+            bound = await self._bind(connection, account, decision)
+        log.info("account_bound", user_id=decision.user_id, by=decision.because)
+        return bound
+
+    async def _bind(self, connection: Connection, account: Account, decision: Bind) -> Account:
+        """Record whose account it is. Raises _StoppedError where that is a conflict."""
+        present = await accounts.get(connection, account.id)
+        if present is None or present.user_id != account.user_id:
+            raise _OvertakenError
+        why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
         if why_not is not None:
             cure = f"scim-matrix users link {account.scim_id} to an account of their own"
             raise self._conflict(account, Conflict(why_not, cure))
-        log.info("account_bound", user_id=decision.user_id, by=decision.because)
+        # What was made is recorded as that.
+        if decision.because != "made":
+            entry = Entry(
+                "bind",
+                "done",
+                decision.user_id,
+                request=account.request,
+                detail=f"found by {decision.because}",
+            )
+            await record.add(connection, entry)
+        bound = await accounts.get(connection, account.id)
         assert bound is not None
         return bound
 
@@ -365,10 +370,13 @@ class AccountWorker:
         written = accounts.Written(
             frozenset(emails), frozenset({new.subject} if new.subject is not None else ())
         )
-        if account.user_id is None:
-            account = await self._bound(account, Bind(user_id, "made"))
         seen = Confirmation(Disablement(), written, usable=True, notice=_notice(account, left_out))
-        await self._confirm(account, seen, "create")
+        # One transaction, and so one commit: an import makes thousands of accounts.
+        async with self._database.write() as connection:
+            if account.user_id is None:
+                account = await self._bind(connection, account, Bind(user_id, "made"))
+            await _note_confirmed(connection, account, seen, "create")
+        _tell_applied(account, "create")
 
     async def _left_out(
         self, account: Account, user_id: str, has: tuple[str, ...]
@@ -527,19 +535,8 @@ class AccountWorker:
 
     async def _confirm(self, account: Account, seen: Confirmation, did: record.Kind | None) -> None:
         async with self._database.write() as connection:
-            await accounts.confirm(connection, account, seen)
-            if did is not None:
-                entry = Entry(
-                    did,
-                    "done",
-                    account.user_id,
-                    request=account.request,
-                    approved=account.approved_by is not None,
-                    detail=seen.notice,
-                    by=account.approved_by,
-                )
-                await record.add(connection, entry)
-        log.info("account_applied", user_id=account.user_id, did=did, request=account.request)
+            await _note_confirmed(connection, account, seen, did)
+        _tell_applied(account, did)
 
     async def _stopped(self, account: Account, stopped: _StoppedError) -> None:
         log.warning(
@@ -588,6 +585,27 @@ class AccountWorker:
             await record.add(connection, *entries)
             when = connection.at + PERMANENT.delay(account.attempts)
             await accounts.fail(connection, account.id, "withheld", str(error), when)
+
+
+async def _note_confirmed(
+    connection: Connection, account: Account, seen: Confirmation, did: record.Kind | None
+) -> None:
+    await accounts.confirm(connection, account, seen)
+    if did is not None:
+        entry = Entry(
+            did,
+            "done",
+            account.user_id,
+            request=account.request,
+            approved=account.approved_by is not None,
+            detail=seen.notice,
+            by=account.approved_by,
+        )
+        await record.add(connection, entry)
+
+
+def _tell_applied(account: Account, did: record.Kind | None) -> None:
+    log.info("account_applied", user_id=account.user_id, did=did, request=account.request)
 
 
 def _is_reserved(user_id: str, refusal: RefusedError) -> Conflict:

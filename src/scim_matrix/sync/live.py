@@ -154,14 +154,17 @@ class LiveDrift:
         if self._turn.has_acted(event.room_id, user_id):
             # Older than what the service did since: its own event has not come yet.
             return False
-        protection = await self._rights.protection()
+        # It matters only of those whom nothing manages, and asking is a request.
+        protected = not await observed.is_managed(
+            self._database.reader, event.room_id, user_id
+        ) and (await self._rights.protection()).protects(user_id)
         async with self._database.write() as connection:
             changed = await observed.see(
                 connection,
                 event.room_id,
                 user_id,
                 cast("Literal['join', 'leave', 'ban']", event.membership),
-                protected=protection.protects(user_id),
+                protected=protected,
                 respected=self._respected and event.sender == user_id,
             )
             if event.sender == user_id and event.membership == "leave":

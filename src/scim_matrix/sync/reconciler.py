@@ -441,9 +441,12 @@ class Reconciler:
         await accounts.note_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
-        """Return what could be started now, by lane, the smallest and newest first."""
-        lanes = {} if not self.synapse.is_usable else await self._rooms_due(now)
-        return {**lanes, "account": await self._accounts_due(now)}
+        """Return what could be started now, by lane, the smallest and newest first.
+
+        Accounts before rooms where both have as much running: joins wait for them.
+        """
+        lanes: dict[Lane, list[Job]] = {"account": await self._accounts_due(now)}
+        return lanes if not self.synapse.is_usable else {**lanes, **await self._rooms_due(now)}
 
     def _busy(self, now: float) -> list[str]:
         """Return the keys of what is being worked on, or left alone."""
@@ -475,8 +478,8 @@ class Reconciler:
         """Return the rooms that could be worked on or looked at now, as many as there are slots."""
         reader, slots = self._database.scanner, self.synapse.slots
         busy = self._busy(now)
-        if await self._agenda.refresh(reader, now):
-            self._schedule.maps(await rooms.mapped(reader))
+        if others := await self._agenda.refresh(reader, now):
+            self._schedule.maps(others, await rooms.mapped_of(reader, others))
         self._schedule.fall_due(now)
         await self._record_comparison()
         commits = self._commits

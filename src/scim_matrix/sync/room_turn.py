@@ -74,9 +74,10 @@ class RoomTurn:
 
         `may_go_on` is asked before each; where it says no, what is left stays for a later turn.
         """
-        users = await self._rights.protection()
-        behind = None
+        # Whoever only joins needs nobody's protection, which would be a request every few seconds.
+        users, behind = self._policy.users, None
         if await memberships.any_leaves(self._database.reader, room_id, self._database.clock.now()):
+            users = await self._rights.protection()
             behind = await leaders(self._database.reader, self._rights, room_id, users)
         actions, is_full = await self._hand_out(room_id, users, behind)
         for action in actions:
@@ -86,7 +87,7 @@ class RoomTurn:
             if await memberships.is_as_planned(self._database.reader, action.pair):
                 await self._act(action)
         if not is_full and may_go_on():
-            await self._powers(room_id, users)
+            await self._powers(room_id)
 
     async def _hand_out(
         self, room_id: str, users: Policy, behind: Leaders | None
@@ -221,12 +222,13 @@ class RoomTurn:
 
     # -- Power levels -----------------------------------------------------
 
-    async def _powers(self, room_id: str, users: Policy) -> None:
+    async def _powers(self, room_id: str) -> None:
         """Send one event with all power levels that are to change in a room."""
         now = self._database.clock.now()
         due = await memberships.power_due(self._database.scanner, room_id, now)
         if not due:
             return
+        users = await self._rights.protection()
         try:
             await self._rights.with_power(room_id, lambda: self._set_powers(room_id, due, users))
         except (RefusedError, WithheldError) as error:
@@ -281,11 +283,13 @@ async def _within(
     """
     decided: list[Action] = []
     for action in actions:
-        if not isinstance(action, Kick):
+        if isinstance(action, Join | Invite):
             decided.append(action)
         elif behind is None:
             continue
-        elif (chains := await leading(connection, action.pair)) is None:
+        elif (
+            isinstance(action, Spare) or (chains := await leading(connection, action.pair)) is None
+        ):
             decided.append(action)
         elif behind.asked:
             reason = behind.refusal(action.pair, chains)

@@ -23,10 +23,15 @@ class Schedule:
         self.followed: frozenset[str] = frozenset()
         self._watched: set[str] = set()
 
-    def maps(self, room_ids: Iterable[str]) -> None:
-        """Take note of which rooms the map opens."""
-        self._mapped = set(room_ids)
-        self._waiting = dict.fromkeys(sorted(self._mapped - self._observed))
+    def maps(self, others: Iterable[str], opened: Iterable[str]) -> None:
+        """Take note of which of some rooms the map opens; the rest of them it does not."""
+        mapped = set(opened)
+        closed = set(others) - mapped
+        self._mapped -= closed
+        self._mapped |= mapped
+        for room_id in closed:
+            self._waiting.pop(room_id, None)
+        self._waiting |= dict.fromkeys(sorted(mapped - self._observed))
 
     def is_due(self, room_id: str) -> bool:
         """Tell whether a room has not been compared since the last comparison was due."""

@@ -65,6 +65,8 @@ class Settling:
         """Settle everybody who is left, and end the lines that matter no more."""
         if await grants.is_left(self._database.reader):
             self._lines_end = True
+            # What the last change let be settled quickly another one may not.
+            self._people = grants.PIECE
             while await self._piece():
                 pass
             self._settled()
@@ -74,6 +76,9 @@ class Settling:
 
     async def _piece(self) -> bool:
         async with self._database.write("group map") as connection:
+            # How long that takes says nothing of how long it takes to settle people.
+            if await grants.spread(connection):
+                return True
             start = time.perf_counter()
             left = await grants.settle_map(connection, self._people)
             seconds = time.perf_counter() - start

@@ -91,14 +91,28 @@ WHERE expires IS NOT NULL AND (SELECT abs(:now - seen_at) > :longest FROM instal
 RETURNING 1
 
 -- due --
--- Accounts to work on now, the newest change first.
-SELECT * FROM account WHERE todo IS NOT NULL AND +next_try <= :now
-AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit
+-- Accounts to work on now, the newest change first; of those that rested, those whose rest ended
+-- first.
+SELECT * FROM account WHERE id IN (
+    SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND next_try = 0
+        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit)
+    UNION ALL
+    SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL
+        AND next_try > 0 AND next_try <= :now
+        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY next_try LIMIT :limit)
+) ORDER BY since DESC LIMIT :limit
 
 -- due_disabling --
 -- Those of them that are to be disabled and are surely their users'.
-SELECT * FROM account WHERE todo = 'disable' AND +next_try <= :now AND bound_by <> 'migrated'
-AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit
+SELECT * FROM account WHERE id IN (
+    SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
+        AND next_try = 0 AND bound_by <> 'migrated'
+        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit)
+    UNION ALL
+    SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
+        AND next_try > 0 AND next_try <= :now AND bound_by <> 'migrated'
+        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY next_try LIMIT :limit)
+) ORDER BY since DESC LIMIT :limit
 
 -- get --
 -- One account.

@@ -55,11 +55,12 @@ ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
 
 -- wait_for_identities --
 -- Whoever is to leave a room that is to hold nobody else may be one of those who are granted it, as
--- long as it was not looked up of all of them whose accounts they have.
+-- long as it was not looked up of all of them whose accounts they have. Asked of each, so that those
+-- who are granted it are not gone through where nobody is to leave.
 UPDATE membership SET problem = 'unavailable', reason = :reason, next_try = :next_try
 WHERE room_id = :room_id AND state = 'excluded' AND todo IS NOT NULL AND next_try <= :now
 AND EXISTS (SELECT 1 FROM membership g JOIN account a ON a.id = g.account_id
-    WHERE g.room_id = :room_id AND g.state = 'granted' AND a.user_id IS NULL
+    WHERE g.room_id = membership.room_id AND g.state = 'granted' AND a.user_id IS NULL
     AND a.desired = 'active' AND (a.problem IS NULL OR a.problem = 'unavailable'))
 
 -- any_leaves --

@@ -3,6 +3,12 @@
 SELECT DISTINCT o.room_id FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 
+-- mapped_of --
+-- Those of some rooms that are such.
+SELECT value AS room_id FROM json_each(:rooms) WHERE EXISTS (
+    SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id WHERE o.room_id = value
+    AND o.standing = 'followed' AND m.standing IN ('in_force', 'suspended'))
+
 -- suspicious --
 -- Rooms of which something is known to be wrong.
 SELECT room_id FROM room WHERE unusable IS NOT NULL OR upgrade_to IS NOT NULL
@@ -188,20 +194,27 @@ INSERT INTO room (room_id, unusable) VALUES (:room_id, :reason)
 ON CONFLICT (room_id) DO UPDATE SET unusable = excluded.unusable
 
 -- names --
--- What rooms are called, one or all: by the map's alias, which the administrator chose; else as
--- they call themselves.
+-- What all rooms are called: by the map's alias, which the administrator chose; else as they call
+-- themselves.
 WITH mapped (room_id, name) AS (
     SELECT r.room_id, min(coalesce(m.alias, r.reference))
     FROM room_reference r JOIN mapping m ON m.reference = r.reference
     WHERE r.room_id IS NOT NULL AND m.standing <> 'dropped'
-    AND coalesce(m.alias, r.reference) LIKE '#%'
-    AND (CAST(:room_id AS TEXT) IS NULL OR r.room_id = :room_id) GROUP BY r.room_id
+    AND coalesce(m.alias, r.reference) LIKE '#%' GROUP BY r.room_id
 )
 SELECT room_id, name FROM mapped
 UNION ALL
 SELECT room_id, coalesce(name, alias) FROM room
 WHERE coalesce(name, alias) IS NOT NULL AND room_id NOT IN (SELECT room_id FROM mapped)
-AND (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
+
+-- name --
+-- The same of one room.
+SELECT coalesce(
+    (SELECT min(coalesce(m.alias, r.reference))
+        FROM room_reference r JOIN mapping m ON m.reference = r.reference
+        WHERE r.room_id = :room_id AND m.standing <> 'dropped'
+        AND coalesce(m.alias, r.reference) LIKE '#%'),
+    (SELECT coalesce(name, alias) FROM room WHERE room_id = :room_id)) AS name
 
 -- own_names --
 -- What some rooms call themselves, as last seen.

@@ -1,0 +1,46 @@
+"""Who administers the homeserver is asked where somebody may have to be spared, and else not."""
+
+from pathlib import Path
+
+from tests.homeserver.deployment import Deployment, deployed
+from tests.homeserver.rooms import Room
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
+PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+
+
+async def with_group(deployment: Deployment, *names: str) -> tuple[Room, str, list[str]]:
+    """Have people whose accounts are made, and a group of nobody that opens a room; return all."""
+    room = deployment.world.rooms.create(deployment.world.service, room_id="!r")
+    ids = []
+    for name in names:
+        user = {"schemas": [SCHEMA + "User"], "userName": name, "externalId": name}
+        ids.append((await deployment.scim("POST", "/Users", user))[1]["id"])
+    group = {"schemas": [SCHEMA + "Group"], "displayName": "staff", "externalId": "g"}
+    _, made = await deployment.scim("POST", "/Groups", group)
+    await deployment.put_map({"g": ["!r"]})
+    await deployment.quiet()
+    return room, f"/Groups/{made['id']}", ids
+
+
+async def changed(deployment: Deployment, group: str, op: str, member: str) -> int:
+    """Change who is in a group a minute later; return how often administrators were asked for."""
+    deployment.hands.passed += 60.0
+    begun = len(deployment.homeserver.requests)
+    operation = {"op": op, "path": "members", "value": [{"value": member}]}
+    body = {"schemas": [PATCH], "Operations": [operation]}
+    assert (await deployment.scim("PATCH", group, body))[0] == 204
+    await deployment.settle()
+    asked = deployment.homeserver.requests[begun:]
+    return len([request for request in asked if "admins" in request.query])
+
+
+async def test_joins_ask_nobody_who_administers(tmp_path: Path) -> None:
+    """It is asked before somebody is removed."""
+    async with deployed(tmp_path) as deployment:
+        room, group, [ann, bob] = await with_group(deployment, "ann", "bob")
+        assert await changed(deployment, group, "add", ann) == 0
+        assert await changed(deployment, group, "add", bob) == 0
+        assert [room.membership(user_id) for user_id in ("@ann:s", "@bob:s")] == ["join"] * 2
+        assert await changed(deployment, group, "remove", ann) == 1
+        assert room.membership("@ann:s") == "leave"
