@@ -97,6 +97,9 @@ class Synapse:
                         }
                     ],
                     "registration_shared_secret": _REGISTRATION_SECRET,
+                    # Everybody knows the passwords here: what makes them hard to guess costs a
+                    # quarter of a second of CPU each.
+                    "bcrypt_rounds": 4,
                     "rc_login": {
                         "address": unlimited,
                         "account": unlimited,
