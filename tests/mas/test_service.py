@@ -27,6 +27,7 @@ from scim_matrix.sync.room_rights import RoomRights
 from tests.conftest import eventually
 from tests.mas.conftest import Delegated
 from tests.mas.hands import MasAdmin
+from tests.preforked import PreforkedService
 from tests.service.conftest import environment
 from tests.synapse.conftest import (
     StartService,
@@ -610,7 +611,7 @@ async def moving(folder: Path) -> AsyncIterator[Move]:
         stack.push_async_callback(synapse.stop)
         root = await synapse.register("scim-bot", admin=True)
         room = await root.create_room()
-        process = Service(
+        process = PreforkedService(
             folder / "data", synapse.url, root.user_id, root.token, json.dumps({"g": [room]})
         )
         stack.push_async_callback(process.stop)

@@ -1,9 +1,11 @@
 """A throwaway Synapse on a free loopback port, SQLite in a folder of its own."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import hmac
+import secrets
 import signal
 import socket
 import sys
@@ -116,6 +118,11 @@ class Synapse:
                 }
             )
         )
+        key = self.folder / "signing.key"
+        if not key.exists():
+            # What `--generate-keys` writes, without starting Synapse a second time for it.
+            seed = base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+            key.write_text(f"ed25519 a_demo {seed}\n")
         (self.folder / "log.yaml").write_text(
             yaml.safe_dump(
                 {
@@ -137,10 +144,6 @@ class Synapse:
         config = self._configure()
         command = [sys.executable, "-m", "synapse.app.homeserver", "-c", str(config)]
         with (self.folder / "console.log").open("ab") as console:
-            generate = await asyncio.create_subprocess_exec(
-                *command, "--generate-keys", stdout=console, stderr=console, cwd=self.folder
-            )
-            await generate.wait()
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdout=console, stderr=console, cwd=self.folder
             )
