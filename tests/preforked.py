@@ -11,8 +11,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scim_matrix.cli import main
+from scim_matrix import map_keeper
+from scim_matrix.cli import decisions, main
 from scim_matrix.demo.service import Process, Service
+from scim_matrix.sync import live
+
+# Seconds between two looks at what others did; nobody waits for them here for nothing.
+_LOOK_EVERY = 0.2
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preforked", "scim_matrix.app", "scim_matrix.cli.run"])
@@ -26,6 +31,7 @@ def _run(words: tuple[str, ...], environment: dict[str, str], folder: Path, outp
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    map_keeper.POLL_SECONDS = live.PAUSE = decisions.LOOK_EVERY = _LOOK_EVERY
     # Every fork would roll the same dice.
     random.seed()
     sys.argv = ["scim-matrix", *words]
