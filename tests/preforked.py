@@ -66,13 +66,19 @@ class _Forked:
         return self._process.exitcode
 
 
+def fork(
+    words: tuple[str, ...], environment: dict[str, str], folder: Path, output: Path
+) -> Process:
+    """Start `scim-matrix` in a folder with this environment only; what it prints is appended."""
+    process = _CONTEXT.Process(target=_run, args=(words, environment, folder, output))
+    process.start()
+    return _Forked(process)
+
+
 @dataclass
 class PreforkedService(Service):
     """A service whose process, and whose commands, start at once."""
 
     async def spawn(self, *words: str, output: Path) -> Process:
         """See `Service.spawn`."""
-        run = (words, self.environment(), self.data_dir, output)
-        process = _CONTEXT.Process(target=_run, args=run)
-        process.start()
-        return _Forked(process)
+        return fork(words, self.environment(), self.data_dir, output)
