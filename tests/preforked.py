@@ -11,19 +11,21 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scim_matrix import map_keeper
-from scim_matrix.cli import decisions, main
+from scim_matrix.cli import main
 from scim_matrix.demo.service import Process, Service
-from scim_matrix.sync import live
-
-# Seconds between two looks at what others did; nobody waits for them here for nothing.
-_LOOK_EVERY = 0.2
+from tests.hurried import hurry
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preforked", "scim_matrix.app", "scim_matrix.cli.run"])
 
 
-def _run(words: tuple[str, ...], environment: dict[str, str], folder: Path, output: Path) -> None:
+def _run(
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    folder: Path,
+    output: Path,
+    hurried: bool,
+) -> None:
     """Become the command."""
     os.environ.clear()
     os.environ.update(environment)
@@ -31,7 +33,8 @@ def _run(words: tuple[str, ...], environment: dict[str, str], folder: Path, outp
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    map_keeper.POLL_SECONDS = live.PAUSE = decisions.LOOK_EVERY = _LOOK_EVERY
+    if hurried:
+        hurry()
     # Every fork would roll the same dice.
     random.seed()
     sys.argv = ["scim-matrix", *words]
@@ -67,18 +70,28 @@ class _Forked:
 
 
 def fork(
-    words: tuple[str, ...], environment: dict[str, str], folder: Path, output: Path
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    folder: Path,
+    output: Path,
+    *,
+    hurried: bool = True,
 ) -> Process:
-    """Start `scim-matrix` in a folder with this environment only; what it prints is appended."""
-    process = _CONTEXT.Process(target=_run, args=(words, environment, folder, output))
+    """Start `scim-matrix` in a folder with this environment only; what it prints is appended.
+
+    `hurried` says whether time passes faster in it (tests/hurried.py).
+    """
+    process = _CONTEXT.Process(target=_run, args=(words, environment, folder, output, hurried))
     process.start()
     return _Forked(process)
 
 
 @dataclass
 class PreforkedService(Service):
-    """A service whose process, and whose commands, start at once."""
+    """A service whose process, and whose commands, start at once; see `fork`."""
+
+    hurried: bool = True
 
     async def spawn(self, *words: str, output: Path) -> Process:
         """See `Service.spawn`."""
-        return fork(words, self.environment(), self.data_dir, output)
+        return fork(words, self.environment(), self.data_dir, output, hurried=self.hurried)

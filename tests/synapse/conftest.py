@@ -64,7 +64,13 @@ class StartService(Protocol):
 
 
 @pytest.fixture
-def service(synapse: Synapse, admin: User, tmp_path: Path) -> StartService:
+def hurried() -> bool:
+    """Return whether time passes faster in services; tests of the time it takes say False."""
+    return True
+
+
+@pytest.fixture
+def service(synapse: Synapse, admin: User, tmp_path: Path, hurried: bool) -> StartService:
     """Return what starts a service on its own data directory."""
 
     @contextlib.asynccontextmanager
@@ -76,6 +82,7 @@ def service(synapse: Synapse, admin: User, tmp_path: Path) -> StartService:
             admin.token,
             json.dumps(group_map),
             more,
+            hurried=hurried,
         )
         await process.start()
         try:

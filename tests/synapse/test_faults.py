@@ -4,6 +4,7 @@ import asyncio
 import random
 from urllib.parse import unquote
 
+import pytest
 from aiohttp import web
 
 from scim_matrix.demo.service import ScimClient
@@ -77,7 +78,9 @@ async def test_every_fault_at_once(
         assert not kicked & {mxid(name) for name in {*loyal, f"{tag}guest"}}
 
 
-async def test_a_homeserver_that_is_dark_for_a_minute_is_left_in_peace(
+# More than 20 s: how long it is left alone is what is tested. It is most often asked at first.
+@pytest.mark.parametrize("hurried", [False], ids=[""])
+async def test_a_homeserver_that_is_dark_is_left_in_peace(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
     """At most five requests in any second after the first; afterwards everything arrives."""
@@ -96,18 +99,18 @@ async def test_a_homeserver_that_is_dark_for_a_minute_is_left_in_peace(
         await idp.add(group, *[await idp.create_user(f"{tag}late{n}") for n in range(6)])
         await eventually(lambda: ready(idp), lambda s: s["homeserver"]["condition"] == "down")
 
-        async def a_minute() -> float:
+        async def passed() -> float:
             return loop.time() - begun
 
-        await eventually(a_minute, lambda seconds: seconds > 60, 90)
+        await eventually(passed, lambda seconds: seconds > 20)
         proxy.dark = False
         stay = {f"{tag}p{n}" for n in range(3, 12)} | {f"{tag}late{n}" for n in range(6)}
         await room_holds(admin, room, stay)
-        dark = [moment - begun for moment in proxy.moments if begun < moment < begun + 60]
+        dark = [moment - begun for moment in proxy.moments if begun < moment < begun + 20]
         # What was under way (four changes and a sync), and the question whether it is there.
         assert sum(moment < 1 for moment in dark) <= 4 + 1 + 1
         later = [moment for moment in dark if moment >= 1]
-        assert len(later) >= 4
+        assert len(later) >= 3
         assert all(b - a >= 1 for a, b in zip(later, later[5:], strict=False)), later
 
 
