@@ -227,8 +227,11 @@ class Reconciler:
         await self.begin()
         settling = asyncio.create_task(self._settling.run(), name="settling")
         try:
-            while not self._stopping:
+            while True:
                 await self._rest()
+                # Before the wake is cleared: `stop` may have cut the rest short by it.
+                if self._stopping:
+                    break
                 self._wake.clear()
                 now = self._clock.now()
                 await self._survive_round(now)
