@@ -24,15 +24,15 @@ def _run(
     environment: dict[str, str],
     folder: Path,
     output: Path,
+    errors: Path,
     hurried: bool,
 ) -> None:
     """Become the command."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    for stream, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     if hurried:
         hurry()
     # Every fork would roll the same dice.
@@ -41,7 +41,7 @@ def _run(
     main(prog_name="scim-matrix")
 
 
-class _Forked:
+class Forked:
     """A process of `multiprocessing` as asyncio's processes are."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -55,6 +55,12 @@ class _Forked:
 
     def send_signal(self, signal: int, /) -> None:
         os.kill(self.pid, signal)
+
+    def join(self, seconds: float) -> int:
+        """Wait so long for its end, without a loop, and return its exit status."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
     async def wait(self) -> int:
         ended = asyncio.Event()
@@ -74,16 +80,19 @@ def fork(
     environment: dict[str, str],
     folder: Path,
     output: Path,
+    errors: Path | None = None,
     *,
     hurried: bool = True,
-) -> Process:
+) -> Forked:
     """Start `scim-matrix` in a folder with this environment only; what it prints is appended.
 
-    `hurried` says whether time passes faster in it (tests/hurried.py).
+    Errors go where the rest goes unless told where. `hurried` says whether time passes faster in
+    it (tests/hurried.py).
     """
-    process = _CONTEXT.Process(target=_run, args=(words, environment, folder, output, hurried))
+    run = (words, environment, folder, output, errors or output, hurried)
+    process = _CONTEXT.Process(target=_run, args=run)
     process.start()
-    return _Forked(process)
+    return Forked(process)
 
 
 @dataclass
