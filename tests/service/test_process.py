@@ -22,7 +22,7 @@ from tests.preforked import PreforkedService
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, kind: type[Service] = Service, **more: str
+    folder: Path, kind: type[Service] = Service, /, **more: str
 ) -> AsyncIterator[Service]:
     """Run a service without a homeserver, started as administrators do or of another `kind`."""
     url = f"http://127.0.0.1:{free_port()}"
