@@ -22,6 +22,7 @@ from tests.mas.described import DESCRIPTION, Description
 from tests.mas.hands import MasAdmin, MasServer
 from tests.preforked import PreforkedService
 from tests.synapse.conftest import StartService
+from tests.synapse.conftest import staffed as staffed
 
 _numbers = iter(range(1, 10**6))
 
