@@ -608,6 +608,7 @@ async def moving(folder: Path) -> AsyncIterator[Move]:
         yield Move(synapse, Mas(synapse.url, "secret-of-both"), process, root, stack)
 
 
+# More than 20 s of a busy machine: a Synapse of its own starts twice, the service four times.
 @pytest.mark.parametrize("external_ids", ["put aside and back", "gone"])
 async def test_a_plain_server_moves_to_mas_and_nobody_is_removed(
     tmp_path: Path, external_ids: str

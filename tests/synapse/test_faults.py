@@ -24,6 +24,7 @@ from tests.synapse.proxy import proxying
 CHANGES = ("/join/", "/kick", "/v2/users/@")
 
 
+# More than 20 s of a busy machine: forty faults, each with the rest that follows it.
 async def test_every_fault_at_once(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
