@@ -13,26 +13,35 @@ from pathlib import Path
 
 from scim_matrix.cli import main
 from scim_matrix.demo.service import Process, Service
+from tests.hurried import hurry
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preforked", "scim_matrix.app", "scim_matrix.cli.run"])
 
 
-def _run(words: tuple[str, ...], environment: dict[str, str], folder: Path, output: Path) -> None:
+def _run(
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    folder: Path,
+    output: Path,
+    errors: Path,
+    hurried: bool,
+) -> None:
     """Become the command."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    for stream, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    if hurried:
+        hurry()
     # Every fork would roll the same dice.
     random.seed()
     sys.argv = ["scim-matrix", *words]
     main(prog_name="scim-matrix")
 
 
-class _Forked:
+class Forked:
     """A process of `multiprocessing` as asyncio's processes are."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -47,6 +56,12 @@ class _Forked:
     def send_signal(self, signal: int, /) -> None:
         os.kill(self.pid, signal)
 
+    def join(self, seconds: float) -> int:
+        """Wait so long for its end, without a loop, and return its exit status."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
     async def wait(self) -> int:
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -60,13 +75,32 @@ class _Forked:
         return self._process.exitcode
 
 
+def fork(
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    folder: Path,
+    output: Path,
+    errors: Path | None = None,
+    *,
+    hurried: bool = True,
+) -> Forked:
+    """Start `scim-matrix` in a folder with this environment only; what it prints is appended.
+
+    Errors go where the rest goes unless told where. `hurried` says whether time passes faster in
+    it (tests/hurried.py).
+    """
+    run = (words, environment, folder, output, errors or output, hurried)
+    process = _CONTEXT.Process(target=_run, args=run)
+    process.start()
+    return Forked(process)
+
+
 @dataclass
 class PreforkedService(Service):
-    """A service whose process, and whose commands, start at once."""
+    """A service whose process, and whose commands, start at once; see `fork`."""
+
+    hurried: bool = True
 
     async def spawn(self, *words: str, output: Path) -> Process:
         """See `Service.spawn`."""
-        run = (words, self.environment(), self.data_dir, output)
-        process = _CONTEXT.Process(target=_run, args=run)
-        process.start()
-        return _Forked(process)
+        return fork(words, self.environment(), self.data_dir, output, hurried=self.hurried)

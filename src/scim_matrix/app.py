@@ -80,9 +80,8 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
                 settings.adopt_existing_accounts,
                 settings.on_disable,
                 settings.on_delete,
-                settings.dry_run,
             ),
-            RoomPolicy(users, brake, settings.on_self_leave, settings.dry_run),
+            RoomPolicy(users, brake, settings.on_self_leave),
             Pace(
                 settings.reconcile_interval,
                 max(settings.record_keep, settings.removal_window),

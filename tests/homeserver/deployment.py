@@ -110,11 +110,8 @@ class Deployment:
                 configuration.adopt_existing,
                 configuration.on_disable,
                 configuration.on_delete,
-                configuration.dry_run,
             ),
-            RoomPolicy(
-                users, configuration.brake, configuration.on_self_leave, configuration.dry_run
-            ),
+            RoomPolicy(users, configuration.brake, configuration.on_self_leave),
             Pace(3600.0, 365 * 86400.0, 4, lift_rate_limit=True),
         )
         identity = Identity(self.world.server_name, None, "externalId", configuration.delete_grace)

@@ -20,7 +20,9 @@ from scim_matrix.matrix.synapse_accounts import SynapseAccounts
 from scim_matrix.matrix.transport import Transport
 from tests.mas.described import DESCRIPTION, Description
 from tests.mas.hands import MasAdmin, MasServer
+from tests.preforked import PreforkedService
 from tests.synapse.conftest import StartService
+from tests.synapse.conftest import staffed as staffed
 
 _numbers = iter(range(1, 10**6))
 
@@ -131,7 +133,7 @@ def service(delegated: Delegated, mas: Mas, admin: MasAdmin, tmp_path: Path) -> 
 
     @contextlib.asynccontextmanager
     async def start(group_map: dict[str, Any], **more: str) -> AsyncIterator[Service]:
-        process = Service(
+        process = PreforkedService(
             tmp_path / "data",
             more.pop("MATRIX_URL", delegated.synapse.url),
             admin.user_id,

@@ -27,9 +27,11 @@ from scim_matrix.sync.room_rights import RoomRights
 from tests.conftest import eventually
 from tests.mas.conftest import Delegated
 from tests.mas.hands import MasAdmin
+from tests.preforked import PreforkedService
 from tests.service.conftest import environment
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     account,
     command,
     group_of,
@@ -235,24 +237,20 @@ async def test_rooms_go_on_without_mas(
 
 
 async def test_nobody_is_removed_before_mas_has_named_its_administrators(
-    mas: Mas, admin: MasAdmin, service: StartService, tag: str
+    mas: Mas, admin: MasAdmin, staffed: StartStaffed, tag: str
 ) -> None:
     """Where MAS is away since the start everybody stays, until it answers."""
     room = await admin.create_room()
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}boss")
-        await room_holds(admin, room, {f"{tag}ann", f"{tag}boss"})
-        await settled(idp)
+    async with staffed(room, f"{tag}ann", f"{tag}boss") as s:
         boss = mas.state.account_named(f"{tag}boss")
         assert boss is not None
         boss.admin = True
-        await process.stop()
+        await s.process.stop()
         away(mas)
-        await process.start()
-        await conditions(idp, "ready", "down")
-        await idp.remove(group, *people.values())
-        await eventually(lambda: ready(idp), lambda s: s["work"]["sparedPairs"] == 2)
+        await s.process.start()
+        await conditions(s.idp, "ready", "down")
+        await s.idp.remove(s.group, *s.people.values())
+        await eventually(lambda: ready(s.idp), lambda s: s["work"]["sparedPairs"] == 2)
         assert await admin.members(room) == {"scim-bot", f"{tag}ann", f"{tag}boss"}
         back(mas)
         await room_holds(admin, room, {f"{tag}boss"})
@@ -293,23 +291,19 @@ async def test_the_last_word_of_mas_on_its_administrators_counts_for_an_hour(
 
 
 async def test_leavers_are_locked_without_synapse(
-    mas: Mas, admin: MasAdmin, delegated: Delegated, service: StartService, tag: str
+    mas: Mas, admin: MasAdmin, delegated: Delegated, staffed: StartStaffed, tag: str
 ) -> None:
     """Synapse away does not stop locks in MAS; rooms and newcomers wait for it."""
     room = await admin.create_room()
     async with (
         proxying(delegated.synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, f"{tag}ann", f"{tag}bob", MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        _, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, {f"{tag}ann", f"{tag}bob"})
-        await settled(idp)
         proxy.dark = True
-        await idp.create_user(f"{tag}new")
-        await disable(idp, people[f"{tag}ann"])
-        await idp.ok("DELETE", f"/Users/{people[f'{tag}bob']}")
-        await conditions(idp, "down", "ready")
+        await s.idp.create_user(f"{tag}new")
+        await disable(s.idp, s.people[f"{tag}ann"])
+        await s.idp.ok("DELETE", f"/Users/{s.people[f'{tag}bob']}")
+        await conditions(s.idp, "down", "ready")
 
         async def locked() -> list[bool]:
             names = (f"{tag}ann", f"{tag}bob")
@@ -321,7 +315,7 @@ async def test_leavers_are_locked_without_synapse(
         assert await admin.members(room) == {"scim-bot", f"{tag}ann", f"{tag}bob"}
         proxy.dark = False
         await room_holds(admin, room, set())
-        await settled(idp)
+        await settled(s.idp)
         assert mas.state.account_named(f"{tag}new") is not None
 
 
@@ -452,26 +446,23 @@ async def test_a_bad_network_to_mas_loses_nothing(
 
 
 async def test_a_token_that_is_refused_is_replaced(
-    mas: Mas, admin: MasAdmin, service: StartService, tag: str
+    mas: Mas, admin: MasAdmin, staffed: StartStaffed, tag: str
 ) -> None:
     """Where Synapse does not take the kept token the service makes another; no log has either."""
     room = await admin.create_room()
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        group, _ = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}ann"})
-        file = process.data_dir / "matrix-token.json"
+    async with staffed(room, f"{tag}ann") as s:
+        file = s.process.data_dir / "matrix-token.json"
         assert file.stat().st_mode & 0o777 == 0o600
         kept = json.loads(file.read_text())
-        await process.stop()
+        await s.process.stop()
         # What Synapse does not know: it would remember one that was good for two minutes.
         file.write_text(json.dumps({**kept, "token": "mpt_of-another-time"}))
-        await process.start()
-        await idp.add(group, await idp.create_user(f"{tag}bob"))
+        await s.process.start()
+        await s.idp.add(s.group, await s.idp.create_user(f"{tag}bob"))
         await room_holds(admin, room, {f"{tag}ann", f"{tag}bob"})
         now = json.loads(file.read_text())
         assert now["session"] == kept["session"]
-        words = (process.data_dir / "service.log").read_text()
+        words = (s.process.data_dir / "service.log").read_text()
         assert "token_made" in words
         assert now["token"] not in words
         assert kept["token"] not in words
@@ -610,13 +601,14 @@ async def moving(folder: Path) -> AsyncIterator[Move]:
         stack.push_async_callback(synapse.stop)
         root = await synapse.register("scim-bot", admin=True)
         room = await root.create_room()
-        process = Service(
+        process = PreforkedService(
             folder / "data", synapse.url, root.user_id, root.token, json.dumps({"g": [room]})
         )
         stack.push_async_callback(process.stop)
         yield Move(synapse, Mas(synapse.url, "secret-of-both"), process, root, stack)
 
 
+# More than 20 s of a busy machine: a Synapse of its own starts twice, the service four times.
 @pytest.mark.parametrize("external_ids", ["put aside and back", "gone"])
 async def test_a_plain_server_moves_to_mas_and_nobody_is_removed(
     tmp_path: Path, external_ids: str

@@ -7,7 +7,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,22 +19,27 @@ from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, rooms
 from scim_matrix.store.database import Database
+from tests.preforked import fork
 from tests.service.directory import Directory
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command in a folder with nothing but the given environment."""
-    return subprocess.run(
-        [Path(sys.executable).with_name("scim-matrix"), *arguments],
-        cwd=cwd,
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> Ended:
+    """Run a command in a folder with nothing but the given environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder) / "output", Path(folder) / "errors"
+        process = fork(arguments, {"PATH": os.environ["PATH"], **environment}, cwd, output, errors)
+        return Ended(process.join(60), output.read_text(), errors.read_text())
 
 
 def test_bad_configuration_exits_with_2_and_writes_nothing(tmp_path: Path) -> None:
@@ -127,8 +134,10 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert "serve" in run("--help", cwd=tmp_path).stdout
     version = run("--version", cwd=tmp_path).stdout
     assert "scim-matrix" in version
-    module = [sys.executable, "-m", "scim_matrix", "--version"]
-    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == version
+    installed = [str(Path(sys.executable).with_name("scim-matrix"))]
+    for command in (installed, [sys.executable, "-m", "scim_matrix"]):
+        shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert shown.stdout == version
 
 
 def test_versions_and_completion_are_printed(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.storage import RequestStorage
 from scim_matrix.store.database import Database
 
+PROVIDER = make_provider(1024 * 1024)
+
 
 class IdentityById(Identity):
     """Accounts named by SCIM id: the contract reuses userNames, which accounts outlive."""
@@ -29,7 +31,7 @@ class TestRequestStorage(AsyncScimStorageContract):
     @pytest.fixture
     def provider(self) -> ScimProvider:
         """Describe the service as it describes itself."""
-        return make_provider(1024 * 1024)
+        return PROVIDER
 
     @pytest.fixture
     def storage(self, provider: ScimProvider, tmp_path: Path) -> Iterator[BlockingStorage]:

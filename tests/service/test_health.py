@@ -1,14 +1,17 @@
 """What is told of a homeserver that is not there or refuses, and of what is late."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from structlog.testing import capture_logs
 
+from scim_matrix.app_keys import RECONCILER
 from scim_matrix.store.totals import totals
 from tests.conftest import eventually
 from tests.homeserver.deployment import deployed
 from tests.homeserver.server import Fault
+from tests.service.client import made
 from tests.service.conftest import Start
 
 
@@ -26,6 +29,19 @@ async def test_how_long_the_homeserver_is_left_alone_is_shown(start: Start) -> N
     assert seen["restsSeconds"] <= 15
     async with client.get("/healthz") as answer:
         assert answer.status == 200
+
+
+async def test_stopping_waits_for_no_homeserver_that_is_left_alone(start: Start) -> None:
+    """Also where something woke the service meanwhile: there is nothing to finish."""
+    client = await start()
+    assert client.app is not None
+    reconciler = client.app[RECONCILER]
+    await eventually(lambda: asyncio.sleep(0, reconciler.synapse.condition), lambda c: c == "down")
+    reconciler.synapse.rest(3600.0)
+    await made(client, "Users", userName="ann")
+    # A minute passes before it looks around again by itself.
+    async with asyncio.timeout(30):
+        await client.close()
 
 
 async def test_a_homeserver_that_goes_on_refusing_is_told_of_once(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -85,51 +85,55 @@ def model(held: set[str], meaning: str, chosen: list[str]) -> set[str]:
 
 @asynccontextmanager
 async def served(folder: Any) -> AsyncIterator[Client]:
-    """Serve the application for one example."""
+    """Serve the application."""
     async with TestClient(
         TestServer(make_app(environment(folder))), headers={"Authorization": f"Bearer {SECRET}"}
     ) as client:
         yield client
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(script=st.lists(requests, max_size=8))
-def test_a_group_holds_what_the_model_says(
-    tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, Any]]
-) -> None:
+def test_a_group_holds_what_the_model_says(tmp_path: Path) -> None:
     """Any sequence of requests, in any spelling, leaves exactly the members it means."""
-    asyncio.run(_play(tmp_path_factory.mktemp("group"), script))
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        client = runner.run(stack.enter_async_context(served(tmp_path)))
+
+        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(script=st.lists(requests, max_size=8))
+        def play(script: list[tuple[str, Any]]) -> None:
+            runner.run(_play(client, script))
+
+        try:
+            play()
+        finally:
+            runner.run(stack.aclose())
 
 
-async def _play(folder: Any, script: list[tuple[str, Any]]) -> None:
-    async with served(folder) as client:
-        group_id = (await made(client, "Groups", displayName="g"))["id"]
-        held: set[str] = set()
-        for method, what in script:
-            path = f"/Groups/{group_id}"
-            if method == "DELETE":
-                assert (await call(client, "DELETE", path))[0] == 204
-                assert (await call(client, "GET", path))[0] == 404
-                group_id, held = (await made(client, "Groups", displayName="g"))["id"], set()
-            elif method == "PUT":
-                sent = {} if what is None else {"members": spelled(*what)}
-                status, answer = await call(client, "PUT", path, {"displayName": "g", **sent})
-                assert status == 200, answer
-                held = set() if what is None else set(what[0])
-            else:
-                patch = [operation for operation, _, _ in what]
-                if method == "WRONG":
-                    patch.append({"op": "replace", "path": "displayName", "value": {}})
-                status, answer = await call(client, "PATCH", path, {"Operations": patch})
-                assert status == (400 if method == "WRONG" else 204), answer
-                for _, meaning, chosen in what if method == "PATCH" else []:
-                    held = model(held, meaning, chosen)
-            _, group = await call(client, "GET", f"/Groups/{group_id}")
-            assert [m["value"] for m in group["members"]] == sorted(held)
+async def _play(client: Client, script: list[tuple[str, Any]]) -> None:
+    """Have a group of its own go through a script."""
+    group_id = (await made(client, "Groups", displayName="g"))["id"]
+    held: set[str] = set()
+    for method, what in script:
+        path = f"/Groups/{group_id}"
+        if method == "DELETE":
+            assert (await call(client, "DELETE", path))[0] == 204
+            assert (await call(client, "GET", path))[0] == 404
+            group_id, held = (await made(client, "Groups", displayName="g"))["id"], set()
+        elif method == "PUT":
+            sent = {} if what is None else {"members": spelled(*what)}
+            status, answer = await call(client, "PUT", path, {"displayName": "g", **sent})
+            assert status == 200, answer
+            held = set() if what is None else set(what[0])
+        else:
+            patch = [operation for operation, _, _ in what]
+            if method == "WRONG":
+                patch.append({"op": "replace", "path": "displayName", "value": {}})
+            status, answer = await call(client, "PATCH", path, {"Operations": patch})
+            assert status == (400 if method == "WRONG" else 204), answer
+            for _, meaning, chosen in what if method == "PATCH" else []:
+                held = model(held, meaning, chosen)
+        _, group = await call(client, "GET", f"/Groups/{group_id}")
+        assert [m["value"] for m in group["members"]] == sorted(held)
 
 
 async def test_display_is_kept_and_changed(start: Start) -> None:

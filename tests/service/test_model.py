@@ -856,6 +856,7 @@ class Machine(RuleBasedStateMachine):
         self.settle(how)
 
 
+# More than 20 s: every removal that there is, in any order, is checked against the model.
 def test_nobody_is_where_they_should_not_be() -> None:
     """Whatever anybody does, everybody is where they should be, untouched, or shown."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

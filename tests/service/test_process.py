@@ -17,13 +17,16 @@ import trustme
 from scim_matrix.demo.service import SECRET, ScimClient, Service
 from scim_matrix.demo.synapse import free_port
 from tests.conftest import eventually
+from tests.preforked import PreforkedService
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, **more: str) -> AsyncIterator[Service]:
-    """Run a service without a homeserver."""
+async def running(
+    folder: Path, kind: type[Service] = Service, /, **more: str
+) -> AsyncIterator[Service]:
+    """Run a service without a homeserver, started as administrators do or of another `kind`."""
     url = f"http://127.0.0.1:{free_port()}"
-    service = Service(folder / "data", url, "@bot:demo.test", "the-admin-token", "{}", more)
+    service = kind(folder / "data", url, "@bot:demo.test", "the-admin-token", "{}", more)
     await service.start()
     try:
         yield service
@@ -193,7 +196,7 @@ async def test_logs_at_every_level_hold_no_secret_and_no_payload(
 ) -> None:
     """Each line is JSON with fields; secrets and what people are called stay out of it."""
     more = {"LOG_LEVEL": log_level, "LOG_FORMAT": "json", "MATRIX_URL": "http://127.0.0.1:9"}
-    async with running(tmp_path, **more) as service:
+    async with running(tmp_path, PreforkedService, **more) as service:
         idp = ScimClient(service.url)
         await idp.create_user("ann", displayName="Ann-the-Secret", title="Payload-Title")
         status, _ = await ScimClient(service.url, "wrong-secret-sent").call("GET", "/Users")

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import aiohttp
@@ -64,7 +64,13 @@ class StartService(Protocol):
 
 
 @pytest.fixture
-def service(synapse: Synapse, admin: User, tmp_path: Path) -> StartService:
+def hurried() -> bool:
+    """Return whether time passes faster in services; tests of the time it takes say False."""
+    return True
+
+
+@pytest.fixture
+def service(synapse: Synapse, admin: User, tmp_path: Path, hurried: bool) -> StartService:
     """Return what starts a service on its own data directory."""
 
     @contextlib.asynccontextmanager
@@ -76,12 +82,47 @@ def service(synapse: Synapse, admin: User, tmp_path: Path) -> StartService:
             admin.token,
             json.dumps(group_map),
             more,
+            hurried=hurried,
         )
         await process.start()
         try:
             yield process
         finally:
             await process.stop()
+
+    return start
+
+
+class Staffed(NamedTuple):
+    """A service, its identity provider, a group there and the people whom it let into a room."""
+
+    process: Service
+    idp: ScimClient
+    group: str
+    people: dict[str, str]
+
+
+class StartStaffed(Protocol):
+    """Starts a service with people in a room for the duration of a block."""
+
+    def __call__(
+        self, room: str | dict[str, Any], *names: str, **more: str
+    ) -> AbstractAsyncContextManager[Staffed]:
+        """Run it with a room that the group `g` opens (or a line of the map), all of them in it."""
+
+
+@pytest.fixture
+def staffed(admin: User, service: StartService) -> StartStaffed:
+    """Return what starts a service on which a group has brought people into a room, at rest."""
+
+    @contextlib.asynccontextmanager
+    async def start(room: str | dict[str, Any], *names: str, **more: str) -> AsyncIterator[Staffed]:
+        async with service({"g": [room]}, **more) as process:
+            idp = ScimClient(process.url)
+            group, people = await group_of(idp, *names)
+            await room_holds(admin, room if isinstance(room, str) else room["room"], set(people))
+            await settled(idp)
+            yield Staffed(process, idp, group, people)
 
     return start
 

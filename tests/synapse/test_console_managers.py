@@ -7,6 +7,7 @@ import pytest
 
 from scim_matrix.demo.synapse import User
 from tests.conftest import eventually
+from tests.hurried import PACE
 from tests.synapse import visiting
 from tests.synapse.conftest import command, group_of, levels, mxid, room_holds, settled
 from tests.synapse.visiting import Scene, Visitor
@@ -281,7 +282,7 @@ async def test_whoever_is_disabled_is_out_within_a_minute(scene: Any, state: str
         async def look() -> int:
             return int((await visitor.ask("GET", "/console/groups"))[0])
 
-        assert await eventually(look, lambda status: status != 200, 60) in (303, 403)
+        assert await eventually(look, lambda status: status != 200, 60 / PACE) in (303, 403)
         back = {state: False, "password": "password"}
         await s.admin.call("PUT", path, back)
         assert await look() == 303

@@ -17,6 +17,7 @@ from tests.conftest import eventually
 from tests.synapse.conftest import StartService
 
 
+# More than 20 s of a busy machine: it is the demo as people start it, every process of it anew.
 async def test_it_tells_its_story_and_stays_open(tmp_path: Path) -> None:
     """Requests, rooms, the brake and the takeover are told in 80 columns; Ctrl-C leaves nothing."""
     output = tmp_path / "output"

@@ -10,6 +10,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     command,
     follows,
     group_of,
@@ -71,42 +72,36 @@ async def test_a_kick_by_hand_is_put_right_within_seconds(
 
 
 async def test_somebody_who_leaves_is_brought_back_or_let_go(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """ON_SELF_LEAVE=respect leaves them out until the grant is new; others are brought back."""
     room = await admin.create_room()
-    async with service({"g": [room]}, ON_SELF_LEAVE="respect") as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, set(people))
-        await follows(idp)
+    async with staffed(room, f"{tag}ann", f"{tag}bob", ON_SELF_LEAVE="respect") as s:
+        await follows(s.idp)
         ann = await signed_in(admin, f"{tag}ann")
         await ann.call("POST", f"/_matrix/client/v3/rooms/{room}/leave", {})
-        await compare(process)
-        await idp.add(group, await idp.create_user(f"{tag}cat"))
+        await compare(s.process)
+        await s.idp.add(s.group, await s.idp.create_user(f"{tag}cat"))
         await room_holds(admin, room, {f"{tag}bob", f"{tag}cat"})
-        await settled(idp)
+        await settled(s.idp)
         assert await admin.members(room) == {"scim-bot", f"{tag}bob", f"{tag}cat"}
-        await idp.remove(group, people[f"{tag}ann"])
-        await settled(idp)
-        await idp.add(group, people[f"{tag}ann"])
+        await s.idp.remove(s.group, s.people[f"{tag}ann"])
+        await settled(s.idp)
+        await s.idp.add(s.group, s.people[f"{tag}ann"])
         await room_holds(admin, room, {f"{tag}ann", f"{tag}bob", f"{tag}cat"})
 
 
 async def test_strangers_are_counted_as_they_come_and_go(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Who is in without a grant is reported, and left alone."""
     room = await admin.create_room(preset="public_chat")
     guest = await synapse.register(f"{tag}guest")
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}ann"})
-        await follows(idp)
+    async with staffed(room, f"{tag}ann") as s:
+        await follows(s.idp)
 
         async def strangers() -> int:
-            work = (await ready(idp))["work"]
+            work = (await ready(s.idp))["work"]
             return int(work["unmanagedMembers"])
 
         assert await strangers() == 0
@@ -152,23 +147,20 @@ async def test_without_sync_the_interval_finds_it(
 
 
 async def test_a_ban_is_left_alone_and_its_end_noticed(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Nobody asks for the banned again until they are not."""
     room = await admin.create_room()
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}ann"})
+    async with staffed(room, f"{tag}ann") as s:
         await in_room(admin, room, "ban", f"{tag}ann")
-        await compare(process)
+        await compare(s.process)
         await room_holds(admin, room, set())
-        await settled(idp)
-        await compare(process)
-        await settled(idp)
+        await settled(s.idp)
+        await compare(s.process)
+        await settled(s.idp)
         assert await admin.members(room) == {"scim-bot"}
         await in_room(admin, room, "unban", f"{tag}ann")
-        await compare(process)
+        await compare(s.process)
         await room_holds(admin, room, {f"{tag}ann"})
 
 
@@ -219,26 +211,22 @@ async def test_a_moved_alias_is_followed_and_a_deleted_room_told(
 
 
 async def test_one_comparison_asks_for_members_once_a_room(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """However many people are in it."""
     room = await admin.create_room()
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, *(f"{tag}p{n}" for n in range(5)), MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        _, people = await group_of(idp, *(f"{tag}p{n}" for n in range(5)))
-        await room_holds(admin, room, set(people))
-        await settled(idp)
         proxy.requests.clear()
-        await compare(process)
+        await compare(s.process)
 
         async def asked() -> list[str]:
             return [path for _, path in proxy.asked if path.endswith("/members")]
 
         await eventually(asked, lambda paths: len(paths) == 1)
-        await settled(idp)
+        await settled(s.idp)
         assert len(await asked()) == 1
         assert not [path for method, path in proxy.asked if method != "GET"]
 

@@ -4,17 +4,27 @@ import asyncio
 import random
 from urllib.parse import unquote
 
+import pytest
 from aiohttp import web
 
 from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import Synapse, User
 from tests.conftest import eventually
-from tests.synapse.conftest import StartService, group_of, mxid, ready, room_holds, settled
+from tests.synapse.conftest import (
+    StartService,
+    StartStaffed,
+    group_of,
+    mxid,
+    ready,
+    room_holds,
+    settled,
+)
 from tests.synapse.proxy import proxying
 
 CHANGES = ("/join/", "/kick", "/v2/users/@")
 
 
+# More than 20 s of a busy machine: forty faults, each with the rest that follows it.
 async def test_every_fault_at_once(
     synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
@@ -77,37 +87,36 @@ async def test_every_fault_at_once(
         assert not kicked & {mxid(name) for name in {*loyal, f"{tag}guest"}}
 
 
-async def test_a_homeserver_that_is_dark_for_a_minute_is_left_in_peace(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+# More than 20 s: how long it is left alone is what is tested. It is most often asked at first.
+@pytest.mark.parametrize("hurried", [False], ids=[""])
+async def test_a_homeserver_that_is_dark_is_left_in_peace(
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """At most five requests in any second after the first; afterwards everything arrives."""
     room = await admin.create_room()
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, *(f"{tag}p{n}" for n in range(12)), MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, *(f"{tag}p{n}" for n in range(12)))
-        await room_holds(admin, room, set(people))
         loop = asyncio.get_running_loop()
         proxy.dark = True
         begun = loop.time()
-        await idp.remove(group, *[people[f"{tag}p{n}"] for n in range(3)])
-        await idp.add(group, *[await idp.create_user(f"{tag}late{n}") for n in range(6)])
-        await eventually(lambda: ready(idp), lambda s: s["homeserver"]["condition"] == "down")
+        await s.idp.remove(s.group, *[s.people[f"{tag}p{n}"] for n in range(3)])
+        await s.idp.add(s.group, *[await s.idp.create_user(f"{tag}late{n}") for n in range(6)])
+        await eventually(lambda: ready(s.idp), lambda s: s["homeserver"]["condition"] == "down")
 
-        async def a_minute() -> float:
+        async def passed() -> float:
             return loop.time() - begun
 
-        await eventually(a_minute, lambda seconds: seconds > 60, 90)
+        await eventually(passed, lambda seconds: seconds > 20)
         proxy.dark = False
         stay = {f"{tag}p{n}" for n in range(3, 12)} | {f"{tag}late{n}" for n in range(6)}
         await room_holds(admin, room, stay)
-        dark = [moment - begun for moment in proxy.moments if begun < moment < begun + 60]
+        dark = [moment - begun for moment in proxy.moments if begun < moment < begun + 20]
         # What was under way (four changes and a sync), and the question whether it is there.
         assert sum(moment < 1 for moment in dark) <= 4 + 1 + 1
         later = [moment for moment in dark if moment >= 1]
-        assert len(later) >= 4
+        assert len(later) >= 3
         assert all(b - a >= 1 for a, b in zip(later, later[5:], strict=False)), later
 
 
@@ -142,18 +151,14 @@ async def test_a_room_that_only_fails_delays_no_other(
 
 
 async def test_a_change_of_mind_is_looked_at_before_each_action(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Somebody put back while earlier removals are under way is not kicked."""
     room = await admin.create_room()
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, *(f"{tag}p{n}" for n in range(4)), MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, *(f"{tag}p{n}" for n in range(4)))
-        await room_holds(admin, room, set(people))
-        await settled(idp)
         under_way, go_on = asyncio.Event(), asyncio.Event()
 
         async def delay(method: str, path: str) -> None:
@@ -162,12 +167,12 @@ async def test_a_change_of_mind_is_looked_at_before_each_action(
                 await go_on.wait()
 
         proxy.delay = delay
-        await idp.remove(group, *people.values())
+        await s.idp.remove(s.group, *s.people.values())
         await under_way.wait()
-        await idp.add(group, *people.values())
+        await s.idp.add(s.group, *s.people.values())
         go_on.set()
-        await settled(idp)
-        await room_holds(admin, room, set(people))
+        await settled(s.idp)
+        await room_holds(admin, room, set(s.people))
         assert sum(path.endswith("/kick") for _, path in proxy.requests) == 1
 
 

@@ -19,6 +19,7 @@ from scim_matrix.config import Settings
 from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User, free_port
 from tests.conftest import eventually
+from tests.preforked import fork
 from tests.synapse.conftest import group_of, ready, room_holds
 
 COMMAND = (sys.executable, "-m", "scim_matrix")
@@ -28,17 +29,10 @@ async def run(
     folder: Path, *words: str, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
     """Run a command in a folder with nothing else in its environment."""
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, *words),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], **(environment or {})},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    output = folder / "output"
+    output.unlink(missing_ok=True)
+    process = fork(words, {"PATH": os.environ["PATH"], **(environment or {})}, folder, output)
+    return await process.wait(), output.read_text()
 
 
 def answers(synapse: Synapse, admin: User, folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     follows,
     group_of,
     levels,
@@ -125,7 +126,7 @@ async def test_somebody_as_powerful_as_the_service_is_not_kicked(
 
 
 async def test_creators_of_version_12_rooms_need_no_power(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """A creator has all power without being listed, and must not be listed."""
     creator = await synapse.register(f"{tag}ann")
@@ -133,12 +134,9 @@ async def test_creators_of_version_12_rooms_need_no_power(
     path = f"/_synapse/admin/v2/users/{creator.user_id}"
     await admin.call("PUT", path, {"external_ids": link})
     room = await creator.create_room(room_version="12")
-    async with service({"g": [{"room": room, "powerLevel": 50}]}) as process:
-        idp = ScimClient(process.url)
-        await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, {f"{tag}ann", f"{tag}bob"})
+    async with staffed({"room": room, "powerLevel": 50}, f"{tag}ann", f"{tag}bob") as s:
         await eventually(lambda: levels(admin, room), lambda p: p == {f"{tag}bob": 50})
-        await settled(idp)
+        await settled(s.idp)
 
 
 # -- Spaces -------------------------------------------------------------------

@@ -19,6 +19,7 @@ from scim_matrix.store.database import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     command,
     group_of,
     levels,
@@ -135,22 +136,19 @@ async def test_an_approval_lets_nothing_in_that_was_not_meant(
 
 
 async def test_removals_are_approved_by_the_id_of_a_room_that_was_upgraded(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """What was shown before an upgrade as the way to decide still is one."""
     names = [f"{tag}ann", f"{tag}bob"]
     room = await admin.create_room(room_version="10")
-    async with service({"g": [room]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, *names)
-        await room_holds(admin, room, set(names))
+    async with staffed(room, *names, **HOLD_ALL) as s:
         new = await upgrade(admin, room)
         await room_holds(admin, new, set(names))
         newest = await upgrade(admin, new, "10")
         await room_holds(admin, newest, set(names))
-        await idp.remove(group, people[names[0]])
-        await held(idp, 1)
-        assert (await command(process, "approve", new))[0] == 0
+        await s.idp.remove(s.group, s.people[names[0]])
+        await held(s.idp, 1)
+        assert (await command(s.process, "approve", new))[0] == 0
         await room_holds(admin, newest, {names[1]})
 
 
@@ -303,44 +301,36 @@ async def test_an_approved_lock_approves_no_deactivation(
 
 
 async def test_removed_once_and_put_back_by_hand_needs_another_approval(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Four removals approved once are not repeated when a hand brings the four back."""
     room = await admin.create_room()
-    async with service({"g": [room]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, *(f"{tag}p{n}" for n in range(4)))
-        await room_holds(admin, room, set(people))
-        await settled(idp)
-        await idp.remove(group, *people.values())
-        await held(idp, 4)
-        assert (await command(process, "approve", room))[0] == 0
+    async with staffed(room, *(f"{tag}p{n}" for n in range(4)), **HOLD_ALL) as s:
+        await s.idp.remove(s.group, *s.people.values())
+        await held(s.idp, 4)
+        assert (await command(s.process, "approve", room))[0] == 0
         await room_holds(admin, room, set())
-        await settled(idp)
-        await bring_in(admin, room, *people)
-        await compared(process)
-        await compared(process)
-        await settled(idp)
-        assert await admin.members(room) == {"scim-bot", *people}
-        assert (await ready(idp))["work"]["heldPairs"] == 4
+        await settled(s.idp)
+        await bring_in(admin, room, *s.people)
+        await compared(s.process)
+        await compared(s.process)
+        await settled(s.idp)
+        assert await admin.members(room) == {"scim-bot", *s.people}
+        assert (await ready(s.idp))["work"]["heldPairs"] == 4
 
 
 async def test_an_approval_is_for_what_it_printed(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """What is held later, before what was approved is done, waits for the next approval."""
     room = await admin.create_room()
     ann, bob, cat, dan, eve = (f"{tag}{n}" for n in ("ann", "bob", "cat", "dan", "eve"))
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url, **HOLD_ALL) as process,
+        staffed(room, ann, bob, cat, dan, eve, MATRIX_URL=proxy.url, **HOLD_ALL) as s,
     ):
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, ann, bob, cat, dan, eve)
-        await room_holds(admin, room, set(people))
-        await settled(idp)
-        await idp.remove(group, people[ann], people[bob])
-        await held(idp, 2)
+        await s.idp.remove(s.group, s.people[ann], s.people[bob])
+        await held(s.idp, 2)
         asked, go_on = asyncio.Event(), asyncio.Event()
 
         async def delay(method: str, path: str) -> None:
@@ -349,44 +339,40 @@ async def test_an_approval_is_for_what_it_printed(
                 await go_on.wait()
 
         proxy.delay = delay
-        status, output = await command(process, "approve", room)
+        status, output = await command(s.process, "approve", room)
         assert status == 0, output
         await asked.wait()
-        await idp.remove(group, people[cat], people[dan])
+        await s.idp.remove(s.group, s.people[cat], s.people[dan])
         go_on.set()
         await room_holds(admin, room, {cat, dan, eve})
-        await held(idp, 2)
-        await compared(process)
+        await held(s.idp, 2)
+        await compared(s.process)
         assert await admin.members(room) == {"scim-bot", cat, dan, eve}
-        found = {row["user"] for row in await rows(process, "held")}
+        found = {row["user"] for row in await rows(s.process, "held")}
         assert found == {mxid(cat), mxid(dan)}
-        assert {name for name in people if mxid(name) in output} == {ann, bob}
+        assert {name for name in s.people if mxid(name) in output} == {ann, bob}
 
 
 @pytest.mark.parametrize("by", ["carol", None])
 async def test_the_record_tells_who_approved(
-    admin: User, service: StartService, tag: str, by: str | None
+    admin: User, staffed: StartStaffed, tag: str, by: str | None
 ) -> None:
     """The approval has a name, by default the operating system's, and the removals carry it."""
     room = await admin.create_room()
     bob = f"{tag}bob"
-    async with service({"g": [room]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", bob)
-        await room_holds(admin, room, set(people))
-        await settled(idp)
-        await idp.remove(group, people[bob])
-        await set_active(idp, people[f"{tag}ann"], active=False)
-        await held(idp, 2)
-        await held(idp, 1, "heldAccounts")
+    async with staffed(room, f"{tag}ann", bob, **HOLD_ALL) as s:
+        await s.idp.remove(s.group, s.people[bob])
+        await set_active(s.idp, s.people[f"{tag}ann"], active=False)
+        await held(s.idp, 2)
+        await held(s.idp, 1, "heldAccounts")
         words = () if by is None else ("--by", by)
         for target in (room, "accounts"):
-            status, output = await command(process, "approve", target, *words)
+            status, output = await command(s.process, "approve", target, *words)
             assert status == 0, output
         await room_holds(admin, room, set())
-        await settled(idp)
+        await settled(s.idp)
         who = by or getpass.getuser()
-        entries = await logged(process)
+        entries = await logged(s.process)
         approvals = [
             (e["kind"], e["user_id"], e["by"]) for e in entries if e["outcome"] == "approved"
         ]
@@ -404,26 +390,22 @@ async def test_the_record_tells_who_approved(
 
 @pytest.mark.parametrize("by", ["carol", None])
 async def test_the_record_tells_who_dismissed(
-    admin: User, service: StartService, tag: str, by: str | None
+    admin: User, staffed: StartStaffed, tag: str, by: str | None
 ) -> None:
     """So does that of a dismissal, which removes nobody."""
     room = await admin.create_room()
     bob = f"{tag}bob"
-    async with service({"g": [room]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", bob)
-        await room_holds(admin, room, set(people))
-        await settled(idp)
-        await idp.remove(group, people[bob])
-        await held(idp, 1)
+    async with staffed(room, f"{tag}ann", bob, **HOLD_ALL) as s:
+        await s.idp.remove(s.group, s.people[bob])
+        await held(s.idp, 1)
         words = () if by is None else ("--by", by)
-        status, output = await command(process, "dismiss", room, *words)
+        status, output = await command(s.process, "dismiss", room, *words)
         assert status == 0, output
         assert mxid(bob) in output
-        [entry] = [e for e in await logged(process) if e["outcome"] == "dismissed"]
+        [entry] = [e for e in await logged(s.process) if e["outcome"] == "dismissed"]
         found = (entry["kind"], entry["user_id"], entry["by"])
         assert found == ("kick", mxid(bob), by or getpass.getuser())
-        assert await admin.members(room) == {"scim-bot", *people}
+        assert await admin.members(room) == {"scim-bot", *s.people}
 
 
 # -- Power that hands gave (12) -----------------------------------------------

@@ -17,6 +17,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     command,
     follows,
     group_of,
@@ -589,24 +590,20 @@ async def test_somebody_joined_unawares_gets_out_again(
 
 @BROKEN_OFF
 async def test_somebody_kicked_unawares_is_brought_back(
-    synapse: Synapse, admin: User, service: StartService, tag: str, how: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str, how: str
 ) -> None:
     """Nobody learns of the kick, and the IdP puts them back: they are in without a comparison."""
     room = await admin.create_room()
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, f"{tag}ann", f"{tag}bob", MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, set(people))
-        await settled(idp)
-        async with broken_off(proxy, process, how, sends("/kick")):
-            await idp.remove(group, people[f"{tag}bob"])
+        async with broken_off(proxy, s.process, how, sends("/kick")):
+            await s.idp.remove(s.group, s.people[f"{tag}bob"])
         assert f"{tag}bob" not in await admin.members(room)
-        await idp.add(group, people[f"{tag}bob"])
+        await s.idp.add(s.group, s.people[f"{tag}bob"])
         proxy.lights_on()
-        await room_holds(admin, room, set(people), AFTER_DARKNESS)
+        await room_holds(admin, room, set(s.people), AFTER_DARKNESS)
 
 
 async def test_a_namesake_in_the_room_is_somebody_else(
@@ -710,7 +707,7 @@ async def test_the_reason_for_a_kick_is_short(admin: User, service: StartService
 
 
 async def test_an_administrator_is_spared_until_that_ends(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Disabled at the IdP a server admin is left alone, shown, and locked once no admin any more.
 
@@ -720,23 +717,19 @@ async def test_an_administrator_is_spared_until_that_ends(
     await linked(synapse, admin, name)
     await make_admin(admin, name, is_admin=True)
     room = await admin.create_room()
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        _, people = await group_of(idp, name)
-        await room_holds(admin, room, {name})
-        await settled(idp)
-        await set_active(idp, people[name], active=False)
+    async with staffed(room, name) as s:
+        await set_active(s.idp, s.people[name], active=False)
 
         async def spared() -> set[str | None]:
-            return {row["room"] for row in await rows(process, "spared") if is_about(row, name)}
+            return {row["room"] for row in await rows(s.process, "spared") if is_about(row, name)}
 
         await eventually(spared, lambda seen: seen == {None, room})
-        assert (await ready(idp))["work"]["sparedPairs"] == 1
-        assert "spared" in {entry["outcome"] for entry in await logged(process)}
+        assert (await ready(s.idp))["work"]["sparedPairs"] == 1
+        assert "spared" in {entry["outcome"] for entry in await logged(s.process)}
         assert not await is_locked(admin, name)
         assert name in await admin.members(room)
         await make_admin(admin, name, is_admin=False)
-        await restarted(process)
+        await restarted(s.process)
         await eventually(lambda: is_locked(admin, name), bool, AFTER_DARKNESS)
         await room_holds(admin, room, set(), AFTER_DARKNESS)
         await eventually(spared, lambda seen: seen == set())
@@ -762,22 +755,18 @@ async def test_an_administrators_end_is_found_by_a_comparison(
 
 
 async def test_a_protected_user_is_spared_until_that_ends(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Taken off PROTECTED_USERS somebody gets what they were spared: lock and removal."""
     room = await admin.create_room()
     name = f"{tag}vip"
-    async with service({"g": [room]}, PROTECTED_USERS=f"@{name}:*") as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, name)
-        await room_holds(admin, room, {name})
-        await settled(idp)
-        await idp.remove(group, people[name])
-        await set_active(idp, people[name], active=False)
-        await eventually(lambda: rows(process, "spared"), lambda found: len(found) == 2)
+    async with staffed(room, name, PROTECTED_USERS=f"@{name}:*") as s:
+        await s.idp.remove(s.group, s.people[name])
+        await set_active(s.idp, s.people[name], active=False)
+        await eventually(lambda: rows(s.process, "spared"), lambda found: len(found) == 2)
         assert not await is_locked(admin, name)
         assert name in await admin.members(room)
-        await restarted(process, more={"PROTECTED_USERS": ""})
+        await restarted(s.process, more={"PROTECTED_USERS": ""})
         await eventually(lambda: is_locked(admin, name), bool)
         await room_holds(admin, room, set())
 
@@ -978,20 +967,17 @@ async def test_deleting_locks_at_once_and_no_more(
 
 
 async def test_on_disable_nothing_takes_rooms_and_leaves_the_session(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """`active: false` then means the rooms only; a DELETE afterwards locks."""
     name = f"{tag}ann"
     room = await admin.create_room()
-    async with service({"g": [room]}, ON_DISABLE="nothing") as process:
-        idp = ScimClient(process.url)
-        _, people = await group_of(idp, name)
-        await room_holds(admin, room, {name})
-        await set_active(idp, people[name], active=False)
+    async with staffed(room, name, ON_DISABLE="nothing") as s:
+        await set_active(s.idp, s.people[name], active=False)
         await room_holds(admin, room, set())
-        await settled(idp)
+        await settled(s.idp)
         assert not await is_locked(admin, name)
-        await idp.ok("DELETE", f"/Users/{people[name]}")
+        await s.idp.ok("DELETE", f"/Users/{s.people[name]}")
         await eventually(lambda: is_locked(admin, name), bool)
 
 

@@ -10,7 +10,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from scim_matrix.matrix.errors import UnavailableError
 from scim_matrix.matrix.server import Homeserver
 from tests.conftest import eventually
-from tests.synapse.conftest import StartService, command, ready, room_holds, settled
+from tests.synapse.conftest import StartService, StartStaffed, command, ready, room_holds, settled
 from tests.synapse.proxy import Fault, proxying
 
 
@@ -96,31 +96,28 @@ async def test_answers_that_say_nothing_are_tried_again(
 
 
 async def test_a_kick_answered_by_a_proxys_page_is_not_taken_for_done(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """A 502 for a kick leaves it pending: nio alone would report success."""
     room = await admin.create_room()
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, f"{tag}ann", MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        person = await idp.create_user(f"{tag}ann")
-        group = await idp.create_group("G", [person], externalId="g")
-        await room_holds(admin, room, {f"{tag}ann"})
+        person = s.people[f"{tag}ann"]
         bad = web.Response
         proxy.fault = lambda method, path: (
             bad(status=502, text="<html>", content_type="text/html")
             if path.endswith("/kick")
             else None
         )
-        await idp.remove(group, person)
+        await s.idp.remove(s.group, person)
 
         async def kicks() -> int:
             return sum(path.endswith("/kick") for _, path in proxy.requests)
 
         await eventually(kicks, lambda n: n >= 2)
-        work = (await ready(idp))["work"]
+        work = (await ready(s.idp))["work"]
         assert work["pendingPairs"] == 1
 
 

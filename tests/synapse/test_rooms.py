@@ -10,7 +10,7 @@ from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.conversations import load, replay
-from tests.synapse.conftest import StartService, command, ready, room_holds, settled
+from tests.synapse.conftest import StartService, StartStaffed, command, ready, room_holds, settled
 
 
 async def invite_and_join(admin: User, guest: User, room_id: str) -> None:
@@ -215,23 +215,20 @@ async def test_somebody_banned_by_hand_stays_banned(
 
 
 async def test_disabling_locks_and_coming_back_undoes_it(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """active=false locks and leaves rooms; active=true unlocks and joins again."""
     room = await admin.create_room()
     path = f"/_synapse/admin/v2/users/@{tag}ann:{SERVER_NAME}"
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        person = await idp.create_user(f"{tag}ann")
-        await idp.create_group("G", [person], externalId="g")
-        await room_holds(admin, room, {f"{tag}ann"})
-        await idp.patch(f"/Users/{person}", {"op": "replace", "value": {"active": False}})
+    async with staffed(room, f"{tag}ann") as s:
+        person = s.people[f"{tag}ann"]
+        await s.idp.patch(f"/Users/{person}", {"op": "replace", "value": {"active": False}})
         await room_holds(admin, room, set())
-        await settled(idp)
+        await settled(s.idp)
         assert (await admin.call("GET", path))["locked"] is True
-        await idp.patch(f"/Users/{person}", {"op": "replace", "value": {"active": True}})
+        await s.idp.patch(f"/Users/{person}", {"op": "replace", "value": {"active": True}})
         await room_holds(admin, room, {f"{tag}ann"})
-        await settled(idp)
+        await settled(s.idp)
         assert (await admin.call("GET", path))["locked"] is False
 
 

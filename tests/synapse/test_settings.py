@@ -9,6 +9,7 @@ from scim_matrix.store.database import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     account,
     compared,
     group_of,
@@ -101,26 +102,23 @@ async def test_the_record_is_kept_for_so_long(admin: User, service: StartService
 
 
 async def test_the_brake_counts_over_the_window(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """What was removed before REMOVAL_WINDOW does not add up with what is removed now."""
     room = await admin.create_room()
     tight = {"REMOVAL_LIMIT_COUNT": "1", "REMOVAL_LIMIT_PERCENT": "0", "REMOVAL_WINDOW": "1s"}
-    async with service({"g": [room]}, **tight) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, *(f"{tag}p{n}" for n in range(3)))
-        await room_holds(admin, room, set(people))
-        inside = set(people)
+    async with staffed(room, *(f"{tag}p{n}" for n in range(3)), **tight) as s:
+        inside = set(s.people)
         began = time.monotonic()
 
         async def passed() -> float:
             return time.monotonic() - began
 
-        for name in sorted(people)[:2]:
-            await idp.remove(group, people[name])
+        for name in sorted(s.people)[:2]:
+            await s.idp.remove(s.group, s.people[name])
             inside.discard(name)
             await room_holds(admin, room, inside)
-            await settled(idp)
+            await settled(s.idp)
             began = time.monotonic()
             await eventually(passed, lambda now: now > 1.0)
-        assert (await ready(idp))["work"]["heldPairs"] == 0
+        assert (await ready(s.idp))["work"]["heldPairs"] == 0

@@ -15,6 +15,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     command,
     group_of,
     levels,
@@ -55,47 +56,43 @@ def of_account(plan: set[tuple[str | None, str]]) -> list[str]:
 
 
 async def test_the_plan_tells_what_becomes_of_accounts(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Accounts to be made and the rooms that follow, locks, unlocks: before any of it is done."""
     room = await admin.create_room()
     new, off, gone, back = (f"{tag}{n}" for n in ("new", "off", "gone", "back"))
     async with (
         proxying(synapse.url) as proxy,
-        service({"g": [room]}, MATRIX_URL=proxy.url) as process,
+        staffed(room, off, gone, back, MATRIX_URL=proxy.url) as s,
     ):
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, off, gone, back)
-        await room_holds(admin, room, {off, gone, back})
-        await settled(idp)
-        await set_active(idp, people[back], active=False)
+        await set_active(s.idp, s.people[back], active=False)
         await eventually(lambda: is_locked(admin, back), bool)
         await room_holds(admin, room, {off, gone})
-        await settled(idp)
-        assert await told(process, "plan") == []
+        await settled(s.idp)
+        assert await told(s.process, "plan") == []
         proxy.dark = True
-        await idp.add(group, await idp.create_user(new))
-        await set_active(idp, people[off], active=False)
-        await idp.ok("DELETE", f"/Users/{people[gone]}")
-        await set_active(idp, people[back], active=True)
+        await s.idp.add(s.group, await s.idp.create_user(new))
+        await set_active(s.idp, s.people[off], active=False)
+        await s.idp.ok("DELETE", f"/Users/{s.people[gone]}")
+        await set_active(s.idp, s.people[back], active=True)
 
-        plan = await planned(process, new)
+        plan = await planned(s.process, new)
         assert (room, "join") in plan
         [what] = of_account(plan)
         assert "create" in what
         for name in (off, gone):
-            plan = await planned(process, name)
+            plan = await planned(s.process, name)
             assert (room, "kick") in plan
             [what] = of_account(plan)
             assert "lock" in what
             assert "unlock" not in what
-        plan = await planned(process, back)
+        plan = await planned(s.process, back)
         assert (room, "join") in plan
         [what] = of_account(plan)
         assert "unlock" in what
         proxy.lights_on()
         await room_holds(admin, room, {new, back}, AFTER_DARKNESS)
-        await eventually(lambda: told(process, "plan"), lambda found: found == [])
+        await eventually(lambda: told(s.process, "plan"), lambda found: found == [])
 
 
 async def test_a_dry_run_tells_joins_of_accounts_that_it_would_make(

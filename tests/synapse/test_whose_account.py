@@ -15,6 +15,7 @@ from scim_matrix.demo.synapse import IDP, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     account,
     at_rest,
     command,
@@ -786,29 +787,25 @@ async def test_an_account_made_after_the_backup_is_found(
 
 
 async def test_a_lost_database_changes_no_account_that_has_a_subject(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """The identity provider says everything again, and everybody has the account they had."""
     name = f"{tag}ann"
     room = await admin.create_room()
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        await group_of(idp, name)
-        await room_holds(admin, room, {name})
-        await settled(idp)
+    async with staffed(room, name) as s:
         before = await account(admin, name)
-        await process.stop()
-        await asyncio.to_thread(shutil.rmtree, process.data_dir)
-        await process.start()
+        await s.process.stop()
+        await asyncio.to_thread(shutil.rmtree, s.process.data_dir)
+        await s.process.start()
 
-        group, people = await group_of(idp, name)
+        group, people = await group_of(s.idp, name)
 
-        await shown(process, "users", name, state="active", bound="link", account=mxid(name))
-        await settled(idp)
+        await shown(s.process, "users", name, state="active", bound="link", account=mxid(name))
+        await settled(s.idp)
         now = await account(admin, name)
         assert {**now, "external_ids": None} == {**before, "external_ids": None}
         assert await links_of(admin, name) == {f"ext-{name}"}
-        await idp.remove(group, people[name])
+        await s.idp.remove(group, people[name])
         await room_holds(admin, room, set())
 
 

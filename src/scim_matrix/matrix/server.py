@@ -128,6 +128,11 @@ class Homeserver:
         return self._transport.user_id
 
     @property
+    def dry_run(self) -> bool:
+        """Whether nothing is changed on it: whatever would raises WithheldError."""
+        return self._transport.dry_run
+
+    @property
     def token(self) -> str:
         """The access token in use."""
         return str(self._transport.client.access_token)

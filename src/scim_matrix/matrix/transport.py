@@ -74,7 +74,7 @@ class Transport:
         self.user_id = user_id
         self._session = session
         self._base = str(URL(client.homeserver))
-        self._dry_run = dry_run
+        self.dry_run = dry_run
 
     @classmethod
     def connect(
@@ -111,7 +111,7 @@ class Transport:
 
         Raises WithheldError, which tells `what` would have been done.
         """
-        if self._dry_run:
+        if self.dry_run:
             raise WithheldError(f"DRY_RUN: would {what}")
 
     async def request(self, method: str, *path: str, shape: type[A], **more: Any) -> A:

@@ -40,11 +40,12 @@ class Probes:
         send traffic elsewhere.
         """
         alive = await self._database_answers()
+        counted = await self._tally.counted() if alive else None
+        # From here on nothing waits: all of the answer is of one moment.
         reconciler = self._reconciler
         synapse, mas = reconciler.synapse, reconciler.mas
         ready = alive and all(s is None or s.condition == "ready" for s in (synapse, mas))
         waits = reconciler.removals_wait
-        counted = await self._tally.counted() if alive else None
         return web.json_response(
             {
                 "ready": ready,

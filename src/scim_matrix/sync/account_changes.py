@@ -13,12 +13,11 @@ MAX_DISPLAY_NAME = 256
 
 @dataclass(frozen=True, slots=True)
 class AccountPolicy:
-    """How accounts are treated. With `dry_run` nothing is noted as under way."""
+    """How accounts are treated."""
 
     adopt_existing: bool
     on_disable: OnDisable
     on_delete: OnDisable
-    dry_run: bool = False
 
     def how(self, desired: State) -> OnDisable:
         """Return what is done to an account that is not active.

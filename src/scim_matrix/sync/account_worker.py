@@ -72,12 +72,16 @@ class AccountWorker:
         policy: AccountPolicy,
         rights: RoomRights,
         limit: Brake,
+        *,
+        dry_run: bool,
     ) -> None:
         self._database = database
         self._accounts = homeserver
         self._policy = policy
         self._rights = rights
         self._brake = limit
+        # Nothing is noted as under way then: no request will leave.
+        self._dry_run = dry_run
 
     async def work(
         self, account: Account, *, delegated: bool, without_homeserver: bool = False
@@ -221,7 +225,7 @@ class AccountWorker:
 
     def _must_look(self, account: Account) -> bool:
         """Tell whether to ask who has the name before an account of it is asked for."""
-        return self._policy.dry_run or account.problem == "conflict"
+        return self._dry_run or account.problem == "conflict"
 
     def _decided(self, account: Account, evidence: Evidence) -> Bind | Make:
         """Decide whose account a user gets. Raises _StoppedError where that is a conflict."""
@@ -361,7 +365,7 @@ class AccountWorker:
             emails,
         )
         since = await self._accounts.about_to_make(user_id, account.scim_id)
-        if not self._policy.dry_run:
+        if not self._dry_run:
             async with self._database.write() as connection:
                 if not await accounts.ask(connection, account, since):
                     raise _OvertakenError
@@ -480,7 +484,7 @@ class AccountWorker:
 
         Returns the e-mails that were refused, and why.
         """
-        if not self._policy.dry_run:
+        if not self._dry_run:
             async with self._database.write() as connection:
                 does = done_by(change, account.ours, present)
                 await accounts.begin(connection, account, does, doing)
@@ -515,7 +519,7 @@ class AccountWorker:
 
     async def _may_disable(self, account: Account) -> bool:
         """Ask the brake about one more account; where it holds, all that are waiting are held."""
-        if self._policy.dry_run:
+        if self._dry_run:
             return True
         async with self._database.write() as connection:
             if await brake.hold_restored(connection, account.id):

@@ -110,13 +110,17 @@ class Reconciler:
         # Whether accounts belong to MAS, says the homeserver.
         self.delegated = False
         rights = RoomRights(homeserver, room_policy.users, database.clock, self.mas)
-        self._dry_run = room_policy.dry_run
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
         self._schedule = self._observation.schedule
         self._turn = RoomTurn(database, homeserver, rights, room_policy, self.synapse.took)
         self._accounts = AccountWorker(
-            database, homeserver.accounts, account_policy, rights, room_policy.brake
+            database,
+            homeserver.accounts,
+            account_policy,
+            rights,
+            room_policy.brake,
+            dry_run=homeserver.dry_run,
         )
         self._copies = Copies(database, homeserver)
         self._comparison = AccountComparison(
@@ -227,8 +231,11 @@ class Reconciler:
         await self.begin()
         settling = asyncio.create_task(self._settling.run(), name="settling")
         try:
-            while not self._stopping:
+            while True:
                 await self._rest()
+                # Before the wake is cleared: `stop` may have cut the rest short by it.
+                if self._stopping:
+                    break
                 self._wake.clear()
                 now = self._clock.now()
                 await self._survive_round(now)
@@ -293,7 +300,7 @@ class Reconciler:
             await self._note_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)
-            if not self._dry_run:
+            if not self._homeserver.dry_run:
                 await memberships.retry(connection, "withheld")
                 await accounts.retry_withheld(connection)
         if put_off:

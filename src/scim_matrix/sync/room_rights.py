@@ -31,7 +31,6 @@ class RoomPolicy:
     users: Policy
     brake: Brake
     on_self_leave: Literal["rejoin", "respect"]
-    dry_run: bool = False
 
 
 async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:

@@ -103,12 +103,12 @@ class RoomTurn:
         held = 0
         async with self._database.write() as connection:
             now = connection.at
-            if not self._policy.dry_run:
+            if not self._homeserver.dry_run:
                 held = await brake.hold_room(connection, room_id, "restored")
             next_try = now + TRANSIENT.longest
             await memberships.wait_for_identities(connection, room_id, _MAY_BE_GRANTED, next_try)
             due = await memberships.due(connection, room_id, now, TURN)
-            if not self._policy.dry_run and any(
+            if not self._homeserver.dry_run and any(
                 pair.todo == "leave" and pair.approved_by is None for pair in due
             ):
                 since = now - self._policy.brake.window
@@ -117,7 +117,7 @@ class RoomTurn:
                     held += await brake.hold_room(connection, room_id, "limit")
                     due = await memberships.due(connection, room_id, now, TURN)
             actions = await _within(connection, behind, plan(due, users))
-            if not self._policy.dry_run:
+            if not self._homeserver.dry_run:
                 under_way = [a.pair for a in actions if not isinstance(a, Spare)]
                 await memberships.begin(connection, under_way)
         if held:
@@ -241,7 +241,7 @@ class RoomTurn:
             raise RefusedError(403, "M_FORBIDDEN", "the service may not change power levels")
         planned = power_plan(levels, due, users)
         if planned.content is not None:
-            if planned.tries and not self._policy.dry_run:
+            if planned.tries and not self._homeserver.dry_run:
                 async with self._database.write() as connection:
                     await memberships.try_power(connection, planned.tries)
             await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, planned.content)
