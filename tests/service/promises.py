@@ -102,6 +102,8 @@ class Safety:
         where = room_id, person or user_id
         states = self._states(where)
         may = bool(states & {"revoked", "pruned"})
+        # A change of the map may not have been worked out when a human replaced their account.
+        may = may or (user_id in reference.replaced and "forgotten" in states)
         present = reference.pairs.get(where)
         if not may and (present is None or present.state not in ("dismissed", "granted")):
             may = is_exclusive(reference, self.known, room_id, user_id)

@@ -584,10 +584,10 @@ class Reference:
         if former is not None:
             self.replaced[former] = before["bound_by"] in ("made", "mark")
         # Who had it before is nobody; what is known of them in rooms counts for who has it now.
-        was_made = self.replaced.pop(user_id, True)
+        self.replaced.pop(user_id, None)
         for room_id, who in [w for w in self.pairs if w[1] in (user_id, whose)]:
             standing = self.pairs.pop((room_id, who))
-            if was_made:
+            if standing.state != "excluded":
                 self.pairs.setdefault((room_id, person), standing)
         if whose is not None:
             self.former.pop(whose, None)
