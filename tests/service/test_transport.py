@@ -12,6 +12,7 @@ from scim_matrix.matrix.accounts import NewAccount
 from scim_matrix.matrix.errors import (
     HomeserverError,
     NotFoundError,
+    PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
@@ -96,7 +97,7 @@ async def test_a_sign_in_that_fails_says_nothing_of_the_services_token() -> None
 async def test_a_token_error_is_no_refusal() -> None:
     """Whoever handles a refusal does not handle a bad token by accident."""
     assert not issubclass(TokenError, RefusedError)
-    assert issubclass(RateLimitedError, UnavailableError)
+    assert not issubclass(RateLimitedError, UnavailableError)
     assert issubclass(NotFoundError, RefusedError)
 
 
@@ -145,7 +146,7 @@ async def test_a_server_may_ask_for_half_a_second_to_five_minutes(
     async with faking() as (fake, homeserver):
         body = {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": asked}
         fake.says_json(body, status, {} if header is None else {"Retry-After": header})
-        with pytest.raises(UnavailableError) as raised:
+        with pytest.raises(PostponedError) as raised:
             await REQUESTS[name].call(homeserver)
         assert expected == raised.value.retry_after
 

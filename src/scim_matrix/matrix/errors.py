@@ -1,7 +1,8 @@
 """What can go wrong between us and the homeserver.
 
 HomeserverError
-├── UnavailableError        nothing is known about the outcome
+├── PostponedError          says nothing of the request: again later
+│   ├── UnavailableError    nothing is known about the outcome
 │   └── RateLimitedError    not now
 ├── RefusedError            no, for this request
 │   └── NotFoundError       there is no such thing
@@ -30,8 +31,8 @@ class HomeserverError(Exception):
     """A request to the homeserver did not do what it should."""
 
 
-class UnavailableError(HomeserverError):
-    """No usable answer: connection, time-out, 5xx, a proxy's page. Says nothing of the request.
+class PostponedError(HomeserverError):
+    """What was asked for is to be asked for again later.
 
     `retry_after` is how many seconds the server asked to wait, if it did, within bounds.
     """
@@ -41,8 +42,12 @@ class UnavailableError(HomeserverError):
         self.retry_after = retry_after
 
 
-class RateLimitedError(UnavailableError):
-    """429: too fast; `retry_after` as the server says (seconds, within bounds)."""
+class UnavailableError(PostponedError):
+    """No usable answer: connection, time-out, 5xx, a proxy's page."""
+
+
+class RateLimitedError(PostponedError):
+    """429: too fast."""
 
 
 class RefusedError(HomeserverError):

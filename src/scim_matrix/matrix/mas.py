@@ -24,6 +24,7 @@ from scim_matrix.matrix.errors import (
     INVALID_PARAM,
     USER_IN_USE,
     NotFoundError,
+    PostponedError,
     RefusedError,
 )
 from scim_matrix.matrix.mas_answers import REFUSED, MasUnavailableError, Resource, Shape
@@ -95,8 +96,8 @@ class MasAccounts:
     ULID or issuer; without it the only enabled one. With `end_sessions` whoever is locked is
     signed out everywhere, for good; otherwise sessions rest until the lock is taken off.
 
-    Raises what `Accounts` and MasClient say: MasUnavailableError and MasTokenError are about MAS,
-    UnavailableError and TokenError otherwise about Synapse.
+    Raises what `Accounts` and MasClient say: a MasError is about MAS, another PostponedError or
+    TokenError about Synapse.
     """
 
     def __init__(
@@ -344,7 +345,7 @@ class MasAccounts:
             if error.status != 409:
                 raise
             raise RefusedError(409, USER_IN_USE, error.message) from error
-        except MasUnavailableError:
+        except PostponedError:
             if new.user_id in self._asked:
                 self._asked[new.user_id] = replace(self._asked[new.user_id], unsure=True)
             raise
@@ -459,9 +460,9 @@ class MasAccounts:
         body = {"user_id": user, "email": address}
         try:
             await self._mas.one("POST", "user-emails", of=_Email, body=body)
-        except NotFoundError:
-            raise
         except RefusedError as error:
+            if error.status == 404:
+                raise
             if error.status != 409:
                 return f"is refused by MAS: {error.message}"
             email = await self._email(address)

@@ -80,9 +80,9 @@ class MasClient:
     """MAS, asked as a client that may administer it (`policy.data.admin_clients`).
 
     Every method returns an answer of the expected shape or raises MasUnavailableError where
-    nothing is known about the outcome, RefusedError (NotFoundError) where MAS said no, and
-    MasTokenError where it does not take the client. Nothing is retried here, but once with a new
-    token where one that was good is refused: MAS has done nothing then.
+    nothing is known about the outcome, MasRateLimitedError, RefusedError (NotFoundError) where MAS
+    said no, and MasTokenError where it does not take the client. Nothing is retried here, but once
+    with a new token where one that was good is refused: MAS has done nothing then.
     """
 
     def __init__(

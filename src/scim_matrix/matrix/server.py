@@ -70,8 +70,8 @@ class _Users(Answer):
 class Homeserver:
     """A Synapse homeserver, asked as its admin user.
 
-    Every method, also of `rooms`, `accounts` and `live`, raises UnavailableError (RateLimitedError
-    with the wait that was asked for) where nothing is known about the outcome, RefusedError
+    Every method, also of `rooms`, `accounts` and `live`, raises UnavailableError where nothing is
+    known about the outcome, RateLimitedError with the wait that was asked for, RefusedError
     (NotFoundError) where the homeserver said no, and TokenError where it refuses the service
     itself. Nothing is retried here. With `dry_run`, whatever would change the homeserver raises
     WithheldError instead.

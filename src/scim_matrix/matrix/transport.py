@@ -55,8 +55,8 @@ class Transport:
     """One homeserver, asked as the service's own account.
 
     `request` and `call` return an answer of the expected shape or raise UnavailableError
-    (RateLimitedError) where nothing is known about the outcome, RefusedError (NotFoundError)
-    where the homeserver said no, TokenError where it does not know the service or not as an
+    where nothing is known about the outcome, RateLimitedError, RefusedError (NotFoundError) where
+    the homeserver said no, TokenError where it does not know the service or not as an
     administrator. Whatever an answer holds, they raise nothing else. Nothing is retried here.
     """
 

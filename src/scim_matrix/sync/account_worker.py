@@ -14,7 +14,6 @@ from scim_matrix.matrix.accounts import (
 )
 from scim_matrix.matrix.errors import (
     USER_IN_USE,
-    RateLimitedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -61,7 +60,7 @@ class _OvertakenError(Exception):
 class AccountWorker:
     """Carries out what is left to do for accounts.
 
-    `work` raises UnavailableError and TokenError, which say something of the homeserver as a
+    `work` raises PostponedError and TokenError, which say something of the homeserver as a
     whole; what is wrong with one account is recorded.
     """
 
@@ -94,8 +93,6 @@ class AccountWorker:
                 await self._disable_without_homeserver(account)
             else:
                 await self._work(account)
-        except RateLimitedError:
-            raise
         except UnavailableError as error:
             # Perhaps it is about this one account: others go first next time.
             delay = TRANSIENT.delay(account.attempts)

@@ -9,10 +9,10 @@ from scim_matrix.clock import Clock
 from scim_matrix.matrix.errors import (
     HomeserverError,
     MismatchError,
+    PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
-    UnavailableError,
 )
 from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.in_flight import InFlight
@@ -83,7 +83,7 @@ class Breaker:
 
     def trip(self, error: HomeserverError) -> None:
         """Leave it alone for a while, then meet it again."""
-        if isinstance(error, UnavailableError) and error.retry_after is not None:
+        if isinstance(error, PostponedError) and error.retry_after is not None:
             delay = error.retry_after
         else:
             delay = TRANSIENT.delay(self._failures + 1)

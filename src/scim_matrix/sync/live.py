@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import structlog
 
-from scim_matrix.matrix.errors import HomeserverError, RefusedError, UnavailableError
+from scim_matrix.matrix.errors import HomeserverError, PostponedError, RefusedError
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
 from scim_matrix.store import accounts, observed, rooms
 from scim_matrix.store.database import Database
@@ -83,7 +83,7 @@ class LiveDrift:
                 self._observation.schedule.follow(frozenset())
                 later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
                 asked = None
-                if isinstance(error, UnavailableError):
+                if isinstance(error, PostponedError):
                     asked = error.retry_after
                     self._doubt()
                 await asyncio.sleep(asked or later.delay(attempts + 1))

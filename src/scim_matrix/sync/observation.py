@@ -13,7 +13,7 @@ from scim_matrix.matrix.errors import (
     RefusedError,
     WithheldError,
 )
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Connection, Database
@@ -56,7 +56,7 @@ async def _tell_withheld(connection: Connection, reference: str) -> None:
 class Observation:
     """Brings what is thought of rooms in line with what they are.
 
-    Its methods raise UnavailableError and TokenError, which say something of the homeserver as a
+    Its methods raise PostponedError and TokenError, which say something of the homeserver as a
     whole; what is wrong with one room is recorded.
     """
 
@@ -274,7 +274,7 @@ class Observation:
             if await delegation.judge(room_id):
                 # Those that are below it no longer too: others may let nobody else stay there.
                 self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
-        except (MasUnavailableError, MasTokenError) as error:
+        except MasError as error:
             # Who may lead cannot be asked: what was judged before stays.
             log.warning("not_judged", room_id=room_id, error=str(error))
         for reference in references:

@@ -17,13 +17,14 @@ import structlog
 from scim_matrix.matrix.errors import (
     HomeserverError,
     MismatchError,
+    PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError, MasUnavailableError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
@@ -187,7 +188,7 @@ class Reconciler:
 
     def _blamed(self, error: HomeserverError) -> Breaker:
         """Return the server that an error is about."""
-        about_mas = isinstance(error, MasUnavailableError | MasTokenError)
+        about_mas = isinstance(error, MasError)
         return self.mas if about_mas and self.mas is not None else self.synapse
 
     @property
@@ -527,7 +528,7 @@ class Reconciler:
             return
         try:
             await self._turn.take(room_id, may_go_on)
-        except UnavailableError:
+        except PostponedError:
             # After an unknown outcome the room is observed, not remembered.
             self._schedule.doubt([room_id])
             raise

@@ -8,7 +8,7 @@ import structlog
 
 from scim_matrix.clock import Clock
 from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.guard import Brake
@@ -83,7 +83,7 @@ class RoomRights:
             if self._mas is None or self._mas.is_usable:
                 admins = await self._homeserver.accounts.admins()
                 self._users, self._told_at = replace(self._users, admins=admins), now
-        except (MasUnavailableError, MasTokenError) as error:
+        except MasError as error:
             assert self._mas is not None
             self._mas.doubt()
             log.warning("administrators_not_asked", error=str(error))

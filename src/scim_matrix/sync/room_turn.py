@@ -7,7 +7,6 @@ from typing import Literal
 import structlog
 
 from scim_matrix.matrix.errors import (
-    RateLimitedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -36,7 +35,7 @@ _MAY_BE_GRANTED = "it is not known yet whose accounts those are who are granted 
 class RoomTurn:
     """Carries out what is left to do in rooms, behind the brake, and records how that ended.
 
-    `take` raises UnavailableError and TokenError, which say something of the homeserver as a
+    `take` raises PostponedError and TokenError, which say something of the homeserver as a
     whole; what is wrong with one person is recorded.
     """
 
@@ -137,8 +136,6 @@ class RoomTurn:
         begun = time.perf_counter()
         try:
             await self._carry_out(action)
-        except RateLimitedError:
-            raise
         except UnavailableError as error:
             # Perhaps it is about this one person: others go first next time.
             await self._failed(pair, "unavailable", str(error), TRANSIENT.delay(pair.attempts))
