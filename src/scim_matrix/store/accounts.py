@@ -251,9 +251,9 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         await grants.touch_account(connection, row["id"])
 
 
-async def note_time(connection: Connection) -> None:
+async def record_time(connection: Connection) -> None:
     """Write down what time it is, so that the next start can tell how long nothing ran."""
-    await connection.execute_fetchall(_Q["note_time"], {"now": connection.at})
+    await connection.execute_fetchall(_Q["record_time"], {"now": connection.at})
 
 
 async def put_off(connection: Connection, longest: float) -> int:
@@ -439,7 +439,7 @@ async def bind(
         await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
     values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
     if account.user_id != user_id:
-        await connection.execute_fetchall(_Q["unsee"], values)
+        await connection.execute_fetchall(_Q["forget_observed"], values)
     await together(connection, (_Q["bind"], values), (_Q["manage"], values))
     return None
 
@@ -497,7 +497,7 @@ async def unbind(
         "cure": cure,
         "next_try": next_try,
     }
-    await together(connection, (_Q["unsee"], values), (_Q["unbind"], values))
+    await together(connection, (_Q["forget_observed"], values), (_Q["unbind"], values))
 
 
 async def never_made(connection: Connection, account: Account) -> Account | None:
@@ -509,7 +509,7 @@ async def never_made(connection: Connection, account: Account) -> Account | None
     if account.scim_id is None:
         await connection.execute_fetchall(_Q["delete"], values)
         return None
-    await together(connection, (_Q["unsee"], values), (_Q["never_made"], values))
+    await together(connection, (_Q["forget_observed"], values), (_Q["never_made"], values))
     return await get(connection, account.id)
 
 

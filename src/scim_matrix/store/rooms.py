@@ -188,7 +188,7 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
         if former is None or former.room_id is None:
             await grants.would_have_had(connection, mapping.id, room_id)
         else:
-            await grants.note_mapping(connection, mapping.id)
+            await grants.unsettle_mapping(connection, mapping.id)
     if former is None or former.room_id is None:
         await grants.settle_reference(connection, name, room_id)
         return
@@ -340,7 +340,7 @@ async def upgraded(
     )
     await grants.carry(connection, room_id, replacement)
     for row in opened:
-        await grants.note_mapping(connection, row["mapping_id"])
+        await grants.unsettle_mapping(connection, row["mapping_id"])
     await grants.settle_map(connection)
 
 
@@ -441,7 +441,7 @@ async def put_children(
         )
         if first and child.standing == "followed":
             await grants.would_have_had(connection, mapping_id, child.room_id)
-    await grants.note_mapping(connection, mapping_id)
+    await grants.unsettle_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True
 
@@ -463,7 +463,7 @@ async def stand(
         {"mapping_id": mapping_id, "standing": standing, "reason": reason, "cure": cure},
     )
     if changed:
-        await grants.note_mapping(connection, mapping_id)
+        await grants.unsettle_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -474,7 +474,7 @@ async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) 
         _Q["lead"], {"mapping_id": mapping_id, "led_by": led_by(leaders)}
     )
     if changed:
-        await grants.note_mapping(connection, mapping_id)
+        await grants.unsettle_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -519,7 +519,7 @@ async def name(connection: Connection, room_id: str) -> str:
     return str(found[0]["name"]) if found else room_id
 
 
-async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
+async def renamed(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
     """Return those of some rooms that call themselves otherwise than was last seen."""
     listed = orjson.dumps(list(seen)).decode()
     found = await connection.execute_fetchall(_Q["own_names"], {"rooms": listed})
@@ -527,10 +527,10 @@ async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tu
     return [(room, own) for room, own in seen.items() if known.get(room, (None, None)) != own]
 
 
-async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
+async def record_own_names(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
     """Record what rooms call themselves."""
     values = [{"room_id": room, "name": own[0], "alias": own[1]} for room, own in seen]
-    await connection.executemany(_Q["call"], values)
+    await connection.executemany(_Q["record_own_name"], values)
 
 
 async def named(connection: Connection, name: str) -> list[str]:
@@ -544,9 +544,9 @@ async def named(connection: Connection, name: str) -> list[str]:
     return list(dict.fromkeys([*ids, *map(following, ids)]))
 
 
-async def called(connection: Connection, name: str) -> list[str]:
+async def with_own_name(connection: Connection, name: str) -> list[str]:
     """Return the room IDs of the rooms that call themselves so, by name or alias."""
-    found = await connection.execute_fetchall(_Q["called"], {"name": name})
+    found = await connection.execute_fetchall(_Q["with_own_name"], {"name": name})
     return [row["room_id"] for row in found]
 
 

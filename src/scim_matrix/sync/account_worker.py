@@ -118,7 +118,7 @@ class AccountWorker:
             if account.desired == "active":
                 found = await self._identified(account)
             else:
-                found = await self._looked_for(account)
+                found = await self._searched_for(account)
             if found is None:
                 return
             account = found
@@ -156,7 +156,7 @@ class AccountWorker:
             assert account.scim_id is not None
             self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
         # But where that is asked for, making the account tells whether the name is free.
-        evidence = await self._evidence(account, named=self._must_look(account))
+        evidence = await self._evidence(account, named=self._must_ask_for_name(account))
         decision = self._decided(account, evidence)
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
@@ -184,7 +184,7 @@ class AccountWorker:
         looks = named and linked is None and marked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
-    async def _looked_for(self, account: Account) -> Account | None:
+    async def _searched_for(self, account: Account) -> Account | None:
         """Find the account of a user who was disabled before it was known; None is made.
 
         Where one was asked for and no answer is known, and it cannot be found twice, surely long
@@ -216,7 +216,7 @@ class AccountWorker:
             return None
         return Bind(found, "mark" if linked is None else "link")
 
-    def _must_look(self, account: Account) -> bool:
+    def _must_ask_for_name(self, account: Account) -> bool:
         """Tell whether to ask who has the name before an account of it is asked for."""
         return self._policy.dry_run or account.problem == "conflict"
 

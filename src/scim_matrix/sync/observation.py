@@ -438,7 +438,7 @@ class Observation:
             for kind in waiting:
                 still = await self._homeserver.rooms.member_events(room_id, kind)
                 async with self._database.write() as connection:
-                    await observed.undo(connection, room_id, kind, still)
+                    await observed.observe_gone(connection, room_id, kind, still)
                     if kind == "invite":
                         await observed.find_invited(connection, room_id, still)
             if missing and self._on_self_leave == "respect":

@@ -158,7 +158,7 @@ class Reconciler:
     @property
     def follows_live(self) -> bool:
         """Whether changes made by hand are seen as they happen."""
-        return self._live.works and self.synapse.is_usable
+        return self._live.is_following and self.synapse.is_usable
 
     def codes(self) -> Iterator[str]:
         """Yield the codes of what is wrong with the servers (scim_matrix/problems.py)."""
@@ -291,7 +291,7 @@ class Reconciler:
         self._begun = True
         async with self._database.write() as connection:
             put_off = await accounts.put_off(connection, AWAY_AT_MOST)
-            await self._note_time(connection)
+            await self._record_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)
             if not self._dry_run:
@@ -304,7 +304,7 @@ class Reconciler:
         await self._comparison.stop()
         with contextlib.suppress(OSError, sqlite3.Error):
             async with self._database.write() as connection:
-                await self._note_time(connection)
+                await self._record_time(connection)
         if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
@@ -360,9 +360,9 @@ class Reconciler:
     async def _round(self, now: float) -> None:
         """Start as much of the due work as there are slots for, no kind starving another."""
         if self.mas is not None:
-            await self._look_at(self.mas, self._be_sure_of_mas)
-        await self._look_at(self.synapse, self._be_sure_of_the_homeserver)
-        await self._keep_house(now)
+            await self._check_server(self.mas, self._be_sure_of_mas)
+        await self._check_server(self.synapse, self._be_sure_of_the_homeserver)
+        await self._housekeeping(now)
         load = self._load()
         if all(load[server] >= server.slots for server in self._servers):
             return
@@ -383,7 +383,7 @@ class Reconciler:
             running[lane] += 1
             load[self._server(lane)] += 1
 
-    async def _look_at(self, server: Breaker, ask: Callable[[], Awaitable[None]]) -> None:
+    async def _check_server(self, server: Breaker, ask: Callable[[], Awaitable[None]]) -> None:
         """Before any work on a server, and where answers said nothing, ask whether it is there."""
         if server.rests_seconds:
             return
@@ -395,7 +395,7 @@ class Reconciler:
         else:
             server.answered()
 
-    async def _keep_house(self, now: float) -> None:
+    async def _housekeeping(self, now: float) -> None:
         """Do what time alone brings: the next comparison, expired accounts, old records."""
         if now >= self._compare_at and self.synapse.is_usable:
             # Jittered, so that many services do not ask at once.
@@ -429,7 +429,7 @@ class Reconciler:
             await self._copies.renew()
         if now >= self._note_at:
             async with self._database.write() as connection:
-                await self._note_time(connection)
+                await self._record_time(connection)
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
                 await self._homeserver.keep_token()
@@ -437,9 +437,9 @@ class Reconciler:
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
 
-    async def _note_time(self, connection: Connection) -> None:
+    async def _record_time(self, connection: Connection) -> None:
         self._note_at = self._clock.now() + NOTE_EVERY
-        await accounts.note_time(connection)
+        await accounts.record_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
         """Return what could be started now, by lane, the smallest and newest first."""

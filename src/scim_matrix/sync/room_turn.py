@@ -60,8 +60,8 @@ class RoomTurn:
         """Tell whether the service did something that sync has not told of yet."""
         return (room_id, user_id) in self._acted
 
-    def told(self, seen: Iterable[tuple[str, str | None, str | None]]) -> None:
-        """Take note of what sync told: (room ID, user ID, membership); old waits end too."""
+    def sync_told(self, seen: Iterable[tuple[str, str | None, Observed | None]]) -> None:
+        """Wait no more for what sync told: (room ID, user ID, membership); old waits end too."""
         now = self._database.clock.now()
         told = set(seen)
         for (room_id, user_id), (observed, at) in list(self._acted.items()):

@@ -79,7 +79,7 @@ UPDATE account SET desired = 'expired', expires = NULL, brake = 'free', held_bec
 WHERE expires <= :now AND brake <> 'held'
 AND tick > (SELECT coalesce(restored_tick, -1) FROM installation)
 
--- note_time --
+-- record_time --
 -- The time as the running service has it.
 UPDATE installation SET seen_at = :now
 
@@ -213,7 +213,7 @@ UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
     asked = NULL, next_try = 0
 WHERE id = :id
 
--- unsee --
+-- forget_observed --
 -- Where an account is in rooms is not known.
 UPDATE membership SET observed = NULL, left_by_choice = FALSE, power_given = NULL,
     power_tried = NULL, next_try = 0
