@@ -19,8 +19,13 @@ ALREADY_IN_THE_ROOM = "is already in the room"
 # handlers/room_member.py, update_membership_locked: 403 "The target user is not in the room".
 NOT_IN_THE_ROOM = "The target user is not in the room"
 
-# Errcodes that decide something (Matrix specification, client-server API, standard error response).
+# Errcodes that decide something, or are given to refusals of our own (Matrix specification,
+# client-server API, standard error response and the endpoints' own).
 FORBIDDEN = "M_FORBIDDEN"
+# Somebody is banned (Synapse, handlers/room_member.py, update_membership_locked).
+BAD_STATE = "M_BAD_STATE"
+INVALID_USERNAME = "M_INVALID_USERNAME"
+USER_LOCKED = "M_USER_LOCKED"
 UNRECOGNIZED = "M_UNRECOGNIZED"
 INVALID_PARAM = "M_INVALID_PARAM"
 USER_IN_USE = "M_USER_IN_USE"

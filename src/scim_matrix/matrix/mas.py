@@ -22,6 +22,7 @@ from scim_matrix.matrix.accounts import (
 )
 from scim_matrix.matrix.errors import (
     INVALID_PARAM,
+    INVALID_USERNAME,
     USER_IN_USE,
     NotFoundError,
     PostponedError,
@@ -34,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 # MAS: 1 to 255 of these, the first no underscore.
 _USERNAME = re.compile("(?!_)[a-z0-9=_./+-]{1,255}")
-# Errcodes as Synapse has them for the same.
-INVALID_USERNAME = "M_INVALID_USERNAME"
 # Accounts whose ULIDs are remembered, from when they are looked at until they are changed.
 REMEMBERED = 1000
 _SESSIONS = ("user-sessions", "oauth2-sessions", "compat-sessions")

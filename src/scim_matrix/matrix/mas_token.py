@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
-from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
+from scim_matrix.matrix.errors import USER_LOCKED, HomeserverError, NotFoundError, RefusedError
 from scim_matrix.matrix.mas_answers import MasTokenError, Shape, Token
 from scim_matrix.matrix.mas_client import MasClient
 
@@ -147,7 +147,7 @@ class MasToken:
         ):
             if since is not None:
                 words = f"{self._user_id} is {what} in MAS since {since}: take that off by hand"
-                raise MasTokenError(403, "M_USER_LOCKED", words)
+                raise MasTokenError(403, USER_LOCKED, words)
         return bot.id
 
     def _read(self) -> _Kept | None:

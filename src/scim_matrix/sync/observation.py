@@ -8,6 +8,7 @@ import orjson
 import structlog
 
 from scim_matrix.matrix.errors import (
+    INVALID_PARAM,
     NotFoundError,
     RateLimitedError,
     RefusedError,
@@ -175,7 +176,7 @@ class Observation:
 
     async def _create(self, alias: str, template: str) -> str:
         if not alias.endswith(":" + self._homeserver.server_name):
-            raise RefusedError(400, "M_INVALID_PARAM", "only a room of this server can be created")
+            raise RefusedError(400, INVALID_PARAM, "only a room of this server can be created")
         room_id = await self._homeserver.rooms.create_room(alias, orjson.loads(template))
         log.info("room_created", room=alias, room_id=room_id)
         async with self._database.write() as connection:

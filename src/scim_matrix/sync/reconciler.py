@@ -15,6 +15,7 @@ from typing import Any, Literal
 import structlog
 
 from scim_matrix.matrix.errors import (
+    FORBIDDEN,
     HomeserverError,
     MismatchError,
     PostponedError,
@@ -617,7 +618,7 @@ class Reconciler:
         if whoami != self._homeserver.user_id:
             raise TokenError(
                 403,
-                "M_FORBIDDEN",
+                FORBIDDEN,
                 f"the token is {whoami}'s, not that of MATRIX_ADMIN_USER_ID"
                 f" ({self._homeserver.user_id}) at MATRIX_SERVER_NAME",
             )

@@ -7,6 +7,8 @@ from typing import Literal
 import structlog
 
 from scim_matrix.matrix.errors import (
+    BAD_STATE,
+    FORBIDDEN,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -187,9 +189,7 @@ class RoomTurn:
         pair = action.pair
         withheld = isinstance(error, WithheldError)
         banned = (
-            pair.todo != "leave"
-            and isinstance(error, RefusedError)
-            and error.errcode == "M_BAD_STATE"
+            pair.todo != "leave" and isinstance(error, RefusedError) and error.errcode == BAD_STATE
         )
         log.warning(
             "action_withheld" if withheld else "action_refused",
@@ -233,7 +233,7 @@ class RoomTurn:
     async def _set_powers(self, room_id: str, due: list[Membership], users: Policy) -> None:
         levels = await self._rights.levels(room_id)
         if levels.of(users.service_user_id) < levels.needed(POWER_LEVELS):
-            raise RefusedError(403, "M_FORBIDDEN", "the service may not change power levels")
+            raise RefusedError(403, FORBIDDEN, "the service may not change power levels")
         planned = power_plan(levels, due, users)
         if planned.content is not None:
             if planned.tries and not self._policy.dry_run:
@@ -247,7 +247,7 @@ class RoomTurn:
         if planned.reached:
             log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
         for pair, reason in planned.refused:
-            await self._power_refused(pair, RefusedError(403, "M_FORBIDDEN", reason))
+            await self._power_refused(pair, RefusedError(403, FORBIDDEN, reason))
 
     async def _power_refused(self, pair: Membership, error: RefusedError | WithheldError) -> None:
         log.warning(
