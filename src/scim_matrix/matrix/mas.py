@@ -76,7 +76,7 @@ class _Session(Shape):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A creation that is not known to have been done whole.
+    """A creation that is not known to have been completed.
 
     It tells for whom, since when by MAS's clock (MasClient.moment), the account's ULID where
     MAS said so, and whether there was a try whose answer is not known.
@@ -204,10 +204,10 @@ class MasAccounts:
         return account
 
     async def _is_from(self, account: MatrixAccount, user: Resource[_User], asked: _Asked) -> bool:
-        """Tell whether an account is what a creation made that was not done whole.
+        """Tell whether an account was made by a creation that was not completed.
 
-        Where the answer was lost, it is if the account was made just then and nobody has anything
-        of it yet: whoever registers has a session, and a link where they come from a provider.
+        Where the answer was lost, it was if the account was made just then and nobody has used it
+        yet: whoever registers has a session, and a link where they come from a provider.
         """
         if asked.id is not None:
             return asked.id == user.id
@@ -247,7 +247,7 @@ class MasAccounts:
         return next(same, None)
 
     async def provider_id(self) -> str:
-        """Return the ULID of the identity provider in MAS; asked for once a comparison.
+        """Return the ULID of the identity provider in MAS; asked for once in each comparison.
 
         MAS's configuration may name another one meanwhile: the former is only disabled then, and
         would go on to be given links. Raises RefusedError where MAS has none that fits.

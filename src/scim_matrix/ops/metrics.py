@@ -192,7 +192,7 @@ class Metrics:
     def tracing(self) -> aiohttp.TraceConfig:
         """Return what counts the requests of an aiohttp session."""
         tracing = aiohttp.TraceConfig()
-        tracing.on_request_start.append(_note_start)
+        tracing.on_request_start.append(_started)
         tracing.on_request_end.append(self._ended)
         tracing.on_request_exception.append(self._failed)
         return tracing
@@ -203,7 +203,7 @@ class Metrics:
         context: SimpleNamespace,
         parameters: aiohttp.TraceRequestEndParams,
     ) -> None:
-        self._note(context, parameters, str(parameters.response.status))
+        self._count(context, parameters, str(parameters.response.status))
 
     async def _failed(
         self,
@@ -211,9 +211,9 @@ class Metrics:
         context: SimpleNamespace,
         parameters: aiohttp.TraceRequestExceptionParams,
     ) -> None:
-        self._note(context, parameters, "error")
+        self._count(context, parameters, "error")
 
-    def _note(self, context: SimpleNamespace, parameters: Any, outcome: str) -> None:
+    def _count(self, context: SimpleNamespace, parameters: Any, outcome: str) -> None:
         where = endpoint(parameters.url.path)
         self._sent.labels(where, parameters.method, outcome).inc()
         taken = time.perf_counter() - context.start
@@ -227,7 +227,7 @@ class Metrics:
         )
 
 
-async def _note_start(
+async def _started(
     session: aiohttp.ClientSession,
     context: SimpleNamespace,
     parameters: aiohttp.TraceRequestStartParams,

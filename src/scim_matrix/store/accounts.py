@@ -65,7 +65,7 @@ class Written:
     subjects: frozenset[str] = frozenset()
 
     def __or__(self, profile: Profile) -> "Written":
-        """Return what it is with a profile written too."""
+        """Return this with what a profile wrote added."""
         subjects = {profile.subject} if profile.subject is not None else set()
         return Written(self.emails | set(profile.emails), self.subjects | subjects)
 
@@ -314,7 +314,7 @@ async def named(connection: Connection, name: str) -> list[Account]:
 
 
 async def ask(connection: Connection, account: Account, since: datetime | None) -> bool:
-    """Note before an account is asked for since when there may be one (None: nobody can say).
+    """Record before an account is asked for since when there may be one (None: nobody can say).
 
     Return whether it is to be asked for still: its user may have been disabled, deleted or told
     another account.
@@ -328,7 +328,7 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
 
 
 async def has_none(connection: Connection, account: Account) -> None:
-    """Note that a user who is disabled has no account; of one who is deleted nothing is left."""
+    """Record that a disabled user has no account; a deleted one without an account is forgotten."""
     values = {"id": account.id, "desired": account.desired}
     await together(connection, (_Q["has_none"], values), (_Q["forget_released"], values))
 
@@ -342,7 +342,7 @@ async def is_anothers(connection: Connection, account: Account, user_id: str) ->
 async def begin(
     connection: Connection, account: Account, does: Disablement, doing: str | None
 ) -> None:
-    """Note before a request leaves that it is under way, and what it will have done.
+    """Record before a request leaves that it is under way, and what it will have done.
 
     `doing` is the action by which it disables the account.
     """
@@ -445,7 +445,7 @@ async def bind(
 
 
 async def _part(connection: Connection, account: Account) -> None:
-    """Have the account that a user had so far be nobody's, and leave the rooms it was given."""
+    """Take from a user the account they had so far, and have it leave the rooms it was given."""
     values = {
         "id": account.id,
         "former": account.user_id,
@@ -551,7 +551,7 @@ async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Beli
 
 
 async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:
-    """Have accounts looked at anew that are not what they were thought to be.
+    """Have accounts observed anew that are not as they were thought to be.
 
     `differing` tells of each whether it was found deactivated.
     """
@@ -561,7 +561,7 @@ async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:
 
 
 async def doubt_gone(connection: Connection, user_ids: Iterable[str]) -> None:
-    """Have accounts looked at anew that left a room by themselves, before they are joined again."""
+    """Have accounts observed anew that left a room by themselves, before they are joined again."""
     values = {"user_ids": orjson.dumps(list(user_ids)).decode()}
     await connection.execute_fetchall(_Q["doubt_gone"], values)
 

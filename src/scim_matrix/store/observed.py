@@ -66,7 +66,7 @@ def _done(room_id: str, row: sqlite3.Row) -> record.Entry:
 
 
 async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -> None:
-    """Have those leave an exclusive room who are there without a grant."""
+    """Exclude from an exclusive room those who are in it without a grant."""
     values: dict[str, Any] = {"room_id": room_id, "at": connection.at}
     [row] = await connection.execute_fetchall(_Q["is_exclusive"], values)
     if not row["exclusive"]:
@@ -88,12 +88,12 @@ async def kinds_waiting(connection: Connection, room_id: str) -> set[Observed]:
 
 
 async def any_unknown(connection: Connection, room_id: str) -> bool:
-    """Tell whether nobody knows of somebody who is to leave a room whether they are invited."""
+    """Tell whether it is not known of somebody who is to leave a room whether they are in it."""
     return bool(await connection.execute_fetchall(_Q["any_unknown"], {"room_id": room_id}))
 
 
 async def find_invited(connection: Connection, room_id: str, invited: Iterable[str]) -> None:
-    """Correct those thought out of a room who are invited."""
+    """Correct what was thought of people who were thought to be out of a room and are invited."""
     values = {"room_id": room_id, "still": _json(invited)}
     await connection.execute_fetchall(_Q["find_invited"], values)
 
@@ -182,6 +182,6 @@ async def observe_one(
 
 
 async def is_known(connection: Connection, room_id: str, user_id: str, observed: Observed) -> bool:
-    """Tell whether a membership is what is thought of a managed account already."""
+    """Tell whether a managed account's membership is recorded as this one already."""
     found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
     return bool(found) and found[0]["observed"] == observed

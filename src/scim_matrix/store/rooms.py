@@ -41,7 +41,7 @@ class RoomReference:
 class MappingRow:
     """A mapping in the store; `room_id` is the room that it names, as far as that is known.
 
-    `led_by` are those on whose own power the room rests that it is read with.
+    `led_by` are those on whose own power its room rests, where it was read with one.
     """
 
     id: int
@@ -487,14 +487,14 @@ async def any_led(connection: Connection, room_id: str) -> bool:
 async def leading_away(
     connection: Connection, room_id: str, account_id: int
 ) -> list[frozenset[str]]:
-    """Return whose power the mappings in force rest on that gave an account a room."""
+    """Return on whose power those mappings in force rest that gave an account a room."""
     values = {"room_id": room_id, "account_id": account_id}
     found = await connection.execute_fetchall(_Q["leading_away"], values)
     return [frozenset(_leaders(row["led_by"])) for row in found]
 
 
 async def leading_exclusively(connection: Connection, room_id: str) -> list[frozenset[str]]:
-    """Return whose power the mappings in force rest on that let nobody else stay in a room."""
+    """Return on whose power those mappings in force rest that make a room exclusive."""
     found = await connection.execute_fetchall(_Q["leading_exclusively"], {"room_id": room_id})
     return [frozenset(_leaders(row["led_by"])) for row in found]
 
@@ -520,7 +520,7 @@ async def name(connection: Connection, room_id: str) -> str:
 
 
 async def renamed(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
-    """Return those of some rooms that call themselves otherwise than was last seen."""
+    """Return those of some rooms whose own names have changed since they were last seen."""
     listed = orjson.dumps(list(seen)).decode()
     found = await connection.execute_fetchall(_Q["own_names"], {"rooms": listed})
     known = {row["room_id"]: (row["name"], row["alias"]) for row in found}

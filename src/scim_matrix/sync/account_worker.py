@@ -187,8 +187,8 @@ class AccountWorker:
     async def _searched_for(self, account: Account) -> Account | None:
         """Find the account of a user who was disabled before it was known; None is made.
 
-        Where one was asked for and no answer is known, and it cannot be found twice, surely long
-        enough after that, there is none.
+        Where one was asked for and no answer is known, there is none only once a second search,
+        late enough for it to have been made, has found nothing either.
         """
         if account.barred is not None:
             await self._take_off(account, account.barred)
@@ -465,7 +465,7 @@ class AccountWorker:
         change: Change,
         doing: record.Kind | None = None,
     ) -> Mapping[str, str]:
-        """Send a change; until its answer is here, how the account is is not known.
+        """Send a change; until its answer arrives, the account's state is not known.
 
         Returns the e-mails that were refused, and why.
         """
@@ -588,7 +588,7 @@ class AccountWorker:
 
 
 def _is_reserved(user_id: str, refusal: RefusedError) -> Conflict:
-    """Return what a name means that nobody has and that is taken all the same."""
+    """Return the conflict about a name that no account has and that cannot be had all the same."""
     return Conflict(
         f"{user_id} cannot be made: {refusal.message}",
         "see what has that name, in whatever letters (an application service, an account that"

@@ -72,11 +72,11 @@ class Breaker:
         self.there.clear()
 
     def took(self, kind: str, seconds: float) -> None:
-        """Note that something of a kind was done, and in how long; so much is asked at once."""
+        """Learn from how long something of a kind took how much may be asked at once."""
         self._in_flight.took(kind, seconds)
 
     def failed(self) -> None:
-        """Note that an answer said nothing: half as much is asked at once."""
+        """Ask half as much at once, since an answer said nothing."""
         if self.slots == 1:
             self.rest(TRANSIENT.delay(1))
         self._in_flight.halve()

@@ -429,7 +429,7 @@ class Observation:
     async def _observe_closer(self, room_id: str, missing: list[str], *, unknown: bool) -> None:
         """Ask what the list of those joined cannot tell, where it matters.
 
-        `unknown`: whether the outcome of a removal was not known, perhaps of an invitation's.
+        `unknown`: whether the outcome of a removal is not known; it may have been an invitation's.
         """
         waiting = await observed.kinds_waiting(self._database.scanner, room_id)
         if unknown:

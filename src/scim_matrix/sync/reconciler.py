@@ -339,7 +339,7 @@ class Reconciler:
         return Counter(self._server(lane) for lane, _ in self._running.values())
 
     async def _pause(self, looked_at: float) -> float:
-        """Return how long nothing will fall due that had not when last looked at (seconds)."""
+        """Return for how long nothing new falls due (seconds)."""
         load = self._load()
         if all(load[server] >= server.slots for server in self._servers):
             return LONGEST_PAUSE
@@ -433,7 +433,7 @@ class Reconciler:
                 await self._record_time(connection)
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
-                await self._homeserver.keep_token()
+                await self._homeserver.renew_token()
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)

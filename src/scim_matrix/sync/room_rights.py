@@ -44,7 +44,7 @@ async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
 
 
 class RoomRights:
-    """Asks for power in rooms where it is lacking, and whom the service must not touch."""
+    """Takes power in rooms where the service lacks it, and knows whom it must not touch."""
 
     def __init__(
         self, homeserver: Homeserver, users: Policy, clock: Clock, mas: Breaker | None = None
@@ -76,7 +76,7 @@ class RoomRights:
     async def renew(self) -> Policy:
         """Ask anew who administers the homeserver.
 
-        While MAS is away its last word counts, for a while: MAS away does not stop rooms.
+        While MAS is away its last answer counts for ADMINS_BELIEVED, so that rooms go on.
         """
         now = self._clock.now()
         try:

@@ -97,8 +97,8 @@ class RoomTurn:
         Who is `behind` removals is None where nobody was to leave when that was asked: whoever is
         by now leaves in the next turn.
 
-        Counted and handed out in one transaction, which also notes that what is handed out is
-        under way: until an answer is here, how it is is not known.
+        Counted and handed out in one transaction, which also records that what is handed out is
+        under way: until its answer arrives, the outcome is not known.
         """
         held = 0
         async with self._database.write() as connection:

@@ -22,7 +22,7 @@ _NUMBERED = re.compile(r"(@[^:]*?)([0-9]+)(:.*)")
 
 
 def names_before(user_id: str) -> Iterator[str]:
-    """Yield the user IDs that this one is with a number behind the localpart (pure)."""
+    """Yield the user IDs that become this one by a number at the end of the localpart (pure)."""
     found = _NUMBERED.fullmatch(user_id)
     if found is None:
         return
