@@ -106,7 +106,6 @@ class Account:
     bound_by: BoundBy | None
     desired: State
     profile: Profile
-    confirmed: State | None = None
     ours: Disablement = field(default_factory=Disablement)
     written: Written = field(default_factory=Written)
     usable: bool = False
@@ -141,7 +140,6 @@ def _account(row: sqlite3.Row) -> Account:
         bound_by=row["bound_by"],
         desired=row["desired"],
         profile=Profile.load(row["profile"]),
-        confirmed=row["confirmed"],
         ours=Disablement(
             bool(row["locked_by_us"]),
             bool(row["suspended_by_us"]),

@@ -124,18 +124,7 @@ class Reconciler:
         self._comparison = AccountComparison(
             database, homeserver.accounts, account_policy, self.wake
         )
-        self._live = LiveDrift(
-            database,
-            homeserver.live,
-            homeserver.user_id,
-            self._observation,
-            self._turn,
-            rights,
-            room_policy.on_self_leave,
-            self.wake,
-            self._doubt,
-            self.synapse.there,
-        )
+        self._live = self._live_drift(room_policy)
         self._following: asyncio.Task[None] | None = None
         self._settling = Settling(database, self.wake)
         self._agenda = Agenda()
@@ -155,6 +144,20 @@ class Reconciler:
         self._ailing: dict[str, tuple[int, float]] = {}
         # What rooms that are worked on are called.
         self._names: dict[str, str] = {}
+
+    def _live_drift(self, policy: RoomPolicy) -> LiveDrift:
+        return LiveDrift(
+            self._database,
+            self._homeserver.live,
+            self._homeserver.user_id,
+            self._observation,
+            self._turn,
+            self._rights,
+            policy.on_self_leave,
+            self.wake,
+            self._doubt,
+            self.synapse.there,
+        )
 
     @property
     def follows_live(self) -> bool:
