@@ -226,9 +226,12 @@ class RoomTurn:
             return
         try:
             await self._rights.with_power(room_id, lambda: self._set_powers(room_id, due, users))
-        except (RefusedError, WithheldError) as error:
+        except RefusedError as error:
             for pair in due:
-                await self._power_refused(pair, error)
+                await self._power_stopped(pair, "refused", str(error))
+        except WithheldError as error:
+            for pair in due:
+                await self._power_stopped(pair, "withheld", str(error))
 
     async def _set_powers(self, room_id: str, due: list[Membership], users: Policy) -> None:
         levels = await self._rights.levels(room_id)
@@ -247,18 +250,16 @@ class RoomTurn:
         if planned.reached:
             log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
         for pair, reason in planned.refused:
-            await self._power_refused(pair, RefusedError(403, FORBIDDEN, reason))
+            await self._power_stopped(pair, "refused", reason)
 
-    async def _power_refused(self, pair: Membership, error: RefusedError | WithheldError) -> None:
-        log.warning(
-            "power_level_refused", room_id=pair.room_id, user_id=pair.user_id, error=str(error)
-        )
-        withheld = isinstance(error, WithheldError)
-        outcome: record.Outcome = "dry_run" if withheld else "refused"
+    async def _power_stopped(
+        self, pair: Membership, problem: Literal["refused", "withheld"], why: str
+    ) -> None:
+        log.warning("power_level_refused", room_id=pair.room_id, user_id=pair.user_id, error=why)
+        outcome: record.Outcome = "dry_run" if problem == "withheld" else "refused"
         async with self._database.write() as connection:
-            await record.add(connection, _power_entry(pair, pair.power, outcome, str(error)))
-        problem: memberships.Problem = "withheld" if withheld else "refused"
-        await self._failed(pair, problem, str(error), PERMANENT.delay(pair.attempts))
+            await record.add(connection, _power_entry(pair, pair.power, outcome, why))
+        await self._failed(pair, problem, why, PERMANENT.delay(pair.attempts))
 
 
 _LEADS_TO: dict[type[Action], Literal["join", "invite", "leave"]] = {
