@@ -10,7 +10,9 @@ from aiohttp import web
 
 from scim_matrix.matrix.accounts import NewAccount
 from scim_matrix.matrix.errors import (
+    BannedError,
     HomeserverError,
+    NameTakenError,
     NotFoundError,
     PostponedError,
     RateLimitedError,
@@ -45,6 +47,8 @@ from tests.service.homeserver import (
         (404, {"errcode": "M_UNRECOGNIZED", "error": "no"}, RefusedError),
         (404, {"detail": "Not Found"}, UnavailableError),
         (403, {"errcode": "M_FORBIDDEN", "error": "no"}, RefusedError),
+        (403, {"errcode": "M_BAD_STATE", "error": "banned"}, BannedError),
+        (400, {"errcode": "M_USER_IN_USE", "error": "taken"}, NameTakenError),
         (403, {"errcode": "M_FORBIDDEN", "error": "You are not a server admin"}, TokenError),
         (403, {"errcode": 5, "error": "no"}, UnavailableError),
         (400, {"errcode": "M_BAD_JSON", "error": 5}, RefusedError),
@@ -427,7 +431,7 @@ async def test_an_account_that_somebody_made_in_between_does_not_pass_for_ours()
         foreign = {"auth_provider": "saml", "external_id": "9"}
         there = {**ACCOUNT, "external_ids": [mark, link, foreign]}
         fake.says_in_turn(NOBODY, (200, there), (200, ACCOUNT))
-        with pytest.raises(RefusedError, match="M_USER_IN_USE"):
+        with pytest.raises(NameTakenError):
             await homeserver.accounts.create(NewAccount(ANN, "id", "1", None, ()))
         _, put, undo = fake.asked
         assert [mark, link] == put.json()["external_ids"], "the mark comes first"

@@ -5,7 +5,9 @@ HomeserverError
 │   ├── UnavailableError    nothing is known about the outcome
 │   └── RateLimitedError    not now
 ├── RefusedError            no, for this request
-│   └── NotFoundError       there is no such thing
+│   ├── NotFoundError       there is no such thing
+│   ├── NameTakenError      somebody has the name
+│   └── BannedError         somebody is banned from the room
 ├── TokenError              no, whatever is asked
 ├── MismatchError           it is not the server that the settings say
 └── WithheldError           not sent
@@ -22,7 +24,7 @@ NOT_IN_THE_ROOM = "The target user is not in the room"
 # Errcodes that decide something, or are given to refusals of our own (Matrix specification,
 # client-server API, standard error response and the endpoints' own).
 FORBIDDEN = "M_FORBIDDEN"
-# Somebody is banned (Synapse, handlers/room_member.py, update_membership_locked).
+# Synapse, handlers/room_member.py, update_membership_locked: "Cannot invite user who was banned".
 BAD_STATE = "M_BAD_STATE"
 INVALID_USERNAME = "M_INVALID_USERNAME"
 USER_LOCKED = "M_USER_LOCKED"
@@ -67,6 +69,14 @@ class RefusedError(HomeserverError):
 
 class NotFoundError(RefusedError):
     """The thing asked for does not exist (404)."""
+
+
+class NameTakenError(RefusedError):
+    """An account of this name cannot be made: there is one."""
+
+
+class BannedError(RefusedError):
+    """Whoever is to come into a room is banned from it."""
 
 
 class TokenError(HomeserverError):

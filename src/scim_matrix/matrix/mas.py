@@ -24,6 +24,7 @@ from scim_matrix.matrix.errors import (
     INVALID_PARAM,
     INVALID_USERNAME,
     USER_IN_USE,
+    NameTakenError,
     NotFoundError,
     PostponedError,
     RefusedError,
@@ -320,7 +321,7 @@ class MasAccounts:
     async def create(self, new: NewAccount) -> Mapping[str, str]:
         """Make an account with its mark, link and e-mails, in this order.
 
-        Raises RefusedError with the errcode M_USER_IN_USE where the name is taken, and with
+        Raises NameTakenError where somebody has the name, and RefusedError with the errcode
         M_INVALID_USERNAME where MAS allows no such name.
         """
         self._mas.changes(f"create {new.user_id}")
@@ -343,7 +344,7 @@ class MasAccounts:
                 del self._asked[new.user_id]
             if error.status != 409:
                 raise
-            raise RefusedError(409, USER_IN_USE, error.message) from error
+            raise NameTakenError(409, USER_IN_USE, error.message) from error
         except PostponedError:
             if new.user_id in self._asked:
                 self._asked[new.user_id] = replace(self._asked[new.user_id], unsure=True)

@@ -13,7 +13,7 @@ from scim_matrix.matrix.accounts import (
     takes_email,
 )
 from scim_matrix.matrix.errors import (
-    USER_IN_USE,
+    NameTakenError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -162,9 +162,7 @@ class AccountWorker:
             return await self._bound(account, decision)
         try:
             await self._make(account, decision.user_id)
-        except RefusedError as error:
-            if error.errcode != USER_IN_USE:
-                raise
+        except NameTakenError as error:
             refusal = error
         else:
             return None
@@ -335,13 +333,11 @@ class AccountWorker:
         """Make an account that was there and is gone."""
         try:
             await self._make(account, user_id)
-        except RefusedError as error:
-            if error.errcode != USER_IN_USE:
-                raise
+        except NameTakenError as error:
             raise self._conflict(account, _is_reserved(user_id, error)) from error
 
     async def _make(self, account: Account, user_id: str) -> None:
-        """Make an account. Raises RefusedError with M_USER_IN_USE where the name is taken."""
+        """Make an account. Raises NameTakenError where somebody has the name."""
         left_out = await self._left_out(account, user_id, ())
         emails = tuple(e for e in account.profile.emails if e not in left_out)
         assert account.scim_id is not None
@@ -587,7 +583,7 @@ class AccountWorker:
             await accounts.fail(connection, account.id, "withheld", str(error), when)
 
 
-def _is_reserved(user_id: str, refusal: RefusedError) -> Conflict:
+def _is_reserved(user_id: str, refusal: NameTakenError) -> Conflict:
     """Return the conflict about a name that no account has and that cannot be had all the same."""
     return Conflict(
         f"{user_id} cannot be made: {refusal.message}",

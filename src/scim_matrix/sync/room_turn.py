@@ -7,8 +7,8 @@ from typing import Literal
 import structlog
 
 from scim_matrix.matrix.errors import (
-    BAD_STATE,
     FORBIDDEN,
+    BannedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -188,9 +188,7 @@ class RoomTurn:
     ) -> None:
         pair = action.pair
         withheld = isinstance(error, WithheldError)
-        banned = (
-            pair.todo != "leave" and isinstance(error, RefusedError) and error.errcode == BAD_STATE
-        )
+        banned = pair.todo != "leave" and isinstance(error, BannedError)
         log.warning(
             "action_withheld" if withheld else "action_refused",
             room_id=pair.room_id,
