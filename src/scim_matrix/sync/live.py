@@ -3,10 +3,11 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
+from scim_matrix.config import OnSelfLeave
 from scim_matrix.matrix.errors import HomeserverError, PostponedError, RefusedError
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
 from scim_matrix.membership import Observed
@@ -42,7 +43,7 @@ class LiveDrift:
         observation: Observation,
         turn: RoomTurn,
         rights: RoomRights,
-        on_self_leave: Literal["rejoin", "respect"],
+        on_self_leave: OnSelfLeave,
         wake: Callable[[], None],
         doubt: Callable[[], None],
         homeserver_ready: asyncio.Event,

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
 
 import orjson
 import structlog
 
+from scim_matrix.config import OnSelfLeave
 from scim_matrix.matrix.errors import (
     INVALID_PARAM,
     NotFoundError,
@@ -66,7 +66,7 @@ class Observation:
         database: Database,
         homeserver: Homeserver,
         rights: RoomRights,
-        on_self_leave: Literal["rejoin", "respect"],
+        on_self_leave: OnSelfLeave,
     ) -> None:
         self._database = database
         self._homeserver = homeserver

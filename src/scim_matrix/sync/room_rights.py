@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import structlog
 
 from scim_matrix.clock import Clock
+from scim_matrix.config import OnSelfLeave
 from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
@@ -30,7 +30,7 @@ class RoomPolicy:
 
     users: Policy
     brake: Brake
-    on_self_leave: Literal["rejoin", "respect"]
+    on_self_leave: OnSelfLeave
     dry_run: bool = False
 
 
