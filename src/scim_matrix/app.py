@@ -15,7 +15,7 @@ from scim_matrix.console.site import make_console
 from scim_matrix.edge import listening, tls
 from scim_matrix.edge.door import Door
 from scim_matrix.edge.requests import scim_expectation, well_formed
-from scim_matrix.map_keeper import MapKeeper
+from scim_matrix.map_loader import MapLoader
 from scim_matrix.matrix.connecting import connect
 from scim_matrix.ops.health import Probes
 from scim_matrix.ops.metrics import Metrics
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 SHUTDOWN_SECONDS = 4.0
 
 
-MAP_KEEPER = web.AppKey("MAP_KEEPER", MapKeeper)
+MAP_LOADER = web.AppKey("MAP_LOADER", MapLoader)
 DOOR = web.AppKey("DOOR", Door)
 
 
@@ -89,10 +89,10 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
                 settings.lift_rate_limit,
             ),
         )
-        keeper = MapKeeper(settings, database, reconciler)
-        await keeper.put_in_force()
+        loader = MapLoader(settings, database, reconciler)
+        await loader.put_in_force()
         await reconciler.begin()
-        app[DATABASE], app[RECONCILER], app[MAP_KEEPER] = database, reconciler, keeper
+        app[DATABASE], app[RECONCILER], app[MAP_LOADER] = database, reconciler, loader
         app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
         _add_routes(app, settings, database, reconciler)
 
@@ -105,7 +105,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         stack.push_async_callback(app[TALLY].stop)
         loop = asyncio.create_task(reconciler.run(), name="reconciler")
         loop.add_done_callback(_reconciler_ended)
-        watch = asyncio.create_task(keeper.watch(), name="group map")
+        watch = asyncio.create_task(loader.watch(), name="group map")
         yield
         watch.cancel()
         counting.cancel()
@@ -187,7 +187,7 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
 
         async def reload() -> None:
             systemd.reloading()
-            await app[MAP_KEEPER].reload()
+            await app[MAP_LOADER].reload()
             if certificate is not None:
                 tls.renew(certificate, settings.tls_cert_file, settings.tls_key_file)
             systemd.notify("READY=1")

@@ -33,6 +33,7 @@ _OPENSSL = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
 # systemd's, which are used too.
 _OTHERS = {"CREDENTIALS_DIRECTORY", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 
+OnSelfLeave = Literal["rejoin", "respect"]
 OnDisable = Literal["lock", "suspend", "deactivate", "erase", "nothing"]
 
 
@@ -185,7 +186,7 @@ class Settings(BaseModel):
         _about("how often every mapped room is compared with the homeserver", default="`1h`"),
     ] = 3600
     on_self_leave: Annotated[
-        Literal["rejoin", "respect"],
+        OnSelfLeave,
         BeforeValidator(_lower),
         _about(
             "people who leave a granted room by themselves: `rejoin`, or `respect` until it is"

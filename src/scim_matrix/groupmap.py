@@ -125,7 +125,7 @@ def _key(key: str) -> tuple[Kind, str]:
     return "external_id", key
 
 
-def key(kind: str, pattern: str) -> str:
+def key(kind: Kind, pattern: str) -> str:
     """Return a mapping's key as the group map writes it."""
     prefix = {"display_name": "displayName:", "group_id": "group "}.get(kind, "")
     return "*" if kind == "everyone" else prefix + pattern.replace("[[]", "[")

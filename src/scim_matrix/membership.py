@@ -1,7 +1,7 @@
 """An account in a room, as far as the service has to do with it (pure)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 # Granted by a mapped group; revoked by the identity provider; forgotten: the map no longer grants
 # it; dismissed: a human let them stay; pruned: a human asked for their removal; excluded: nobody
@@ -10,6 +10,7 @@ State = Literal["granted", "revoked", "forgotten", "dismissed", "pruned", "exclu
 # What is left to do; None where nothing is.
 Todo = Literal["join", "invite", "leave"]
 Observed = Literal["join", "invite", "knock", "leave", "ban"]
+MEMBERSHIPS: tuple[Observed, ...] = get_args(Observed)
 
 
 @dataclass(frozen=True, slots=True)

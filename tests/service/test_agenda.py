@@ -88,7 +88,7 @@ async def test_a_room_where_everybody_became_unsettled_is_left_after_a_turn(tmp_
     await agenda.refresh(database.reader, 1.0)
     assert agenda.smallest([], 1) == ["!r"]
     async with database.write() as connection:
-        await grants.note_everybody(connection)
+        await grants.unsettle_everybody(connection)
     agenda.doubt("!r")
     await agenda.refresh(database.reader, 1.0)
     assert agenda.smallest([], 1) == []

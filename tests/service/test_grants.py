@@ -471,7 +471,7 @@ async def leave(database: Database) -> None:
     async with database.write() as connection:
         await left(Directory(connection), connection)
     async with database.write() as connection:
-        work = await observed.see(
+        work = await observed.observe_one(
             connection, ROOM, "@ann:s", "leave", protected=False, respected=True
         )
         assert not work
@@ -522,7 +522,7 @@ async def test_who_declined_is_joined_where_it_is_no_longer_left_to_them(
         await put(connection, replace(STAFF, invite=True))
         await people.group("staff", await people.account("ann"))
         await people.observed("invite", "ann")
-        await observed.undo(connection, ROOM, "invite", [])
+        await observed.observe_gone(connection, ROOM, "invite", [])
         assert (await people.row("ann"))["left_by_choice"] == 1
     async with database.write() as connection:
         people = Directory(connection)

@@ -181,3 +181,17 @@ async def test_following_ends_whenever_it_is_cancelled(tmp_path: Path) -> None:
             if following.cancel():
                 await asyncio.wait([following])
                 assert following.cancelled(), f"after {turns} turns of the loop"
+
+
+async def test_what_the_service_itself_will_not_give_is_told_without_a_status(
+    tmp_path: Path,
+) -> None:
+    """The homeserver was not asked, so that no answer of it is the reason."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        levels = {"users": {world.service: 50}}
+        world.room(world.service, room_id="!room", version="10", levels=levels)
+        await deployment.put_map({"*": [{"room": "!room", "powerLevel": 50}]})
+        await ann(deployment)
+        [row] = await views.left_to_do(deployment.database.reader, 10)
+        assert row["reason"] == "power level 50 is not below the service's own, 50"

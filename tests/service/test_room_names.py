@@ -30,7 +30,9 @@ async def test_the_maps_alias_goes_before_what_a_room_says(database: Database) -
             connection, [Mapping("everyone", "", "#board:s"), Mapping("everyone", "", "!lobby")]
         )
         await rooms.pin(connection, "#board:s", "!board")
-        await rooms.call(connection, [("!board", ("Fun", None)), ("!lobby", ("Lobby", "#l:s"))])
+        await rooms.record_own_names(
+            connection, [("!board", ("Fun", None)), ("!lobby", ("Lobby", "#l:s"))]
+        )
     assert await rooms.names(database.reader) == {"!board": "#board:s", "!lobby": "Lobby"}
     assert await rooms.name(database.reader, "!board") == "#board:s"
     assert await rooms.name(database.reader, "!unknown") == "!unknown"
@@ -41,7 +43,7 @@ async def test_names_are_found_where_nothing_else_is_meant(database: Database) -
     async with database.write() as connection:
         await groupmap.put(connection, [Mapping("everyone", "", "#board:s")])
         await rooms.pin(connection, "#board:s", "!board")
-        await rooms.call(
+        await rooms.record_own_names(
             connection,
             [
                 ("!eve", ("General", "#board:s")),
@@ -54,9 +56,9 @@ async def test_names_are_found_where_nothing_else_is_meant(database: Database) -
     assert await rooms.named(reader, "#board:s") == ["!board"]
     assert await rooms.named(reader, "!old") == ["!old", "!new"]
     assert await rooms.named(reader, "General") == []
-    assert await rooms.called(reader, "gENERAL") == ["!eve"]
-    assert await rooms.called(reader, "lobby") == ["!new"]
-    assert await rooms.called(reader, "nothing") == []
+    assert await rooms.with_own_name(reader, "gENERAL") == ["!eve"]
+    assert await rooms.with_own_name(reader, "lobby") == ["!new"]
+    assert await rooms.with_own_name(reader, "nothing") == []
 
 
 async def test_a_name_costs_no_request(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from aiohttp import web
 
 from scim_matrix.matrix.accounts import NewAccount
 from scim_matrix.matrix.errors import (
+    BannedError,
     HomeserverError,
+    NameTakenError,
     NotFoundError,
+    PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
@@ -44,6 +47,8 @@ from tests.service.homeserver import (
         (404, {"errcode": "M_UNRECOGNIZED", "error": "no"}, RefusedError),
         (404, {"detail": "Not Found"}, UnavailableError),
         (403, {"errcode": "M_FORBIDDEN", "error": "no"}, RefusedError),
+        (403, {"errcode": "M_BAD_STATE", "error": "banned"}, BannedError),
+        (400, {"errcode": "M_USER_IN_USE", "error": "taken"}, NameTakenError),
         (403, {"errcode": "M_FORBIDDEN", "error": "You are not a server admin"}, TokenError),
         (403, {"errcode": 5, "error": "no"}, UnavailableError),
         (400, {"errcode": "M_BAD_JSON", "error": 5}, RefusedError),
@@ -96,7 +101,7 @@ async def test_a_sign_in_that_fails_says_nothing_of_the_services_token() -> None
 async def test_a_token_error_is_no_refusal() -> None:
     """Whoever handles a refusal does not handle a bad token by accident."""
     assert not issubclass(TokenError, RefusedError)
-    assert issubclass(RateLimitedError, UnavailableError)
+    assert not issubclass(RateLimitedError, UnavailableError)
     assert issubclass(NotFoundError, RefusedError)
 
 
@@ -145,7 +150,7 @@ async def test_a_server_may_ask_for_half_a_second_to_five_minutes(
     async with faking() as (fake, homeserver):
         body = {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": asked}
         fake.says_json(body, status, {} if header is None else {"Retry-After": header})
-        with pytest.raises(UnavailableError) as raised:
+        with pytest.raises(PostponedError) as raised:
             await REQUESTS[name].call(homeserver)
         assert expected == raised.value.retry_after
 
@@ -426,7 +431,7 @@ async def test_an_account_that_somebody_made_in_between_does_not_pass_for_ours()
         foreign = {"auth_provider": "saml", "external_id": "9"}
         there = {**ACCOUNT, "external_ids": [mark, link, foreign]}
         fake.says_in_turn(NOBODY, (200, there), (200, ACCOUNT))
-        with pytest.raises(RefusedError, match="M_USER_IN_USE"):
+        with pytest.raises(NameTakenError):
             await homeserver.accounts.create(NewAccount(ANN, "id", "1", None, ()))
         _, put, undo = fake.asked
         assert [mark, link] == put.json()["external_ids"], "the mark comes first"

@@ -1,4 +1,4 @@
-"""The command that looks whether everything is as the service needs it."""
+"""The command that checks whether everything is as the service needs it."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ from scim_matrix.ops.logging import set_up
 @click.command()
 @JSON
 def check(as_json: bool) -> None:
-    """Look at configuration, database, homeserver and every mapped room, and say what to mend.
+    """Check configuration, database, homeserver and every mapped room, and say what to mend.
 
     Nothing is changed. Exit status: 0 all is well (there may be warnings), 1 something has to be
     mended, 2 the configuration has mistakes.

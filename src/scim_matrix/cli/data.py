@@ -63,8 +63,8 @@ def import_json(data_dir: Path, folder: Path) -> None:
 
     users.json is keyed by external ID, groups.json by externalId. The ids that the identity
     provider already holds stay valid: @localpart:server for users, the externalId for groups.
-    Whatever can be read is taken over and the rest named, line by line; nothing is where
-    anything is there already.
+    Whatever can be read is taken over and the rest named, line by line; a database that
+    holds anything already is left as it is.
     """
     try:
         settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})

@@ -87,7 +87,7 @@ def write(data_dir: Path, cause: str, work: Callable[[Connection], Awaitable[T]]
         database = await Database.open(data_dir)
         try:
             async with database.write(cause) as connection:
-                await totals.happened(connection, totals.DECIDED)
+                await totals.happened(connection, "decided")
                 return await work(connection)
         finally:
             await database.close()

@@ -14,7 +14,7 @@ async def find(connection: Connection, name: str) -> list[str]:
     """
     if found := await rooms.named(connection, name):
         return found
-    found = await rooms.called(connection, name)
+    found = await rooms.with_own_name(connection, name)
     if len(found) > 1:
         listed = ", ".join(f"'{room_id}'" for room_id in found)
         raise click.ClickException(f"{name}: several rooms are called so; say which: {listed}")

@@ -180,7 +180,7 @@ async def a_mapping(trial: Trial, group: str, room: str, *, make: bool) -> Any:
         raise Refusal(f"{room}: no room is called so", "give its alias or ID, or the name in full")
     homeserver = trial.homeserver()
     try:
-        if not homeserver.take_kept_token():
+        if not homeserver.take_stored_token():
             # MAS makes the token at the first start.
             return room
         if room.startswith("#"):

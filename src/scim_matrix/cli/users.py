@@ -74,7 +74,7 @@ async def _check_account(settings: Settings, account: str) -> None:
         raise click.ClickException(f"{account} is the service's own account")
     homeserver = connect(settings, dry_run=True)
     try:
-        await homeserver.keep_token()
+        await homeserver.renew_token()
         if await homeserver.accounts.get(account) is None:
             raise click.ClickException(f"{account} does not exist on the homeserver")
     finally:

@@ -16,7 +16,7 @@ from scim_matrix.sync.room_rights import read_levels
 # For how long (seconds) an answer of the homeserver is believed, where nothing is changed.
 KEEP = 30.0
 _REMEMBERED = 1000
-# A space with more rooms than this is left to administrators: each is asked about.
+# In a space with more rooms than this only administrators may map: each room is a question.
 MOST_CHILDREN = 200
 
 NOT_YOURS = "You may only map rooms in which you yourself can invite and kick."

@@ -147,7 +147,7 @@ async def _chosen(database: Database, kept: Mapping[str, str], before: str) -> d
     reader, room = database.scanner, kept["room"]
     named: list[str] = []
     if room:
-        named = await rooms.named(reader, room) or await rooms.called(reader, room) or [room]
+        named = await rooms.named(reader, room) or await rooms.with_own_name(reader, room) or [room]
     return {
         "users": await _meant(reader, kept["user"]) if kept["user"] else None,
         "rooms": named,

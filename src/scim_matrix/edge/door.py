@@ -185,13 +185,13 @@ class _Guarded(asyncio.Protocol):
             self._timer = None
 
     def _watch(self) -> None:
-        """Look again later whether anything has been taken of what there is to send."""
+        """Check later whether anything of what is to be sent has been taken."""
         if self._transport is not None:
             loop = asyncio.get_running_loop()
             left = self._transport.get_write_buffer_size()
-            self._stall = loop.call_later(self._door.stall_seconds, self._look, left)
+            self._stall = loop.call_later(self._door.stall_seconds, self._check_taken, left)
 
-    def _look(self, left: int) -> None:
+    def _check_taken(self, left: int) -> None:
         if self._transport is None or self._transport.get_write_buffer_size() != left:
             self._watch()
         else:

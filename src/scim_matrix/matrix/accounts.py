@@ -134,7 +134,7 @@ class Accounts(Protocol):
         """Make an account, mark and link included, at once where the system allows it.
 
         Returns the e-mail addresses that it does not have all the same, and why. Raises
-        RefusedError with the errcode M_USER_IN_USE where the name is taken.
+        NameTakenError where somebody has the name.
         """
 
     async def change(self, present: MatrixAccount, change: Change) -> Mapping[str, str]:

@@ -1,10 +1,13 @@
 """What can go wrong between us and the homeserver.
 
 HomeserverError
-├── UnavailableError        nothing is known about the outcome
+├── PostponedError          says nothing of the request: again later
+│   ├── UnavailableError    nothing is known about the outcome
 │   └── RateLimitedError    not now
 ├── RefusedError            no, for this request
-│   └── NotFoundError       there is no such thing
+│   ├── NotFoundError       there is no such thing
+│   ├── NameTakenError      somebody has the name
+│   └── BannedError         somebody is banned from the room
 ├── TokenError              no, whatever is asked
 ├── MismatchError           it is not the server that the settings say
 └── WithheldError           not sent
@@ -18,8 +21,13 @@ ALREADY_IN_THE_ROOM = "is already in the room"
 # handlers/room_member.py, update_membership_locked: 403 "The target user is not in the room".
 NOT_IN_THE_ROOM = "The target user is not in the room"
 
-# Errcodes that decide something (Matrix specification, client-server API, standard error response).
+# Errcodes that decide something, or are given to refusals of our own (Matrix specification,
+# client-server API, standard error response and the endpoints' own).
 FORBIDDEN = "M_FORBIDDEN"
+# Synapse, handlers/room_member.py, update_membership_locked: "Cannot invite user who was banned".
+BAD_STATE = "M_BAD_STATE"
+INVALID_USERNAME = "M_INVALID_USERNAME"
+USER_LOCKED = "M_USER_LOCKED"
 UNRECOGNIZED = "M_UNRECOGNIZED"
 INVALID_PARAM = "M_INVALID_PARAM"
 USER_IN_USE = "M_USER_IN_USE"
@@ -30,8 +38,8 @@ class HomeserverError(Exception):
     """A request to the homeserver did not do what it should."""
 
 
-class UnavailableError(HomeserverError):
-    """No usable answer: connection, time-out, 5xx, a proxy's page. Says nothing of the request.
+class PostponedError(HomeserverError):
+    """What was asked for is to be asked for again later.
 
     `retry_after` is how many seconds the server asked to wait, if it did, within bounds.
     """
@@ -41,8 +49,12 @@ class UnavailableError(HomeserverError):
         self.retry_after = retry_after
 
 
-class RateLimitedError(UnavailableError):
-    """429: too fast; `retry_after` as the server says (seconds, within bounds)."""
+class UnavailableError(PostponedError):
+    """No usable answer: connection, time-out, 5xx, a proxy's page."""
+
+
+class RateLimitedError(PostponedError):
+    """429: too fast."""
 
 
 class RefusedError(HomeserverError):
@@ -57,6 +69,14 @@ class RefusedError(HomeserverError):
 
 class NotFoundError(RefusedError):
     """The thing asked for does not exist (404)."""
+
+
+class NameTakenError(RefusedError):
+    """An account of this name cannot be made: there is one."""
+
+
+class BannedError(RefusedError):
+    """Whoever is to come into a room is banned from it."""
 
 
 class TokenError(HomeserverError):

@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field
 
 from scim_matrix.matrix.transport import CLIENT_V3, Answer, Transport
+from scim_matrix.membership import MEMBERSHIPS, Observed
 
 # Milliseconds that a sync waits for something to happen, and seconds more until it is given up.
 SYNC_WAIT = 30_000
@@ -31,7 +32,7 @@ class LiveEvent:
     type: str
     sender: str
     state_key: str | None
-    membership: str | None
+    membership: Observed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,7 @@ class Live:
 
 
 def _live(room_id: str, event: _Event) -> LiveEvent:
-    membership = event.content.get("membership") if event.type == MEMBER else None
-    return LiveEvent(
-        room_id,
-        event.type,
-        event.sender,
-        event.state_key,
-        membership if isinstance(membership, str) else None,
-    )
+    said = event.content.get("membership") if event.type == MEMBER else None
+    # Whatever else somebody wrote there is no membership.
+    membership = next((word for word in MEMBERSHIPS if word == said), None)
+    return LiveEvent(room_id, event.type, event.sender, event.state_key, membership)

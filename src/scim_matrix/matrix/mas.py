@@ -22,8 +22,11 @@ from scim_matrix.matrix.accounts import (
 )
 from scim_matrix.matrix.errors import (
     INVALID_PARAM,
+    INVALID_USERNAME,
     USER_IN_USE,
+    NameTakenError,
     NotFoundError,
+    PostponedError,
     RefusedError,
 )
 from scim_matrix.matrix.mas_answers import REFUSED, MasUnavailableError, Resource, Shape
@@ -33,8 +36,6 @@ log = structlog.get_logger(__name__)
 
 # MAS: 1 to 255 of these, the first no underscore.
 _USERNAME = re.compile("(?!_)[a-z0-9=_./+-]{1,255}")
-# Errcodes as Synapse has them for the same.
-INVALID_USERNAME = "M_INVALID_USERNAME"
 # Accounts whose ULIDs are remembered, from when they are looked at until they are changed.
 REMEMBERED = 1000
 _SESSIONS = ("user-sessions", "oauth2-sessions", "compat-sessions")
@@ -76,7 +77,7 @@ class _Session(Shape):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A creation that is not known to have been done whole.
+    """A creation that is not known to have been completed.
 
     It tells for whom, since when by MAS's clock (MasClient.moment), the account's ULID where
     MAS said so, and whether there was a try whose answer is not known.
@@ -95,8 +96,8 @@ class MasAccounts:
     ULID or issuer; without it the only enabled one. With `end_sessions` whoever is locked is
     signed out everywhere, for good; otherwise sessions rest until the lock is taken off.
 
-    Raises what `Accounts` and MasClient say: MasUnavailableError and MasTokenError are about MAS,
-    UnavailableError and TokenError otherwise about Synapse.
+    Raises what `Accounts` and MasClient say: a MasError is about MAS, another PostponedError or
+    TokenError about Synapse.
     """
 
     def __init__(
@@ -204,10 +205,10 @@ class MasAccounts:
         return account
 
     async def _is_from(self, account: MatrixAccount, user: Resource[_User], asked: _Asked) -> bool:
-        """Tell whether an account is what a creation made that was not done whole.
+        """Tell whether an account was made by a creation that was not completed.
 
-        Where the answer was lost, it is if the account was made just then and nobody has anything
-        of it yet: whoever registers has a session, and a link where they come from a provider.
+        Where the answer was lost, it was if the account was made just then and nobody has used it
+        yet: whoever registers has a session, and a link where they come from a provider.
         """
         if asked.id is not None:
             return asked.id == user.id
@@ -247,7 +248,7 @@ class MasAccounts:
         return next(same, None)
 
     async def provider_id(self) -> str:
-        """Return the ULID of the identity provider in MAS; asked for once a comparison.
+        """Return the ULID of the identity provider in MAS; asked for once in each comparison.
 
         MAS's configuration may name another one meanwhile: the former is only disabled then, and
         would go on to be given links. Raises RefusedError where MAS has none that fits.
@@ -320,7 +321,7 @@ class MasAccounts:
     async def create(self, new: NewAccount) -> Mapping[str, str]:
         """Make an account with its mark, link and e-mails, in this order.
 
-        Raises RefusedError with the errcode M_USER_IN_USE where the name is taken, and with
+        Raises NameTakenError where somebody has the name, and RefusedError with the errcode
         M_INVALID_USERNAME where MAS allows no such name.
         """
         self._mas.changes(f"create {new.user_id}")
@@ -343,8 +344,8 @@ class MasAccounts:
                 del self._asked[new.user_id]
             if error.status != 409:
                 raise
-            raise RefusedError(409, USER_IN_USE, error.message) from error
-        except MasUnavailableError:
+            raise NameTakenError(409, USER_IN_USE, error.message) from error
+        except PostponedError:
             if new.user_id in self._asked:
                 self._asked[new.user_id] = replace(self._asked[new.user_id], unsure=True)
             raise
@@ -459,9 +460,9 @@ class MasAccounts:
         body = {"user_id": user, "email": address}
         try:
             await self._mas.one("POST", "user-emails", of=_Email, body=body)
-        except NotFoundError:
-            raise
         except RefusedError as error:
+            if error.status == 404:
+                raise
             if error.status != 409:
                 return f"is refused by MAS: {error.message}"
             email = await self._email(address)

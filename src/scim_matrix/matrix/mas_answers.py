@@ -8,6 +8,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from scim_matrix.matrix.errors import (
+    HomeserverError,
     NotFoundError,
     RateLimitedError,
     RefusedError,
@@ -24,7 +25,11 @@ LONGEST_WAIT = 300.0
 WORDS = 500
 
 
-class MasUnavailableError(UnavailableError):
+class MasError(HomeserverError):
+    """It is MAS that does not answer, limits, or does not let the service in."""
+
+
+class MasUnavailableError(MasError, UnavailableError):
     """MAS gave no usable answer; says nothing of the request.
 
     `answered` tells that MAS itself said so (5xx), which it also does where Synapse does not
@@ -38,11 +43,11 @@ class MasUnavailableError(UnavailableError):
         self.answered = answered
 
 
-class MasRateLimitedError(MasUnavailableError, RateLimitedError):
+class MasRateLimitedError(MasError, RateLimitedError):
     """429: too fast, says MAS or what stands before it."""
 
 
-class MasTokenError(TokenError):
+class MasTokenError(MasError, TokenError):
     """MAS does not know the client, or does not let it administer."""
 
 
@@ -143,7 +148,7 @@ def second(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def no_answer(answer: Answer, words: str = "") -> MasUnavailableError:
+def no_answer(answer: Answer, words: str = "") -> MasUnavailableError | MasRateLimitedError:
     """Return what an answer means that says nothing of the request; `words` are MAS's own."""
     wait = answer.headers.get("Retry-After", "")
     seconds = min(float(wait), LONGEST_WAIT) if wait.isdecimal() else None

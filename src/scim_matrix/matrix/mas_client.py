@@ -80,9 +80,9 @@ class MasClient:
     """MAS, asked as a client that may administer it (`policy.data.admin_clients`).
 
     Every method returns an answer of the expected shape or raises MasUnavailableError where
-    nothing is known about the outcome, RefusedError (NotFoundError) where MAS said no, and
-    MasTokenError where it does not take the client. Nothing is retried here, but once with a new
-    token where one that was good is refused: MAS has done nothing then.
+    nothing is known about the outcome, MasRateLimitedError, RefusedError (NotFoundError) where MAS
+    said no, and MasTokenError where it does not take the client. Nothing is retried here, but once
+    with a new token where one that was good is refused: MAS has done nothing then.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class MasClient:
             return None
         return datetime.fromtimestamp(self._clock() + self._ahead, UTC)
 
-    def _note_clock(self, shown: float, asked_at: float) -> None:
+    def _learn_clock(self, shown: float, asked_at: float) -> None:
         """Take in what MAS's clock showed at most when an answer was made."""
         ahead, now = shown - asked_at, self._clock()
         if self._ahead is None or ahead <= self._ahead or now - self._noted_at > CLOCK_AGE:
@@ -188,7 +188,7 @@ class MasClient:
         made_at = getattr(found.attributes, "created_at", None)
         # Only where it is told to the fraction of a second.
         if answer.status == 201 and isinstance(made_at, datetime) and made_at.microsecond:
-            self._note_clock(made_at.timestamp(), answer.asked_at)
+            self._learn_clock(made_at.timestamp(), answer.asked_at)
         return answer.status, found
 
     async def delete(self, *path: str) -> None:
@@ -266,7 +266,7 @@ class MasClient:
         except (aiohttp.ClientError, OSError) as error:
             raise MasUnavailableError(f"MAS: {type(error).__name__}: {error}") from error
         if (told := second(response.headers)) is not None:
-            self._note_clock(told + 1, asked_at)
+            self._learn_clock(told + 1, asked_at)
         return Answer(response.status, response.headers, body, asked_at)
 
     # -- The client's own token -------------------------------------------

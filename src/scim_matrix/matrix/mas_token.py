@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
-from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
+from scim_matrix.matrix.errors import USER_LOCKED, HomeserverError, NotFoundError, RefusedError
 from scim_matrix.matrix.mas_answers import MasTokenError, Shape, Token
 from scim_matrix.matrix.mas_client import MasClient
 
@@ -33,7 +33,7 @@ class _Made(Shape):
     expires_at: AwareDatetime | None = None
 
 
-class _Kept(Shape):
+class _Stored(Shape):
     """What the file holds."""
 
     user_id: str
@@ -65,7 +65,7 @@ class MasToken:
         self._path = path
         self._making = asyncio.Lock()
 
-    def kept(self) -> str | None:
+    def stored(self) -> str | None:
         """Return the token that was made before, None without one; nothing is asked."""
         kept = self._read()
         return None if kept is None else kept.token
@@ -94,8 +94,8 @@ class MasToken:
     async def renewed(self, refused: str) -> str:
         """Return a token in place of one that Synapse has refused.
 
-        Raises what MasClient raises, and MasTokenError where the account may not be used, so
-        that a new token would help as little.
+        Raises what MasClient raises, and MasTokenError where the account may not be used, in
+        which case a new token would not help either.
         """
         async with self._making:
             kept = self._read()
@@ -103,7 +103,7 @@ class MasToken:
                 return kept.token
             return await self._made(kept)
 
-    async def _made(self, kept: _Kept | None) -> str:
+    async def _made(self, kept: _Stored | None) -> str:
         """Make a token: in the session that there is, else in a new one.
 
         Where the answer is lost the file still has a token that MAS no longer takes, or none; a
@@ -124,7 +124,7 @@ class MasToken:
             _, made = await self._mas.one("POST", "personal-sessions", of=_Made, body=body)
         token = made.attributes.access_token
         ends = made.attributes.expires_at or datetime.now(UTC) + LIFE
-        self._write(_Kept(user_id=self._user_id, session=made.id, token=token, ends=ends))
+        self._write(_Stored(user_id=self._user_id, session=made.id, token=token, ends=ends))
         log.info("token_made", user_id=self._user_id, ends=ends.isoformat())
         return str(token)
 
@@ -147,13 +147,13 @@ class MasToken:
         ):
             if since is not None:
                 words = f"{self._user_id} is {what} in MAS since {since}: take that off by hand"
-                raise MasTokenError(403, "M_USER_LOCKED", words)
+                raise MasTokenError(403, USER_LOCKED, words)
         return bot.id
 
-    def _read(self) -> _Kept | None:
+    def _read(self) -> _Stored | None:
         """Return what the file holds for this account, None where that is nothing of use."""
         try:
-            kept = _Kept.model_validate_json(self._path.read_bytes())
+            kept = _Stored.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
@@ -161,7 +161,7 @@ class MasToken:
             return None
         return kept if kept.user_id == self._user_id else None
 
-    def _write(self, kept: _Kept) -> None:
+    def _write(self, kept: _Stored) -> None:
         """Replace the file whole: a crash leaves the former one."""
         new = self._path.with_name(self._path.name + ".new")
         new.unlink(missing_ok=True)

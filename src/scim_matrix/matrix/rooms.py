@@ -15,6 +15,7 @@ from scim_matrix.matrix.errors import (
     UnavailableError,
 )
 from scim_matrix.matrix.transport import ADMIN_V1, CLIENT_V3, Answer, Done, Transport
+from scim_matrix.membership import Observed
 
 CREATE = "m.room.create"
 POWER_LEVELS = "m.room.power_levels"
@@ -201,7 +202,7 @@ class Rooms:
         )
         return {room.room_id: _own_name(room.name, room.canonical_alias) for room in answer.rooms}
 
-    async def member_events(self, room_id: str, membership: str) -> dict[str, str]:
+    async def member_events(self, room_id: str, membership: Observed) -> dict[str, str]:
         """Return who has a membership in a room, and the sender of the event that says so.
 
         Client-server API, Get room members: the service has to be in the room.

@@ -70,8 +70,8 @@ class _Users(Answer):
 class Homeserver:
     """A Synapse homeserver, asked as its admin user.
 
-    Every method, also of `rooms`, `accounts` and `live`, raises UnavailableError (RateLimitedError
-    with the wait that was asked for) where nothing is known about the outcome, RefusedError
+    Every method, also of `rooms`, `accounts` and `live`, raises UnavailableError where nothing is
+    known about the outcome, RateLimitedError with the wait that was asked for, RefusedError
     (NotFoundError) where the homeserver said no, and TokenError where it refuses the service
     itself. Nothing is retried here. With `dry_run`, whatever would change the homeserver raises
     WithheldError instead.
@@ -166,13 +166,13 @@ class Homeserver:
         self._transport.client.access_token = await self._token.renewed(refused)
         return await self.whoami()
 
-    def take_kept_token(self) -> bool:
+    def take_stored_token(self) -> bool:
         """Use the token that was made before; tell whether there is any. Nothing is asked."""
         if self._token is not None:
-            self._transport.client.access_token = self._token.kept() or ""
+            self._transport.client.access_token = self._token.stored() or ""
         return bool(self._transport.client.access_token)
 
-    async def keep_token(self) -> None:
+    async def renew_token(self) -> None:
         """Renew the token that the service makes itself, where its end comes near."""
         if self._token is not None:
             self._transport.client.access_token = await self._token.current()

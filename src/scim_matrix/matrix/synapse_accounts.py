@@ -16,6 +16,7 @@ from scim_matrix.matrix.errors import (
     INVALID_PARAM,
     NOT_FOUND,
     USER_IN_USE,
+    NameTakenError,
     NotFoundError,
     RefusedError,
     UnavailableError,
@@ -297,8 +298,8 @@ def is_delegated(error: RefusedError) -> bool:
     return error.status == 400 and error.errcode == INVALID_PARAM
 
 
-def _in_use(user_id: str) -> RefusedError:
-    return RefusedError(409, USER_IN_USE, f"{user_id} exists")
+def _in_use(user_id: str) -> NameTakenError:
+    return NameTakenError(409, USER_IN_USE, f"{user_id} exists")
 
 
 def _refuse_unfit(display_name: str | None, emails: Iterable[str]) -> None:

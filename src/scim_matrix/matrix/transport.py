@@ -11,8 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from yarl import URL
 
 from scim_matrix.matrix.errors import (
+    BAD_STATE,
     NOT_A_SERVER_ADMIN,
     UNRECOGNIZED,
+    USER_IN_USE,
+    BannedError,
+    NameTakenError,
     NotFoundError,
     RateLimitedError,
     RefusedError,
@@ -55,8 +59,8 @@ class Transport:
     """One homeserver, asked as the service's own account.
 
     `request` and `call` return an answer of the expected shape or raise UnavailableError
-    (RateLimitedError) where nothing is known about the outcome, RefusedError (NotFoundError)
-    where the homeserver said no, TokenError where it does not know the service or not as an
+    where nothing is known about the outcome, RateLimitedError, RefusedError (NotFoundError) where
+    the homeserver said no, TokenError where it does not know the service or not as an
     administrator. Whatever an answer holds, they raise nothing else. Nothing is retried here.
     """
 
@@ -262,7 +266,10 @@ def _checked(status: int, headers: Mapping[str, str], body: bytes, *, own: bool)
     # Whoever does not know the endpoint says nothing of the thing asked for.
     if status == 404 and errcode != UNRECOGNIZED:
         raise NotFoundError(status, errcode, message)
-    raise RefusedError(status, errcode, message)
+    raise _REFUSALS.get(errcode, RefusedError)(status, errcode, message)
+
+
+_REFUSALS: dict[str, type[RefusedError]] = {USER_IN_USE: NameTakenError, BAD_STATE: BannedError}
 
 
 def _wait(headers: Mapping[str, str], answer: dict[str, Any]) -> float | None:

@@ -52,7 +52,7 @@ async def check(settings: Settings) -> list[Finding]:
     try:
         if homeserver.mas is not None:
             findings += await check_mas.of_mas(homeserver, settings)
-        if not homeserver.take_kept_token():
+        if not homeserver.take_stored_token():
             return [*findings, _NO_TOKEN_YET]
         findings += await _homeserver(homeserver, protected=bool(settings.protected_users))
         if not any(f.verdict == "error" and f.about in _DECISIVE for f in findings):

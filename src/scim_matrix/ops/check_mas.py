@@ -3,7 +3,7 @@
 from scim_matrix.config import Settings
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.matrix.mas import MasAccounts
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError, MasTokenError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops.findings import Finding
@@ -24,7 +24,7 @@ async def of_mas(homeserver: Homeserver, settings: Settings) -> list[Finding]:
         version = await mas.version()
     except MasTokenError as error:
         return [_not_let_in(settings, error)]
-    except (MasUnavailableError, RefusedError) as error:
+    except (MasError, RefusedError) as error:
         cure = (
             "MAS_URL must be MAS's issuer (http.public_base), reachable from here, MAS 1.5 or"
             f" later, with its admin API served there: {_LISTENER}"

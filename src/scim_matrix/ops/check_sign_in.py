@@ -8,7 +8,7 @@ from scim_matrix.matrix.accounts import Accounts, MatrixAccount
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import accounts, second_accounts, views
 from scim_matrix.store.database import Connection, Database
-from scim_matrix.sync.second_accounts import Search, is_strange
+from scim_matrix.sync.second_accounts import Search, is_nobodys
 
 _ABOUT = "SSO_SUBJECT_ATTRIBUTE"
 _PAGE = "docs/setup/README.md"
@@ -36,7 +36,7 @@ async def of_sign_in(settings: Settings, homeserver: Accounts) -> list[Finding]:
             assert account is not None
             findings.append(_of_second(account, second))
         seen = {second.user_id for second in search.found}
-        strange = [a for a in newest if a.user_id not in seen and await is_strange(connection, a)]
+        strange = [a for a in newest if a.user_id not in seen and await is_nobodys(connection, a)]
         return [*findings, *_of_strange(settings, strange, len(newest))]
     finally:
         await database.close()

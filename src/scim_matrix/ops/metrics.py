@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -192,7 +192,7 @@ class Metrics:
     def tracing(self) -> aiohttp.TraceConfig:
         """Return what counts the requests of an aiohttp session."""
         tracing = aiohttp.TraceConfig()
-        tracing.on_request_start.append(_note_start)
+        tracing.on_request_start.append(_started)
         tracing.on_request_end.append(self._ended)
         tracing.on_request_exception.append(self._failed)
         return tracing
@@ -203,7 +203,7 @@ class Metrics:
         context: SimpleNamespace,
         parameters: aiohttp.TraceRequestEndParams,
     ) -> None:
-        self._note(context, parameters, str(parameters.response.status))
+        self._count(context, parameters, str(parameters.response.status))
 
     async def _failed(
         self,
@@ -211,9 +211,9 @@ class Metrics:
         context: SimpleNamespace,
         parameters: aiohttp.TraceRequestExceptionParams,
     ) -> None:
-        self._note(context, parameters, "error")
+        self._count(context, parameters, "error")
 
-    def _note(self, context: SimpleNamespace, parameters: Any, outcome: str) -> None:
+    def _count(self, context: SimpleNamespace, parameters: Any, outcome: str) -> None:
         where = endpoint(parameters.url.path)
         self._sent.labels(where, parameters.method, outcome).inc()
         taken = time.perf_counter() - context.start
@@ -227,7 +227,7 @@ class Metrics:
         )
 
 
-async def _note_start(
+async def _started(
     session: aiohttp.ClientSession,
     context: SimpleNamespace,
     parameters: aiohttp.TraceRequestStartParams,
@@ -235,10 +235,49 @@ async def _note_start(
     context.start = time.perf_counter()
 
 
-def _families(found: Totals, trouble: dict[str, int], reconciler: Reconciler) -> list[Any]:
-    def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"scim_matrix_{name}", text, value=value)
+# Gauges of what is kept for a human: name, help, and the counts that it sums up.
+_TROUBLE = (
+    (
+        "unmanaged_members",
+        "People in mapped rooms whom no group grants them",
+        ("unmanagedMembers",),
+    ),
+    (
+        "accounts_conflicting",
+        "Users whose account is somebody else's as far as anybody can tell",
+        ("conflictingAccounts",),
+    ),
+    (
+        "steps_not_followed",
+        "Aliases, upgrades and rooms of spaces that are not followed",
+        ("notFollowed",),
+    ),
+    (
+        "mappings_suspended",
+        "Mappings of the console whose maker lacks the power by now",
+        ("suspendedMappings",),
+    ),
+    (
+        "removals_spared",
+        "Removals and changes that wait because somebody is protected",
+        ("sparedPairs", "sparedAccounts"),
+    ),
+)
 
+
+def _families(found: Totals, trouble: dict[str, int], reconciler: Reconciler) -> list[Any]:
+    return [
+        *_labelled(found, trouble),
+        *(_gauge(name, text, sum(map(trouble.__getitem__, of))) for name, text, of in _TROUBLE),
+        *_states(found, reconciler),
+    ]
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"scim_matrix_{name}", text, value=value)
+
+
+def _labelled(found: Totals, trouble: dict[str, int]) -> list[Any]:
     actions = CounterMetricFamily(
         "scim_matrix_actions", "Actions recorded", labels=("kind", "outcome")
     )
@@ -254,54 +293,29 @@ def _families(found: Totals, trouble: dict[str, int], reconciler: Reconciler) ->
         state = next((s for s in ("pending", "failing", "held") if name.startswith(s)), None)
         if state is not None:
             work.add_metric([state, name.removeprefix(state).lower()], number)
-    mas = reconciler.mas
-    of_mas = "1 while MAS answers as it should (accounts belong to it)"
-    return [
-        actions,
-        resources,
-        work,
-        gauge(
-            "unmanaged_members",
-            "People in mapped rooms whom no group grants them",
-            trouble["unmanagedMembers"],
-        ),
-        gauge(
-            "accounts_conflicting",
-            "Users whose account is somebody else's as far as anybody can tell",
-            trouble["conflictingAccounts"],
-        ),
-        gauge(
-            "steps_not_followed",
-            "Aliases, upgrades and rooms of spaces that are not followed",
-            trouble["notFollowed"],
-        ),
-        gauge(
-            "mappings_suspended",
-            "Mappings of the console whose maker lacks the power by now",
-            trouble["suspendedMappings"],
-        ),
-        gauge(
-            "removals_spared",
-            "Removals and changes that wait because somebody is protected",
-            trouble["sparedPairs"] + trouble["sparedAccounts"],
-        ),
-        gauge(
-            "restored",
-            "1 while a backup that was put back waits to be confirmed",
-            float(found.restored),
-        ),
-        gauge(
-            "oldest_pending_seconds", "Age of the oldest change to be done", found.oldest_pending
-        ),
-        gauge(
-            "last_comparison_timestamp_seconds",
-            "When every mapped room had been compared, 0 for never",
-            found.compared_at,
-        ),
-        gauge(
-            "homeserver_ready",
-            "1 while the homeserver answers as it should",
-            float(reconciler.synapse.condition == "ready"),
-        ),
-        *([] if mas is None else [gauge("mas_ready", of_mas, float(mas.condition == "ready"))]),
-    ]
+    return [actions, resources, work]
+
+
+def _states(found: Totals, reconciler: Reconciler) -> Iterator[GaugeMetricFamily]:
+    yield _gauge(
+        "restored", "1 while a backup that was put back waits to be confirmed", found.restored
+    )
+    yield _gauge(
+        "oldest_pending_seconds", "Age of the oldest change to be done", found.oldest_pending
+    )
+    yield _gauge(
+        "last_comparison_timestamp_seconds",
+        "When every mapped room had been compared, 0 for never",
+        found.compared_at,
+    )
+    yield _gauge(
+        "homeserver_ready",
+        "1 while the homeserver answers as it should",
+        reconciler.synapse.condition == "ready",
+    )
+    if reconciler.mas is not None:
+        yield _gauge(
+            "mas_ready",
+            "1 while MAS answers as it should (accounts belong to it)",
+            reconciler.mas.condition == "ready",
+        )

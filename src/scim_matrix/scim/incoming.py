@@ -54,7 +54,7 @@ class Incoming:
 
     @property
     def answers_with_groups(self) -> bool:
-        """Whether the answer holds the groups of one user, which the user's version knows not."""
+        """Whether the answer holds a user's groups, which do not count towards its version."""
         is_one_user = self.method in {"GET", "HEAD"} and self.path.lower().startswith("/users/")
         return is_one_user and bool(self.selection.parts(USER, "groups", ENTRY_PARTS))
 

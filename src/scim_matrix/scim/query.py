@@ -156,7 +156,7 @@ def _readings(text: str) -> Iterator[dict[str, str]]:
 
 
 def _filter_can_be_read(query: Mapping[str, str]) -> bool:
-    """Tell whether the filter of a query is one; without any there is nothing to be said."""
+    """Tell whether a query's filter can be parsed, if it has one."""
     sent = next((v for k, v in query.items() if k.lower() == "filter"), None)
     if sent is None:
         return True

@@ -190,7 +190,7 @@ class RequestStorage(AsyncScimStorage):
             return await self._model(connection, row, members=self._in_models)
 
     async def heard_of(self, resource: Resource[Any]) -> None:
-        """Note that the identity provider has spoken of a user, be it nothing new.
+        """Record that the identity provider has spoken of a user, though it said nothing new.
 
         What it says again changes nothing, but is newer than any backup that was put back. Of a
         group it is the members that it speaks of; see `change_members`.
@@ -291,7 +291,7 @@ def _etag(row: Row) -> str:
 
 
 def _document(kind: Kind, resource: Resource[Any], *, active: bool) -> dict[str, Any]:
-    """Return what is stored of a resource; `active` is what a user is of whom it does not say."""
+    """Return what is stored of a resource; `active` is for a user who does not say."""
     dumped = resource.model_dump(mode="json")
     stored = {k: v for k, v in dumped.items() if k not in _APART}
     if kind == "User" and stored.get("active") is None:

@@ -65,7 +65,7 @@ class Written:
     subjects: frozenset[str] = frozenset()
 
     def __or__(self, profile: Profile) -> "Written":
-        """Return what it is with a profile written too."""
+        """Return this with what a profile wrote added."""
         subjects = {profile.subject} if profile.subject is not None else set()
         return Written(self.emails | set(profile.emails), self.subjects | subjects)
 
@@ -106,7 +106,6 @@ class Account:
     bound_by: BoundBy | None
     desired: State
     profile: Profile
-    confirmed: State | None = None
     ours: Disablement = field(default_factory=Disablement)
     written: Written = field(default_factory=Written)
     usable: bool = False
@@ -141,7 +140,6 @@ def _account(row: sqlite3.Row) -> Account:
         bound_by=row["bound_by"],
         desired=row["desired"],
         profile=Profile.load(row["profile"]),
-        confirmed=row["confirmed"],
         ours=Disablement(
             bool(row["locked_by_us"]),
             bool(row["suspended_by_us"]),
@@ -251,9 +249,9 @@ async def release(connection: Connection, scim_id: str, grace: float) -> None:
         await grants.touch_account(connection, row["id"])
 
 
-async def note_time(connection: Connection) -> None:
+async def record_time(connection: Connection) -> None:
     """Write down what time it is, so that the next start can tell how long nothing ran."""
-    await connection.execute_fetchall(_Q["note_time"], {"now": connection.at})
+    await connection.execute_fetchall(_Q["record_time"], {"now": connection.at})
 
 
 async def put_off(connection: Connection, longest: float) -> int:
@@ -314,7 +312,7 @@ async def named(connection: Connection, name: str) -> list[Account]:
 
 
 async def ask(connection: Connection, account: Account, since: datetime | None) -> bool:
-    """Note before an account is asked for since when there may be one (None: nobody can say).
+    """Record before an account is asked for since when there may be one (None: nobody can say).
 
     Return whether it is to be asked for still: its user may have been disabled, deleted or told
     another account.
@@ -328,7 +326,7 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
 
 
 async def has_none(connection: Connection, account: Account) -> None:
-    """Note that a user who is disabled has no account; of one who is deleted nothing is left."""
+    """Record that a disabled user has no account; a deleted one without an account is forgotten."""
     values = {"id": account.id, "desired": account.desired}
     await together(connection, (_Q["has_none"], values), (_Q["forget_released"], values))
 
@@ -342,7 +340,7 @@ async def is_anothers(connection: Connection, account: Account, user_id: str) ->
 async def begin(
     connection: Connection, account: Account, does: Disablement, doing: str | None
 ) -> None:
-    """Note before a request leaves that it is under way, and what it will have done.
+    """Record before a request leaves that it is under way, and what it will have done.
 
     `doing` is the action by which it disables the account.
     """
@@ -433,7 +431,7 @@ async def bind(
         await _part(connection, account)
     values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
     if account.user_id != user_id:
-        await connection.execute_fetchall(_Q["unsee"], values)
+        await connection.execute_fetchall(_Q["forget_observed"], values)
     for holder in holders:
         taken = {"id": account.id, "former": holder["id"]}
         names = ("take_disablement", "take_power", "take_memberships")
@@ -444,7 +442,7 @@ async def bind(
 
 
 async def _part(connection: Connection, account: Account) -> None:
-    """Have the account that a user had so far be nobody's, and leave the rooms it was given."""
+    """Take from a user the account they had so far, and have it leave the rooms it was given."""
     values = {
         "id": account.id,
         "former": account.user_id,
@@ -496,7 +494,7 @@ async def unbind(
         "cure": cure,
         "next_try": next_try,
     }
-    await together(connection, (_Q["unsee"], values), (_Q["unbind"], values))
+    await together(connection, (_Q["forget_observed"], values), (_Q["unbind"], values))
 
 
 async def never_made(connection: Connection, account: Account) -> Account | None:
@@ -508,7 +506,7 @@ async def never_made(connection: Connection, account: Account) -> Account | None
     if account.scim_id is None:
         await connection.execute_fetchall(_Q["delete"], values)
         return None
-    await together(connection, (_Q["unsee"], values), (_Q["never_made"], values))
+    await together(connection, (_Q["forget_observed"], values), (_Q["never_made"], values))
     return await get(connection, account.id)
 
 
@@ -550,7 +548,7 @@ async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Beli
 
 
 async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:
-    """Have accounts looked at anew that are not what they were thought to be.
+    """Have accounts observed anew that are not as they were thought to be.
 
     `differing` tells of each whether it was found deactivated.
     """
@@ -560,7 +558,7 @@ async def doubt(connection: Connection, differing: Mapping[int, bool]) -> None:
 
 
 async def doubt_gone(connection: Connection, user_ids: Iterable[str]) -> None:
-    """Have accounts looked at anew that left a room by themselves, before they are joined again."""
+    """Have accounts observed anew that left a room by themselves, before they are joined again."""
     values = {"user_ids": orjson.dumps(list(user_ids)).decode()}
     await connection.execute_fetchall(_Q["doubt_gone"], values)
 

@@ -73,7 +73,7 @@ def _be_alone(database: sqlite3.Connection) -> None:
 
 
 def _mark_as_restored(database: sqlite3.Connection) -> None:
-    """Have it known from the homeserver's number that this is a copy, however new it is."""
+    """Have the homeserver's number tell that this is a copy, however new it is."""
     tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'installation'"
     if database.execute(tables).fetchone() is not None:
         database.execute("UPDATE installation SET generation = 0")

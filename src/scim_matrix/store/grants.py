@@ -42,14 +42,14 @@ async def touch_account(connection: Connection, account_id: int) -> None:
     await connection.execute_fetchall(_Q["touch_account"], {"account_id": account_id})
 
 
-async def note_mapping(connection: Connection, mapping_id: int) -> None:
+async def unsettle_mapping(connection: Connection, mapping_id: int) -> None:
     """Note that a mapping changed, or what it means; `settle_map` works out what follows."""
-    await connection.execute_fetchall(_Q["note_mapping"], {"mapping_id": mapping_id})
+    await connection.execute_fetchall(_Q["unsettle_mapping"], {"mapping_id": mapping_id})
 
 
-async def note_everybody(connection: Connection) -> None:
+async def unsettle_everybody(connection: Connection) -> None:
     """Note that what the map gives every user may change."""
-    await connection.execute_fetchall(_Q["note_everybody"])
+    await connection.execute_fetchall(_Q["unsettle_everybody"])
 
 
 async def settle(
@@ -171,7 +171,7 @@ async def settle_reference(connection: Connection, reference: str, room_id: str)
         _Q["given"], {"reference": reference, "most": LARGE}
     )
     if given["number"] >= LARGE:
-        await connection.execute_fetchall(_Q["note_reference"], {"reference": reference})
+        await connection.execute_fetchall(_Q["unsettle_reference"], {"reference": reference})
         await settle_map(connection)
         return
     names = ("want_room", "regain", "gain", "catch_up")

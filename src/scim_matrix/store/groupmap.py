@@ -72,7 +72,7 @@ async def _is_new(connection: Connection) -> bool:
         "SELECT 1 FROM mapping WHERE NOT EXISTS (SELECT 1 FROM mapping_grant) LIMIT 1"
     )
     if found:
-        await grants.note_everybody(connection)
+        await grants.unsettle_everybody(connection)
     return bool(found)
 
 

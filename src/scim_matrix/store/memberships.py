@@ -137,7 +137,7 @@ async def is_as_planned(connection: Connection, pair: Membership) -> bool:
 
 
 async def begin(connection: Connection, pairs: Iterable[Membership]) -> None:
-    """Note before requests leave that how these memberships are is not known."""
+    """Record before requests leave that these memberships are not known."""
     await connection.executemany(_Q["begin"], [_key(pair) for pair in pairs])
 
 

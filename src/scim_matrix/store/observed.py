@@ -2,10 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
+from scim_matrix.membership import Observed
 from scim_matrix.store import record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
@@ -25,9 +26,9 @@ async def observe(
 ) -> list[str]:
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
-    Whoever was invited, banned or let go stays so unless found in the room; see `undo`. A room
-    that is to hold nobody else loses unmanaged members, those in `protected` aside. Removals whose
-    answer was lost and that are done are recorded, so that the brake counts them. Returns the
+    Whoever was invited, banned or let go stays so unless found in the room; see `observe_gone`. A
+    room that is to hold nobody else loses unmanaged members, those in `protected` aside. Removals
+    whose answer was lost and that are done are recorded, so that the brake counts them. Returns the
     user IDs of those who are granted the room, were in it, and no longer are.
     """
     values = {
@@ -68,12 +69,12 @@ def _done(room_id: str, row: sqlite3.Row) -> record.Entry:
 
 
 async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -> None:
-    """Have those leave an exclusive room who are there without a grant."""
+    """Exclude from an exclusive room those who are in it without a grant."""
     values: dict[str, Any] = {"room_id": room_id, "at": connection.at}
     [row] = await connection.execute_fetchall(_Q["is_exclusive"], values)
     if not row["exclusive"]:
         return
-    found = await connection.execute_fetchall(_Q["strangers"], values)
+    found = await connection.execute_fetchall(_Q["unmanaged"], values)
     values["users"] = _json({r["user_id"] for r in found} & set(users))
     await together(
         connection,
@@ -83,31 +84,33 @@ async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -
     )
 
 
-async def kinds_waiting(connection: Connection, room_id: str) -> set[str]:
+async def kinds_waiting(connection: Connection, room_id: str) -> set[Observed]:
     """Return which memberships other than joined were last known in a room."""
     found = await connection.execute_fetchall(_Q["kinds_waiting"], {"room_id": room_id})
     return {row["observed"] for row in found}
 
 
 async def any_unknown(connection: Connection, room_id: str) -> bool:
-    """Tell whether nobody knows of somebody who is to leave a room whether they are invited."""
+    """Tell whether it is not known of somebody who is to leave a room whether they are in it."""
     return bool(await connection.execute_fetchall(_Q["any_unknown"], {"room_id": room_id}))
 
 
 async def find_invited(connection: Connection, room_id: str, invited: Iterable[str]) -> None:
-    """Correct those thought out of a room who are invited."""
+    """Correct what was thought of people who were thought to be out of a room and are invited."""
     values = {"room_id": room_id, "still": _json(invited)}
     await connection.execute_fetchall(_Q["find_invited"], values)
 
 
-async def undo(connection: Connection, room_id: str, observed: str, still: Iterable[str]) -> None:
+async def observe_gone(
+    connection: Connection, room_id: str, observed: Observed, still: Iterable[str]
+) -> None:
     """Correct those thought invited or banned who no longer are: `still` are those who are.
 
     An invitation that is gone was declined, which is respected; who is no longer banned may come
     back.
     """
     await connection.execute_fetchall(
-        _Q["undo"],
+        _Q["observe_gone"],
         {
             "room_id": room_id,
             "observed": observed,
@@ -141,11 +144,11 @@ async def powers_are(
     )
 
 
-async def see(
+async def observe_one(
     connection: Connection,
     room_id: str,
     user_id: str,
-    observed: Literal["join", "leave", "ban"],
+    observed: Observed,
     *,
     protected: bool,
     respected: bool,
@@ -164,7 +167,7 @@ async def see(
     }
     _, _, known, _ = await together(
         connection,
-        (_Q["see_one"], values),
+        (_Q["observe_one"], values),
         (_Q["gone_member"], values),
         (_Q["one"], values),
         (_Q["end_approvals"], values),
@@ -187,7 +190,7 @@ async def is_managed(connection: Connection, room_id: str, user_id: str) -> bool
     return bool(found) and found[0]["state"] not in _UNMANAGED
 
 
-async def is_known(connection: Connection, room_id: str, user_id: str, observed: str) -> bool:
-    """Tell whether a membership is what is thought of a managed account already."""
+async def is_known(connection: Connection, room_id: str, user_id: str, observed: Observed) -> bool:
+    """Tell whether a managed account's membership is recorded as this one already."""
     found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
     return bool(found) and found[0]["observed"] == observed

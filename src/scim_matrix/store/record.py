@@ -69,8 +69,8 @@ async def find(
     since: float,
     limit: int,
     group: str | None = None,
-    kind: str | None = None,
-    outcome: str | None = None,
+    kind: Kind | None = None,
+    outcome: Outcome | None = None,
     before: int | None = None,
 ) -> list[dict[str, Any]]:
     """Return the newest entries, oldest first: of some users, of rooms, of a group.

@@ -46,8 +46,15 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def _row(kind: Kind, found: sqlite3.Row | Sequence[Any]) -> Row:
-    return Row(kind, found[0], orjson.loads(found[1]), found[2], found[3], found[4])
+def _row(kind: Kind, found: sqlite3.Row) -> Row:
+    return Row(
+        kind,
+        found["id"],
+        orjson.loads(found["document"]),
+        found["created"],
+        found["last_modified"],
+        found["version"],
+    )
 
 
 async def get(connection: Connection, kind: Kind, resource_id: str) -> Row:
@@ -68,7 +75,7 @@ async def rows_by_seq(connection: Connection, kind: Kind, seqs: Sequence[int]) -
         f"SELECT {_COLUMNS}, seq FROM {TABLE[kind]} WHERE seq IN (SELECT value FROM json_each(?))",
         (orjson.dumps(seqs).decode(),),
     )
-    return {row[5]: _row(kind, row) for row in found}
+    return {row["seq"]: _row(kind, row) for row in found}
 
 
 def _external_id(document: dict[str, Any]) -> str | None:

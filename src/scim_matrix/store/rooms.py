@@ -41,7 +41,7 @@ class RoomReference:
 class MappingRow:
     """A mapping in the store; `room_id` is the room that it names, as far as that is known.
 
-    `led_by` are those on whose own power the room rests that it is read with.
+    `led_by` are those on whose own power its room rests, where it was read with one.
     """
 
     id: int
@@ -195,7 +195,7 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
         if former is None or former.room_id is None:
             await grants.would_have_had(connection, mapping.id, room_id)
         else:
-            await grants.note_mapping(connection, mapping.id)
+            await grants.unsettle_mapping(connection, mapping.id)
     if former is None or former.room_id is None:
         await grants.settle_reference(connection, name, room_id)
         return
@@ -347,7 +347,7 @@ async def upgraded(
     )
     await grants.carry(connection, room_id, replacement)
     for row in opened:
-        await grants.note_mapping(connection, row["mapping_id"])
+        await grants.unsettle_mapping(connection, row["mapping_id"])
     await grants.settle_map(connection)
 
 
@@ -448,7 +448,7 @@ async def put_children(
         )
         if first and child.standing == "followed":
             await grants.would_have_had(connection, mapping_id, child.room_id)
-    await grants.note_mapping(connection, mapping_id)
+    await grants.unsettle_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True
 
@@ -470,7 +470,7 @@ async def stand(
         {"mapping_id": mapping_id, "standing": standing, "reason": reason, "cure": cure},
     )
     if changed:
-        await grants.note_mapping(connection, mapping_id)
+        await grants.unsettle_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -481,7 +481,7 @@ async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) 
         _Q["lead"], {"mapping_id": mapping_id, "led_by": led_by(leaders)}
     )
     if changed:
-        await grants.note_mapping(connection, mapping_id)
+        await grants.unsettle_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
 
@@ -494,14 +494,14 @@ async def any_led(connection: Connection, room_id: str) -> bool:
 async def leading_away(
     connection: Connection, room_id: str, account_id: int
 ) -> list[frozenset[str]]:
-    """Return whose power the mappings in force rest on that gave an account a room."""
+    """Return on whose power those mappings in force rest that gave an account a room."""
     values = {"room_id": room_id, "account_id": account_id}
     found = await connection.execute_fetchall(_Q["leading_away"], values)
     return [frozenset(_leaders(row["led_by"])) for row in found]
 
 
 async def leading_exclusively(connection: Connection, room_id: str) -> list[frozenset[str]]:
-    """Return whose power the mappings in force rest on that let nobody else stay in a room."""
+    """Return on whose power those mappings in force rest that make a room exclusive."""
     found = await connection.execute_fetchall(_Q["leading_exclusively"], {"room_id": room_id})
     return [frozenset(_leaders(row["led_by"])) for row in found]
 
@@ -526,18 +526,18 @@ async def name(connection: Connection, room_id: str) -> str:
     return room_id if row["name"] is None else str(row["name"])
 
 
-async def unlike(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
-    """Return those of some rooms that call themselves otherwise than was last seen."""
+async def renamed(connection: Connection, seen: Mapping[str, OwnName]) -> list[tuple[str, OwnName]]:
+    """Return those of some rooms whose own names have changed since they were last seen."""
     listed = orjson.dumps(list(seen)).decode()
     found = await connection.execute_fetchall(_Q["own_names"], {"rooms": listed})
     known = {row["room_id"]: (row["name"], row["alias"]) for row in found}
     return [(room, own) for room, own in seen.items() if known.get(room, (None, None)) != own]
 
 
-async def call(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
+async def record_own_names(connection: Connection, seen: Iterable[tuple[str, OwnName]]) -> None:
     """Record what rooms call themselves."""
     values = [{"room_id": room, "name": own[0], "alias": own[1]} for room, own in seen]
-    await connection.executemany(_Q["call"], values)
+    await connection.executemany(_Q["record_own_name"], values)
 
 
 async def named(connection: Connection, name: str) -> list[str]:
@@ -551,9 +551,9 @@ async def named(connection: Connection, name: str) -> list[str]:
     return list(dict.fromkeys([*ids, *map(following, ids)]))
 
 
-async def called(connection: Connection, name: str) -> list[str]:
+async def with_own_name(connection: Connection, name: str) -> list[str]:
     """Return the room IDs of the rooms that call themselves so, by name or alias."""
-    found = await connection.execute_fetchall(_Q["called"], {"name": name})
+    found = await connection.execute_fetchall(_Q["with_own_name"], {"name": name})
     return [row["room_id"] for row in found]
 
 

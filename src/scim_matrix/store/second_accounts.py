@@ -26,7 +26,7 @@ class FirstAccount:
 async def first_accounts(
     connection: Connection, pairs: Iterable[tuple[str, str]]
 ) -> list[FirstAccount]:
-    """Return of pairs of accounts, (first, second), those of which only the first is a user's."""
+    """Return those pairs of accounts (first, second) of which only the first is a user's."""
     values = [{"first": first, "second": second} for first, second in pairs]
     rows = await connection.execute_fetchall(
         _Q["first_accounts"], {"pairs": orjson.dumps(values).decode()}

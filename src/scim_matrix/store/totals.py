@@ -1,11 +1,12 @@
 """How much there is of everything, for metrics and the command line."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from scim_matrix.store.database import Connection
 
-# A moment: when a command last decided or asked for something.
-DECIDED = "decided"
+# compared: every mapped room was; decided: a command decided or asked for something.
+Moment = Literal["compared", "decided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ async def totals(connection: Connection, now: float) -> Totals:
     )
 
 
-async def happened(connection: Connection, what: str) -> None:
+async def happened(connection: Connection, what: Moment) -> None:
     """Record that something happened now."""
     await connection.execute_fetchall(
         "INSERT INTO moment (what, at) VALUES (?1, ?2)"
@@ -65,7 +66,7 @@ async def happened(connection: Connection, what: str) -> None:
     )
 
 
-async def when(connection: Connection, what: str) -> float:
+async def when(connection: Connection, what: Moment) -> float:
     """Return when something last happened (seconds since the epoch), 0 for never."""
     [row] = await connection.execute_fetchall(
         "SELECT coalesce(max(at), 0) AS at FROM moment WHERE what = ?", (what,)

@@ -99,7 +99,7 @@ def _stale_marks(present: MatrixAccount, account: Account) -> tuple[str, ...]:
 
 
 def _mark(present: MatrixAccount, account: Account) -> str | None:
-    """Return the mark by which a user is known again whom no SSO identity led here."""
+    """Return the mark by which a user is recognised whom no SSO identity led here."""
     was_told = account.bound_by in ("adopted", "human")
     if account.scim_id is None or (account.profile.subject is not None and not was_told):
         return None

@@ -1,4 +1,4 @@
-"""Compare accounts with the homeserver in pages, so that no lost answer stays unseen."""
+"""Compare accounts with the homeserver in pages, so that every lost answer is found."""
 
 import asyncio
 import contextlib
@@ -81,12 +81,12 @@ class AccountComparison:
                     async with self._database.write() as connection:
                         await accounts.doubt(connection, wrong)
                     self._wake()
-            await self._note_second(sorted(search.found))
+            await self._record_second(sorted(search.found))
         except HomeserverError as error:
             # The next comparison asks again; the breaker is the reconciler's.
             log.warning("accounts_not_compared", error=str(error))
 
-    async def _note_second(self, found: list[SecondAccount]) -> None:
+    async def _record_second(self, found: list[SecondAccount]) -> None:
         """Record who signed in as another account, where that is not known yet."""
         if found == await second_accounts.found(self._database.scanner):
             return

@@ -13,8 +13,7 @@ from scim_matrix.matrix.accounts import (
     takes_email,
 )
 from scim_matrix.matrix.errors import (
-    USER_IN_USE,
-    RateLimitedError,
+    NameTakenError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -61,7 +60,7 @@ class _OvertakenError(Exception):
 class AccountWorker:
     """Carries out what is left to do for accounts.
 
-    `work` raises UnavailableError and TokenError, which say something of the homeserver as a
+    `work` raises PostponedError and TokenError, which say something of the homeserver as a
     whole; what is wrong with one account is recorded.
     """
 
@@ -98,8 +97,6 @@ class AccountWorker:
                 await self._disable_without_homeserver(account)
             else:
                 await self._work(account)
-        except RateLimitedError:
-            raise
         except UnavailableError as error:
             # Perhaps it is about this one account: others go first next time.
             delay = TRANSIENT.delay(account.attempts)
@@ -125,7 +122,7 @@ class AccountWorker:
             if account.desired == "active":
                 found = await self._identified(account)
             else:
-                found = await self._looked_for(account)
+                found = await self._searched_for(account)
             if found is None:
                 return
             account = found
@@ -163,15 +160,13 @@ class AccountWorker:
             assert account.scim_id is not None
             self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
         # But where that is asked for, making the account tells whether the name is free.
-        evidence = await self._evidence(account, named=self._must_look(account))
+        evidence = await self._evidence(account, named=self._must_ask_for_name(account))
         decision = self._decided(account, evidence)
         if isinstance(decision, Bind):
             return await self._bound(account, decision)
         try:
             await self._make(account, decision.user_id)
-        except RefusedError as error:
-            if error.errcode != USER_IN_USE:
-                raise
+        except NameTakenError as error:
             refusal = error
         else:
             return None
@@ -191,11 +186,11 @@ class AccountWorker:
         looks = named and linked is None and marked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
-    async def _looked_for(self, account: Account) -> Account | None:
+    async def _searched_for(self, account: Account) -> Account | None:
         """Find the account of a user who was disabled before it was known; None is made.
 
-        Where one was asked for and no answer is known, and it cannot be found twice, surely long
-        enough after that, there is none.
+        Where one was asked for and no answer is known, there is none only once a second search,
+        late enough for it to have been made, has found nothing either.
         """
         if account.barred is not None:
             await self._take_off(account, account.barred)
@@ -223,7 +218,7 @@ class AccountWorker:
             return None
         return Bind(found, "mark" if linked is None else "link")
 
-    def _must_look(self, account: Account) -> bool:
+    def _must_ask_for_name(self, account: Account) -> bool:
         """Tell whether to ask who has the name before an account of it is asked for."""
         return self._dry_run or account.problem == "conflict"
 
@@ -347,13 +342,11 @@ class AccountWorker:
         """Make an account that was there and is gone."""
         try:
             await self._make(account, user_id)
-        except RefusedError as error:
-            if error.errcode != USER_IN_USE:
-                raise
+        except NameTakenError as error:
             raise self._conflict(account, _is_reserved(user_id, error)) from error
 
     async def _make(self, account: Account, user_id: str) -> None:
-        """Make an account. Raises RefusedError with M_USER_IN_USE where the name is taken."""
+        """Make an account. Raises NameTakenError where somebody has the name."""
         left_out = await self._left_out(account, user_id, ())
         emails = tuple(e for e in account.profile.emails if e not in left_out)
         assert account.scim_id is not None
@@ -379,7 +372,7 @@ class AccountWorker:
         async with self._database.write() as connection:
             if account.user_id is None:
                 account = await self._bind(connection, account, Bind(user_id, "made"))
-            await _note_confirmed(connection, account, seen, "create")
+            await _record_confirmed(connection, account, seen, "create")
         _tell_applied(account, "create")
 
     async def _left_out(
@@ -480,7 +473,7 @@ class AccountWorker:
         change: Change,
         doing: record.Kind | None = None,
     ) -> Mapping[str, str]:
-        """Send a change; until its answer is here, how the account is is not known.
+        """Send a change; until its answer arrives, the account's state is not known.
 
         Returns the e-mails that were refused, and why.
         """
@@ -539,7 +532,7 @@ class AccountWorker:
 
     async def _confirm(self, account: Account, seen: Confirmation, did: record.Kind | None) -> None:
         async with self._database.write() as connection:
-            await _note_confirmed(connection, account, seen, did)
+            await _record_confirmed(connection, account, seen, did)
         _tell_applied(account, did)
 
     async def _stopped(self, account: Account, stopped: _StoppedError) -> None:
@@ -591,7 +584,7 @@ class AccountWorker:
             await accounts.fail(connection, account.id, "withheld", str(error), when)
 
 
-async def _note_confirmed(
+async def _record_confirmed(
     connection: Connection, account: Account, seen: Confirmation, did: record.Kind | None
 ) -> None:
     await accounts.confirm(connection, account, seen)
@@ -612,8 +605,8 @@ def _tell_applied(account: Account, did: record.Kind | None) -> None:
     log.info("account_applied", user_id=account.user_id, did=did, request=account.request)
 
 
-def _is_reserved(user_id: str, refusal: RefusedError) -> Conflict:
-    """Return what a name means that nobody has and that is taken all the same."""
+def _is_reserved(user_id: str, refusal: NameTakenError) -> Conflict:
+    """Return the conflict about a name that no account has and that cannot be had all the same."""
     return Conflict(
         f"{user_id} cannot be made: {refusal.message}",
         "see what has that name, in whatever letters (an application service, an account that"

@@ -9,10 +9,10 @@ from scim_matrix.clock import Clock
 from scim_matrix.matrix.errors import (
     HomeserverError,
     MismatchError,
+    PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
-    UnavailableError,
 )
 from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.in_flight import InFlight
@@ -72,18 +72,18 @@ class Breaker:
         self.there.clear()
 
     def took(self, kind: str, seconds: float) -> None:
-        """Note that something of a kind was done, and in how long; so much is asked at once."""
+        """Learn from how long something of a kind took how much may be asked at once."""
         self._in_flight.took(kind, seconds)
 
     def failed(self) -> None:
-        """Note that an answer said nothing: half as much is asked at once."""
+        """Ask half as much at once, since an answer said nothing."""
         if self.slots == 1:
             self.rest(TRANSIENT.delay(1))
         self._in_flight.halve()
 
     def trip(self, error: HomeserverError) -> None:
         """Leave it alone for a while, then meet it again."""
-        if isinstance(error, UnavailableError) and error.retry_after is not None:
+        if isinstance(error, PostponedError) and error.retry_after is not None:
             delay = error.retry_after
         else:
             delay = TRANSIENT.delay(self._failures + 1)

@@ -30,7 +30,7 @@ class InFlight:
         return int(self._slots)
 
     def took(self, kind: str, seconds: float) -> None:
-        """Learn from how long an answer of a kind took (seconds), and that it was one."""
+        """Learn from how long an answer of a kind took (seconds)."""
         usually = self._usually.setdefault(kind, seconds)
         if self._slots <= self._usual:
             self._usually[kind] += _WEIGHT * (seconds - usually)

@@ -3,12 +3,14 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, cast
+from typing import Any
 
 import structlog
 
-from scim_matrix.matrix.errors import HomeserverError, RefusedError, UnavailableError
+from scim_matrix.config import OnSelfLeave
+from scim_matrix.matrix.errors import HomeserverError, PostponedError, RefusedError
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
+from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, observed, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
@@ -41,7 +43,7 @@ class LiveDrift:
         observation: Observation,
         turn: RoomTurn,
         rights: RoomRights,
-        on_self_leave: Literal["rejoin", "respect"],
+        on_self_leave: OnSelfLeave,
         wake: Callable[[], None],
         doubt: Callable[[], None],
         homeserver_ready: asyncio.Event,
@@ -58,7 +60,7 @@ class LiveDrift:
         self._since: str | None = None
         self._followed: frozenset[str] = frozenset()
         self._filter = ""
-        self.works = False
+        self.is_following = False
         # Set while the homeserver is there: the breaker is the reconciler's.
         self._homeserver_ready = homeserver_ready
 
@@ -77,13 +79,13 @@ class LiveDrift:
                 attempts = 0
                 await asyncio.sleep(PAUSE)
             except (HomeserverError, OSError, sqlite3.Error) as error:
-                if self.works or attempts == 0:
+                if self.is_following or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
-                self.works = False
+                self.is_following = False
                 self._observation.schedule.follow(frozenset())
                 later = PERMANENT if isinstance(error, RefusedError) else TRANSIENT
                 asked = None
-                if isinstance(error, UnavailableError):
+                if isinstance(error, PostponedError):
                     asked = error.retry_after
                     self._doubt()
                 await asyncio.sleep(asked or later.delay(attempts + 1))
@@ -98,9 +100,9 @@ class LiveDrift:
             self._filter = await self._live.upload_filter(sorted(followed))
         self._followed = followed
         self._observation.schedule.follow(followed)
-        if not self.works:
+        if not self.is_following:
             log.info("live_drift_followed", rooms=len(followed))
-        self.works = True
+        self.is_following = True
         opened = self._observation.others_opened.wait()
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(opened)]
         if followed:
@@ -124,11 +126,11 @@ class LiveDrift:
     async def _apply(self, events: Iterable[LiveEvent]) -> None:
         """Take events for what they say of rooms; what the service did itself is known."""
         latest: dict[tuple[str, str, str | None], LiveEvent] = {}
-        seen: set[tuple[str, str | None, str | None]] = set()
+        seen: set[tuple[str, str | None, Observed | None]] = set()
         for event in events:
             latest[event.room_id, event.type, event.state_key] = event
             seen.add((event.room_id, event.state_key, event.membership))
-        self._turn.told(seen)
+        self._turn.sync_told(seen)
         for event in latest.values():
             if event.sender == self._service_user_id and event.type in _OWN:
                 continue
@@ -159,11 +161,11 @@ class LiveDrift:
             self._database.reader, event.room_id, user_id
         ) and (await self._rights.protection()).protects(user_id)
         async with self._database.write() as connection:
-            changed = await observed.see(
+            changed = await observed.observe_one(
                 connection,
                 event.room_id,
                 user_id,
-                cast("Literal['join', 'leave', 'ban']", event.membership),
+                event.membership,
                 protected=protected,
                 respected=self._respected and event.sender == user_id,
             )

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
 
 import orjson
 import structlog
 
+from scim_matrix.config import OnSelfLeave
 from scim_matrix.matrix.errors import (
+    INVALID_PARAM,
     NotFoundError,
     RateLimitedError,
     RefusedError,
     WithheldError,
 )
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, observed, record, rooms
 from scim_matrix.store.database import Connection, Database
@@ -56,7 +57,7 @@ async def _tell_withheld(connection: Connection, reference: str) -> None:
 class Observation:
     """Brings what is thought of rooms in line with what they are.
 
-    Its methods raise UnavailableError and TokenError, which say something of the homeserver as a
+    Its methods raise PostponedError and TokenError, which say something of the homeserver as a
     whole; what is wrong with one room is recorded.
     """
 
@@ -65,7 +66,7 @@ class Observation:
         database: Database,
         homeserver: Homeserver,
         rights: RoomRights,
-        on_self_leave: Literal["rejoin", "respect"],
+        on_self_leave: OnSelfLeave,
     ) -> None:
         self._database = database
         self._homeserver = homeserver
@@ -175,7 +176,7 @@ class Observation:
 
     async def _create(self, alias: str, template: str) -> str:
         if not alias.endswith(":" + self._homeserver.server_name):
-            raise RefusedError(400, "M_INVALID_PARAM", "only a room of this server can be created")
+            raise RefusedError(400, INVALID_PARAM, "only a room of this server can be created")
         room_id = await self._homeserver.rooms.create_room(alias, orjson.loads(template))
         log.info("room_created", room=alias, room_id=room_id)
         async with self._database.write() as connection:
@@ -274,7 +275,7 @@ class Observation:
             if await delegation.judge(room_id):
                 # Those that are below it no longer too: others may let nobody else stay there.
                 self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
-        except (MasUnavailableError, MasTokenError) as error:
+        except MasError as error:
             # Who may lead cannot be asked: what was judged before stays.
             log.warning("not_judged", room_id=room_id, error=str(error))
         for reference in references:
@@ -428,7 +429,7 @@ class Observation:
     async def _observe_closer(self, room_id: str, missing: list[str], *, unknown: bool) -> None:
         """Ask what the list of those joined cannot tell, where it matters.
 
-        `unknown`: whether the outcome of a removal was not known, perhaps of an invitation's.
+        `unknown`: whether the outcome of a removal is not known; it may have been an invitation's.
         """
         waiting = await observed.kinds_waiting(self._database.scanner, room_id)
         if unknown:
@@ -438,7 +439,7 @@ class Observation:
             for kind in waiting:
                 still = await self._homeserver.rooms.member_events(room_id, kind)
                 async with self._database.write() as connection:
-                    await observed.undo(connection, room_id, kind, still)
+                    await observed.observe_gone(connection, room_id, kind, still)
                     if kind == "invite":
                         await observed.find_invited(connection, room_id, still)
             if missing and self._on_self_leave == "respect":

@@ -171,7 +171,7 @@ def child(edge: Edge, users: Policy) -> Step:
 
 
 def beyond(leader: str, space_id: str, room_id: str, own: Verdict) -> Verdict:
-    """Return the verdict on a room to which somebody's power leads and does not reach.
+    """Return the verdict on a room that somebody leads to without having the power in it.
 
     Whoever brought a space into the map leads no further in it than they could go alone.
     """

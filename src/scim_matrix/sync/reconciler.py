@@ -15,15 +15,17 @@ from typing import Any, Literal
 import structlog
 
 from scim_matrix.matrix.errors import (
+    FORBIDDEN,
     HomeserverError,
     MismatchError,
+    PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError, MasUnavailableError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
@@ -126,18 +128,7 @@ class Reconciler:
         self._comparison = AccountComparison(
             database, homeserver.accounts, account_policy, self.wake
         )
-        self._live = LiveDrift(
-            database,
-            homeserver.live,
-            homeserver.user_id,
-            self._observation,
-            self._turn,
-            rights,
-            room_policy.on_self_leave,
-            self.wake,
-            self._doubt,
-            self.synapse.there,
-        )
+        self._live = self._live_drift(room_policy)
         self._following: asyncio.Task[None] | None = None
         self._settling = Settling(database, self.wake)
         self._agenda = Agenda()
@@ -158,10 +149,24 @@ class Reconciler:
         # What rooms that are worked on are called.
         self._names: dict[str, str] = {}
 
+    def _live_drift(self, policy: RoomPolicy) -> LiveDrift:
+        return LiveDrift(
+            self._database,
+            self._homeserver.live,
+            self._homeserver.user_id,
+            self._observation,
+            self._turn,
+            self._rights,
+            policy.on_self_leave,
+            self.wake,
+            self._doubt,
+            self.synapse.there,
+        )
+
     @property
     def follows_live(self) -> bool:
         """Whether changes made by hand are seen as they happen."""
-        return self._live.works and self.synapse.is_usable
+        return self._live.is_following and self.synapse.is_usable
 
     def codes(self) -> Iterator[str]:
         """Yield the codes of what is wrong with the servers (scim_matrix/problems.py)."""
@@ -191,7 +196,7 @@ class Reconciler:
 
     def _blamed(self, error: HomeserverError) -> Breaker:
         """Return the server that an error is about."""
-        about_mas = isinstance(error, MasUnavailableError | MasTokenError)
+        about_mas = isinstance(error, MasError)
         return self.mas if about_mas and self.mas is not None else self.synapse
 
     @property
@@ -297,7 +302,7 @@ class Reconciler:
         self._begun = True
         async with self._database.write() as connection:
             put_off = await accounts.put_off(connection, AWAY_AT_MOST)
-            await self._note_time(connection)
+            await self._record_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)
             if not self._homeserver.dry_run:
@@ -310,7 +315,7 @@ class Reconciler:
         await self._comparison.stop()
         with contextlib.suppress(OSError, sqlite3.Error):
             async with self._database.write() as connection:
-                await self._note_time(connection)
+                await self._record_time(connection)
         if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
             with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
@@ -344,7 +349,7 @@ class Reconciler:
         return Counter(self._server(lane) for lane, _ in self._running.values())
 
     async def _pause(self, looked_at: float) -> float:
-        """Return how long nothing will fall due that had not when last looked at (seconds)."""
+        """Return for how long nothing new falls due (seconds)."""
         load = self._load()
         if all(load[server] >= server.slots for server in self._servers):
             return LONGEST_PAUSE
@@ -366,9 +371,9 @@ class Reconciler:
     async def _round(self, now: float) -> None:
         """Start as much of the due work as there are slots for, no kind starving another."""
         if self.mas is not None:
-            await self._look_at(self.mas, self._be_sure_of_mas)
-        await self._look_at(self.synapse, self._be_sure_of_the_homeserver)
-        await self._keep_house(now)
+            await self._check_server(self.mas, self._be_sure_of_mas)
+        await self._check_server(self.synapse, self._be_sure_of_the_homeserver)
+        await self._housekeeping(now)
         load = self._load()
         if all(load[server] >= server.slots for server in self._servers):
             return
@@ -389,7 +394,7 @@ class Reconciler:
             running[lane] += 1
             load[self._server(lane)] += 1
 
-    async def _look_at(self, server: Breaker, ask: Callable[[], Awaitable[None]]) -> None:
+    async def _check_server(self, server: Breaker, ask: Callable[[], Awaitable[None]]) -> None:
         """Before any work on a server, and where answers said nothing, ask whether it is there."""
         if server.rests_seconds:
             return
@@ -401,7 +406,7 @@ class Reconciler:
         else:
             server.answered()
 
-    async def _keep_house(self, now: float) -> None:
+    async def _housekeeping(self, now: float) -> None:
         """Do what time alone brings: the next comparison, expired accounts, old records."""
         if now >= self._compare_at and self.synapse.is_usable:
             # Jittered, so that many services do not ask at once.
@@ -435,17 +440,17 @@ class Reconciler:
             await self._copies.renew()
         if now >= self._note_at:
             async with self._database.write() as connection:
-                await self._note_time(connection)
+                await self._record_time(connection)
         if now >= self._prune_at and self.synapse.is_usable:
             if self._prune_at:
-                await self._homeserver.keep_token()
+                await self._homeserver.renew_token()
             self._prune_at = now + PRUNE_EVERY
             async with self._database.write() as connection:
                 await record.prune(connection, now - self._pace.record_keep)
 
-    async def _note_time(self, connection: Connection) -> None:
+    async def _record_time(self, connection: Connection) -> None:
         self._note_at = self._clock.now() + NOTE_EVERY
-        await accounts.note_time(connection)
+        await accounts.record_time(connection)
 
     async def _due(self, now: float) -> dict[Lane, list[Job]]:
         """Return what could be started now, by lane, the smallest and newest first.
@@ -537,7 +542,7 @@ class Reconciler:
             return
         try:
             await self._turn.take(room_id, may_go_on)
-        except UnavailableError:
+        except PostponedError:
             # After an unknown outcome the room is observed, not remembered.
             self._schedule.doubt([room_id])
             raise
@@ -626,7 +631,7 @@ class Reconciler:
         if whoami != self._homeserver.user_id:
             raise TokenError(
                 403,
-                "M_FORBIDDEN",
+                FORBIDDEN,
                 f"the token is {whoami}'s, not that of MATRIX_ADMIN_USER_ID"
                 f" ({self._homeserver.user_id}) at MATRIX_SERVER_NAME",
             )

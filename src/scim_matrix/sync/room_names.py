@@ -8,6 +8,6 @@ from scim_matrix.store.database import Database
 
 async def record(database: Database, seen: Mapping[str, rooms.OwnName]) -> None:
     """Record what rooms call themselves; nothing is written where that is no news."""
-    if news := await rooms.unlike(database.scanner, seen):
+    if news := await rooms.renamed(database.scanner, seen):
         async with database.write() as connection:
-            await rooms.call(connection, news)
+            await rooms.record_own_names(connection, news)

@@ -2,13 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import structlog
 
 from scim_matrix.clock import Clock
+from scim_matrix.config import OnSelfLeave
 from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.guard import Brake
@@ -30,7 +30,7 @@ class RoomPolicy:
 
     users: Policy
     brake: Brake
-    on_self_leave: Literal["rejoin", "respect"]
+    on_self_leave: OnSelfLeave
 
 
 async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
@@ -43,7 +43,7 @@ async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:
 
 
 class RoomRights:
-    """Asks for power in rooms where it is lacking, and whom the service must not touch."""
+    """Takes power in rooms where the service lacks it, and knows whom it must not touch."""
 
     def __init__(
         self, homeserver: Homeserver, users: Policy, clock: Clock, mas: Breaker | None = None
@@ -75,14 +75,14 @@ class RoomRights:
     async def renew(self) -> Policy:
         """Ask anew who administers the homeserver.
 
-        While MAS is away its last word counts, for a while: MAS away does not stop rooms.
+        While MAS is away its last answer counts for ADMINS_BELIEVED, so that rooms go on.
         """
         now = self._clock.now()
         try:
             if self._mas is None or self._mas.is_usable:
                 admins = await self._homeserver.accounts.admins()
                 self._users, self._told_at = replace(self._users, admins=admins), now
-        except (MasUnavailableError, MasTokenError) as error:
+        except MasError as error:
             assert self._mas is not None
             self._mas.doubt()
             log.warning("administrators_not_asked", error=str(error))

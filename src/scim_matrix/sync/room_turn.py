@@ -7,7 +7,8 @@ from typing import Literal
 import structlog
 
 from scim_matrix.matrix.errors import (
-    RateLimitedError,
+    FORBIDDEN,
+    BannedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -36,7 +37,7 @@ _MAY_BE_GRANTED = "it is not known yet whose accounts those are who are granted 
 class RoomTurn:
     """Carries out what is left to do in rooms, behind the brake, and records how that ended.
 
-    `take` raises UnavailableError and TokenError, which say something of the homeserver as a
+    `take` raises PostponedError and TokenError, which say something of the homeserver as a
     whole; what is wrong with one person is recorded.
     """
 
@@ -61,8 +62,8 @@ class RoomTurn:
         """Tell whether the service did something that sync has not told of yet."""
         return (room_id, user_id) in self._acted
 
-    def told(self, seen: Iterable[tuple[str, str | None, str | None]]) -> None:
-        """Take note of what sync told: (room ID, user ID, membership); old waits end too."""
+    def sync_told(self, seen: Iterable[tuple[str, str | None, Observed | None]]) -> None:
+        """Wait no more for what sync told: (room ID, user ID, membership); old waits end too."""
         now = self._database.clock.now()
         told = set(seen)
         for (room_id, user_id), (observed, at) in list(self._acted.items()):
@@ -97,8 +98,8 @@ class RoomTurn:
         Who is `behind` removals is None where nobody was to leave when that was asked: whoever is
         by now leaves in the next turn.
 
-        Counted and handed out in one transaction, which also notes that what is handed out is
-        under way: until an answer is here, how it is is not known.
+        Counted and handed out in one transaction, which also records that what is handed out is
+        under way: until its answer arrives, the outcome is not known.
         """
         held = 0
         async with self._database.write() as connection:
@@ -138,8 +139,6 @@ class RoomTurn:
         begun = time.perf_counter()
         try:
             await self._carry_out(action)
-        except RateLimitedError:
-            raise
         except UnavailableError as error:
             # Perhaps it is about this one person: others go first next time.
             await self._failed(pair, "unavailable", str(error), TRANSIENT.delay(pair.attempts))
@@ -190,11 +189,7 @@ class RoomTurn:
     ) -> None:
         pair = action.pair
         withheld = isinstance(error, WithheldError)
-        banned = (
-            pair.todo != "leave"
-            and isinstance(error, RefusedError)
-            and error.errcode == "M_BAD_STATE"
-        )
+        banned = pair.todo != "leave" and isinstance(error, BannedError)
         log.warning(
             "action_withheld" if withheld else "action_refused",
             room_id=pair.room_id,
@@ -231,14 +226,17 @@ class RoomTurn:
         users = await self._rights.protection()
         try:
             await self._rights.with_power(room_id, lambda: self._set_powers(room_id, due, users))
-        except (RefusedError, WithheldError) as error:
+        except RefusedError as error:
             for pair in due:
-                await self._power_refused(pair, error)
+                await self._power_stopped(pair, "refused", str(error))
+        except WithheldError as error:
+            for pair in due:
+                await self._power_stopped(pair, "withheld", str(error))
 
     async def _set_powers(self, room_id: str, due: list[Membership], users: Policy) -> None:
         levels = await self._rights.levels(room_id)
         if levels.of(users.service_user_id) < levels.needed(POWER_LEVELS):
-            raise RefusedError(403, "M_FORBIDDEN", "the service may not change power levels")
+            raise RefusedError(403, FORBIDDEN, "the service may not change power levels")
         planned = power_plan(levels, due, users)
         if planned.content is not None:
             if planned.tries and not self._homeserver.dry_run:
@@ -252,18 +250,16 @@ class RoomTurn:
         if planned.reached:
             log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
         for pair, reason in planned.refused:
-            await self._power_refused(pair, RefusedError(403, "M_FORBIDDEN", reason))
+            await self._power_stopped(pair, "refused", reason)
 
-    async def _power_refused(self, pair: Membership, error: RefusedError | WithheldError) -> None:
-        log.warning(
-            "power_level_refused", room_id=pair.room_id, user_id=pair.user_id, error=str(error)
-        )
-        withheld = isinstance(error, WithheldError)
-        outcome: record.Outcome = "dry_run" if withheld else "refused"
+    async def _power_stopped(
+        self, pair: Membership, problem: Literal["refused", "withheld"], why: str
+    ) -> None:
+        log.warning("power_level_refused", room_id=pair.room_id, user_id=pair.user_id, error=why)
+        outcome: record.Outcome = "dry_run" if problem == "withheld" else "refused"
         async with self._database.write() as connection:
-            await record.add(connection, _power_entry(pair, pair.power, outcome, str(error)))
-        problem: memberships.Problem = "withheld" if withheld else "refused"
-        await self._failed(pair, problem, str(error), PERMANENT.delay(pair.attempts))
+            await record.add(connection, _power_entry(pair, pair.power, outcome, why))
+        await self._failed(pair, problem, why, PERMANENT.delay(pair.attempts))
 
 
 _LEADS_TO: dict[type[Action], Literal["join", "invite", "leave"]] = {

@@ -65,7 +65,7 @@ class Schedule:
         self._waiting = dict.fromkeys(sorted(self._mapped))
 
     def doubt_by_and_by(self, now: float, within: float, suspicious: Iterable[str]) -> None:
-        """Have every room compared again, spread over some time: those that are suspicious now.
+        """Have every room compared again: the suspicious ones now, the others spread over a time.
 
         `now` is in seconds since the epoch, `within` in seconds.
         """

@@ -22,7 +22,7 @@ _NUMBERED = re.compile(r"(@[^:]*?)([0-9]+)(:.*)")
 
 
 def names_before(user_id: str) -> Iterator[str]:
-    """Yield the user IDs that this one is with a number behind the localpart (pure)."""
+    """Yield the user IDs that become this one by a number at the end of the localpart (pure)."""
     found = _NUMBERED.fullmatch(user_id)
     if found is None:
         return
@@ -73,12 +73,12 @@ class Search:
                 await self._add(present, first)
 
     async def _add(self, present: MatrixAccount, first: FirstAccount) -> None:
-        if await is_strange(self._connection, present):
+        if await is_nobodys(self._connection, present):
             subject = min(present.subjects)
             self.found.append(SecondAccount(present.user_id, first.account_id, subject))
 
 
-async def is_strange(connection: Connection, present: MatrixAccount) -> bool:
+async def is_nobodys(connection: Connection, present: MatrixAccount) -> bool:
     """Tell whether an account has SSO identities, none of them a user's."""
     subjects = present.subjects
     return bool(subjects) and not await second_accounts.known_subjects(connection, subjects)

@@ -79,7 +79,7 @@ UPDATE account SET desired = 'expired', expires = NULL, brake = 'free', held_bec
 WHERE expires <= :now AND brake <> 'held'
 AND tick > (SELECT coalesce(restored_tick, -1) FROM installation)
 
--- note_time --
+-- record_time --
 -- The time as the running service has it.
 UPDATE installation SET seen_at = :now
 
@@ -138,7 +138,7 @@ WHERE id = :id AND user_id IS NULL AND desired = :desired
 DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 
 -- begin --
--- A request is about to leave: until its answer is here, how the account is is not known.
+-- A request is about to leave: until its answer arrives, the account's state is not known.
 UPDATE account SET confirmed = NULL, written = :written, doing = :doing,
     usable = usable AND desired = 'active',
     locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
@@ -237,7 +237,7 @@ UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
     asked = NULL, next_try = 0
 WHERE id = :id
 
--- unsee --
+-- forget_observed --
 -- Where an account is in rooms is not known.
 UPDATE membership SET observed = NULL, left_by_choice = FALSE, power_given = NULL,
     power_tried = NULL, next_try = 0

@@ -12,15 +12,15 @@ ON CONFLICT DO NOTHING
 -- Note one account.
 INSERT INTO touched (account_id) VALUES (:account_id) ON CONFLICT DO NOTHING
 
--- note_mapping --
+-- unsettle_mapping --
 -- A mapping changed, or what it means: whom that reaches is found out in pieces.
 UPDATE mapping SET unsettled = TRUE WHERE id = :mapping_id
 
--- note_reference --
+-- unsettle_reference --
 -- The same of every mapping that names a reference.
 UPDATE mapping SET unsettled = TRUE WHERE reference = :reference AND standing <> 'overruled'
 
--- note_everybody --
+-- unsettle_everybody --
 -- Note every user's account as unsettled.
 INSERT INTO unsettled (account_id) SELECT id FROM account WHERE scim_id IS NOT NULL
 ON CONFLICT DO NOTHING

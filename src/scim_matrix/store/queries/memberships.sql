@@ -1,5 +1,5 @@
 -- stirred --
--- Rooms in which what there is to do may be other than when last looked at ('' for the map).
+-- Rooms in which what is due may have changed since a number ('' for the map).
 SELECT room_id, number FROM stirred WHERE number > :since
 
 -- places --

@@ -69,7 +69,7 @@ SELECT EXISTS (SELECT 1 FROM mapping m JOIN opening o ON o.mapping_id = m.id
 AND EXISTS (SELECT 1 FROM membership m WHERE m.room_id = :room_id AND m.state = 'granted')
     AS exclusive
 
--- strangers --
+-- unmanaged --
 -- Who is in a room without being managed. An account that may be a user's as far as anybody can
 -- tell, or is in conflict, is left alone.
 SELECT s.user_id FROM unmanaged_member s WHERE s.room_id = :room_id
@@ -118,7 +118,7 @@ UPDATE membership SET observed = 'invite', next_try = 0
 FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
 AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM json_each(:still))
 
--- undo --
+-- observe_gone --
 -- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
 -- respected; who is no longer banned may come back.
 UPDATE membership SET observed = 'leave', next_try = 0,
@@ -146,7 +146,7 @@ WHERE m.room_id = :room_id AND m.power_given IS NOT NULL AND m.state = 'granted'
 UPDATE membership SET power_given = NULL, next_try = 0
 WHERE room_id = :room_id AND account_id = :account_id AND power_given > :level
 
--- see_one --
+-- observe_one --
 -- One membership was seen to change.
 UPDATE membership SET next_try = 0, observed = :observed,
     left_by_choice = state = 'granted' AND :observed = 'leave' AND (invite OR :respected),

@@ -220,12 +220,12 @@ SELECT coalesce(
 -- What some rooms call themselves, as last seen.
 SELECT room_id, name, alias FROM room WHERE room_id IN (SELECT value FROM json_each(:rooms))
 
--- call --
+-- record_own_name --
 -- What a room calls itself.
 INSERT INTO room (room_id, name, alias) VALUES (:room_id, :name, :alias)
 ON CONFLICT (room_id) DO UPDATE SET name = excluded.name, alias = excluded.alias
 
--- called --
+-- with_own_name --
 -- The rooms that call themselves so, in whatever case; not those whose place another took.
 SELECT room_id FROM room WHERE successor IS NULL
 AND (alias = :name OR folded(name) = folded(:name)) ORDER BY room_id

@@ -1,4 +1,4 @@
-"""Keep the group map in force, and take up what commands decided meanwhile."""
+"""Load the group map, again when it changes, and take up what commands decided meanwhile."""
 
 import asyncio
 
@@ -15,8 +15,8 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 2.0
 
 
-class MapKeeper:
-    """Keeps the group map in force: loads it, and loads it again when its file changes."""
+class MapLoader:
+    """Puts the group map in force, and again when its file has changed."""
 
     def __init__(self, settings: Settings, database: Database, reconciler: Reconciler) -> None:
         self._settings = settings
@@ -53,12 +53,12 @@ class MapKeeper:
 
     async def watch(self) -> None:
         """Reload whenever the file has changed; compare when a command has decided something."""
-        decided = await totals.when(self._database.reader, totals.DECIDED)
+        decided = await totals.when(self._database.reader, "decided")
         while True:
             await asyncio.sleep(POLL_SECONDS)
             if self._stamp() != self._seen:
                 await self.reload()
-            latest = await totals.when(self._database.reader, totals.DECIDED)
+            latest = await totals.when(self._database.reader, "decided")
             if latest != decided:
                 decided = latest
                 self._reconciler.compare()
