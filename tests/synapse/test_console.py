@@ -158,19 +158,26 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         await eventually(lambda: ready(s.idp), lambda r: r["work"]["heldPairs"] == 2)
         _, text, _ = await visitor.ask("GET", "/console/held")
         assert mxid(f"{tag}ann") in text
+        assert "2 of 2 people would leave" in text
+        assert "Because G no longer gives it: 2 people, since <time" in text
         form = {"room": s.other, "decision": "approved"}
         assert await visitor.send("/console/held", "/console/held", **form) == 400
         _, text, _ = await visitor.ask("GET", "/console/held")
         held = {
             name: key
-            for key, name in re.findall(r'name="chosen" value="(\S+)" checked> ([^<\s]+)<', text)
+            for key, name in re.findall(r'value="(\S+)"> [^<]+</label>.*?>(@[^<]+)</a>', text)
         }
         form["chosen"] = held[mxid(f"{tag}ann")]
         assert await visitor.send("/console/held", "/console/held", **form) == 303
+        _, text, _ = await visitor.ask("GET", "/console/held")
+        assert "Approved: 1 person is removed from" in text
+        _, text, _ = await visitor.ask("GET", "/console/held")
+        assert "Approved" not in text
         await room_holds(s.admin, s.other, {f"{tag}bob"})
         form["chosen"] = held[mxid(f"{tag}bob")].partition(".")[0] + ".1"
         assert await visitor.send("/console/held", "/console/held", **form) == 303
         _, text, _ = await visitor.ask("GET", "/console/held")
+        assert "Nothing was done. 1 of those you chose is no longer held as shown" in text
         assert mxid(f"{tag}bob") in text
         form["chosen"] = held[mxid(f"{tag}bob")]
         assert await visitor.send("/console/held", "/console/held", **form) == 303

@@ -104,7 +104,7 @@ async def test_what_needs_a_human_comes_first(
         needs, rest = page.split("How it is")
         for code in ("removals-held", "account-conflict", "room-unresolved"):
             assert escape(problems.BY_CODE[code].means) in needs, code
-        assert f"{tag}Kitchen</a>: 2 people, because of {tag}Staff, since 20" in needs
+        assert f"{tag}Kitchen</a>: 2 people, because of {tag}Staff, since <time" in needs
         assert mxid(f"{tag}taken") in needs
         assert escape(problems.BY_CODE["room-unresolved"].cure) in needs
         assert 'Held removals <span class="count">2</span>' in page
@@ -135,10 +135,10 @@ async def test_the_log_is_filtered_and_paged(scene: Any, tag: str) -> None:
         assert page.count('scope="rowgroup"') >= 1
         assert "Nothing was recorded that fits" in await log(f"user={tag}ann&kind=kick")
         first = await log("kind=create")
-        assert first.count("<td>create</td>") == 100
+        assert first.count("create <span") == 100
         [older] = re.findall(r'href="/console/log\?([^"]*before=[^"]*)"', first)
         second = await log(unescape(older))
-        assert second.count("<td>create</td>") == 3
+        assert second.count("create <span") == 3
         assert mxid(f"{tag}ann") in second
         assert not set(re.findall(r"people/(%40[^\"]*p\d+%3A)", first)) & set(
             re.findall(r"people/(%40[^\"]*p\d+%3A)", second)
