@@ -65,6 +65,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim
 	$(BIN)/python -m benchmarks.rooms
 	$(BIN)/python -m benchmarks.backlog
+	$(BIN)/python -m benchmarks.pages
 
 # docs/releasing.md: URL is where the project is published.
 release: $(STAMP)

@@ -120,7 +120,7 @@ class Pages:
     async def own_rooms(self, request: web.Request) -> list[str]:
         """Return the IDs of the mapped rooms that whoever asks may see and map."""
         mapped = await rooms.mapped(request.config_dict[DATABASE].scanner)
-        return [room_id for room_id in mapped if await self.may_see(request, room_id)]
+        return await self.access.own_among(request[USER], mapped)
 
     async def render(
         self, request: web.Request, template: str, context: Mapping[str, Any], status: int = 200

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from scim_matrix.app_keys import DATABASE, HOMESERVER
 from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of
-from scim_matrix.matrix.errors import RefusedError
+from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import console, story
 from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.text import folded
@@ -87,7 +87,10 @@ class RoomPages:
         try:
             levels = await self._pages.access.levels(room_id)
         except RefusedError as error:
-            context["problem"] = str(error)
+            context["problem"] = f"The homeserver does not show this room: {error}"
+        except HomeserverError:
+            # What is known of the room is worth most when the homeserver is away.
+            context["problem"] = "The homeserver does not answer: what follows is as last seen."
         else:
             context["power"] = own = levels.of(request.config_dict[HOMESERVER].user_id)
             context["lacks"] = [w for w in ("invite", "kick") if own < levels.needed(w)]

@@ -49,12 +49,14 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
     )
     if not found:
         return None
+    # Some of very many, by name: looking up the names of all would take longer than the page may.
     members = await connection.execute_fetchall(
         "SELECT m.value AS id, g.id IS NOT NULL AS is_group,"
         " coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
-        "  g.display_name, m.value) AS name FROM group_member m"
+        "  g.display_name, m.value) AS name"
+        " FROM (SELECT value FROM group_member WHERE group_id = ? LIMIT ?) m"
         " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
-        " WHERE m.group_id = ? ORDER BY name LIMIT ?",
+        " ORDER BY name",
         (group_id, most),
     )
     return {
