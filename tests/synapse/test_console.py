@@ -1,11 +1,15 @@
 """The console without a browser: who may do what, on a real Synapse."""
 
+import contextlib
 import re
+import sqlite3
+from html import unescape
 from typing import Any
 
 from yarl import URL
 
 from scim_matrix.demo.synapse import Synapse
+from scim_matrix.store.database import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse import visiting
 from tests.synapse.conftest import StartService, mxid, ready, room_holds, settled
@@ -193,6 +197,38 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         assert headers["Content-Type"].startswith("text/csv")
         assert f'"kick","done","\'{mxid(f"{tag}ann")}","{s.other}"' in text
         assert "approved" in text
+
+
+async def test_looking_never_waits_for_a_writer(scene: Any) -> None:
+    """Every page is shown while somebody else writes, and writes nothing itself."""
+    async with scene() as s:
+        visitor = await s.visitor("scim-bot")
+        person = next(iter(s.people.values()))
+        own = (f"groups/{s.group}", f"rooms/{s.own}", f"people/{person}")
+        file = s.service.data_dir / DATABASE_NAME
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            for path in ("", "people", "groups", "rooms", "held", "log", "log?export=csv", *own):
+                assert (await visitor.ask("GET", f"/console/{path}"))[0] == 200, path
+            writer.execute("ROLLBACK")
+
+
+async def test_everything_is_compared_when_asked(scene: Any, tag: str) -> None:
+    """The page says so, and whoever was taken out by hand comes back."""
+    async with scene() as s:
+        admin, manager = await s.visitor("scim-bot"), await s.visitor(s.manager)
+        page = f"/console/groups/{s.group}"
+        assert await admin.send(page, f"{page}/mappings", room=s.other) == 303
+        _, text, _ = await admin.ask("GET", page)
+        assert f"Kept: whoever is active in G is brought into {s.other}" in unescape(
+            re.sub("<[^>]+>", "", text)
+        )
+        assert await manager.send(page, "/console/compare") == 403
+        assert await admin.send("/console/", "/console/compare") == 303
+        _, text, _ = await admin.ask("GET", "/console/")
+        assert "is compared with the homeserver now" in text
+        _, text, _ = await admin.ask("GET", "/console/log?kind=sync")
+        assert mxid("scim-bot") in text
 
 
 async def test_guessing_passwords_is_stopped(scene: Any, tag: str) -> None:

@@ -115,6 +115,43 @@ async def test_what_needs_a_human_comes_first(
         assert mxid(f"{tag}ann") not in done
 
 
+async def test_a_conflict_is_settled_where_it_is_shown(
+    synapse: Synapse, scene: Any, tag: str
+) -> None:
+    """The overview leads to the person, whose page takes the account that is theirs."""
+    async with scene() as s:
+        await synapse.register(f"{tag}taken")
+        user = await s.idp.create_user(f"{tag}taken")
+        await eventually(
+            lambda: ready(s.idp), lambda r: r["work"].get("conflictingAccounts", 0) == 1
+        )
+        admin, manager = await s.visitor("scim-bot"), await s.visitor(s.manager)
+        _, page, _ = await admin.ask("GET", "/console/")
+        assert f'href="/console/people/{quote(mxid(f"{tag}taken"), safe="")}">Say whose' in page
+        assert 'Overview <span class="count">1</span>' in page
+        path = f"/console/people/{user}"
+        _, page, _ = await admin.ask("GET", f"/console/people/{quote(mxid(f'{tag}taken'))}")
+        assert f'action="{path}/link"' in page
+        for account, why in (
+            ("taken", "Write the whole Matrix ID"),
+            (mxid("scim-bot"), "the service&#39;s own account"),
+            (mxid(f"{tag}nobody"), "does not exist on the homeserver"),
+            (mxid(f"{tag}ann"), "is the account of"),
+        ):
+            csrf = await admin.token(path)
+            status, page, _ = await admin.ask("POST", f"{path}/link", csrf=csrf, account=account)
+            assert (status, why in page) == (400, True), page
+        home = "/console/groups"
+        assert await manager.send(home, f"{path}/link", account=mxid(f"{tag}taken")) == 403
+        assert await admin.send(path, f"{path}/link", account=mxid(f"{tag}taken")) == 303
+        _, page, _ = await admin.ask("GET", path)
+        assert "Linked: " in page
+        await settled(s.idp)
+        _, page, _ = await admin.ask("GET", path)
+        assert "a human said so" in page
+        assert "Linked: " not in page
+
+
 async def test_the_log_is_filtered_and_paged(scene: Any, tag: str) -> None:
     """By any part of a person, by kind and outcome, since a time; bad values are said."""
     async with scene() as s:

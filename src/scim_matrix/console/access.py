@@ -32,17 +32,18 @@ _T = TypeVar("_T")
 class _Remembered(Generic[_T]):
     """Answers by name, a bounded number of them."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[_T]]) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[_T]], now: Callable[[], float]) -> None:
         self._ask = ask
+        self._now = now
         self._answers: OrderedDict[str, tuple[float, _T]] = OrderedDict()
 
     async def get(self, name: str, *, anew: bool, keep: float = KEEP) -> _T:
         at, answer = self._answers.get(name, (float("-inf"), None))
-        if answer is not None and not anew and time.monotonic() < at + keep:
+        if answer is not None and not anew and self._now() < at + keep:
             return answer
         answer = await self._ask(name)
         self._answers.pop(name, None)
-        self._answers[name] = (time.monotonic(), answer)
+        self._answers[name] = (self._now(), answer)
         if len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
         return answer
@@ -61,15 +62,20 @@ class Access:
 
     A manager's user ID matches one of the patterns. Nobody may anything whose account is gone,
     locked, suspended or deactivated. What is only shown rests on answers up to KEEP seconds old;
-    a change asks anew.
+    a change asks anew. `now` tells seconds that nobody sets back.
     """
 
-    def __init__(self, homeserver: Callable[[], Homeserver], managers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        homeserver: Callable[[], Homeserver],
+        managers: Sequence[str],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._homeserver = homeserver
         self._managers = managers
-        self._standings = _Remembered(self._ask_standing)
-        self._joined = _Remembered(self._ask_joined)
-        self._levels = _Remembered(self._ask_levels)
+        self._standings = _Remembered(self._ask_standing, now)
+        self._joined = _Remembered(self._ask_joined, now)
+        self._levels = _Remembered(self._ask_levels, now)
 
     # -- Users ------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from scim_matrix.store import accounts, console
 from scim_matrix.store import story as stories
 from scim_matrix.store.database import Connection
 from scim_matrix.story import person
-from scim_matrix.story.rows import Story
+from scim_matrix.story.rows import Person, Story
 from scim_matrix.sync.plan import Policy
 
 
@@ -40,29 +40,22 @@ class PeoplePages:
         self, request: web.Request, problem: str = "", account: str = "", status: int = 200
     ) -> web.StreamResponse:
         name, reader = request.match_info["name"], request.config_dict[DATABASE].scanner
-        told = await self._told(reader, name)
-        if not told:
+        found = await _called(reader, name)
+        if not found:
             raise web.HTTPNotFound(text=f"Nobody is known as {name}.")
-        users = [one for one in await accounts.named(reader, name) if one.scim_id is not None]
+        users = [one.account for one in found if one.account and one.account["scim_id"]]
         context = {
-            "stories": told,
+            "stories": [self._story(one) for one in found],
             # Whose account is meant is asked of one user only.
-            "user_id": users[0].scim_id if len(users) == 1 else None,
-            "in_conflict": any(one.problem == "conflict" for one in users),
+            "user_id": users[0]["scim_id"] if len(users) == 1 else None,
+            "in_conflict": any(one["problem"] == "conflict" for one in users),
             "problem": problem,
             "account": account,
         }
         return await self._pages.render(request, "person.html", context, status)
 
-    async def _told(self, reader: Connection, name: str) -> list[Story]:
-        found: list[int | None] = [*await stories.accounts_called(reader, name)]
-        if not found and name.startswith("@") and await stories.is_seen(reader, name):
-            found = [None]
-        people = [await stories.person(reader, account, name) for account in found]
-        return [
-            person.story(rows, self._policy.protection(rows.user_id) if rows.user_id else None)
-            for rows in people
-        ]
+    def _story(self, rows: Person) -> Story:
+        return person.story(rows, self._policy.protection(rows.user_id) if rows.user_id else None)
 
     async def link(self, request: web.Request) -> web.StreamResponse:
         """POST: say which Matrix account is a user's."""
@@ -92,3 +85,11 @@ class PeoplePages:
         if await homeserver.accounts.get(account) is None:
             return f"{account} does not exist on the homeserver."
         return None
+
+
+async def _called(reader: Connection, name: str) -> list[Person]:
+    """Return whomever a name stands for, in rooms by hand included."""
+    found: list[int | None] = [*await stories.accounts_called(reader, name)]
+    if not found and name.startswith("@") and await stories.is_seen(reader, name):
+        found = [None]
+    return [await stories.person(reader, account, name) for account in found]

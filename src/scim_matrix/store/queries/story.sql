@@ -136,8 +136,9 @@ SELECT g.id, g.display_name, g.external_id, g.created, g.last_modified,
     (SELECT count(*) FROM group_member m CROSS JOIN scim_user u
         WHERE m.group_id = g.id AND u.id = m.value) AS direct,
     (SELECT count(*) FROM (SELECT DISTINCT m.value FROM below CROSS JOIN group_member m
-            WHERE m.group_id = below.id) p
-        CROSS JOIN scim_user u WHERE u.id = p.value AND u.active) AS active
+            WHERE m.group_id = below.id) p CROSS JOIN scim_user u WHERE u.id = p.value)
+        - (SELECT count(*) FROM scim_user u WHERE NOT u.active AND EXISTS (SELECT 1 FROM below
+            CROSS JOIN group_member m WHERE m.group_id = below.id AND m.value = u.id)) AS active
 FROM scim_group g WHERE g.id = :id
 
 -- inside --
