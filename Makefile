@@ -56,7 +56,7 @@ deploy: $(STAMP)
 
 screenshots: $(STAMP)
 	bash scripts/get_chromium.sh
-	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k "decided and light"
+	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k office
 
 chaos: $(STAMP)
 	$(BIN)/python -m scripts.chaos
