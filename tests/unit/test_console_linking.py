@@ -38,3 +38,14 @@ def test_times_in_sentences_are_of_the_viewers_zone() -> None:
     html = str(linked("since 2026-07-01 22:30 UTC, request 2026-07-01", zone("Europe/Berlin")))
     assert "since <time " in html
     assert ">2026-07-02 00:30 CEST</time>, request 2026-07-01" in html
+
+
+def test_a_rooms_name_leads_to_it() -> None:
+    """Where an ID stands behind what the room is called; any other word before it is text."""
+    names = {"!a:x": "The <b> (one)"}
+    html = str(linked("in The <b> (one) (!a:x): there", names=names))
+    assert ">The &lt;b&gt; (one)</a>: there" in html
+    assert html.startswith('in <a class="whole" href="/console/rooms/%21a%3Ax" title="!a:x">')
+    html = str(linked("in Another (!a:x): there", names=names))
+    assert html.startswith("in Another (<a ")
+    assert html.endswith(">!a:x</a>): there")

@@ -12,6 +12,7 @@ import jinja2
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from scim_matrix.config import Settings
 from scim_matrix.console import session, times
@@ -26,6 +27,7 @@ from scim_matrix.console.sessions import Sessions
 from scim_matrix.console.sign_in import SignIn
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
+from scim_matrix.story.words import detail
 from scim_matrix.sync.plan import Policy
 
 POLICY = (
@@ -70,7 +72,8 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "moment": _in_zone(times.shown),
         "clock": _in_zone(times.clock),
         "day": _in_zone(times.day),
-        "linked": _in_zone(linked),
+        "linked": _linked,
+        "why": detail,
     }
     app.on_response_prepare.append(_add_headers)
     app.add_routes(
@@ -114,6 +117,11 @@ def _serving(file: Path) -> Handler:
         return web.Response(body=body, content_type=kind)
 
     return serve
+
+
+@jinja2.pass_context
+def _linked(context: Context, text: str) -> Markup:
+    return linked(text, context["zone"], context["names"])
 
 
 def _in_zone(tell: Callable[[Any, datetime.tzinfo], str]) -> Callable[[Context, Any], str]:

@@ -10,7 +10,7 @@ function tell(time) {
   time.title ||= time.textContent;
   const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
   const [unit, length] = units.find((one) => Math.abs(seconds) >= one[1]) ?? ["second", 1];
-  const age = unit === "second" ? "just now" : words.format(Math.trunc(seconds / length), unit);
+  const age = unit === "second" ? "moments ago" : words.format(Math.trunc(seconds / length), unit);
   time.textContent = time.classList.contains("exact") ? time.title : age;
 }
 const tellAll = () => document.querySelectorAll("time.age").forEach(tell);

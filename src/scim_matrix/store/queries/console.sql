@@ -124,12 +124,12 @@ ORDER BY o.room_id, name
 WITH found AS (
     SELECT m.account_id, coalesce(a.user_id, a.proposed) AS user_id, m.observed AS membership,
         m.state, m.power, m.brake = 'held' AS held, m.todo IS NOT NULL OR m.power_todo AS pending,
-        m.reason AS error, m.since
+        m.reason AS error, m.group_name
     FROM membership m CROSS JOIN account a
     WHERE m.room_id = :room_id AND a.id = m.account_id AND m.state <> 'forgotten'
     AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
     UNION ALL
-    SELECT NULL, user_id, 'join', 'unmanaged', NULL, FALSE, FALSE, NULL, 0
+    SELECT NULL, user_id, 'join', 'unmanaged', NULL, FALSE, FALSE, NULL, NULL
     FROM unmanaged_member WHERE room_id = :room_id
 )
 SELECT *, count(*) OVER () AS number FROM found
