@@ -22,7 +22,7 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import accounts, backup, brake, groupmap, memberships, record, rooms
+from scim_matrix.store import accounts, backup, brake, grants, groupmap, memberships, record, rooms
 from scim_matrix.store.database import DATABASE_NAME, Connection, Database, reading
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -233,6 +233,8 @@ class Deployment:
     async def prune(self) -> int:
         """Ask for `sync --prune`."""
         async with self.database.write("sync --prune") as connection:
+            while await grants.settle_map(connection):
+                pass
             number = await memberships.prune(connection)
             await record.add(connection, record.Entry("sync", "asked", by="ann"))
         self.reconciler.compare()

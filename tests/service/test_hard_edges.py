@@ -154,6 +154,9 @@ async def test_members_that_are_selected(
     [
         ({"op": "replace", "path": 'members[value eq "a"]'}, "invalidValue"),
         ({"op": "replace", "path": 'members[value eq "a"]', "value": None}, "invalidValue"),
+        ({"op": "remove", "path": "members", "value": ""}, "invalidValue"),
+        ({"op": "remove", "path": "members", "value": {}}, "invalidValue"),
+        ({"op": "remove", "path": "members", "value": [{"value": ""}]}, "invalidValue"),
         (
             {"op": "replace", "path": 'members[value eq "a"]', "value": {"value": {}}},
             "invalidValue",

@@ -152,6 +152,9 @@ def sync(data_dir: Path, by: str, prune: bool, wait: bool | None) -> None:
         return number
 
     asked = time.time()
+    # SCIM requests wait behind each of these pieces, and not behind all of them.
+    while prune and write(data_dir, "sync --prune", grants.settle_map):
+        pass
     number = write(data_dir, "sync --prune" if prune else "sync", work)
     if prune:
         click.echo(f"{number} people of forgotten mappings are to leave")

@@ -319,8 +319,10 @@ class Kind:
     def _removes_by_value(self, path: str, value: Any) -> bool:
         """Tell whether the value of a removal selects entries; elsewhere it says nothing."""
         steps, is_entry = self._steps(path) or ([], False)
-        is_list = bool(steps) and steps[-1].multi_valued and not is_entry
-        return is_list and value not in (None, "")
+        if value is None or not steps or is_entry or not steps[-1].multi_valued:
+            return False
+        # A client that lost the member's id did not ask for the group to be emptied.
+        return value != "" or steps[-1].name == "members"
 
     def _usable(
         self, document: Mapping[str, Any], before: str, above: str = ""
