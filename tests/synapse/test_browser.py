@@ -304,7 +304,9 @@ async def test_without_scripts_on_a_phone(
         await group_of(idp, f"{tag}ann", key=f"{tag}g", name="Engineering")
         await settled(idp)
         context = await browser.new_context(
-            java_script_enabled=scripts, viewport={"width": 360, "height": 640}
+            java_script_enabled=scripts,
+            viewport={"width": 360, "height": 640},
+            timezone_id="Asia/Tokyo",
         )
         page = await context.new_page()
         person = Person(page, process.url)
@@ -322,6 +324,8 @@ async def test_without_scripts_on_a_phone(
             assert wide <= 360
         await page.get_by_role("button", name="Open this room").press("Enter")
         await room_holds(admin, room, {f"{tag}ann"})
+        await page.get_by_role("link", name="Log").click()
+        await page.get_by_text(f"Times are of {'Asia/Tokyo' if scripts else 'UTC'}.").wait_for()
         await context.close()
 
 

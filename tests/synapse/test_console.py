@@ -12,8 +12,9 @@ from scim_matrix.demo.synapse import Synapse
 from scim_matrix.store.database import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse import visiting
-from tests.synapse.conftest import StartService, mxid, ready, room_holds, settled
+from tests.synapse.conftest import StartService, account, mxid, ready, room_holds, settled
 from tests.synapse.proxy import proxying
+from tests.synapse.steps import HOLD_ALL
 from tests.synapse.visiting import Visitor
 
 scene = visiting.scene
@@ -229,6 +230,35 @@ async def test_everything_is_compared_when_asked(scene: Any, tag: str) -> None:
         assert "is compared with the homeserver now" in text
         _, text, _ = await admin.ask("GET", "/console/log?kind=sync")
         assert mxid("scim-bot") in text
+
+
+async def test_held_accounts_are_decided_on(scene: Any, tag: str) -> None:
+    """One stays as it is, another is locked, and the page says which."""
+    async with scene(**HOLD_ALL) as s:
+        visitor = await s.visitor("scim-bot")
+
+        async def decide(name: str, decision: str) -> str:
+            off = {"op": "replace", "value": {"active": False}}
+            await s.idp.patch(f"/Users/{s.people[name]}", off)
+            await eventually(lambda: ready(s.idp), lambda r: r["work"]["heldAccounts"] == 1)
+            _, text, _ = await visitor.ask("GET", "/console/held")
+            assert "accounts would be locked or deactivated" in text
+            assert mxid(name) in text
+            [chosen] = set(re.findall(r'name="chosen" value="([^"]+)"', text))
+            form = {"room": "accounts", "decision": decision, "chosen": chosen}
+            assert await visitor.send("/console/held", "/console/held", **form) == 303
+            _, text, _ = await visitor.ask("GET", "/console/held")
+            assert "Nothing is held." in text
+            return str(text)
+
+        assert "Dismissed: 1 account stays as it is" in await decide(f"{tag}ann", "dismissed")
+        assert "Approved: 1 account is locked" in await decide(f"{tag}bob", "approved")
+
+        async def is_locked(name: str) -> bool:
+            return bool((await account(s.admin, name))["locked"])
+
+        await eventually(lambda: is_locked(f"{tag}bob"), bool)
+        assert not await is_locked(f"{tag}ann")
 
 
 async def test_guessing_passwords_is_stopped(scene: Any, tag: str) -> None:
