@@ -431,15 +431,14 @@ async def bind(
     former = None if account.user_id == user_id else account.user_id
     if former is not None:
         await _part(connection, account)
-    for holder in holders:
-        taken = {"id": account.id, "former": holder["id"]}
-        await connection.execute_fetchall(_Q["take_disablement"], taken)
-        if holder["desired"] != "unmanaged":
-            await connection.execute_fetchall(_Q["take_memberships"], taken)
-        await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
     values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
     if account.user_id != user_id:
         await connection.execute_fetchall(_Q["unsee"], values)
+    for holder in holders:
+        taken = {"id": account.id, "former": holder["id"]}
+        names = ("take_disablement", "take_power", "take_memberships")
+        await together(connection, *((_Q[name], taken) for name in names))
+        await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
     await together(connection, (_Q["bind"], values), (_Q["manage"], values))
     return None
 

@@ -160,9 +160,19 @@ UPDATE account SET locked_by_us = f.locked_by_us, suspended_by_us = f.suspended_
     deactivated_by_us = f.deactivated_by_us, written = f.written
 FROM account f WHERE account.id = :id AND f.id = :former
 
+-- take_power --
+-- What the service gave an account in a room it takes back, whosever it is now.
+UPDATE membership SET power_given = f.power_given, power_before = f.power_before,
+    power_tried = f.power_tried
+FROM membership f WHERE membership.account_id = :id AND f.account_id = :former
+AND f.room_id = membership.room_id
+
 -- take_memberships --
--- What is known of a former account in rooms counts for the user who has it now.
-UPDATE OR IGNORE membership SET account_id = :id WHERE account_id = :former
+-- What else is known of a former account in rooms counts for the user who has it now; but whoever
+-- was nobody's in a room that is to hold nobody else is somebody's now.
+UPDATE membership SET account_id = :id, observed = NULL, left_by_choice = FALSE, next_try = 0
+WHERE account_id = :former AND state <> 'excluded'
+AND room_id NOT IN (SELECT room_id FROM membership WHERE account_id = :id)
 
 -- delete --
 -- An account that is nobody's any more.
