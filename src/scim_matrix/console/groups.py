@@ -53,6 +53,8 @@ class GroupPages:
         if await self._pages.is_admin(request):
             first, mapped = first_row(request), MAPPED.get(query["show"])
             found = await console.groups_listed(reader, query["q"], mapped, PAGE, first)
+            if first and not found:
+                raise web.HTTPSeeOther("/console/groups")
             part = Part(first, found[0]["number"] if found else 0, query)
             opened = await console.groups_opened(reader, [group["id"] for group in found])
             context = {"groups": found, "opened": opened, "part": part, "others": []}
