@@ -411,6 +411,13 @@ class Liveness:
     def _is_waiting(self, room_id: str | None, user_id: str) -> bool:
         return self.shown.tells(["held", "failing", "spared"], room_id, user_id)
 
+    def _waits_for_a_line(self, room_id: str, user_id: str) -> bool:
+        """Tell whether a removal is shown to wait, and no line in force opens its room."""
+        lines = self.reference.in_force(self.known)
+        return self.shown.tells(["waiting"], room_id, user_id) and not any(
+            room_id in self.known.opened(line) for line in lines
+        )
+
     def _pair(self, room_id: str, person: str, user_id: str) -> None:
         reference = self.reference
         room = self.world.rooms.get(room_id)
@@ -436,6 +443,7 @@ class Liveness:
             promise(
                 membership not in ("join", "invite")
                 or self._is_waiting(room_id, user_id)
+                or self._waits_for_a_line(room_id, user_id)
                 or self._is_given_by_a_suspended_line(room_id, person),
                 f"{user_id} is {membership} in {room_id}, is to be out, and nothing shows it",
             )

@@ -208,6 +208,10 @@ class Machine(RuleBasedStateMachine):
             # Lists of administrators are believed for a minute.
             self.deployment.hands.passed += 61
             self.run(self.deployment.quiet())
+            makers = {line.made_by for line in self.reference.lines.values()} - {None}
+            if any(deed.user_id in makers for deed in self.world.deeds[deeds:]):
+                # What that means for what they mapped is seen by the next comparison.
+                self.run(self.deployment.quiet())
         else:
             self.run(self.deployment.settle())
         self.check(before, deeds)
@@ -613,7 +617,7 @@ class Machine(RuleBasedStateMachine):
             lines = self.reference.granted(known).get(where, [])
             if lines and all(line.mapping.invite for line in lines):
                 self.reference.left.add(where)
-            if self.configuration.on_self_leave == "respect" and membership == "join":
+            if self.configuration.on_self_leave == "respect":
                 self.reference.left.add(where)
             self.settle(how)
 
