@@ -159,7 +159,7 @@ async def settings(walk: Walk, url: str) -> None:
     elsewhere = '{"Staff": ["#a:else.where"]}'
     for says, wrong, shows, status in (
         ("A variable with a typo.", {"PROTECTED_USER": "@boss:*"}, "PROTECTED_USERS", 0),
-        ("A secret twice.", twice, "WEBHOOK_SECRET_FILE", 2),
+        ("A secret twice.", twice, "WEBHOOK_SECRET_FILE out", 2),
         ("A secret that is not there.", {"WEBHOOK_SECRET_FILE": "nothing"}, "nothing", 2),
         ("An address with a path of the API.", {"MATRIX_URL": f"{url}/_matrix"}, "/_matrix", 1),
         ("Another provider than Synapse's.", {"IDP_NAME": "oidc-x"}, "no SSO provider", 0),
