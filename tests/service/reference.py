@@ -445,7 +445,8 @@ class Reference:
     def trusts(self, user_id: str) -> bool:
         """Tell whether somebody has the same say as the service."""
         account = self.world.accounts.all.get(user_id)
-        return user_id == self.world.service or (account is not None and account.admin)
+        is_admin = account is not None and account.admin and not account.deactivated
+        return user_id == self.world.service or is_admin
 
     def may(self, user_id: str, line: Line, room: Room) -> bool:
         """Tell whether somebody could do in a room by hand what a line does."""

@@ -534,7 +534,11 @@ class Machine(RuleBasedStateMachine):
         """Let an alias in that waits, or that leads elsewhere."""
         row = self.known.references.get(alias)
         if row is not None and row["candidate"] is not None:
-            self.reference.explained.setdefault(alias, set()).add(row["candidate"])
+            room_id = row["candidate"]
+            rooms = self.known.rooms
+            while successor := (rooms.get(room_id) or {}).get("successor"):
+                room_id = successor
+            self.reference.explained.setdefault(alias, set()).add(room_id)
             self.run(self.deployment.decide(alias, "approved"))
             self.reference.observe(self.known)
             self.settle(how)
