@@ -56,7 +56,7 @@ deploy: $(STAMP)
 
 screenshots: $(STAMP)
 	bash scripts/get_chromium.sh
-	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k "decided and light"
+	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k office
 
 chaos: $(STAMP)
 	$(BIN)/python -m scripts.chaos
@@ -65,6 +65,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim
 	$(BIN)/python -m benchmarks.rooms
 	$(BIN)/python -m benchmarks.backlog
+	$(BIN)/python -m benchmarks.pages
 
 # docs/releasing.md: URL is where the project is published.
 release: $(STAMP) $(BIN)/cyclonedx-py

@@ -67,9 +67,14 @@ class World:
 
     def cpu(self) -> float:
         """Return the seconds of CPU that the service has had (Linux)."""
-        assert self.service.process is not None
-        fields = Path(f"/proc/{self.service.process.pid}/stat").read_text().rpartition(")")[2]
-        return sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+        return cpu(self.service)
+
+
+def cpu(service: Service) -> float:
+    """Return the seconds of CPU that a service has had (Linux)."""
+    assert service.process is not None
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2]
+    return sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def ring(people: int, groups: int, size: int) -> dict[str, Iterable[int]]:

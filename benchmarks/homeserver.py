@@ -77,7 +77,7 @@ class Homeserver:
                     async with self._making:
                         await asyncio.sleep(ACCOUNT_SECONDS)
                     self._counts["accounts"] += 1
-                account = self._made.setdefault(user_id, _active(user_id))
+                account = self._made.setdefault(user_id, active(user_id))
                 account.update(body)
                 return account
             case ("POST", "v1", "join", room_id):
@@ -118,15 +118,15 @@ class Homeserver:
     def _account(self, user_id: str) -> dict[str, Any] | None:
         number = user_id[5:].partition(":")[0]
         if user_id == BOT or (number.isdigit() and int(number) < self._accounts):
-            return _active(user_id)
+            return active(user_id)
         return self._made.get(user_id)
 
     def _page(self, query: Any) -> dict[str, Any]:
         if query.get("admins") == "true":
-            return {"users": [_active(BOT)], "total": 1}
+            return {"users": [active(BOT)], "total": 1}
         start, limit = int(query.get("from", "0")), int(query.get("limit", "100"))
         end = min(start + limit, self._accounts)
-        users = [_active(f"@user{number}:{SERVER_NAME}") for number in range(start, end)]
+        users = [active(f"@user{number}:{SERVER_NAME}") for number in range(start, end)]
         more = {"next_token": str(end)} if end < self._accounts else {}
         return {"users": users, "total": self._accounts, **more}
 
@@ -147,7 +147,7 @@ _STATE = [
 ]
 
 
-def _active(user_id: str) -> dict[str, Any]:
+def active(user_id: str) -> dict[str, Any]:
     """Return an account as the admin API shows it, linked to the user of its number."""
     number = user_id[5:].partition(":")[0]
     links = [{"auth_provider": IDP, "external_id": f"x{number}"}]

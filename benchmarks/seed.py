@@ -10,6 +10,8 @@ import orjson
 
 from scim_matrix.demo.service import Service
 from scim_matrix.demo.synapse import SERVER_NAME, free_port
+from scim_matrix.groupmap import parse_group_map
+from scim_matrix.store import grants, groupmap
 from scim_matrix.store.accounts import Profile
 from scim_matrix.store.database import Database
 from scim_matrix.store.text import folded
@@ -87,6 +89,49 @@ async def fill(
             )
     await database.close()
     return Directory(folder, ids, made)
+
+
+async def inhabit(directory: Directory, group_map: str, records: int, held: int) -> None:
+    """Have everybody be in the rooms that a map gives them, after so many recorded actions.
+
+    In `held` of the rooms half of the people are held from being removed.
+    """
+    database = await Database.open(directory.folder)
+    async with database.write("group map") as connection:
+        await groupmap.put(connection, parse_group_map(group_map))
+    left = True
+    while left:
+        async with database.write() as connection:
+            left = await grants.settle_map(connection)
+    async with database.write() as connection:
+        values = {"at": connection.at, "records": records, "held": held}
+        for statement in _INHABITED:
+            await connection.execute_fetchall(statement, values)
+    await database.close()
+
+
+# Rooms are called "Room 7" after their place; what was done is spread over the last year.
+_INHABITED = (
+    "UPDATE membership SET observed = 'join'",
+    "INSERT INTO room (room_id, name, compared_at) SELECT room_id,"
+    " 'Room ' || row_number() OVER (ORDER BY room_id), :at FROM room_count WHERE true"
+    " ON CONFLICT (room_id) DO UPDATE SET name = excluded.name, compared_at = :at",
+    "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :records),"
+    " people AS MATERIALIZED (SELECT count(*) AS number FROM account),"
+    " place AS MATERIALIZED (SELECT row_number() OVER () AS n, room_id FROM room_count),"
+    " places AS MATERIALIZED (SELECT count(*) AS number FROM place)"
+    " INSERT INTO action (at, kind, outcome, user_id, room_id, group_name, request, approved)"
+    " SELECT :at - 31536000.0 * (:records - n.n) / :records,"
+    " CASE WHEN n.n % 10 = 0 THEN 'kick' ELSE 'join' END, 'done', a.user_id, p.room_id,"
+    " 'Group ' || (n.n % 50), 'r' || (n.n / 20), FALSE FROM n"
+    " CROSS JOIN people CROSS JOIN places"
+    " CROSS JOIN account a ON a.id = 1 + n.n % people.number"
+    " CROSS JOIN place p ON p.n = 1 + n.n % places.number",
+    "UPDATE membership SET state = 'revoked', brake = 'held', held_because = 'limit',"
+    " held_tick = 1, request = 'a-request', since = :at - 180"
+    " WHERE account_id % 2 = 0 AND room_id IN"
+    " (SELECT room_id FROM room_count ORDER BY room_id LIMIT :held)",
+)
 
 
 @asynccontextmanager

@@ -42,8 +42,8 @@ class Walk:
             self.wrong += 1
             print(f"WRONG: {expected}", flush=True)
 
-    async def start(self, *words: str) -> asyncio.subprocess.Process:
-        """Start a command in the folder, with nothing in its environment but the port."""
+    async def start(self, *words: str, **more: str) -> asyncio.subprocess.Process:
+        """Start a command in the folder, with the port and more in its environment, and no else."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "scim_matrix", *words),
             cwd=self.folder,
@@ -52,17 +52,19 @@ class Walk:
                 "COLUMNS": str(WIDTH),
                 "LISTEN_PORT": str(self.port),
                 "LOG_LEVEL": "error",
+                **more,
             },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
 
-    async def type(self, *words: str, shows: str, status: int = 0) -> None:
-        """Type a command; it has to end with a status and show some words."""
+    async def type(self, *words: str, shows: str, status: int = 0, **more: str) -> None:
+        """Type a command, with more in its environment; it has to end and show as it should."""
         line = shlex.join(["scim-matrix", *words]).replace(" --", " \\\n    --")
-        print(f"\n$ {line}", flush=True)
-        process = await self.start(*words)
+        given = "".join(f"{name}={shlex.quote(value)} " for name, value in more.items())
+        print(f"\n$ {given}{line}", flush=True)
+        process = await self.start(*words, **more)
         output, _ = await process.communicate()
         told = output.decode()
         print(told.strip("\n"), flush=True)
@@ -150,6 +152,30 @@ async def mistakes(walk: Walk, url: str, admin: User, nobody: User) -> None:
     walk.judge(not [*walk.folder.iterdir()], "nothing is written where an answer is wrong")
 
 
+async def settings(walk: Walk, url: str) -> None:
+    """Make the mistakes that are made in settings: `check` tells each with its cure."""
+    (walk.folder / "map.json").write_text('{"Staff": ["#general:demo.test"}')
+    twice = {"WEBHOOK_SECRET": "a-secret-of-its-own", "WEBHOOK_SECRET_FILE": "webhook_secret"}
+    elsewhere = '{"Staff": ["#a:else.where"]}'
+    for says, wrong, shows, status in (
+        ("A variable with a typo.", {"PROTECTED_USER": "@boss:*"}, "PROTECTED_USERS", 0),
+        ("A secret twice.", twice, "WEBHOOK_SECRET_FILE out", 2),
+        ("A secret that is not there.", {"WEBHOOK_SECRET_FILE": "nothing"}, "nothing", 2),
+        ("An address with a path of the API.", {"MATRIX_URL": f"{url}/_matrix"}, "/_matrix", 1),
+        ("Another provider than Synapse's.", {"IDP_NAME": "oidc-x"}, "no SSO provider", 0),
+        ("A pattern for nobody.", {"PROTECTED_USERS": "@bos:*"}, "matches no account", 0),
+        ("A map that is no JSON.", {"GROUP_MAP_FILE": "map.json"}, "not JSON", 2),
+        ("A room elsewhere.", {"IDP_GROUP_TO_ROOM": elsewhere}, "alias of another server", 1),
+        ("No attribute.", {"SSO_SUBJECT_ATTRIBUTE": "user name"}, "SSO_SUBJECT_ATTRIBUTE", 2),
+        ("A duration in words.", {"RECONCILE_INTERVAL": "1 hour"}, "RECONCILE_INTERVAL", 2),
+        ("A folder that cannot be made.", {"DATA_DIR": "/proc/nowhere"}, "cannot be made", 1),
+    ):
+        walk.say(says)
+        await walk.type("check", shows=shows, status=status, **wrong)
+    walk.say("An address that is not this machine's.")
+    await walk.type("serve", shows="LISTEN_HOST", status=1, LISTEN_HOST="192.0.2.1")
+
+
 async def dry(walk: Walk, room_is: Callable[[set[str]], Awaitable[bool]]) -> None:
     """Connect the identity provider and read what would be done."""
     async with walk.serving() as idp:
@@ -172,6 +198,9 @@ async def dry(walk: Walk, room_is: Callable[[set[str]], Awaitable[bool]]) -> Non
 
         await walk.wait("the log says what would be done", would)
         await walk.type("log", shows="would create @ann")
+        walk.say("A key of the map that is no group's.")
+        mistyped = f'{{"displayName:Staf": ["#general:{SERVER_NAME}"]}}'
+        await walk.type("check", shows="no group is called like Staf", IDP_GROUP_TO_ROOM=mistyped)
         walk.judge(await room_is(set()), "the room is empty in a dry run")
 
 
@@ -203,6 +232,7 @@ async def walked(walk: Walk, homeserver: Path) -> None:
         walk.say("Once more by mistake: what is there is not written over.")
         await walk.type("init", *given, shows="is there already", status=1)
         await walk.type("check", shows=f"#general:{SERVER_NAME}")
+        await settings(walk, synapse.url)
         await dry(walk, room_is)
         walk.say("That reads well: DRY_RUN=false in .env, and a restart.")
         await real(walk, room_is)

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping
 
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER, TALLY
+from scim_matrix.app_keys import DATABASE, HEARING, HOMESERVER, RECONCILER, TALLY
 from scim_matrix.config import Settings
 from scim_matrix.console.site import make_console
 from scim_matrix.edge import listening, tls
@@ -18,6 +19,7 @@ from scim_matrix.edge.requests import scim_expectation, well_formed
 from scim_matrix.map_loader import MapLoader
 from scim_matrix.matrix.connecting import connect
 from scim_matrix.ops.health import Probes
+from scim_matrix.ops.hearing import Hearing
 from scim_matrix.ops.metrics import Metrics
 from scim_matrix.ops.systemd import Systemd, passed_sockets
 from scim_matrix.scim.attempts import Attempts
@@ -44,13 +46,14 @@ DOOR = web.AppKey("DOOR", Door)
 
 def make_app(settings: Settings) -> web.Application:
     """Return the application; database and homeserver are opened when it starts."""
-    metrics = Metrics()
+    hearing = Hearing(time.time())
+    metrics = Metrics(hearing)
     door = Door()
     app = web.Application(
         client_max_size=settings.max_body_bytes,
         middlewares=[door.middleware, metrics.middleware, well_formed(settings.public_url)],
     )
-    app[DOOR] = door
+    app[DOOR], app[HEARING] = door, hearing
     app.on_response_prepare.append(_add_headers)
     if settings.console:
         app.add_subapp("/console", make_console(settings, lambda: app[HOMESERVER]))
@@ -140,7 +143,7 @@ def _add_routes(
         reconciler.wake,
         Attempts(settings.trusted_proxies),
     )
-    probes = Probes(database, reconciler, app[TALLY])
+    probes = Probes(database, reconciler, app[TALLY], app[HEARING])
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)
     for path in (PREFIX, PREFIX + "/{path:(?s:.*)}"):

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from scim_matrix.matrix.server import Homeserver
+from scim_matrix.ops.hearing import Hearing
 from scim_matrix.store.database import Database
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.reconciler import Reconciler
@@ -10,4 +11,5 @@ from scim_matrix.sync.reconciler import Reconciler
 DATABASE = web.AppKey("DATABASE", Database)
 RECONCILER = web.AppKey("RECONCILER", Reconciler)
 HOMESERVER = web.AppKey("HOMESERVER", Homeserver)
+HEARING = web.AppKey("HEARING", Hearing)
 TALLY = web.AppKey("TALLY", Tally)

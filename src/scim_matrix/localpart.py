@@ -1,5 +1,6 @@
-"""From a user's attributes to the localpart of a new Matrix account (pure)."""
+"""Matrix user IDs, and from a user's attributes to that of a new account (pure)."""
 
+import re
 import string
 from collections.abc import Mapping
 
@@ -8,11 +9,17 @@ from collections.abc import Mapping
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-/+")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _MAX_BYTES = 255
+_USER_ID = re.compile(r"@[^:\s]+:\S+")
 FIELDS = frozenset({"userName", "externalId", "email"})
 
 
 class LocalpartError(ValueError):
     """No valid Matrix user ID follows from these attributes."""
+
+
+def is_user_id(text: str) -> bool:
+    """Tell whether a text looks like a Matrix user ID, historical ones included."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 def check_template(template: str) -> None:

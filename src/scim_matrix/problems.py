@@ -63,6 +63,14 @@ TABLE = (
         ("mapping_judged",),
     ),
     Problem(
+        "idp-silent",
+        "The identity provider has not sent anything for four days.",
+        "Its synchronisation stopped, it has another secret than `WEBHOOK_SECRET`, or it does not"
+        " reach this service. Or nothing has changed there, and it sends nothing else.",
+        "Have it test its connection, and read what its log of the SCIM application says. What it"
+        " sent meanwhile has to be sent again: start a full synchronisation there.",
+    ),
+    Problem(
         "removal-waits",
         "Somebody is to leave a room of which the map says nothing any more, or nothing that counts"
         " at present.",

@@ -44,6 +44,8 @@ def cure(model: type[BaseModel], problem: str) -> str:
     fields = {known.upper(): field for known, field in model.model_fields.items()}
     name = problem.partition(":")[0]
     name = name if name in fields else name.removesuffix("_FILE")
+    if problem.endswith("keep one of the two"):
+        return f"take {name} or {name}_FILE out"
     leave = "" if fields[name].is_required() else ", or leave it out"
     return f"set {name} to {_SUCH_AS.get(name) or _taken(fields[name])}{leave}"
 

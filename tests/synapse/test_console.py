@@ -1,15 +1,20 @@
 """The console without a browser: who may do what, on a real Synapse."""
 
+import contextlib
 import re
+import sqlite3
+from html import unescape
 from typing import Any
 
 from yarl import URL
 
 from scim_matrix.demo.synapse import Synapse
+from scim_matrix.store.database import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse import visiting
-from tests.synapse.conftest import StartService, mxid, ready, room_holds, settled
+from tests.synapse.conftest import StartService, account, mxid, ready, room_holds, settled
 from tests.synapse.proxy import proxying
+from tests.synapse.steps import HOLD_ALL
 from tests.synapse.visiting import Visitor
 
 scene = visiting.scene
@@ -158,19 +163,26 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         await eventually(lambda: ready(s.idp), lambda r: r["work"]["heldPairs"] == 2)
         _, text, _ = await visitor.ask("GET", "/console/held")
         assert mxid(f"{tag}ann") in text
+        assert "2 of 2 people would leave" in text
+        assert "Because G no longer gives it: 2 people, since <time" in text
         form = {"room": s.other, "decision": "approved"}
         assert await visitor.send("/console/held", "/console/held", **form) == 400
         _, text, _ = await visitor.ask("GET", "/console/held")
         held = {
             name: key
-            for key, name in re.findall(r'name="chosen" value="(\S+)" checked> ([^<\s]+)<', text)
+            for key, name in re.findall(r'value="(\S+)"> [^<]+</label>.*?>(@[^<]+)</a>', text)
         }
         form["chosen"] = held[mxid(f"{tag}ann")]
         assert await visitor.send("/console/held", "/console/held", **form) == 303
+        _, text, _ = await visitor.ask("GET", "/console/held")
+        assert "Approved: 1 person is removed from" in text
+        _, text, _ = await visitor.ask("GET", "/console/held")
+        assert "Approved" not in text
         await room_holds(s.admin, s.other, {f"{tag}bob"})
         form["chosen"] = held[mxid(f"{tag}bob")].partition(".")[0] + ".1"
         assert await visitor.send("/console/held", "/console/held", **form) == 303
         _, text, _ = await visitor.ask("GET", "/console/held")
+        assert "Nothing was done. 1 of those you chose is no longer held as shown" in text
         assert mxid(f"{tag}bob") in text
         form["chosen"] = held[mxid(f"{tag}bob")]
         assert await visitor.send("/console/held", "/console/held", **form) == 303
@@ -186,6 +198,67 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         assert headers["Content-Type"].startswith("text/csv")
         assert f'"kick","done","\'{mxid(f"{tag}ann")}","{s.other}"' in text
         assert "approved" in text
+
+
+async def test_looking_never_waits_for_a_writer(scene: Any) -> None:
+    """Every page is shown while somebody else writes, and writes nothing itself."""
+    async with scene() as s:
+        visitor = await s.visitor("scim-bot")
+        person = next(iter(s.people.values()))
+        own = (f"groups/{s.group}", f"rooms/{s.own}", f"people/{person}")
+        file = s.service.data_dir / DATABASE_NAME
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            for path in ("", "people", "groups", "rooms", "held", "log", "log?export=csv", *own):
+                assert (await visitor.ask("GET", f"/console/{path}"))[0] == 200, path
+            writer.execute("ROLLBACK")
+
+
+async def test_everything_is_compared_when_asked(scene: Any, tag: str) -> None:
+    """The page says so, and whoever was taken out by hand comes back."""
+    async with scene() as s:
+        admin, manager = await s.visitor("scim-bot"), await s.visitor(s.manager)
+        page = f"/console/groups/{s.group}"
+        assert await admin.send(page, f"{page}/mappings", room=s.other) == 303
+        _, text, _ = await admin.ask("GET", page)
+        assert f"Kept: whoever is active in G is brought into {s.other}" in unescape(
+            re.sub("<[^>]+>", "", text)
+        )
+        assert await manager.send(page, "/console/compare") == 403
+        assert await admin.send("/console/", "/console/compare") == 303
+        _, text, _ = await admin.ask("GET", "/console/")
+        assert "is compared with the homeserver now" in text
+        _, text, _ = await admin.ask("GET", "/console/log?kind=sync")
+        assert mxid("scim-bot") in text
+
+
+async def test_held_accounts_are_decided_on(scene: Any, tag: str) -> None:
+    """One stays as it is, another is locked, and the page says which."""
+    async with scene(**HOLD_ALL) as s:
+        visitor = await s.visitor("scim-bot")
+
+        async def decide(name: str, decision: str) -> str:
+            off = {"op": "replace", "value": {"active": False}}
+            await s.idp.patch(f"/Users/{s.people[name]}", off)
+            await eventually(lambda: ready(s.idp), lambda r: r["work"]["heldAccounts"] == 1)
+            _, text, _ = await visitor.ask("GET", "/console/held")
+            assert "accounts would be locked or deactivated" in text
+            assert mxid(name) in text
+            [chosen] = set(re.findall(r'name="chosen" value="([^"]+)"', text))
+            form = {"room": "accounts", "decision": decision, "chosen": chosen}
+            assert await visitor.send("/console/held", "/console/held", **form) == 303
+            _, text, _ = await visitor.ask("GET", "/console/held")
+            assert "Nothing is held." in text
+            return str(text)
+
+        assert "Dismissed: 1 account stays as it is" in await decide(f"{tag}ann", "dismissed")
+        assert "Approved: 1 account is locked" in await decide(f"{tag}bob", "approved")
+
+        async def is_locked(name: str) -> bool:
+            return bool((await account(s.admin, name))["locked"])
+
+        await eventually(lambda: is_locked(f"{tag}bob"), bool)
+        assert not await is_locked(f"{tag}ann")
 
 
 async def test_guessing_passwords_is_stopped(scene: Any, tag: str) -> None:
@@ -238,7 +311,7 @@ async def test_a_room_or_homeserver_that_is_gone_is_said(synapse: Synapse, scene
         assert "The homeserver does not show this room" in text
         proxy.dark = True
         status, text, _ = await visitor.ask("GET", f"/console/rooms/{s.own}")
-        assert (status, "does not answer" in text) == (503, True)
+        assert (status, "does not answer: what follows is as last seen" in text) == (200, True)
 
 
 async def test_sso_signs_in_with_a_login_token(scene: Any) -> None:

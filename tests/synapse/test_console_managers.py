@@ -1,15 +1,18 @@
 """What managers of the console cannot do through it, as they could not do it by hand."""
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
-from scim_matrix.demo.synapse import User
+from scim_matrix.console.access import KEEP, LISTED, Access
+from scim_matrix.demo.synapse import IDP, Synapse, User
+from scim_matrix.matrix.server import Homeserver
 from tests.conftest import eventually
 from tests.hurried import PACE
 from tests.synapse import visiting
 from tests.synapse.conftest import command, group_of, levels, mxid, room_holds, settled
+from tests.synapse.proxy import proxying
 from tests.synapse.visiting import Scene, Visitor
 
 scene = visiting.scene
@@ -230,6 +233,35 @@ async def test_a_manager_sees_what_is_theirs(scene: Any, tag: str) -> None:
         assert s.group in await shown("/console/groups")
         assert other not in await shown("/console/groups")
         assert s.other not in await shown("/console/rooms")
+
+
+async def test_a_list_of_rooms_asks_for_each_once_in_a_while(
+    synapse: Synapse, admin: User, tag: str
+) -> None:
+    """Looking again asks what changes for all of them at once, until ten minutes have passed."""
+    manager = await synapse.register(f"{tag}manager")
+    rooms = [await manager.create_room(room_version="10") for _ in range(3)]
+    foreign = await admin.create_room()
+    now = 0.0
+    async with proxying(synapse.url) as proxy:
+        homeserver = Homeserver.connect(proxy.url, admin.user_id, admin.token, IDP)
+        try:
+            access = Access(lambda: homeserver, ["@*"], lambda: now)
+
+            async def asked() -> int:
+                del proxy.requests[:]
+                assert rooms == await access.own_among(manager.user_id, [*rooms, foreign])
+                paths = [unquote(path) for _, path in proxy.requests]
+                return sum(room in path for room in rooms for path in paths)
+
+            assert await asked() >= len(rooms)
+            now = KEEP + 1
+            assert await asked() == 0
+            assert proxy.requests
+            now = LISTED + 1
+            assert await asked() >= len(rooms)
+        finally:
+            await homeserver.close()
 
 
 async def test_whether_a_room_exists_is_not_told(scene: Any) -> None:

@@ -1,4 +1,4 @@
-"""Settings that no promise of another file is about: each does what the README's table says."""
+"""Settings that no promise of another file is about: each does what its table says."""
 
 import sqlite3
 import time

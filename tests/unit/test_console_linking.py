@@ -1,8 +1,9 @@
-"""IDs in the console's sentences lead to pages."""
+"""IDs in the console's sentences lead to pages, and times are of the viewer's zone."""
 
 import pytest
 
 from scim_matrix.console.linking import linked
+from scim_matrix.console.times import zone
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,21 @@ def test_everything_else_is_escaped() -> None:
     html = linked("<b>@ann:x</b> & <script>")
     assert str(html).startswith("&lt;b&gt;<a ")
     assert str(html).endswith("</a>&lt;/b&gt; &amp; &lt;script&gt;")
+
+
+def test_times_in_sentences_are_of_the_viewers_zone() -> None:
+    """As a story writes them; other numbers stay."""
+    html = str(linked("since 2026-07-01 22:30 UTC, request 2026-07-01", zone("Europe/Berlin")))
+    assert "since <time " in html
+    assert ">2026-07-02 00:30 CEST</time>, request 2026-07-01" in html
+
+
+def test_a_rooms_name_leads_to_it() -> None:
+    """Where an ID stands behind what the room is called; any other word before it is text."""
+    names = {"!a:x": "The <b> (one)"}
+    html = str(linked("in The <b> (one) (!a:x): there", names=names))
+    assert ">The &lt;b&gt; (one)</a>: there" in html
+    assert html.startswith('in <a class="whole" href="/console/rooms/%21a%3Ax" title="!a:x">')
+    html = str(linked("in Another (!a:x): there", names=names))
+    assert html.startswith("in Another (<a ")
+    assert html.endswith(">!a:x</a>): there")

@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from scim_matrix.console.times import moment
+from scim_matrix.console.times import clock, day, moment, shown, zone
 
 NOW = datetime.datetime(2026, 11, 28, 14, 2, tzinfo=datetime.UTC)
 
@@ -32,3 +32,38 @@ def test_anything_else_is_told(text: str) -> None:
     """With what would be right."""
     with pytest.raises(ValueError, match="is no time: write today, yesterday"):
         moment(text, NOW.timestamp())
+
+
+def test_days_begin_where_one_is() -> None:
+    """Midnight is that of the viewer's zone, whatever a change of the clocks lies between."""
+    berlin = zone("Europe/Berlin")
+    now = datetime.datetime(2026, 10, 25, 23, 30, tzinfo=datetime.UTC).timestamp()
+    for text, expected in (
+        ("today", "2026-10-26T00:00:00+01:00"),
+        ("yesterday", "2026-10-25T00:00:00+02:00"),
+        ("2026-07-01 12:00", "2026-07-01T12:00:00+02:00"),
+        ("2026-07-01T12:00+00:00", "2026-07-01T12:00:00+00:00"),
+    ):
+        there = datetime.datetime.fromisoformat(expected).timestamp()
+        assert there == moment(text, now, berlin), text
+
+
+def test_times_are_told_where_one_is() -> None:
+    """In the viewer's zone, which is named; the exact moment stands beside it for scripts."""
+    berlin, late = zone("Europe/Berlin"), datetime.datetime(2026, 7, 1, 22, 30, 5, 0, datetime.UTC)
+    at = late.timestamp()
+    exact = 'datetime="2026-07-01T22:30:05+00:00"'
+    assert f'<time class="age" {exact}>2026-07-02 00:30 CEST</time>' == shown(at, berlin)
+    assert f'<time class="age" {exact}>2026-07-01 22:30 UTC</time>' == shown(at, datetime.UTC)
+    assert f'<time class="clock" {exact}>00:30:05</time>' == clock(at, berlin)
+    assert day(at, berlin) == "Thursday, 2026-07-02"
+    assert shown(0.0, berlin) == "never"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Nowhere/There", "../../etc/passwd", "/etc/passwd", "Europe", "tzdata.zi", "é", "a" * 99],
+)
+def test_any_other_zone_is_utc(name: str) -> None:
+    """Whatever a cookie says: no zone, no file elsewhere, nothing that fails."""
+    assert zone(name) is datetime.UTC

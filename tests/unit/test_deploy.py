@@ -32,7 +32,7 @@ def test_images_are_of_this_version() -> None:
     assert SERVICE["pull_policy"] == "build"
     assert _pod()["imagePullPolicy"] == "IfNotPresent"
     assert "\nPull=never\n" in QUADLET
-    for file in [*DEPLOY.iterdir(), ROOT / "README.md"]:
+    for file in [*DEPLOY.iterdir(), ROOT / "docs" / "installing.md"]:
         named = set(re.findall(r"scim-matrix:([\w.]+)", file.read_text()))
         assert named <= {__version__}, file
 

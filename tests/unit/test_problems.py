@@ -103,6 +103,14 @@ def test_a_mistake_in_the_configuration_comes_with_its_cure() -> None:
     assert secret.startswith("set WEBHOOK_SECRET to 16 or more characters")
 
 
+def test_a_secret_given_twice_is_taken_out_once() -> None:
+    """Its cure is not that it be set."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({"WEBHOOK_SECRET": "x" * 16, "WEBHOOK_SECRET_FILE": "/nowhere"})
+    [told] = [cure for problem, cure in caught.value.told() if "_FILE is set as well" in problem]
+    assert told == "take WEBHOOK_SECRET or WEBHOOK_SECRET_FILE out"
+
+
 def _reason(told: dict[str, str], name: str) -> str:
     [problem] = [problem for problem in told if problem.startswith(f"{name}: ")]
     return problem.removeprefix(f"{name}: ")

@@ -1,5 +1,6 @@
 """What a release consists of holds what it should."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -89,3 +90,24 @@ def test_every_page_that_the_first_page_leads_to_exists() -> None:
     targets = {part.split(")")[0].split("#")[0] for part in led}
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def headings(page: Path) -> set[str]:
+    """Return what the headings of a page are linked by."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_of_the_documentation_is_dead(page: Path) -> None:
+    """Files and headings that a page leads to are there."""
+    dead = []
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (heading and heading not in headings(file)):
+            dead.append(target)
+    assert dead == []

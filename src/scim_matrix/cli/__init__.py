@@ -61,9 +61,9 @@ class _Commands(click.Group):
 def main() -> None:
     """Keep a Matrix (Synapse) homeserver in line with an identity provider over SCIM 2.0.
 
-    Settings come from the environment, and from one file; the README lists them. Exit status of
-    every command: 0 success, 1 failure, 2 wrong use or configuration; each command's help tells
-    of others.
+    Settings come from the environment, and from one file; docs/settings.md lists them. Exit
+    status of every command: 0 success, 1 failure, 2 wrong use or configuration; each command's
+    help tells of others.
     """
     # Whatever is made (DATA_DIR, the database, backups) holds names: only its owner may read it.
     os.umask(0o077)

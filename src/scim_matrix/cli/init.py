@@ -157,7 +157,7 @@ def _write(target: Path, settings: Mapping[str, str]) -> None:
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     told = [f"{name}={value}" for name, value in settings.items() if value and name not in SECRETS]
-    head = "# Made by scim-matrix init. Every setting is in the README, secrets are beside this."
+    head = "# Made by scim-matrix init. Settings: docs/settings.md; secrets are beside this."
     files = {target: "\n".join([head, *told, ""])}
     files |= {path: settings[name] for name, path in _secret_files(target) if name in settings}
     try:

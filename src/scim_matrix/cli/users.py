@@ -1,7 +1,6 @@
 """Commands about users: show them, and settle whose account is whose."""
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ from scim_matrix.cli.database import BY, DATA_DIR, read, write
 from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, show, with_names
 from scim_matrix.config import ConfigurationError, Settings
+from scim_matrix.localpart import is_user_id
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts, record, views
 from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.accounts import Account
 from scim_matrix.store.database import Connection
-
-_USER_ID = re.compile(r"@[^:\s]+:\S+")
 
 
 @click.group(invoke_without_command=True)
@@ -93,7 +91,7 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
     line and brings it into its rooms. An account that USER had so far loses the link, leaves the
     rooms it was given and is locked where the service made it. Recorded with who said so.
     """
-    if not _USER_ID.fullmatch(account):
+    if not is_user_id(account):
         raise click.BadParameter("must be a Matrix user ID, @name:server", param_hint="ACCOUNT")
     try:
         settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})

@@ -1,5 +1,6 @@
 """Who may do what in the console."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,11 @@ from scim_matrix.sync.room_rights import read_levels
 
 # For how long (seconds) an answer of the homeserver is believed, where nothing is changed.
 KEEP = 30.0
-_REMEMBERED = 1000
+# And for a list of the rooms of somebody, each of which has to be asked for by itself.
+LISTED = 600.0
+_REMEMBERED = 5000
+# So many rooms are asked for at once.
+_AT_ONCE = 8
 # In a space with more rooms than this only administrators may map: each room is a question.
 MOST_CHILDREN = 200
 
@@ -25,19 +30,20 @@ _T = TypeVar("_T")
 
 
 class _Remembered(Generic[_T]):
-    """Answers by name, each for KEEP seconds, a bounded number of them."""
+    """Answers by name, a bounded number of them."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[_T]]) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[_T]], now: Callable[[], float]) -> None:
         self._ask = ask
+        self._now = now
         self._answers: OrderedDict[str, tuple[float, _T]] = OrderedDict()
 
-    async def get(self, name: str, *, anew: bool) -> _T:
+    async def get(self, name: str, *, anew: bool, keep: float = KEEP) -> _T:
         at, answer = self._answers.get(name, (float("-inf"), None))
-        if answer is not None and not anew and time.monotonic() < at + KEEP:
+        if answer is not None and not anew and self._now() < at + keep:
             return answer
         answer = await self._ask(name)
         self._answers.pop(name, None)
-        self._answers[name] = (time.monotonic(), answer)
+        self._answers[name] = (self._now(), answer)
         if len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
         return answer
@@ -56,15 +62,20 @@ class Access:
 
     A manager's user ID matches one of the patterns. Nobody may anything whose account is gone,
     locked, suspended or deactivated. What is only shown rests on answers up to KEEP seconds old;
-    a change asks anew.
+    a change asks anew. `now` tells seconds that nobody sets back.
     """
 
-    def __init__(self, homeserver: Callable[[], Homeserver], managers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        homeserver: Callable[[], Homeserver],
+        managers: Sequence[str],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._homeserver = homeserver
         self._managers = managers
-        self._standings = _Remembered(self._ask_standing)
-        self._joined = _Remembered(self._ask_joined)
-        self._levels = _Remembered(self._ask_levels)
+        self._standings = _Remembered(self._ask_standing, now)
+        self._joined = _Remembered(self._ask_joined, now)
+        self._levels = _Remembered(self._ask_levels, now)
 
     # -- Users ------------------------------------------------------------
 
@@ -93,6 +104,30 @@ class Access:
     async def may_see(self, user_id: str, room_id: str) -> bool:
         """Tell whether a room is one of a user's, as one that they may map."""
         return (await self.verdict(user_id, [room_id], anew=False)).followed
+
+    async def own_among(self, user_id: str, rooms: Sequence[str]) -> list[str]:
+        """Return which of some rooms are a user's, for a list of them.
+
+        Costs a request for each room that they are in, once in LISTED seconds.
+        """
+        joined = await self._joined.get(user_id, anew=False)
+        candidates = [room_id for room_id in rooms if room_id in joined]
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def is_own(room_id: str) -> bool:
+            async with turns:
+                return await self._is_own(user_id, room_id)
+
+        found = await asyncio.gather(*map(is_own, candidates))
+        return [room_id for room_id, is_one in zip(candidates, found, strict=True) if is_one]
+
+    async def _is_own(self, user_id: str, room_id: str) -> bool:
+        try:
+            levels = await self._levels.get(room_id, anew=False, keep=LISTED)
+        except NotFoundError:
+            return False
+        verdict = entitlement(levels, user_id, True, power=None, exclusive=False)
+        return verdict.followed
 
     async def verdict(
         self,

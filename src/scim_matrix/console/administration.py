@@ -1,16 +1,17 @@
 """The pages for administrators of the homeserver: overview, held removals, the record."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any, get_args
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from scim_matrix import problems
-from scim_matrix.app_keys import DATABASE, RECONCILER, TALLY
-from scim_matrix.console import times
+from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
+from scim_matrix.console import sayings, session, times
+from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
@@ -20,24 +21,37 @@ from scim_matrix.story import words
 
 # So many people of one room are decided on at a time: a form has to stay small.
 SHOWN = 300
+# And so many rooms stand on a page.
+PLACES = 20
 ACCOUNTS = "accounts"
 FILTERS = ("user", "room", "group", "kind", "outcome", "since")
 # So many kinds of things that were done are told.
 LATELY = 15
-_QUIET = ("dry-run", "live-drift-stopped", "no-answer", "spared")
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """A problem that there is, and which people and rooms have it."""
+class Hold:
+    """What is held in one place (store/console.py), and who of it is shown."""
 
-    problem: problems.Problem
-    rows: list[dict[str, Any]]
+    place: dict[str, Any]
+    people: list[dict[str, Any]]
 
     @property
-    def is_loud(self) -> bool:
-        """Whether a human has to do something: other problems pass, or are what was asked for."""
-        return self.problem.code not in _QUIET
+    def because(self) -> list[dict[str, Any]]:
+        """Why those shown are held: by group, with how many, since when, and the request."""
+        found: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+        for one in self.people:
+            found.setdefault((one["group_name"], one["held_because"]), []).append(one)
+        return [
+            {
+                "group": group,
+                "restored": because == "restored",
+                "people": len(some),
+                "since": min((one["since"] for one in some if one["since"]), default=None),
+                "requests": sorted({one["request"] for one in some if one["request"]}),
+            }
+            for (group, because), some in found.items()
+        ]
 
 
 class Administration:
@@ -67,22 +81,44 @@ class Administration:
             "live": reconciler.follows_live,
             "work": counted.work,
             "numbers": counted.totals,
-            "needs": _needs(
-                [*reconciler.codes(), *counted.codes], await console.needing(reader, PAGE)
-            ),
+            "heard_at": request.config_dict[HEARING].at,
+            "needs": needs(await self._pages.codes(request), await console.needing(reader, PAGE)),
             "lately": words.lately(await story.lately(reader, LATELY), names).lines,
         }
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
         return await self._pages.render(request, part, context)
 
+    async def compare(self, request: web.Request) -> web.StreamResponse:
+        """POST: compare every mapped room and account with the homeserver now."""
+        await self._pages.only_admins(request)
+        by = request[USER]
+        async with request.config_dict[DATABASE].write(f"console {by}") as connection:
+            entry = record.Entry("sync", "asked", request="console", by=by)
+            await record.add(connection, entry)
+        request.config_dict[RECONCILER].compare()
+        await session.say(
+            request,
+            "Every mapped room and account is compared with the homeserver now, and whatever"
+            " differs is put right. How far that is shows here.",
+        )
+        raise web.HTTPSeeOther("/console/")
+
     async def held(self, request: web.Request) -> web.StreamResponse:
-        """GET: what the brake keeps for a human."""
+        """GET: what the brake keeps for a human, room by room."""
         await self._pages.only_admins(request)
         reader = request.config_dict[DATABASE].scanner
-        by_room: dict[str, list[brake.Held]] = {}
-        for one in [*await brake.held(reader), *await brake.held_accounts(reader)]:
-            by_room.setdefault(one.room_id or ACCOUNTS, []).append(one)
-        return await self._pages.render(request, "held.html", {"rooms": by_room, "shown": SHOWN})
+        first = int(asked) if (asked := request.query.get("from", "")).isdecimal() else 0
+        places = await console.held_places(reader, PLACES, min(first, 10**9))
+        context = {
+            "holds": [
+                Hold(place, await console.held_in(reader, place["room_id"], SHOWN))
+                for place in places
+            ],
+            "first": first,
+            "places": places[0]["places"] if places else 0,
+            "next": first + PLACES,
+        }
+        return await self._pages.render(request, "held.html", context)
 
     async def decide(self, request: web.Request) -> web.StreamResponse:
         """POST: approve or dismiss those who were shown and chosen, and nobody else."""
@@ -102,8 +138,11 @@ class Administration:
                 held = await brake.held(connection, [room])
             # Who was held anew since has another tick, and waits for the next decision.
             shown = [one for one in held if f"{one.account_id}.{one.tick}" in chosen]
-            await brake.decide(connection, shown, verdict, request[USER])
+            decided = await brake.decide(connection, shown, verdict, request[USER])
+            name = None if room == ACCOUNTS else await rooms.name(connection, room)
         request.config_dict[RECONCILER].wake()
+        told = sayings.decided(verdict, name, len(decided), len(chosen))
+        await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")
 
     async def log(self, request: web.Request) -> web.StreamResponse:
@@ -115,7 +154,8 @@ class Administration:
         rows: list[dict[str, Any]] = []
         problem = None
         try:
-            chosen = await _chosen(database, kept, query.get("before", ""))
+            where = times.zone(request.cookies.get("zone", ""))
+            chosen = await _chosen(database, kept, query.get("before", ""), where)
         except ValueError as error:
             problem = str(error)
         else:
@@ -137,8 +177,13 @@ class Administration:
         return await self._pages.render(request, "log.html", context, 400 if problem else 200)
 
 
-async def _chosen(database: Database, kept: Mapping[str, str], before: str) -> dict[str, Any]:
-    """Return which entries filters ask for. Raises ValueError with what is wrong with them."""
+async def _chosen(
+    database: Database, kept: Mapping[str, str], before: str, where: tzinfo
+) -> dict[str, Any]:
+    """Return which entries filters ask for; times are of a zone.
+
+    Raises ValueError with what is wrong with them.
+    """
     if before and not before.isdecimal():
         raise ValueError("This page of the log does not exist.")
     for name, allowed in (("kind", get_args(record.Kind)), ("outcome", get_args(record.Outcome))):
@@ -151,7 +196,7 @@ async def _chosen(database: Database, kept: Mapping[str, str], before: str) -> d
     return {
         "users": await _meant(reader, kept["user"]) if kept["user"] else None,
         "rooms": named,
-        "since": times.moment(kept["since"], database.clock.now()) if kept["since"] else 0.0,
+        "since": _since(kept["since"], database.clock.now(), where),
         "group": kept["group"] or None,
         "kind": kept["kind"] or None,
         "outcome": kept["outcome"] or None,
@@ -159,23 +204,14 @@ async def _chosen(database: Database, kept: Mapping[str, str], before: str) -> d
     }
 
 
+def _since(text: str, now: float, where: tzinfo) -> float:
+    return times.moment(text, now, where) if text else 0.0
+
+
 async def _meant(reader: Connection, words: str) -> list[str]:
     """Return the user IDs of those who have some text in what they are known by, or the text."""
     found = await console.people_named(reader, words, PAGE)
     return [words, *(one["account"] for one in found if one["account"] is not None)]
-
-
-def _needs(codes: Iterable[str], rows: Iterable[dict[str, Any]]) -> list[Need]:
-    """Return the problems there are with what is known of each, in the order of their table."""
-    present = {*codes}
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["code"], []).append(row)
-    return [
-        Need(problem, found.get(problem.code, []))
-        for problem in problems.TABLE
-        if problem.code in present | set(found)
-    ]
 
 
 def _csv(rows: list[dict[str, Any]]) -> web.Response:

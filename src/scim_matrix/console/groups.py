@@ -4,7 +4,7 @@ Administrators see every group. Managers see the groups that open rooms of their
 they find the name, where they look for one to map.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +14,20 @@ from urllib.parse import quote
 from aiohttp import web
 
 from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.console import sayings, session
 from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
 from scim_matrix.console.mapping_form import Wish, wish
-from scim_matrix.console.pages import PAGE, USER, Pages
+from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of
 from scim_matrix.groupmap import GroupMapError, Mapping
-from scim_matrix.store import console, groupmap, memberships, record, story, views
+from scim_matrix.store import console, groupmap, memberships, record, story
+from scim_matrix.store.database import Connection
 from scim_matrix.store.record import Entry
 from scim_matrix.story import group as group_story
 from scim_matrix.story.rows import Story
 from scim_matrix.sync.authority import Verdict, removal
 
+# Which groups are shown, by the words of the page: whether the map names them.
+MAPPED: MappingType[str, bool] = {"mapped": True, "not mapped": False}
 _NOT_MADE_HERE = "This mapping is not one that was made here."
 
 
@@ -44,24 +48,30 @@ class GroupPages:
 
     async def groups(self, request: web.Request) -> web.StreamResponse:
         """GET: groups by name; a manager's own, and others by name where they are looked for."""
-        words = request.query.get("q", "").strip()
+        query = {name: request.query.get(name, "").strip() for name in ("q", "show")}
         reader = request.config_dict[DATABASE].scanner
-        found = await console.groups_named(reader, words, PAGE + 1) if words else []
         if await self._pages.is_admin(request):
-            rows = await views.groups(reader, None)
-            named = {group["id"] for group in found}
-            rows = [row for row in rows if not words or row["id"] in named]
-            context = {"groups": rows[:PAGE], "number": len(rows), "others": [], "q": words}
-            return await self._pages.render(request, "groups.html", context)
-        own = await console.groups_opening(reader, await self._pages.own_rooms(request))
-        known = {group["id"] for group in own}
-        context = {
-            "groups": own[:PAGE],
-            "number": len(own),
-            "others": [group for group in found if group["id"] not in known][:PAGE],
-            "q": words,
-        }
+            first, mapped = first_row(request), MAPPED.get(query["show"])
+            found = await console.groups_listed(reader, query["q"], mapped, PAGE, first)
+            if first and not found:
+                raise web.HTTPSeeOther("/console/groups")
+            part = Part(first, found[0]["number"] if found else 0, query)
+            opened = await console.groups_opened(reader, [group["id"] for group in found])
+            context = {"groups": found, "opened": opened, "part": part, "others": []}
+        else:
+            own = await console.groups_opening(reader, await self._pages.own_rooms(request))
+            part = part_of(own, request, query)
+            context = {"groups": own[part.first : part.last], "opened": {}, "part": part}
+            context["others"] = await self._others(reader, query["q"], {g["id"] for g in own})
+        context |= {"query": query, "filters": MAPPED}
         return await self._pages.render(request, "groups.html", context)
+
+    async def _others(
+        self, reader: Connection, words: str, known: Set[str]
+    ) -> list[dict[str, Any]]:
+        """Return groups by name that are not known already, where one is looked for."""
+        found = await console.groups_listed(reader, words, None, PAGE + 1) if words else []
+        return [group for group in found if group["id"] not in known][:PAGE]
 
     async def group(self, request: web.Request) -> web.StreamResponse:
         """GET: a group and what it opens, as far as that concerns whoever asks."""
@@ -205,6 +215,8 @@ class GroupPages:
                 )
                 await record.add(connection, entry)
         request.config_dict[RECONCILER].compare()
+        told = sayings.mapped(group["displayName"], asked.wish.mapping.room, asked.mapping)
+        await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
     async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
@@ -224,6 +236,7 @@ class GroupPages:
                 by=by,
             )
             await record.add(connection, entry)
+        removals = None
         if may_remove is not None:
             # Only whom the map has forgotten can be taken out.
             await request.config_dict[RECONCILER].settle_map()
@@ -234,8 +247,10 @@ class GroupPages:
                     for room_id, account in given
                     if account in users and may_remove(room_id, users[account])
                 ]
-                await memberships.prune_some(connection, leaving)
+                removals = await memberships.prune_some(connection, leaving)
         request.config_dict[RECONCILER].compare()
+        told = sayings.unmapped(group["displayName"], mapping["room"], removals)
+        await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
     async def _made_here(self, request: web.Request, group_id: str, named: str) -> dict[str, Any]:

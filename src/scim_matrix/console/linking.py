@@ -1,27 +1,54 @@
-"""Links in sentences: wherever a person or room is named by ID, its page is a click away."""
+"""Links in sentences: whoever and whatever is named by ID is a click away, times are told there."""
 
+import datetime
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-# User IDs and room IDs (Matrix specification, "Identifier Grammar"), rooms of version 12 included.
-# A sentence's own punctuation behind them is none of theirs.
-_ID = re.compile(
-    r"(?<![\w/])(@[\w.\-=/+]+:[\w.\-]*\w(?::\d+)?|!(?:[\w\-=+/.~]+:[\w.\-]*\w(?::\d+)?|[\w\-]{43}))"
+from scim_matrix.console import times
+
+# User IDs and room IDs (Matrix specification, "Identifier Grammar"), rooms of version 12 included,
+# without a sentence's own punctuation behind them; and moments as story/words.py writes them.
+_TOLD = re.compile(
+    r"(?<![\w/])(@[\w.\-=/+]+:[\w.\-]*\w(?::\d+)?|!(?:[\w\-=+/.~]+:[\w.\-]*\w(?::\d+)?|[\w\-]{43})"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d UTC)"
 )
 _PAGES = {"@": "people", "!": "rooms"}
 
 
-def linked(text: str) -> Markup:
-    """Return text as HTML in which user IDs and room IDs lead to their pages."""
-    parts = _ID.split(text)
+def linked(
+    text: str,
+    where: datetime.tzinfo = datetime.UTC,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Markup:
+    """Return text as HTML: user IDs and room IDs lead to their pages, times are of a zone.
+
+    Of "name (ID)" the name leads there, where that is what the room is called (`names`).
+    """
+    parts = _TOLD.split(text)
+    html: list[Markup | str] = []
     # What the pattern caught is every second one.
-    return Markup("").join(
-        _link(part) if index % 2 else escape(part) for index, part in enumerate(parts)
-    )
+    for index in range(1, len(parts), 2):
+        before, found, after = parts[index - 1 : index + 2]
+        named = names.get(found)
+        if named and before.endswith(f"{named} (") and after.startswith(")"):
+            html += [escape(before[: -len(named) - 2]), _link(found, named)]
+            parts[index + 1] = after[1:]
+        else:
+            html += [escape(before), _told(found, where)]
+    return Markup("").join([*html, escape(parts[-1])])
 
 
-def _link(found: str) -> Markup:
+def _told(found: str, where: datetime.tzinfo) -> Markup | str:
+    if found[0] in _PAGES:
+        return _link(found, found)
+    at = datetime.datetime.strptime(found, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+    return times.shown(at.timestamp(), where)
+
+
+def _link(found: str, called: str) -> Markup:
     path = f"/console/{_PAGES[found[0]]}/{quote(found, safe='')}"
-    return Markup('<a class="whole" href="{}">{}</a>').format(path, found)
+    return Markup('<a class="whole" href="{}" title="{}">{}</a>').format(path, found, called)

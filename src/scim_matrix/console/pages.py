@@ -1,15 +1,18 @@
 """What every page of the console has: who is there, what went wrong, how it is shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp_jinja2
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, TALLY
-from scim_matrix.console import session
+from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
+from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
+from scim_matrix.console.needs import loud
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import rooms
 
@@ -38,6 +41,37 @@ async def explain(request: web.Request, handler: Any) -> web.StreamResponse:
     return await aiohttp_jinja2.render_template_async(
         template, request, {"preview": {"problem": problem}}, status=status
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of a long list is shown: `number` rows there are, from `first` (0) on some."""
+
+    first: int
+    number: int
+    query: Mapping[str, str]
+
+    @property
+    def last(self) -> int:
+        """How many rows have been shown by the end of this part."""
+        return min(self.first + PAGE, self.number)
+
+    def link(self, first: int) -> str:
+        """Return the query of the part that begins with a row."""
+        kept = {name: value for name, value in self.query.items() if value}
+        return urlencode({**kept, "from": str(first)} if first else kept)
+
+
+def first_row(request: web.Request) -> int:
+    """Return with which row the part of a list begins that is asked for."""
+    asked = request.query.get("from", "")
+    return int(asked) // PAGE * PAGE if asked.isdecimal() and len(asked) < 10 else 0
+
+
+def part_of(rows: Sequence[Any], request: web.Request, query: Mapping[str, str]) -> Part:
+    """Return which part of some rows is shown; `query` is what is asked for beside the part."""
+    first = first_row(request)
+    return Part(first if first < len(rows) else 0, len(rows), query)
 
 
 class Pages:
@@ -86,18 +120,21 @@ class Pages:
     async def own_rooms(self, request: web.Request) -> list[str]:
         """Return the IDs of the mapped rooms that whoever asks may see and map."""
         mapped = await rooms.mapped(request.config_dict[DATABASE].scanner)
-        return [room_id for room_id in mapped if await self.may_see(request, room_id)]
+        return await self.access.own_among(request[USER], mapped)
 
     async def render(
         self, request: web.Request, template: str, context: Mapping[str, Any], status: int = 200
     ) -> web.Response:
         """Return a page, or a part of one."""
         is_admin = await self.is_admin(request)
-        work = (await request.config_dict[TALLY].counted()).work if is_admin else {}
+        held, needed = await self._counts(request) if is_admin else (0, 0)
         common = {
             "user": request[USER],
             "is_admin": is_admin,
-            "held": work["heldPairs"] + work["heldAccounts"] if is_admin else 0,
+            "held": held,
+            "needed": needed,
+            "said": None if "HX-Request" in request.headers else await session.said(request),
+            "zone": times.zone(request.cookies.get("zone", "")),
             "csrf": await session.token(request),
             "path": request.path,
             "names": await rooms.names(request.config_dict[DATABASE].scanner),
@@ -105,3 +142,18 @@ class Pages:
         return await aiohttp_jinja2.render_template_async(
             template, request, {**common, **context}, status=status
         )
+
+    async def _counts(self, request: web.Request) -> tuple[int, int]:
+        """Return how many removals are held, and how many kinds of problems need a human."""
+        counted = await request.config_dict[TALLY].counted()
+        work, codes = counted.work, await self.codes(request)
+        return work["heldPairs"] + work["heldAccounts"], loud(codes)
+
+    async def codes(self, request: web.Request) -> list[str]:
+        """Return the codes of the problems that there are (scim_matrix/problems.py)."""
+        counted = await request.config_dict[TALLY].counted()
+        return [
+            *request.config_dict[RECONCILER].codes(),
+            *request.config_dict[HEARING].codes(),
+            *counted.codes,
+        ]

@@ -1,14 +1,28 @@
 """The pages of rooms: administrators see every one, managers theirs."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from scim_matrix.app_keys import DATABASE, HOMESERVER
-from scim_matrix.console.pages import Pages
-from scim_matrix.matrix.errors import RefusedError
-from scim_matrix.store import story, views
+from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of
+from scim_matrix.matrix.errors import HomeserverError, RefusedError
+from scim_matrix.store import console, story
+from scim_matrix.store import rooms as known_rooms
+from scim_matrix.store.text import folded
 from scim_matrix.story import room as room_story
+
+Row = dict[str, Any]
+
+# Which rooms are shown, by the words of the page.
+FILTERS: Mapping[str, Callable[[Row], bool]] = {
+    "managed": lambda row: row["standing"] == "followed",
+    "with people by hand": lambda row: bool(row["by_hand"]),
+    "waiting": lambda row: row["todo"] > 0 or row["standing"] in ("waiting", "unresolved"),
+    "held": lambda row: row["held"] > 0,
+    "with a problem": lambda row: row["problem"] is not None,
+}
 
 
 class RoomPages:
@@ -18,36 +32,71 @@ class RoomPages:
         self._pages = pages
 
     async def rooms(self, request: web.Request) -> web.StreamResponse:
-        """GET: mapped rooms; a manager's own only."""
-        rows = await views.mapped_rooms(request.config_dict[DATABASE].scanner)
+        """GET: mapped rooms by name; a manager's own only."""
+        reader = request.config_dict[DATABASE].scanner
+        query = {name: request.query.get(name, "").strip() for name in ("q", "show")}
+        found = await self._found(request, query)
+        part = part_of(found, request, query)
+        rows = found[part.first : part.last]
+        ids = [row["room_id"] for row in rows if row["room_id"] is not None]
+        context = {
+            "rooms": rows,
+            "counted": await console.rooms_counted(reader, ids),
+            "openers": await console.rooms_opened_by(reader, ids),
+            "part": part,
+            "query": query,
+            "filters": FILTERS,
+        }
+        return await self._pages.render(request, "rooms.html", context)
+
+    async def _found(self, request: web.Request, query: Mapping[str, str]) -> list[Row]:
+        """Return the rooms that are asked for, among those that whoever asks may see, by name."""
+        reader = request.config_dict[DATABASE].scanner
+        rows = await console.rooms_listed(reader)
         if not await self._pages.is_admin(request):
-            rows = [
-                row
-                for row in rows
-                if row["room_id"] is not None and await self._pages.may_see(request, row["room_id"])
-            ]
-        return await self._pages.render(request, "rooms.html", {"rooms": rows})
+            own = {*await self._pages.own_rooms(request)}
+            rows = [row for row in rows if row["room_id"] in own]
+        names = await known_rooms.names(reader)
+        for row in rows:
+            row["name"] = names.get(row["room_id"], row["reference"])
+        if (fits := FILTERS.get(query["show"])) is not None:
+            rows = [row for row in rows if fits(row)]
+        words = folded(query["q"])
+        found = [row for row in rows if _is_called(row, words)]
+        return sorted(found, key=lambda row: folded(row["name"]))
 
     async def room(self, request: web.Request) -> web.StreamResponse:
-        """GET: who is in a room, by which group or otherwise."""
+        """GET: a room's story, and who is in it by what."""
         room_id = request.match_info["id"]
         if not await self._pages.may_see(request, room_id):
             raise web.HTTPForbidden(text="You may only see rooms in which you can invite and kick.")
         reader = request.config_dict[DATABASE].scanner
-        people = await views.people(reader, room_id=room_id)
+        words, first = request.query.get("q", "").strip(), first_row(request)
+        people = await console.people_in(reader, room_id, words, PAGE, first)
         # A story names groups and requests of others: managers see who is in the room by what.
         is_admin = await self._pages.is_admin(request)
+        number = people[0]["number"] if people else 0
         context: dict[str, Any] = {
             "room_id": room_id,
             "story": room_story.story(await story.room(reader, room_id)) if is_admin else None,
-            "people": [p for p in people if p["state"] != "forgotten"],
+            "people": people,
+            "part": Part(first, number, {"q": words}),
+            "q": words,
             "power": None,
         }
         try:
             levels = await self._pages.access.levels(room_id)
         except RefusedError as error:
-            context["problem"] = str(error)
+            context["problem"] = f"The homeserver does not show this room: {error}"
+        except HomeserverError:
+            # What is known of the room is worth most when the homeserver is away.
+            context["problem"] = "The homeserver does not answer: what follows is as last seen."
         else:
             context["power"] = own = levels.of(request.config_dict[HOMESERVER].user_id)
             context["lacks"] = [w for w in ("invite", "kick") if own < levels.needed(w)]
         return await self._pages.render(request, "room.html", context)
+
+
+def _is_called(row: Row, words: str) -> bool:
+    """Tell whether a room has some text (folded) in its name, its alias or its ID."""
+    return any(words in folded(row[name] or "") for name in ("name", "reference", "room_id"))

@@ -13,7 +13,9 @@ from scim_matrix.console.sessions import LONGEST_SECONDS, Sessions
 
 COOKIE = "scim_matrix_console"
 SESSIONS = web.AppKey("SESSIONS", Sessions)
-_ID, _TOKEN, _STATE = "id", "csrf", "state"
+# So many characters are said of an action.
+_MOST_SAID = 500
+_ID, _TOKEN, _STATE, _SAID = "id", "csrf", "state", "said"
 
 
 class _Sealed(EncryptedCookieStorage):
@@ -85,6 +87,19 @@ async def is_from_here(request: web.Request) -> bool:
     form = await request.post()
     expected = (await aiohttp_session.get_session(request)).get(_TOKEN)
     return _is_same(str(form.get("csrf", "")), expected)
+
+
+async def say(request: web.Request, text: str) -> None:
+    """Have the next page say what an action did, and what will come of it."""
+    cookie = await aiohttp_session.get_session(request)
+    # A browser drops cookies of more than 4 KiB, and the whole session with them.
+    cookie[_SAID] = text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}…"
+
+
+async def said(request: web.Request) -> str | None:
+    """Return what this page has to say of the last action, once."""
+    cookie = await aiohttp_session.get_session(request)
+    return cookie.pop(_SAID, None) if _SAID in cookie else None
 
 
 async def new_state(request: web.Request) -> str:

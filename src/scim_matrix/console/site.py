@@ -1,17 +1,21 @@
 """The console put together, as an application below /console/."""
 
+import datetime
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp_jinja2
 import aiohttp_session
 import jinja2
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from jinja2.runtime import Context
+from markupsafe import Markup
 
 from scim_matrix.config import Settings
-from scim_matrix.console import session
+from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.administration import Administration
 from scim_matrix.console.groups import GroupPages
@@ -23,7 +27,7 @@ from scim_matrix.console.sessions import Sessions
 from scim_matrix.console.sign_in import SignIn
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import text
+from scim_matrix.story.words import detail
 from scim_matrix.sync.plan import Policy
 
 POLICY = (
@@ -64,8 +68,13 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         lstrip_blocks=True,
     )
     environment.globals["server"] = settings.matrix_server_name
-    environment.filters["moment"] = _moment
-    environment.filters["linked"] = linked
+    environment.filters |= {
+        "moment": _in_zone(times.shown),
+        "clock": _in_zone(times.clock),
+        "day": _in_zone(times.day),
+        "linked": _linked,
+        "why": detail,
+    }
     app.on_response_prepare.append(_add_headers)
     app.add_routes(
         [
@@ -77,6 +86,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             web.post("/sign-out", sign_in.leave),
             web.get("/people", people.people),
             web.get("/people/{name}", people.person),
+            web.post("/people/{name}/link", people.link),
             web.get("/groups", groups.groups),
             web.get("/groups/{id}", groups.group),
             web.post("/groups/{id}/preview", groups.preview),
@@ -84,6 +94,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
             web.get("/rooms", rooms.rooms),
             web.get("/rooms/{id}", rooms.room),
+            web.post("/compare", administration.compare),
             web.get("/held", administration.held),
             web.post("/held", administration.decide),
             web.get("/log", administration.log),
@@ -108,8 +119,14 @@ def _serving(file: Path) -> Handler:
     return serve
 
 
-def _moment(at: float) -> str:
-    return text.told(at).removesuffix("+00:00").replace("T", " ")
+@jinja2.pass_context
+def _linked(context: Context, text: str) -> Markup:
+    return linked(text, context["zone"], context["names"])
+
+
+def _in_zone(tell: Callable[[Any, datetime.tzinfo], str]) -> Callable[[Context, Any], str]:
+    """Return a filter that tells something in the zone of whoever looks at the page."""
+    return jinja2.pass_context(lambda context, value: tell(value, context["zone"]))
 
 
 async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:

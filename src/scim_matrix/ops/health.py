@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from scim_matrix.ops.hearing import Hearing
 from scim_matrix.store.database import Database
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.breaker import Breaker, Condition
@@ -19,10 +20,13 @@ _NO_STORE = {"Cache-Control": "no-store"}
 class Probes:
     """The handlers of /healthz and /readyz."""
 
-    def __init__(self, database: Database, reconciler: Reconciler, tally: Tally) -> None:
+    def __init__(
+        self, database: Database, reconciler: Reconciler, tally: Tally, hearing: Hearing
+    ) -> None:
         self._database = database
         self._reconciler = reconciler
         self._tally = tally
+        self._hearing = hearing
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the process serves and its database answers, else 503."""
@@ -59,7 +63,11 @@ class Probes:
                 **({} if mas is None else {"mas": _told(mas, _EXPLANATION_OF_MAS)}),
                 "work": None if counted is None else counted.work,
                 "codes": sorted(
-                    {*reconciler.codes(), *(counted.codes if counted else _NO_DATABASE)}
+                    {
+                        *reconciler.codes(),
+                        *self._hearing.codes(),
+                        *(counted.codes if counted else _NO_DATABASE),
+                    }
                 ),
             },
             status=200 if ready else 503,

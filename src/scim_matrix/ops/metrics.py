@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import Counter, Gauge, Histogram, Info
 
 from scim_matrix import __version__
+from scim_matrix.ops.hearing import Hearing
 from scim_matrix.store.tally import Counted
 from scim_matrix.store.totals import Totals
 from scim_matrix.sync.reconciler import Reconciler
@@ -129,7 +130,7 @@ class _Snapshot:
 class Metrics:
     """Counts what is asked of the service and of the homeserver, and shows what there is."""
 
-    def __init__(self) -> None:
+    def __init__(self, hearing: Hearing) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "scim_matrix_requests",
@@ -158,11 +159,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self._last_request = Gauge(
+        Gauge(
             "scim_matrix_last_scim_request_timestamp_seconds",
             "When the identity provider last sent a request that was let in, 0 for never",
             registry=self._registry,
-        )
+        ).set_function(lambda: hearing.at)
+        self._hearing = hearing
         Info("scim_matrix_build", "Which version this is", registry=self._registry).info(
             {"version": __version__}
         )
@@ -186,7 +188,7 @@ class Metrics:
             self._requests.labels(route, method, status).inc()
             self._seconds.labels(route, method).observe(time.perf_counter() - start)
         if request.path.startswith("/scim/") and status != 401:
-            self._last_request.set_to_current_time()
+            self._hearing.note()
         return answer
 
     def tracing(self) -> aiohttp.TraceConfig:

@@ -1,15 +1,26 @@
-"""What the console asks of groups before a mapping is made, and shows of them."""
+"""What the console shows of people, groups and rooms, and asks before a mapping is made."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from scim_matrix.groupmap import key
 from scim_matrix.store.database import Connection
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
 
+Rows = list[dict[str, Any]]
+
 _Q = load("console")
+
+
+async def _rows(connection: Connection, query: str, **values: Any) -> Rows:
+    return [dict(row) for row in await connection.execute_fetchall(_Q[query], values)]
+
+
+def _json(values: Iterable[Any]) -> str:
+    return orjson.dumps(list(values)).decode()
 
 
 async def accounts_of(connection: Connection, group_id: str) -> set[str]:
@@ -38,12 +49,14 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
     )
     if not found:
         return None
+    # Some of very many, by name: looking up the names of all would take longer than the page may.
     members = await connection.execute_fetchall(
         "SELECT m.value AS id, g.id IS NOT NULL AS is_group,"
         " coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
-        "  g.display_name, m.value) AS name FROM group_member m"
+        "  g.display_name, m.value) AS name"
+        " FROM (SELECT value FROM group_member WHERE group_id = ? LIMIT ?) m"
         " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
-        " WHERE m.group_id = ? ORDER BY name LIMIT ?",
+        " ORDER BY name",
         (group_id, most),
     )
     return {
@@ -95,38 +108,105 @@ async def groups_opening(connection: Connection, rooms: Iterable[str]) -> list[d
         " WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')"
         " AND o.room_id IN (SELECT value FROM json_each(?))"
         " ORDER BY g.display_name_key, g.id, o.room_id",
-        (orjson.dumps(list(rooms)).decode(),),
+        (_json(rooms),),
     )
     groups: dict[str, dict[str, Any]] = {}
     for row in found:
         name, members = row["display_name"], row["members"]
-        group = {"id": row["id"], "displayName": name, "members": members, "rooms": []}
+        group = {"id": row["id"], "display_name": name, "members": members, "rooms": []}
         groups.setdefault(row["id"], group)["rooms"].append(row["room_id"])
     return list(groups.values())
 
 
-async def groups_named(connection: Connection, words: str, limit: int) -> list[dict[str, Any]]:
-    """Return groups with some text in their names, in whatever case: their IDs and names."""
-    found = await connection.execute_fetchall(
-        "SELECT id, display_name FROM scim_group WHERE instr(display_name_key, ?) > 0"
-        " ORDER BY display_name_key, id LIMIT ?",
-        (folded(words), limit),
-    )
-    return [{"id": row["id"], "displayName": row["display_name"]} for row in found]
+async def groups_listed(
+    connection: Connection, words: str, mapped: bool | None, limit: int, offset: int = 0
+) -> Rows:
+    """Return groups with some text in their names, in whatever case: their IDs and names.
+
+    `mapped`: those that the map names, or those that it does not (None: both). `number` is how
+    many there are in all.
+    """
+    values = {"words": folded(words), "mapped": mapped, "limit": limit, "offset": offset}
+    return await _rows(connection, "groups_listed", **values)
 
 
-async def people_named(connection: Connection, words: str, limit: int) -> list[dict[str, Any]]:
+async def groups_opened(connection: Connection, groups: Iterable[str]) -> dict[str, Rows]:
+    """Return what the map says of groups, by ID: a row for each room, or one without a room."""
+    found: dict[str, Rows] = {}
+    for row in await _rows(connection, "groups_opened", groups=_json(groups)):
+        found.setdefault(row["id"], []).append(row)
+    return found
+
+
+async def rooms_listed(connection: Connection) -> Rows:
+    """Return the rooms of the map, each once, and the references that lead to none.
+
+    What is wrong with one of several references to a room is told of the room.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in await _rows(connection, "rooms_listed"):
+        found.setdefault(row["room_id"] or row["reference"], row)
+    return list(found.values())
+
+
+async def rooms_counted(connection: Connection, rooms: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return how many people should be in rooms, are there by a group, and are there otherwise."""
+    found = await _rows(connection, "rooms_counted", rooms=_json(rooms))
+    return {row["room_id"]: row for row in found}
+
+
+async def rooms_opened_by(connection: Connection, rooms: Iterable[str]) -> dict[str, Rows]:
+    """Return what opens rooms, by ID: a group (`group_id`), or what the map says (`name`)."""
+    found: dict[str, Rows] = {}
+    for row in await _rows(connection, "rooms_opened_by", rooms=_json(rooms)):
+        found.setdefault(row["room_id"], []).append(row)
+    return found
+
+
+async def people_in(
+    connection: Connection, room_id: str, words: str, limit: int, offset: int
+) -> Rows:
+    """Return who is in a room or should be, by a part of their user ID, and by what each is.
+
+    `number` is how many there are in all.
+    """
+    values = {"room_id": room_id, "words": words, "limit": limit, "offset": offset}
+    found = await _rows(connection, "people_in", **values)
+    accounts = [row["account_id"] for row in found if row["account_id"] is not None]
+    why: dict[int, list[str]] = {}
+    for row in await _rows(connection, "reasons_of", room_id=room_id, accounts=_json(accounts)):
+        told = f"{row['group_name']} ({key(row['kind'], row['pattern'])})"
+        why.setdefault(row["account_id"], []).append(told)
+    return [{**row, "because": "; ".join(why.get(row["account_id"], []))} for row in found]
+
+
+async def held_places(connection: Connection, limit: int, offset: int) -> Rows:
+    """Return where removals are held, those of accounts (`room_id` None) first.
+
+    `number` of `managed` people are held there; `places` is how many rows there are in all.
+    """
+    return await _rows(connection, "held_places", limit=limit, offset=offset)
+
+
+async def held_in(connection: Connection, room_id: str | None, limit: int) -> Rows:
+    """Return whose removal from a room is held, or (None) whose account from being disabled."""
+    if room_id is None:
+        return await _rows(connection, "held_users", limit=limit)
+    return await _rows(connection, "held_people", room_id=room_id, limit=limit)
+
+
+async def people_named(connection: Connection, words: str, limit: int) -> Rows:
     """Return at most so many people with some text, in whatever case, in what they are known by.
 
     That is their user name, name, e-mail addresses and Matrix user ID.
     """
     values = {"words": folded(words), "limit": limit}
-    return [dict(row) for row in await connection.execute_fetchall(_Q["people_named"], values)]
+    return await _rows(connection, "people_named", **values)
 
 
-async def needing(connection: Connection, limit: int) -> list[dict[str, Any]]:
+async def needing(connection: Connection, limit: int) -> Rows:
     """Return what a human may have to settle, by its code (scim_matrix/problems.py)."""
-    return [dict(row) for row in await connection.execute_fetchall(_Q["needing"], {"limit": limit})]
+    return await _rows(connection, "needing", limit=limit)
 
 
 async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int, str]:
@@ -134,6 +214,6 @@ async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int,
     found = await connection.execute_fetchall(
         "SELECT id, user_id FROM account WHERE user_id IS NOT NULL"
         " AND id IN (SELECT value FROM json_each(?))",
-        (orjson.dumps(list(accounts)).decode(),),
+        (_json(accounts),),
     )
     return {row["id"]: row["user_id"] for row in found}

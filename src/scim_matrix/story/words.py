@@ -153,6 +153,11 @@ def lately(rows: Rows, names: Mapping[str, str], who: str | None = None) -> Part
     return Part("Lately", [Line(_act(row, names, who), room_id=row["room_id"]) for row in rows])
 
 
+def detail(outcome: str, text: str) -> str:
+    """Return what the record says beside an outcome, in words."""
+    return _HELD_FOR.get(text, text) if outcome == "held" else text
+
+
 def _act(row: Row, names: Mapping[str, str], who: str | None) -> str:
     room = names.get(row["room_id"], row["room_id"] or "")
     what = f"{_ACTS.get(row['kind'], row['kind'])} {room}".strip()
@@ -162,10 +167,7 @@ def _act(row: Row, names: Mapping[str, str], who: str | None) -> str:
     outcome = _OUTCOMES.get(row["outcome"], row["outcome"])
     by = f" by {row['by']}" if row["by"] else ""
     why = [f"because of {row['group_name']}"] if row["group_name"] else []
-    detail = (
-        _HELD_FOR.get(row["detail"], row["detail"]) if row["outcome"] == "held" else (row["detail"])
-    )
-    why += [detail] if detail else []
+    why += [detail(row["outcome"], row["detail"])] if row["detail"] else []
     if row["requests"] > 1:
         why.append(f"{row['requests']} requests")
     elif row["request"]:

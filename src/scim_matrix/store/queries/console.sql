@@ -26,44 +26,193 @@ WHERE a.id = f.id ORDER BY u.user_name_key IS NULL, u.user_name_key, a.user_id L
 -- needing --
 -- What a human may have to settle, the most first: alike are those of one problem, room and reason,
 -- of whom one is named.
-WITH one (code, room, reason, cure, who, since) AS (
+WITH one (code, room, reason, cure, who, since, group_id) AS (
     SELECT CASE m.held_because WHEN 'restored' THEN 'restored' ELSE 'removals-held' END,
-        m.room_id, 'because of ' || m.group_name, NULL, a.user_id, m.since
+        m.room_id, 'because of ' || m.group_name, NULL, a.user_id, m.since, NULL
     FROM membership m CROSS JOIN account a
     WHERE m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
     UNION ALL
     SELECT CASE held_because WHEN 'restored' THEN 'restored' ELSE 'accounts-held' END,
-        NULL, NULL, NULL, user_id, since FROM account WHERE brake = 'held' AND brake <> 'free'
+        NULL, NULL, NULL, user_id, since, NULL FROM account WHERE brake = 'held' AND brake <> 'free'
     UNION ALL
     SELECT CASE WHEN m.todo IS NULL THEN 'power-refused' ELSE 'action-refused' END,
-        m.room_id, m.reason, NULL, coalesce(a.user_id, a.proposed), m.since
+        m.room_id, m.reason, NULL, coalesce(a.user_id, a.proposed), m.since, NULL
     FROM membership m CROSS JOIN account a
     WHERE m.problem IS NOT NULL AND m.problem = 'refused' AND (m.todo IS NOT NULL OR m.power_todo)
     AND a.id = m.account_id
     UNION ALL
     SELECT CASE problem WHEN 'conflict' THEN 'account-conflict' ELSE 'account-failed' END,
-        NULL, reason, cure, coalesce(user_id, proposed, scim_id), since
+        NULL, reason, cure, coalesce(user_id, proposed, scim_id), since, NULL
     FROM account WHERE problem IS NOT NULL AND (problem = 'conflict'
         OR (problem IN ('refused', 'unavailable') AND todo IS NOT NULL))
     UNION ALL
     SELECT CASE r.standing WHEN 'unresolved' THEN 'room-unresolved' WHEN 'waiting'
-            THEN 'room-waits' ELSE 'alias-moved' END, r.reference, r.reason, r.cure, NULL, NULL
+            THEN 'room-waits' ELSE 'alias-moved' END, r.reference, r.reason, r.cure, NULL, NULL,
+        NULL
     FROM room_reference r WHERE r.reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
     UNION ALL
-    SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL
+    SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL
     FROM room WHERE unusable IS NOT NULL
     UNION ALL
-    SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL
+    SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL
     FROM room WHERE upgrade_to IS NOT NULL
     UNION ALL
-    SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL
+    SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL
     FROM opening o JOIN mapping m ON m.id = o.mapping_id
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
     UNION ALL
-    SELECT 'mapping-suspended', reference, reason, cure, made_by, NULL
+    SELECT 'mapping-suspended', reference, reason, cure, made_by, NULL,
+        CASE kind WHEN 'group_id' THEN pattern END
     FROM mapping WHERE standing = 'suspended'
 )
 SELECT code, room, reason, cure, count(DISTINCT who) AS people, min(who) AS who,
-    min(nullif(since, 0)) AS since
+    min(nullif(since, 0)) AS since, min(group_id) AS group_id
 FROM one GROUP BY code, room, reason, cure ORDER BY people DESC, code, room LIMIT :limit
+
+-- rooms_listed --
+-- Every room that the map names, or that a step leads to: whether it is followed, and whether
+-- something waits in it, from indexes and numbers that are kept.
+WITH named (reference, alias, room_id, standing, problem, cure) AS (
+    SELECT r.reference, (SELECT min(m.alias) FROM mapping m WHERE m.reference = r.reference),
+        coalesce(r.room_id, r.candidate),
+        CASE WHEN r.standing = 'pinned' AND r.candidate IS NOT NULL THEN 'alias_moved'
+            WHEN r.standing = 'pinned' THEN 'followed' ELSE r.standing END,
+        r.reason, r.cure FROM room_reference r WHERE EXISTS (SELECT 1 FROM mapping m
+            WHERE m.reference = r.reference AND m.standing <> 'dropped')
+    UNION ALL
+    SELECT m.reference, NULL, o.room_id, o.standing, o.reason, o.cure
+    FROM mapping m CROSS JOIN opening o
+    WHERE o.mapping_id = m.id AND o.via IS NOT NULL AND m.standing <> 'dropped'
+),
+holding (room_id, number) AS (
+    SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
+    GROUP BY room_id
+)
+SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS reference, n.standing,
+    coalesce(t.unusable, n.problem, t.reason, (SELECT max(m.reason) FROM mapping m
+        WHERE m.reference = n.reference AND m.standing = 'suspended')) AS problem,
+    coalesce(n.cure, t.cure, (SELECT max(m.cure) FROM mapping m
+        WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure,
+    t.compared_at, coalesce(c.todo, 0) AS todo, coalesce(h.number, 0) AS held,
+    EXISTS (SELECT 1 FROM unmanaged_member s WHERE s.room_id = n.room_id) AS by_hand
+FROM named n LEFT JOIN room t ON t.room_id = n.room_id
+LEFT JOIN room_count c ON c.room_id = n.room_id LEFT JOIN holding h ON h.room_id = n.room_id
+ORDER BY n.room_id, problem IS NULL, reference
+
+-- rooms_counted --
+-- How many people are in some rooms by what.
+SELECT j.value AS room_id,
+    (SELECT count(*) FROM unmanaged_member s WHERE s.room_id = j.value) AS unmanaged,
+    count(CASE WHEN m.state = 'granted' THEN 1 END) AS granted,
+    count(CASE WHEN m.state = 'granted' AND m.observed = 'join' THEN 1 END) AS joined
+FROM json_each(:rooms) j LEFT JOIN membership m ON m.room_id = j.value GROUP BY j.value
+
+-- rooms_opened_by --
+-- What opens some rooms: groups by name, or by the part of it that the map says.
+SELECT DISTINCT o.room_id, m.kind, m.pattern, coalesce(g.display_name, m.pattern) AS name,
+    g.id AS group_id
+FROM json_each(:rooms) j CROSS JOIN opening o CROSS JOIN mapping m
+LEFT JOIN scim_group g ON g.id = (SELECT id FROM scim_group
+        WHERE m.kind = 'external_id' AND external_id = m.pattern
+    UNION ALL SELECT id FROM scim_group WHERE m.kind = 'group_id' AND id = m.pattern LIMIT 1)
+WHERE o.room_id = j.value AND m.id = o.mapping_id AND m.standing <> 'dropped'
+ORDER BY o.room_id, name
+
+-- people_in --
+-- Who is in a room, or should be; held ones first. Who has left for good is left out.
+WITH found AS (
+    SELECT m.account_id, coalesce(a.user_id, a.proposed) AS user_id, m.observed AS membership,
+        m.state, m.power, m.brake = 'held' AS held, m.todo IS NOT NULL OR m.power_todo AS pending,
+        m.reason AS error, m.group_name
+    FROM membership m CROSS JOIN account a
+    WHERE m.room_id = :room_id AND a.id = m.account_id AND m.state <> 'forgotten'
+    AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
+    UNION ALL
+    SELECT NULL, user_id, 'join', 'unmanaged', NULL, FALSE, FALSE, NULL, NULL
+    FROM unmanaged_member WHERE room_id = :room_id
+)
+SELECT *, count(*) OVER () AS number FROM found
+WHERE :words = '' OR instr(user_id, :words) > 0
+ORDER BY held DESC, user_id LIMIT :limit OFFSET :offset
+
+-- reasons_of --
+-- Why some accounts are granted a room: by which group, and which key of the map.
+SELECT DISTINCT g.account_id, g.group_name, m.kind, m.pattern
+FROM json_each(:accounts) j CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
+WHERE g.account_id = j.value AND g.state = 'granted' AND m.id = g.mapping_id
+AND m.standing = 'in_force' AND o.mapping_id = m.id AND o.room_id = :room_id
+AND o.standing = 'followed' ORDER BY 1, 2
+
+-- groups_listed --
+-- Groups by name: those with some text in theirs, and where that is asked for those that the map
+-- names, or does not. A name without wildcards is looked up by an index.
+WITH wild (pattern) AS MATERIALIZED (
+    SELECT DISTINCT pattern FROM mapping WHERE kind = 'display_name' AND standing <> 'dropped'
+    AND (instr(pattern, '*') > 0 OR instr(pattern, '?') > 0 OR instr(pattern, '[') > 0)
+),
+found AS (
+    SELECT g.id, g.display_name, g.display_name_key, EXISTS (
+        SELECT 1 FROM mapping m WHERE m.kind = 'external_id' AND m.pattern = g.external_id
+            AND m.standing <> 'dropped'
+        UNION ALL SELECT 1 FROM mapping m WHERE m.kind = 'group_id' AND m.pattern = g.id
+            AND m.standing <> 'dropped'
+        UNION ALL SELECT 1 FROM mapping m WHERE m.kind = 'display_name'
+            AND m.pattern = g.display_name AND m.standing <> 'dropped'
+        UNION ALL SELECT 1 FROM wild WHERE g.display_name GLOB wild.pattern
+    ) AS mapped
+    FROM scim_group g WHERE instr(g.display_name_key, :words) > 0
+)
+SELECT id, display_name, count(*) OVER () AS number FROM found
+WHERE CAST(:mapped AS INTEGER) IS NULL OR mapped = :mapped
+ORDER BY display_name_key, id LIMIT :limit OFFSET :offset
+
+-- groups_opened --
+-- What some groups open, as the map names it, and how many people are in them.
+SELECT g.id, (SELECT count(*) FROM group_member n WHERE n.group_id = g.id) AS members,
+    m.reference, coalesce(m.alias, m.reference) AS named, r.room_id, m.standing
+FROM json_each(:groups) j CROSS JOIN scim_group g
+LEFT JOIN mapping m ON m.id IN (
+    SELECT id FROM mapping WHERE kind = 'external_id' AND pattern = g.external_id
+    UNION ALL SELECT id FROM mapping WHERE kind = 'group_id' AND pattern = g.id
+    UNION ALL SELECT id FROM mapping WHERE kind = 'display_name' AND g.display_name GLOB pattern)
+    AND m.standing <> 'dropped'
+LEFT JOIN room_reference r ON r.reference = m.reference
+WHERE g.id = j.value ORDER BY g.display_name_key, g.id, named
+
+-- held_places --
+-- Where removals are held, the most first: how many, and how many managed people there are. Accounts
+-- that are to be disabled have no room.
+WITH held (room_id, number) AS (
+    SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
+    GROUP BY room_id
+    UNION ALL
+    SELECT NULL, count(*) FROM account WHERE brake = 'held' AND brake <> 'free'
+    HAVING count(*) > 0
+),
+page AS (
+    SELECT *, count(*) OVER () AS places FROM held
+    ORDER BY room_id IS NOT NULL, number DESC, room_id LIMIT :limit OFFSET :offset
+)
+SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
+        SELECT count(*) FROM account WHERE user_id IS NOT NULL AND (usable OR brake = 'held'))
+    ELSE (SELECT count(*) FROM membership m CROSS JOIN account a
+        WHERE m.room_id = page.room_id AND a.id = m.account_id AND a.user_id IS NOT NULL
+        AND m.state NOT IN ('forgotten', 'dismissed') AND (m.observed IN ('join', 'invite')
+            OR (m.observed IS NULL AND m.state <> 'granted')))
+    END AS managed FROM page
+
+-- held_people --
+-- Whose removal from a room is held.
+SELECT m.account_id, a.user_id, m.group_name, m.request, m.held_tick AS tick, m.held_because,
+    nullif(m.since, 0) AS since, u.document ->> '$.displayName' AS display_name
+FROM membership m CROSS JOIN account a LEFT JOIN scim_user u ON u.id = a.scim_id
+WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
+ORDER BY a.user_id LIMIT :limit
+
+-- held_users --
+-- Whose account is held from being disabled.
+SELECT a.id AS account_id, a.user_id, NULL AS group_name, a.request, a.held_tick AS tick,
+    a.held_because, nullif(a.since, 0) AS since, u.document ->> '$.displayName' AS display_name
+FROM account a LEFT JOIN scim_user u ON u.id = a.scim_id
+WHERE a.brake = 'held' AND a.brake <> 'free' ORDER BY a.user_id LIMIT :limit

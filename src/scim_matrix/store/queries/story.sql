@@ -129,13 +129,16 @@ ORDER BY 1 DESC LIMIT :limit
 -- A group with how many people are in it, and how many active ones with those of groups inside.
 WITH RECURSIVE below (id) AS (
     SELECT :id UNION
-    SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id
+    SELECT g.id FROM below CROSS JOIN group_member m CROSS JOIN scim_group g
+    WHERE m.group_id = below.id AND g.id = m.value
 )
 SELECT g.id, g.display_name, g.external_id, g.created, g.last_modified,
     (SELECT count(*) FROM group_member m CROSS JOIN scim_user u
         WHERE m.group_id = g.id AND u.id = m.value) AS direct,
-    (SELECT count(*) FROM below CROSS JOIN scim_user u WHERE u.id = below.id AND u.active)
-        AS active
+    (SELECT count(*) FROM (SELECT DISTINCT m.value FROM below CROSS JOIN group_member m
+            WHERE m.group_id = below.id) p CROSS JOIN scim_user u WHERE u.id = p.value)
+        - (SELECT count(*) FROM scim_user u WHERE NOT u.active AND EXISTS (SELECT 1 FROM below
+            CROSS JOIN group_member m WHERE m.group_id = below.id AND m.value = u.id)) AS active
 FROM scim_group g WHERE g.id = :id
 
 -- inside --
@@ -155,9 +158,10 @@ SELECT n.id AS group_id, n.display_name AS name, m.id AS mapping_id, m.kind, m.p
     (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
         AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
         AND p.observed = 'join') AS joined,
-    (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
+    CASE WHEN (SELECT c.todo FROM room_count c WHERE c.room_id = o.room_id) > 0 THEN
+        (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
         AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
-        AND p.todo IN ('join', 'invite')) AS waiting
+        AND p.todo IN ('join', 'invite')) ELSE 0 END AS waiting
 FROM json_each(:groups) j CROSS JOIN scim_group n
 JOIN mapping m ON (m.kind = 'external_id' AND n.external_id = m.pattern)
     OR (m.kind = 'group_id' AND n.id = m.pattern)

@@ -1,0 +1,27 @@
+"use strict";
+// The server writes times in this zone from the next page on; until then in UTC.
+document.cookie = `zone=${Intl.DateTimeFormat().resolvedOptions().timeZone}; path=/console/; max-age=31536000; samesite=strict`;
+
+const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
+
+// How long ago; the exact time stays at hand, under the pointer or at a touch.
+function tell(time) {
+  time.title ||= time.textContent;
+  const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
+  const [unit, length] = units.find((one) => Math.abs(seconds) >= one[1]) ?? ["second", 1];
+  const age = unit === "second" ? "moments ago" : words.format(Math.trunc(seconds / length), unit);
+  time.textContent = time.classList.contains("exact") ? time.title : age;
+}
+const tellAll = () => document.querySelectorAll("time.age").forEach(tell);
+
+tellAll();
+setInterval(tellAll, 15000);
+document.addEventListener("htmx:afterSwap", tellAll);
+document.addEventListener("click", (event) => {
+  const time = event.target.closest("time.age");
+  if (time) {
+    time.classList.toggle("exact");
+    tell(time);
+  }
+});
