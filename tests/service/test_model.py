@@ -34,7 +34,7 @@ from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import parse_group_map
 from scim_matrix.store import accounts, brake, groupmap
 from scim_matrix.sync.guard import Brake
-from tests.homeserver import Fault, MatrixError, World
+from tests.homeserver import Deed, Fault, MatrixError, World
 from tests.homeserver.deployment import IDP, Configuration, deployed
 from tests.homeserver.rooms import MEMBER, PARENT, Event
 from tests.service.promises import Liveness, Safety, Shown, possible
@@ -81,6 +81,11 @@ then = st.sampled_from(("nothing", "nothing", "work", "quiet"))
 def is_change(request: Any) -> bool:
     """Tell whether a request is to change something that anybody sees."""
     return bool(request.changes) and "account_data" not in request.path
+
+
+def whom(deed: Deed) -> set[str | None]:
+    """Return whom something that was done concerns; of power levels, those who are named there."""
+    return {*deed.before, *deed.after} if deed.what == "levels" else {deed.user_id}
 
 
 class Machine(RuleBasedStateMachine):
@@ -209,7 +214,7 @@ class Machine(RuleBasedStateMachine):
             self.deployment.hands.passed += 61
             self.run(self.deployment.quiet())
             makers = {line.made_by for line in self.reference.lines.values()} - {None}
-            if any(deed.user_id in makers for deed in self.world.deeds[deeds:]):
+            if any(makers & whom(deed) for deed in self.world.deeds[deeds:]):
                 # What that means for what they mapped is seen by the next comparison.
                 self.run(self.deployment.quiet())
         else:
