@@ -120,10 +120,10 @@ AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM
 
 -- observe_gone --
 -- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
--- respected; who is no longer banned may come back.
+-- respected where no group joins without asking; who is no longer banned may come back.
 UPDATE membership SET observed = 'leave', next_try = 0,
-    left_by_choice = state = 'granted' AND :observed = 'invite',
-    tick = CASE WHEN state = 'granted' AND :observed = 'invite' THEN :tick
+    left_by_choice = state = 'granted' AND invite AND :observed = 'invite',
+    tick = CASE WHEN state = 'granted' AND invite AND :observed = 'invite' THEN :tick
         ELSE membership.tick END
 FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
 AND observed = :observed AND a.user_id NOT IN (SELECT value FROM json_each(:still))
