@@ -568,6 +568,17 @@ async def retry_stopped(connection: Connection) -> None:
     await connection.execute_fetchall(_Q["retry_stopped"])
 
 
+async def spared(connection: Connection) -> dict[int, str]:
+    """Return the user IDs of accounts that protection keeps from being disabled, by number."""
+    found = await connection.execute_fetchall(_Q["spared"])
+    return {row["id"]: row["user_id"] for row in found}
+
+
+async def end_sparing(connection: Connection, account_ids: Iterable[int]) -> None:
+    """Record that some are protected no more: they count for the brake, and it holds them."""
+    await connection.executemany(_Q["end_sparing"], [{"id": number} for number in account_ids])
+
+
 async def retry_withheld(connection: Connection) -> None:
     """Try what a dry run withheld."""
     await connection.execute_fetchall(_Q["retry_withheld"])

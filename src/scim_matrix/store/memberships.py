@@ -90,6 +90,17 @@ async def due(connection: Connection, room_id: str, now: float, limit: int) -> l
     return [membership(row) for row in found]
 
 
+async def spared(connection: Connection, room_id: str) -> list[Membership]:
+    """Return the memberships of a room that protection keeps from their removal."""
+    found = await connection.execute_fetchall(_Q["spared"], {"room_id": room_id})
+    return [membership(row) for row in found]
+
+
+async def end_sparing(connection: Connection, pairs: Iterable[Membership]) -> None:
+    """Record that some are protected no more: they count for the brake, and it holds them."""
+    await connection.executemany(_Q["end_sparing"], [_key(pair) for pair in pairs])
+
+
 async def wait_for_identities(
     connection: Connection, room_id: str, reason: str, next_try: float
 ) -> None:

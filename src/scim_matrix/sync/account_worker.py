@@ -514,7 +514,13 @@ class AccountWorker:
         """Ask the brake about one more account; where it holds, all that are waiting are held."""
         if self._dry_run:
             return True
+        users = await self._rights.protection() if account.problem == "spared" else None
         async with self._database.write() as connection:
+            if users is not None:
+                # All whom nothing protects any more are counted together.
+                spared = await accounts.spared(connection)
+                freed = [one for one, who in spared.items() if users.protection(who) is None]
+                await accounts.end_sparing(connection, freed)
             if await brake.hold_restored(connection, account.id):
                 number = 1
             elif account.approved_by is not None:

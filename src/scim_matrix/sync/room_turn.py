@@ -109,6 +109,14 @@ class RoomTurn:
             next_try = now + TRANSIENT.longest
             await memberships.wait_for_identities(connection, room_id, _MAY_BE_GRANTED, next_try)
             due = await memberships.due(connection, room_id, now, TURN)
+            if any(pair.was_spared and pair.todo == "leave" for pair in due):
+                # All whom nothing protects any more are counted together.
+                spared = plan(await memberships.spared(connection, room_id), users)
+                freed = [
+                    a.pair for a in await _within(connection, behind, spared) if isinstance(a, Kick)
+                ]
+                await memberships.end_sparing(connection, freed)
+                due = await memberships.due(connection, room_id, now, TURN)
             if not self._homeserver.dry_run and any(
                 pair.todo == "leave" and pair.approved_by is None for pair in due
             ):

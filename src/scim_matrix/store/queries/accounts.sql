@@ -305,6 +305,16 @@ UPDATE account SET next_try = 0 WHERE problem IN ('conflict', 'refused', 'spared
 -- An account can be joined to rooms.
 UPDATE account SET usable = TRUE WHERE id = :id AND user_id IS NOT NULL
 
+-- spared --
+-- Whom protection keeps from being disabled.
+SELECT id, user_id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
+AND problem = 'spared' AND user_id IS NOT NULL
+
+-- end_sparing --
+-- An account is protected no more, and counts for the brake as others do.
+UPDATE account SET problem = NULL, reason = NULL, attempts = 0, next_try = 0
+WHERE id = :id AND problem = 'spared'
+
 -- retry_withheld --
 -- What a dry run withheld is tried at once.
 UPDATE account SET next_try = 0, problem = NULL, reason = NULL WHERE problem = 'withheld'

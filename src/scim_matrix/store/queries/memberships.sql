@@ -53,6 +53,16 @@ AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
 
+-- spared --
+-- Whom protection spared in a room, though they are to leave.
+SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.ready AND m.todo = 'leave' AND m.problem = 'spared'
+
+-- end_sparing --
+-- Somebody is protected no more, and counts for the brake as others do.
+UPDATE membership SET problem = NULL, reason = NULL, attempts = 0, next_try = 0
+WHERE room_id = :room_id AND account_id = :account_id AND problem = 'spared'
+
 -- wait_for_identities --
 -- Whoever is to leave a room that is to hold nobody else may be one of those who are granted it, as
 -- long as it was not looked up of all of them whose accounts they have. Asked of each, so that those
