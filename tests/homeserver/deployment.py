@@ -39,6 +39,8 @@ SECRET = "secret"
 _PROVIDER = make_provider(2**20)
 # Wall and monotonic clock at the start: far from each other, as they are.
 _EPOCH, _BOOTED = 1_700_000_000.0, 1_000.0
+# Seconds that nothing which a test has the service do takes.
+ENDLESS = 120.0
 
 
 @dataclass
@@ -243,7 +245,9 @@ class Deployment:
         """Do all that is due now and falls due `within` seconds."""
         end = self.hands.passed + within
         while True:
-            due = await self.reconciler.settle()
+            # What makes work for itself never ends.
+            async with asyncio.timeout(ENDLESS):
+                due = await self.reconciler.settle()
             if await self._followed():
                 continue
             await self.keeps_what_is_so()
