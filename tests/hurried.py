@@ -24,3 +24,4 @@ def hurry() -> None:
     live.PAUSE /= PACE
     decisions.LOOK_EVERY /= PACE
     access.KEEP /= PACE
+    access.LISTED /= PACE

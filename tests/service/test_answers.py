@@ -18,7 +18,7 @@ from tests.service.homeserver import REQUESTS, Request, faking
 
 # What sends nothing.
 SILENT = {"connect", "close", "user_id", "server_name", "token", "take_stored_token", "renew_token"}
-SILENT |= {"accounts.about_to_make", "accounts.asked_before"}
+SILENT |= {"dry_run", "accounts.about_to_make", "accounts.asked_before"}
 PARTS: dict[str, type] = {"": Homeserver, "rooms.": Rooms, "accounts.": SynapseAccounts}
 PARTS["live."] = Live
 

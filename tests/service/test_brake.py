@@ -113,7 +113,7 @@ async def test_accounts_that_are_not_looked_at_yet_after_an_upgrade_do_not_count
         )
         ann = await people.account_id("ann")
         assert await brake.account_tally(connection, ann, SINCE) == (1, 6)
-        assert await brake.hold_accounts(connection) == 1
+        assert await brake.hold_accounts(connection, 0) == 1
         assert [one.user_id for one in await brake.held_accounts(connection)] == ["@ann:s"]
 
 
@@ -224,7 +224,7 @@ async def test_held_accounts_are_decided_one_by_one(database: Database) -> None:
         for name in NAMES:
             await people.account(name)
             await people.activity(name, active=False)
-        assert await brake.hold_accounts(connection) == 3
+        assert await brake.hold_accounts(connection, 0) == 3
         assert await accounts.due(connection, 1.0, 9, []) == []
         ann, bob, cat = await brake.held_accounts(connection)
         assert (ann.room_id, ann.user_id, ann.because) == (None, "@ann:s", "limit")
@@ -247,18 +247,38 @@ async def test_held_accounts_are_decided_one_by_one(database: Database) -> None:
         assert found == {("@ann:s", None), ("@bob:s", None)}
 
 
+async def test_what_is_held_is_not_begun_and_what_is_begun_is_not_held(database: Database) -> None:
+    """Several accounts are worked on at once; but the one that is asked about is held itself."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        for name in NAMES:
+            await people.account(name)
+            await people.activity(name, active=False)
+        ann, bob, cat = sorted(
+            await accounts.due(connection, 1.0, 9, []), key=lambda one: one.user_id or ""
+        )
+        lock = accounts.Disablement(locked=True)
+        assert await accounts.begin(connection, ann, lock, "lock")
+        assert await brake.hold_accounts(connection, bob.id) == 2
+        held = [one.user_id for one in await brake.held_accounts(connection)]
+        assert held == ["@bob:s", "@cat:s"]
+        assert not await accounts.begin(connection, cat, lock, "lock")
+        assert await brake.hold_accounts(connection, ann.id) == 1
+        assert not await accounts.begin(connection, ann, lock, "lock")
+
+
 async def test_an_approval_of_a_lock_is_none_of_what_comes_after(database: Database) -> None:
     """Neither of a deletion nor of the end of its grace period."""
     async with database.write() as connection:
         people = Directory(connection)
         await people.account("ann")
         await people.activity("ann", active=False)
-        await brake.hold_accounts(connection)
+        await brake.hold_accounts(connection, 0)
         await brake.decide(connection, await brake.held_accounts(connection), "approved", "eve")
         await people.deletes("ann", 10.0)
         [due] = await accounts.due(connection, 1.0, 9, [])
         assert (due.desired, due.approved_by) == ("deleted", None)
-        await brake.hold_accounts(connection)
+        await brake.hold_accounts(connection, 0)
         await brake.decide(connection, await brake.held_accounts(connection), "approved", "eve")
         await accounts.expire(connection, connection.at + 10.0)
         [due] = await accounts.due(connection, 1.0, 9, [])
@@ -272,7 +292,7 @@ async def test_what_is_held_or_dismissed_does_not_expire(database: Database) -> 
         for name in ("ann", "bob"):
             await people.account(name)
             await people.deletes(name, 10.0)
-        await brake.hold_accounts(connection)
+        await brake.hold_accounts(connection, 0)
         late = connection.at + 10.0
         assert not await accounts.any_expired(connection, late)
         ann, _ = await brake.held_accounts(connection)
@@ -392,7 +412,7 @@ async def test_an_approval_in_a_backup_is_none(database: Database) -> None:
         await people.account("dan")
         await people.activity("dan", active=False)
         await brake.hold_room(connection, ROOM, "limit")
-        await brake.hold_accounts(connection)
+        await brake.hold_accounts(connection, 0)
         shown = [*await brake.held(connection), *await brake.held_accounts(connection)]
         await brake.decide(connection, shown, "approved", "eve")
     async with database.write() as connection:

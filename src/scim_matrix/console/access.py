@@ -37,7 +37,9 @@ class _Remembered(Generic[_T]):
         self._now = now
         self._answers: OrderedDict[str, tuple[float, _T]] = OrderedDict()
 
-    async def get(self, name: str, *, anew: bool, keep: float = KEEP) -> _T:
+    async def get(self, name: str, *, anew: bool, keep: float | None = None) -> _T:
+        """Return what is known, or ask; an answer is believed for `keep` seconds (KEEP)."""
+        keep = KEEP if keep is None else keep
         at, answer = self._answers.get(name, (float("-inf"), None))
         if answer is not None and not anew and self._now() < at + keep:
             return answer

@@ -339,12 +339,12 @@ async def is_anothers(connection: Connection, account: Account, user_id: str) ->
 
 async def begin(
     connection: Connection, account: Account, does: Disablement, doing: str | None
-) -> None:
+) -> bool:
     """Record before a request leaves that it is under way, and what it will have done.
 
-    `doing` is the action by which it disables the account.
+    `doing` is the action by which it disables the account. False where it is held by now.
     """
-    await connection.execute_fetchall(
+    found = await connection.execute_fetchall(
         _Q["begin"],
         {
             "id": account.id,
@@ -355,6 +355,7 @@ async def begin(
             "doing": doing,
         },
     )
+    return bool(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,12 @@ async def hold_room(connection: Connection, room_id: str, because: Because) -> i
     return len(entries)
 
 
-async def hold_accounts(connection: Connection) -> int:
-    """Hold all accounts that are to be disabled and return how many these are."""
-    return await _hold_accounts(connection, "hold_accounts", "limit", 0)
+async def hold_accounts(connection: Connection, account_id: int) -> int:
+    """Hold an account and all others that are to be disabled; return how many these are.
+
+    Of the others those that are on their way are let go: what is held is not done.
+    """
+    return await _hold_accounts(connection, "hold_accounts", "limit", account_id)
 
 
 async def hold_restored(connection: Connection, account_id: int) -> bool:

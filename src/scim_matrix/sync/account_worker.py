@@ -480,7 +480,8 @@ class AccountWorker:
         if not self._dry_run:
             async with self._database.write() as connection:
                 does = done_by(change, account.ours, present)
-                await accounts.begin(connection, account, does, doing)
+                if not await accounts.begin(connection, account, does, doing):
+                    raise _OvertakenError
         return await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
@@ -530,7 +531,7 @@ class AccountWorker:
                 counts = await brake.account_tally(connection, account.id, since)
                 if not self._brake.holds(Tally(*counts)):
                     return True
-                number = await brake.hold_accounts(connection)
+                number = await brake.hold_accounts(connection, account.id)
         log.error("accounts_held", accounts=number, cure="scim-matrix approve accounts, or dismiss")
         return False
 

@@ -60,10 +60,11 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, ro
     group_name, request
 
 -- hold_accounts --
--- An account and all others that are to be disabled wait for a human.
+-- An account and all others that are to be disabled wait for a human, but those whose request is
+-- on its way.
 UPDATE account SET brake = 'held', held_because = 'limit', held_tick = :tick
 WHERE user_id IS NOT NULL AND todo = 'disable' AND brake = 'free'
-AND problem IS DISTINCT FROM 'spared'
+AND (id = :id OR (doing IS NULL AND problem IS DISTINCT FROM 'spared'))
 RETURNING user_id, request
 
 -- hold_restored_account --
