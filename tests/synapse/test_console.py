@@ -165,6 +165,8 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         assert mxid(f"{tag}ann") in text
         assert "2 of 2 people would leave" in text
         assert "Because G no longer gives it: 2 people, since <time" in text
+        for beyond in ("100", "9" * 5000):
+            assert (await visitor.ask("GET", f"/console/held?from={beyond}"))[0] == 303
         form = {"room": s.other, "decision": "approved"}
         assert await visitor.send("/console/held", "/console/held", **form) == 400
         _, text, _ = await visitor.ask("GET", "/console/held")

@@ -107,8 +107,12 @@ class Administration:
         """GET: what the brake keeps for a human, room by room."""
         await self._pages.only_admins(request)
         reader = request.config_dict[DATABASE].scanner
-        first = int(asked) if (asked := request.query.get("from", "")).isdecimal() else 0
-        places = await console.held_places(reader, PLACES, min(first, 10**9))
+        asked = request.query.get("from", "")
+        first = int(asked[:9]) if asked.isdecimal() else 0
+        places = await console.held_places(reader, PLACES, first)
+        if first and not places:
+            # Beyond the end, where what was held has been decided.
+            raise web.HTTPSeeOther("/console/held")
         context = {
             "holds": [
                 Hold(place, await console.held_in(reader, place["room_id"], SHOWN))
