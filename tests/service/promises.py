@@ -415,10 +415,12 @@ class Liveness:
 
     def _waits_for_a_line(self, room_id: str, user_id: str) -> bool:
         """Tell whether a removal is shown to wait, and no line in force opens its room."""
+        return self.shown.tells(["waiting"], room_id, user_id) and not self._is_opened(room_id)
+
+    def _is_opened(self, room_id: str) -> bool:
+        """Tell whether a line in force opens a room: nothing is done in others."""
         lines = self.reference.in_force(self.known)
-        return self.shown.tells(["waiting"], room_id, user_id) and not any(
-            room_id in self.known.opened(line) for line in lines
-        )
+        return any(room_id in self.known.opened(line) for line in lines)
 
     def _pair(self, room_id: str, person: str, user_id: str) -> None:
         reference = self.reference
@@ -458,10 +460,9 @@ class Liveness:
                     f"{user_id} is spared in {room_id} and not protected",
                 )
             elif (
-                room_id,
-                user_id,
-            ) in reference.own_level.keys() - reference.level_unsure and not (
-                self._is_given_by_a_suspended_line(room_id, person)
+                (room_id, user_id) in reference.own_level.keys() - reference.level_unsure
+                and self._is_opened(room_id)
+                and not self._is_given_by_a_suspended_line(room_id, person)
             ):
                 own = reference.own_level[room_id, user_id]
                 level = room.content(LEVELS).get("users", {}).get(user_id)
