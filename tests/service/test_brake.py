@@ -28,6 +28,15 @@ async def staff(connection: Connection, *left: str) -> Directory:
     return people
 
 
+async def disabled(connection: Connection) -> Directory:
+    """Have accounts that are all to be disabled."""
+    people = Directory(connection)
+    for name in NAMES:
+        await people.account(name)
+        await people.activity(name, active=False)
+    return people
+
+
 async def named(connection: Connection) -> list[str]:
     """Return who is held."""
     return [one.user_id for one in await brake.held(connection)]
@@ -220,10 +229,7 @@ async def test_an_approval_survives_failures(database: Database) -> None:
 async def test_held_accounts_are_decided_one_by_one(database: Database) -> None:
     """Let through once, or let be until the identity provider says something new."""
     async with database.write() as connection:
-        people = Directory(connection)
-        for name in NAMES:
-            await people.account(name)
-            await people.activity(name, active=False)
+        people = await disabled(connection)
         assert await brake.hold_accounts(connection, 0) == 3
         assert await accounts.due(connection, 1.0, 9, []) == []
         ann, bob, cat = await brake.held_accounts(connection)
@@ -250,10 +256,7 @@ async def test_held_accounts_are_decided_one_by_one(database: Database) -> None:
 async def test_what_is_held_is_not_begun_and_what_is_begun_is_not_held(database: Database) -> None:
     """Several accounts are worked on at once; but the one that is asked about is held itself."""
     async with database.write() as connection:
-        people = Directory(connection)
-        for name in NAMES:
-            await people.account(name)
-            await people.activity(name, active=False)
+        await disabled(connection)
         ann, bob, cat = sorted(
             await accounts.due(connection, 1.0, 9, []), key=lambda one: one.user_id or ""
         )

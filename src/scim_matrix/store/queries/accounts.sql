@@ -167,7 +167,7 @@ SELECT 1 FROM account WHERE user_id = :user_id AND id <> :id AND scim_id IS NOT 
 
 -- holder --
 -- Whose account has a user ID.
-SELECT id, scim_id, desired, subject FROM account WHERE user_id = :user_id AND id <> :id
+SELECT id, scim_id FROM account WHERE user_id = :user_id AND id <> :id
 
 -- take_disablement --
 -- What the service did to an account in a former user's name it may undo in the new one's.
