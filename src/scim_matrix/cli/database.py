@@ -14,8 +14,7 @@ from scim_matrix.store import totals
 from scim_matrix.store.database import (
     Connection,
     Database,
-    DatabaseTooNewError,
-    DatabaseUnusableError,
+    DatabaseError,
     reading,
 )
 
@@ -62,7 +61,7 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
-    except (DatabaseTooNewError, DatabaseUnusableError) as error:
+    except DatabaseError as error:
         raise click.ClickException(str(error)) from error
 
 

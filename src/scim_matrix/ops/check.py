@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops import check_mas, check_settings, check_sign_in
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
-from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
+from scim_matrix.store.database import Database, DatabaseError
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 from scim_matrix.sync.room_rights import read_levels
 
@@ -81,13 +80,13 @@ async def _database(data_dir: Path) -> tuple[Finding, Sequence[dict[str, Any]]]:
     groups: Sequence[dict[str, Any]] = ()
     try:
         database = await Database.open(data_dir)
-    except (DatabaseTooNewError, DatabaseUnusableError) as error:
+    except DatabaseError as error:
         cure = "see who owns DATA_DIR and its disk"
         return Finding("error", "database", str(error), cure), groups
     try:
         [(verdict,)] = await database.scanner.execute_fetchall("PRAGMA quick_check(1)")
         groups = await views.groups(database.scanner, None)
-    except sqlite3.Error as error:
+    except DatabaseError as error:
         verdict = str(error)
     finally:
         await database.close()

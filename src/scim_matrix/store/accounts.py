@@ -325,6 +325,12 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
     return bool(await connection.execute_fetchall(_Q["ask"], values))
 
 
+async def search(connection: Connection, account: Account) -> float:
+    """Record that an account that was asked for is not found; return since when that is so."""
+    [row] = await connection.execute_fetchall(_Q["search"], {"id": account.id, "at": connection.at})
+    return float(row["searched"])
+
+
 async def has_none(connection: Connection, account: Account) -> None:
     """Record that a disabled user has no account; a deleted one without an account is forgotten."""
     values = {"id": account.id, "desired": account.desired}

@@ -15,6 +15,7 @@ from scim_matrix.clock import Clock
 from scim_matrix.store import text
 
 DATABASE_NAME = "scim-matrix.sqlite3"
+SQLITE_VERSION = sqlite3.sqlite_version
 
 # What a block notes for itself while it settles grants (store/queries/grants.sql).
 _SCRATCH = """
@@ -30,12 +31,32 @@ CREATE TEMP TABLE wanted (
 """
 
 
-class DatabaseTooNewError(Exception):
+class DatabaseError(Exception):
+    """The database did not do what was asked of it; the message says which one, and why."""
+
+
+class DatabaseTooNewError(DatabaseError):
     """The database was written by a newer version of this service."""
 
 
-class DatabaseUnusableError(Exception):
-    """The database cannot be opened or written (permissions, full disk, not a database)."""
+class DatabaseUnusableError(DatabaseError):
+    """The database cannot be opened, read or written (permissions, full disk, damage)."""
+
+
+class NotUniqueError(DatabaseError):
+    """Another row has a value that must be unique."""
+
+
+_NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+
+def _error(path: Path, error: sqlite3.Error) -> DatabaseError:
+    kind = DatabaseError
+    if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorcode in _NOT_UNIQUE:
+        kind = NotUniqueError
+    elif isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
+        kind = DatabaseUnusableError
+    return kind(f"{path}: {error}")
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -50,23 +71,39 @@ Statement = tuple[str, Values]
 
 
 class _Sqlite(aiosqlite.Connection):
-    """A connection whose thread can be handed several statements at once."""
+    """A connection whose thread can be handed several statements at once.
+
+    Whatever fails raises a DatabaseError.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        where = f"{path.absolute().as_uri()}?mode=ro" if read_only else path
+        super().__init__(
+            lambda: sqlite3.connect(where, isolation_level=None, uri=read_only), iter_chunk_size=64
+        )
+
+    async def open(self) -> None:
+        """Connect."""
+        try:
+            await self
+        except sqlite3.Error as error:
+            raise _error(self._path, error) from error
 
     async def fetch_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
         """Run statements one after the other and return the rows of each."""
-        hand_over: Any = self._execute
-        return cast("list[list[sqlite3.Row]]", await hand_over(self._fetch_together, statements))
+        return cast("list[list[sqlite3.Row]]", await self._execute(self._together, statements))
 
-    def _fetch_together(self, statements: Sequence[Statement]) -> list[Iterable[sqlite3.Row]]:
+    def _together(self, statements: Sequence[Statement]) -> list[Iterable[sqlite3.Row]]:
         return [self._execute_fetchall(sql, values) for sql, values in statements]
 
-
-async def _connect(path: Path | str, *, uri: bool = False) -> _Sqlite:
-    connection = _Sqlite(
-        lambda: sqlite3.connect(path, isolation_level=None, uri=uri), iter_chunk_size=64
-    )
-    await connection
-    return connection
+    # All that the library asks of SQLite goes through here.
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        hand_over: Any = super()._execute
+        try:
+            return await hand_over(fn, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise _error(self._path, error) from error
 
 
 class Connection:
@@ -153,14 +190,15 @@ class Database:
 
         `clock` is what the times of writes go by.
 
-        Raises DatabaseTooNewError or DatabaseUnusableError.
+        Raises DatabaseError.
         """
         path = data_dir / DATABASE_NAME
         try:
             await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True)
-            writer = await _connect(path)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise DatabaseUnusableError(f"{path}: {error}") from error
+        writer = _Sqlite(path)
+        await writer.open()
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 await writer.execute_fetchall(f"PRAGMA {pragma}")
@@ -171,13 +209,9 @@ class Database:
             await writer.executescript("BEGIN IMMEDIATE; COMMIT;")
             await writer.executescript(_SCRATCH)
             writer.row_factory = sqlite3.Row
-            uri = f"{path.absolute().as_uri()}?mode=ro"
-            readers = [await _open_reader(uri) for _ in range(3)]
+            readers = [await _open_reader(path) for _ in range(3)]
             reader, scanner, counter = readers
             database = cls(writer, reader, scanner, counter, clock or Clock())
-        except sqlite3.Error as error:
-            await writer.close()
-            raise DatabaseUnusableError(f"{path}: {error}") from error
         except BaseException:
             await writer.close()
             raise
@@ -225,7 +259,7 @@ class Database:
             self._shared = None
             try:
                 await self._writer.commit()
-            except sqlite3.Error as error:
+            except DatabaseError as error:
                 await self._writer.rollback()
                 _fail(committed, error)
             else:
@@ -235,7 +269,7 @@ class Database:
         try:
             await self._writer.execute_fetchall("ROLLBACK TO block")
             await self._writer.execute_fetchall("RELEASE block")
-        except sqlite3.Error:
+        except DatabaseError:
             # Without room on the disk SQLite has rolled back the whole transaction by itself.
             await self._writer.rollback()
             self._shared = None
@@ -252,13 +286,10 @@ class Database:
 async def reading(data_dir: Path) -> AsyncIterator[Connection]:
     """Read a database that a service may be using, without ever waiting for its writer.
 
-    Raises DatabaseTooNewError or DatabaseUnusableError.
+    Raises DatabaseError.
     """
     path = data_dir / DATABASE_NAME
-    try:
-        reader = await _open_reader(f"{path.absolute().as_uri()}?mode=ro")
-    except sqlite3.Error as error:
-        raise DatabaseUnusableError(f"{path}: {error}") from error
+    reader = await _open_reader(path)
     try:
         [(version,)] = await reader.execute_fetchall("PRAGMA user_version")
         known = migrations()[-1][0]
@@ -269,8 +300,6 @@ async def reading(data_dir: Path) -> AsyncIterator[Connection]:
                 f"{path} has schema version {version}, this is {known}: start the service first"
             )
         yield Connection(reader, time.time())
-    except sqlite3.Error as error:
-        raise DatabaseUnusableError(f"{path}: {error}") from error
     finally:
         await reader.close()
 
@@ -281,8 +310,9 @@ def _fail(committed: asyncio.Future[None], error: BaseException) -> None:
     committed.exception()
 
 
-async def _open_reader(uri: str) -> _Sqlite:
-    reader = await _connect(uri, uri=True)
+async def _open_reader(path: Path) -> _Sqlite:
+    reader = _Sqlite(path, read_only=True)
+    await reader.open()
     await _add_functions(reader)
     reader.row_factory = sqlite3.Row
     return reader

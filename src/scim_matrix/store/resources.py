@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import orjson
 
 from scim_matrix.store import grants
-from scim_matrix.store.database import Connection, Statement, together
+from scim_matrix.store.database import Connection, NotUniqueError, Statement, together
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
@@ -105,7 +105,11 @@ def _group_values(document: dict[str, Any]) -> tuple[Any, ...]:
 
 _USER_COLUMNS = ("user_name_key", "external_id", "active", "display_name_key", "document")
 _GROUP_COLUMNS = ("external_id", "display_name", "display_name_key", "document")
-_ATTRIBUTE = {"user_name_key": "userName", "external_id": "externalId"}
+# Besides the id: the column, and the attribute that it holds.
+_UNIQUE: dict[Kind, tuple[str, str]] = {
+    "User": ("user_name_key", "userName"),
+    "Group": ("external_id", "externalId"),
+}
 
 
 def _values(kind: Kind, document: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
@@ -114,10 +118,16 @@ def _values(kind: Kind, document: dict[str, Any]) -> tuple[tuple[str, ...], tupl
     return _GROUP_COLUMNS, _group_values(document)
 
 
-def _taken(kind: Kind, error: sqlite3.IntegrityError) -> TakenError:
-    column = str(error).rpartition(".")[2]
-    attribute = _ATTRIBUTE.get(column, column)
-    return TakenError(f"{attribute}: another {kind} already has this value")
+async def _taken(
+    connection: Connection, kind: Kind, resource_id: str, document: dict[str, Any]
+) -> TakenError:
+    """Return the error that names the attribute whose value another resource has."""
+    column, attribute = _UNIQUE[kind]
+    value = dict(zip(*_values(kind, document), strict=True))[column]
+    others = await connection.execute_fetchall(
+        f"SELECT 1 FROM {TABLE[kind]} WHERE {column} = ? AND id <> ?", (value, resource_id)
+    )
+    return TakenError(f"{attribute if others else 'id'}: another {kind} already has this value")
 
 
 async def create(
@@ -140,8 +150,8 @@ async def create(
             f" VALUES (?, ?, ?, {', '.join('?' * len(columns))})",
             (row.id, now, now, *values),
         )
-    except sqlite3.IntegrityError as error:
-        raise _taken(kind, error) from error
+    except NotUniqueError as error:
+        raise await _taken(connection, kind, row.id, document) from error
     return row
 
 
@@ -161,8 +171,8 @@ async def update(
             f" {assignments} WHERE id = ? RETURNING {_COLUMNS}",
             (_now(), *values, resource_id),
         )
-    except sqlite3.IntegrityError as error:
-        raise _taken(kind, error) from error
+    except NotUniqueError as error:
+        raise await _taken(connection, kind, resource_id, document) from error
     if not updated:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
     await grants.settle(connection, [resource_id])

@@ -121,9 +121,14 @@ SELECT * FROM account WHERE id = :id
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
 -- user who was disabled, deleted or told another account since that was decided.
-UPDATE account SET asked = coalesce(:since, asked)
+UPDATE account SET asked = coalesce(:since, asked), searched = NULL
 WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active'
 AND user_id IS NOT DISTINCT FROM :user_id RETURNING 1
+
+-- search --
+-- An account that was asked for is not found, since now or since before (which no clock that was set
+-- back puts off).
+UPDATE account SET searched = min(coalesce(searched, :at), :at) WHERE id = :id RETURNING searched
 
 -- has_none --
 -- A user who is disabled has no account, and none that was asked for was made.
