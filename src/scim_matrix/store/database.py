@@ -13,6 +13,7 @@ import aiosqlite
 
 from scim_matrix.clock import Clock
 from scim_matrix.store import text
+from scim_matrix.store.dialect import SQLITE
 
 DATABASE_NAME = "scim-matrix.sqlite3"
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -95,7 +96,7 @@ class _Sqlite(aiosqlite.Connection):
         return cast("list[list[sqlite3.Row]]", await self._execute(self._together, statements))
 
     def _together(self, statements: Sequence[Statement]) -> list[Iterable[sqlite3.Row]]:
-        return [self._execute_fetchall(sql, values) for sql, values in statements]
+        return [self._execute_fetchall(SQLITE.written(sql), values) for sql, values in statements]
 
     # All that the library asks of SQLite goes through here.
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -121,11 +122,12 @@ class Connection:
 
     async def execute_fetchall(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         """Run one statement and return its rows."""
-        return list(await self._connection.execute_fetchall(sql, cast(Any, values)))
+        written = SQLITE.written(sql)
+        return list(await self._connection.execute_fetchall(written, cast(Any, values)))
 
     async def executemany(self, sql: str, values: Iterable[Values]) -> None:
         """Run one statement for each of several sets of values."""
-        cursor = await self._connection.executemany(sql, cast(Any, values))
+        cursor = await self._connection.executemany(SQLITE.written(sql), cast(Any, values))
         await cursor.close()
 
     async def execute_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
