@@ -12,7 +12,9 @@ import pytest
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
 from scim_matrix.store.accounts import Disablement, Profile, Written
-from scim_matrix.store.database import DATABASE_NAME, Database, DatabaseError, migrations
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.sqlite import DATABASE_NAME, migrations
 from scim_matrix.store.text import composed, folded
 from tests.service import oracle
 

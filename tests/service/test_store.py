@@ -6,17 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.store.database import (
-    DATABASE_NAME,
-    Connection,
-    Database,
+from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.errors import (
     DatabaseError,
     DatabaseTooNewError,
     DatabaseUnusableError,
     NotUniqueError,
-    migrations,
-    reading,
 )
+from scim_matrix.store.sqlite import DATABASE_NAME, migrations
 from scim_matrix.store.text import folded
 
 

@@ -16,7 +16,8 @@ from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies
 from scim_matrix.store import legacy
-from scim_matrix.store.database import SQLITE_VERSION, Connection, migrations
+from scim_matrix.store.database import Connection
+from scim_matrix.store.sqlite import SQLITE_VERSION, migrations
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

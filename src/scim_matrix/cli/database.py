@@ -11,12 +11,8 @@ import click
 
 from scim_matrix.cli.environment import INSTALLED, environment
 from scim_matrix.store import totals
-from scim_matrix.store.database import (
-    Connection,
-    Database,
-    DatabaseError,
-    reading,
-)
+from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.errors import DatabaseError
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops import check_mas, check_settings, check_sign_in
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
-from scim_matrix.store.database import Database, DatabaseError
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 from scim_matrix.sync.room_rights import read_levels
 
@@ -84,15 +85,15 @@ async def _database(data_dir: Path) -> tuple[Finding, Sequence[dict[str, Any]]]:
         cure = "see who owns DATA_DIR and its disk"
         return Finding("error", "database", str(error), cure), groups
     try:
-        [(verdict,)] = await database.scanner.execute_fetchall("PRAGMA quick_check(1)")
+        damage = await database.damage()
         groups = await views.groups(database.scanner, None)
     except DatabaseError as error:
-        verdict = str(error)
+        damage = str(error)
     finally:
         await database.close()
-    if verdict != "ok":
+    if damage is not None:
         cure = "scim-matrix restore a backup"
-        return Finding("error", "database", f"damaged: {verdict}", cure), groups
+        return Finding("error", "database", f"damaged: {damage}", cure), groups
     return Finding("ok", "database", f"{data_dir} can be written and is sound"), groups
 
 

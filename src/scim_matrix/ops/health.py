@@ -6,7 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from scim_matrix.ops.hearing import Hearing
-from scim_matrix.store.database import Database, DatabaseError
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.breaker import Breaker, Condition
 from scim_matrix.sync.reconciler import Reconciler

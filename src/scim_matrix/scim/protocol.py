@@ -39,7 +39,7 @@ from scim_matrix.scim.bulk import Plan
 from scim_matrix.scim.incoming import Step
 from scim_matrix.scim.query import DEFAULT_PAGE, MAX_RESULTS
 from scim_matrix.scim.storage import RequestStorage
-from scim_matrix.store.database import DatabaseUnusableError
+from scim_matrix.store.errors import DatabaseUnusableError
 
 log = structlog.get_logger(__name__)
 

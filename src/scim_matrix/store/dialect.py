@@ -19,8 +19,11 @@ the rest they name these functions, and a database's dialect says what it has in
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+
+Values = Sequence[object] | Mapping[str, object]
+Statement = tuple[str, Values]
 
 
 class Dialect:

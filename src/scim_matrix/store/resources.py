@@ -10,7 +10,9 @@ from typing import Any, Literal, cast
 import orjson
 
 from scim_matrix.store import grants
-from scim_matrix.store.database import Connection, NotUniqueError, Statement, together
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import Statement
+from scim_matrix.store.errors import NotUniqueError
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]

@@ -11,7 +11,8 @@ from scim_matrix.matrix.errors import HomeserverError, PostponedError, RefusedEr
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
 from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, observed, rooms
-from scim_matrix.store.database import Database, DatabaseError
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.power import POWER_LEVELS

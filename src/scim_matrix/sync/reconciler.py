@@ -29,7 +29,8 @@ from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
 from scim_matrix.store.agenda import Agenda
-from scim_matrix.store.database import Connection, Database, DatabaseError
+from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import structlog
 
 from scim_matrix.store import grants
-from scim_matrix.store.database import Database, DatabaseError
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.backoff import TRANSIENT
 
 log = structlog.get_logger(__name__)
