@@ -30,13 +30,13 @@ class Dialect:
     """What a database has in place of the functions that statements name: how each call begins."""
 
     def __init__(self, calls: Mapping[str, str]) -> None:
-        self._calls = calls
+        self.calls = calls
         self._named = re.compile(rf"\b({'|'.join(calls)})\(")
         self.written = lru_cache(maxsize=1000)(self._written)
 
     def _written(self, sql: str) -> str:
         """Return a statement as the database takes it."""
-        return self._named.sub(lambda call: self._calls[call[1]], sql)
+        return self._named.sub(lambda call: self.calls[call[1]], sql)
 
 
 SQLITE = Dialect(

@@ -285,7 +285,8 @@ class _Translator(FilterVisitor[str]):
         if op == CompareOperator.eq and attribute.column is not None:
             # PostgreSQL looks nothing up in an index by IS NOT DISTINCT FROM.
             return f"({found} = {sought} AND {found} IS NOT NULL)"
-        return f"{found} IS {'NOT ' if op == CompareOperator.eq else ''}DISTINCT FROM {sought}"
+        sign = "IS NOT DISTINCT FROM" if op == CompareOperator.eq else "IS DISTINCT FROM"
+        return f"{found} {sign} {sought}"
 
     def _substring(self, target: Any, found: str, op: CompareOperator, value: Any) -> str:
         if target in (datetime.datetime, bool) or not isinstance(value, str):

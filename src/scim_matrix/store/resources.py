@@ -254,7 +254,7 @@ _AMONG_SENT = f"value IN (SELECT value FROM ({_SENT}) s)"
 
 async def _rename(connection: Connection, group_id: str, sent: str) -> bool:
     renamed = await connection.execute_fetchall(
-        f"UPDATE group_member SET display = s.display FROM (SELECT value, display FROM ({_SENT})) s"
+        f"UPDATE group_member SET display = s.display FROM ({_SENT}) s"
         " WHERE group_id = :group_id AND group_member.value = s.value"
         " AND group_member.display IS DISTINCT FROM s.display RETURNING 1",
         {"group_id": group_id, "sent": sent},

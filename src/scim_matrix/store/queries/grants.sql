@@ -363,5 +363,5 @@ SELECT DISTINCT o.room_id, g.account_id, g.group_name, m.kind, m.pattern, m.refe
 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
 JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
 WHERE g.state = 'granted' AND (CAST(:room_id AS TEXT) IS NULL OR o.room_id = :room_id)
-AND (CAST(:account_id AS INTEGER) IS NULL OR g.account_id = :account_id)
+AND (CAST(:account_id AS BIGINT) IS NULL OR g.account_id = :account_id)
 ORDER BY 1, 2, 3 NULLS FIRST
