@@ -23,7 +23,8 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store import accounts, backup, brake, grants, groupmap, memberships, record, rooms
-from scim_matrix.store.database import DATABASE_NAME, Connection, Database, reading
+from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.matrix.accounts import MARK_PROVIDER
-from scim_matrix.store.database import DATABASE_NAME
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.homeserver.deployment import IDP, Configuration
 from tests.homeserver.rooms import CANONICAL, CHILD, CREATE, LEVELS, PARENT, TOMBSTONE, Room
 from tests.homeserver.world import World

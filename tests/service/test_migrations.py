@@ -12,7 +12,9 @@ import pytest
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
 from scim_matrix.store.accounts import Disablement, Profile, Written
-from scim_matrix.store.database import DATABASE_NAME, Database, migrations
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.sqlite import DATABASE_NAME, migrations
 from scim_matrix.store.text import composed, folded
 from tests.service import oracle
 
@@ -388,7 +390,7 @@ async def test_what_cannot_be_is_refused(opened: Database) -> None:
         "INSERT INTO membership (room_id, account_id, state) VALUES ('!r', 99999, 'granted')",
     ]
     for statement in contradictions:
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(DatabaseError):
             async with opened.write() as connection:
                 await connection.execute_fetchall(statement)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.store import brake
-from scim_matrix.store.database import DATABASE_NAME
+from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync.copies import RENEW_EVERY
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.rooms import Room

@@ -93,6 +93,15 @@ async def test_taken_values_are_conflicts(start: Start) -> None:
         assert (status, answer["scimType"]) == (409, "uniqueness")
         assert names in answer["detail"]
         assert (await call(client, "GET", path))[1]["totalResults"] == 1
+    for path, own, taken, names in (
+        ("/Users", {"userName": "bob@a.example"}, {"userName": "ANN@a.example"}, "userName"),
+        ("/Groups", {"displayName": "i"}, {"displayName": "i", "externalId": "e"}, "externalId"),
+    ):
+        _, other = await call(client, "POST", path, own)
+        status, answer = await call(client, "PUT", f"{path}/{other['id']}", taken)
+        assert (status, answer["scimType"]) == (409, "uniqueness")
+        assert answer["detail"].startswith(f"{names}: ")
+        assert (await call(client, "GET", f"{path}/{other['id']}"))[1] == other
 
 
 async def test_names_in_any_letter_case(start: Start) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.store.database import (
-    DATABASE_NAME,
-    Connection,
-    Database,
+from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.errors import (
+    DatabaseError,
     DatabaseTooNewError,
     DatabaseUnusableError,
-    migrations,
+    NotUniqueError,
 )
+from scim_matrix.store.sqlite import DATABASE_NAME, migrations
 from scim_matrix.store.text import folded
 
 
@@ -40,6 +40,30 @@ async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(DatabaseUnusableError, match="file"):
         await Database.open(tmp_path / "file" / "data")
+
+
+async def test_errors_say_of_what_kind_they_are(tmp_path: Path) -> None:
+    """What another row has, what contradicts itself and what cannot be read are told apart."""
+    database = await Database.open(tmp_path)
+    user = "INSERT INTO scim_user (id, user_name_key, active, document, created, last_modified)"
+
+    async def write(*statements: str) -> None:
+        async with database.write() as connection:
+            for statement in statements:
+                await connection.execute_fetchall(statement)
+
+    with pytest.raises(NotUniqueError, match=DATABASE_NAME):
+        await write(*(f"{user} VALUES ({n}, 'ann', TRUE, '{{}}', '', '')" for n in (1, 2)))
+    with pytest.raises(DatabaseError, match=DATABASE_NAME) as raised:
+        await write("INSERT INTO membership (room_id, account_id, state) VALUES ('!r', 9, 'in')")
+    assert raised.type is DatabaseError
+    await database.close()
+    with (tmp_path / DATABASE_NAME).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"x" * 200_000)
+    async with reading(tmp_path) as reader:
+        with pytest.raises(DatabaseUnusableError, match=DATABASE_NAME):
+            await reader.execute_fetchall("SELECT * FROM scim_user")
 
 
 async def test_settings_that_make_commits_durable(database: Database) -> None:
@@ -158,7 +182,7 @@ async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database)
     done = await asyncio.gather(
         write("!a"), write("!b", *dangling), write("!c"), return_exceptions=True
     )
-    assert [type(d) for d in done] == [sqlite3.IntegrityError] * 3
+    assert [type(d) for d in done] == [DatabaseError] * 3
     assert await _rooms(database) == []
     await write("!d")
     assert await _rooms(database) == ["!d"]
@@ -176,7 +200,7 @@ async def test_a_full_disk_fails_whoever_shared_the_transaction(database: Databa
 
     room_ids = ["!a", "!" + "x" * 100_000, "!b"]
     done = await asyncio.gather(*map(write, room_ids), return_exceptions=True)
-    assert isinstance(done[1], sqlite3.Error)
+    assert isinstance(done[1], DatabaseUnusableError)
     kept = [r for r, result in zip(room_ids, done, strict=True) if result is None]
     assert await _rooms(database) == kept
     async with database.write() as connection:

@@ -9,7 +9,7 @@ from typing import Any
 from yarl import URL
 
 from scim_matrix.demo.synapse import Synapse
-from scim_matrix.store.database import DATABASE_NAME
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse import visiting
 from tests.synapse.conftest import StartService, account, mxid, ready, room_holds, settled

@@ -5,7 +5,7 @@ import time
 
 from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import Synapse, User
-from scim_matrix.store.database import DATABASE_NAME
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,

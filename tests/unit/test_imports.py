@@ -1,6 +1,7 @@
 """Imports lead one way: no circle of modules, and none of packages."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,3 +40,11 @@ def test_no_arrow_upwards(layer: str) -> None:
     assert inside
     reached = {name.split(".")[1] for module in inside for name in imported(module) if "." in name}
     assert reached & {*LAYERS[LAYERS.index(layer) + 1 :]} == set()
+
+
+def test_only_the_store_knows_which_database_it_is() -> None:
+    """Whatever reads and writes names our own connection and errors, not SQLite's."""
+    drivers = re.compile(r"^ *(import|from) (sqlite3|aiosqlite)\b", re.MULTILINE)
+    knowing = {name for name, file in MODULES.items() if drivers.search(file.read_text())}
+    assert "scim_matrix.store.sqlite" in knowing
+    assert {name for name in knowing if not name.startswith("scim_matrix.store.")} == set()

@@ -1,7 +1,6 @@
 """Commands about data and installation: backup, restore, import-json, version, completion."""
 
 import platform
-import sqlite3
 from pathlib import Path
 
 import click
@@ -17,7 +16,8 @@ from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies
 from scim_matrix.store import legacy
-from scim_matrix.store.database import Connection, migrations
+from scim_matrix.store.database import Connection
+from scim_matrix.store.sqlite import SQLITE_VERSION, migrations
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -96,7 +96,7 @@ def version(as_json: bool) -> None:
         "scim-matrix": __version__,
         "schema": migrations()[-1][0],
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "sqlite": SQLITE_VERSION,
     }
     if as_json:
         click.echo(orjson.dumps(versions))

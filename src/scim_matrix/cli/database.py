@@ -11,13 +11,8 @@ import click
 
 from scim_matrix.cli.environment import INSTALLED, environment
 from scim_matrix.store import totals
-from scim_matrix.store.database import (
-    Connection,
-    Database,
-    DatabaseTooNewError,
-    DatabaseUnusableError,
-    reading,
-)
+from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.errors import DatabaseError
 
 T = TypeVar("T")
 
@@ -62,7 +57,7 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
-    except (DatabaseTooNewError, DatabaseUnusableError) as error:
+    except DatabaseError as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops import check_mas, check_settings, check_sign_in
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
-from scim_matrix.store.database import Database, DatabaseTooNewError, DatabaseUnusableError
+from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 from scim_matrix.sync.room_rights import read_levels
 
@@ -81,19 +81,19 @@ async def _database(data_dir: Path) -> tuple[Finding, Sequence[dict[str, Any]]]:
     groups: Sequence[dict[str, Any]] = ()
     try:
         database = await Database.open(data_dir)
-    except (DatabaseTooNewError, DatabaseUnusableError) as error:
+    except DatabaseError as error:
         cure = "see who owns DATA_DIR and its disk"
         return Finding("error", "database", str(error), cure), groups
     try:
-        [(verdict,)] = await database.scanner.execute_fetchall("PRAGMA quick_check(1)")
+        damage = await database.damage()
         groups = await views.groups(database.scanner, None)
-    except sqlite3.Error as error:
-        verdict = str(error)
+    except DatabaseError as error:
+        damage = str(error)
     finally:
         await database.close()
-    if verdict != "ok":
+    if damage is not None:
         cure = "scim-matrix restore a backup"
-        return Finding("error", "database", f"damaged: {verdict}", cure), groups
+        return Finding("error", "database", f"damaged: {damage}", cure), groups
     return Finding("ok", "database", f"{data_dir} can be written and is sound"), groups
 
 

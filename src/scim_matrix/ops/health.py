@@ -1,13 +1,13 @@
 """Probes: alive (/healthz) and fit for traffic (/readyz). Neither leaks a secret or a name."""
 
 import asyncio
-import sqlite3
 from typing import Any
 
 from aiohttp import web
 
 from scim_matrix.ops.hearing import Hearing
 from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.breaker import Breaker, Condition
 from scim_matrix.sync.reconciler import Reconciler
@@ -78,7 +78,7 @@ class Probes:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 await self._database.reader.execute_fetchall("SELECT 1 FROM room LIMIT 1")
-        except (sqlite3.Error, TimeoutError, ValueError):
+        except (DatabaseError, TimeoutError, ValueError):
             return False
         return True
 

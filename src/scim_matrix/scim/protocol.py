@@ -1,6 +1,5 @@
 """The protocol library set up for this service: what it announces, tolerates and answers."""
 
-import sqlite3
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, cast
@@ -40,6 +39,7 @@ from scim_matrix.scim.bulk import Plan
 from scim_matrix.scim.incoming import Step
 from scim_matrix.scim.query import DEFAULT_PAGE, MAX_RESULTS
 from scim_matrix.scim.storage import RequestStorage
+from scim_matrix.store.errors import DatabaseUnusableError
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +120,7 @@ class Service(ScimService):
             place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
             error.detail = f"{place.lstrip('.')}: {first['msg']}".removeprefix(": ")
             return error
-        if isinstance(exception, sqlite3.OperationalError | OSError):
+        if isinstance(exception, DatabaseUnusableError | OSError):
             log.error("store_failed", error=str(exception), exc_info=exception)
             return Error(status=503, detail="the database cannot be used right now")
         if not isinstance(exception, SCIMException):

@@ -190,7 +190,7 @@ async def change(
     """Say what the account of a user should be from now on. Raises TakenError as `create` does."""
     await _check_subject(connection, scim_id, wanted, subject_attribute)
     [row] = await connection.execute_fetchall(
-        "SELECT user_id, proposed FROM account WHERE scim_id = ?", (scim_id,)
+        "SELECT user_id, proposed FROM account WHERE scim_id = :scim_id", {"scim_id": scim_id}
     )
     if row["user_id"] is None and row["proposed"] != wanted.proposed:
         await _check_name(connection, scim_id, wanted)
@@ -325,6 +325,12 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
     return bool(await connection.execute_fetchall(_Q["ask"], values))
 
 
+async def search(connection: Connection, account: Account) -> float:
+    """Record that an account that was asked for is not found; return since when that is so."""
+    [row] = await connection.execute_fetchall(_Q["search"], {"id": account.id, "at": connection.at})
+    return float(row["searched"])
+
+
 async def has_none(connection: Connection, account: Account) -> None:
     """Record that a disabled user has no account; a deleted one without an account is forgotten."""
     values = {"id": account.id, "desired": account.desired}
@@ -371,7 +377,7 @@ class Confirmation:
 
 async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
     """Record that an account is as wanted; False where something else is wanted by now."""
-    await connection.execute_fetchall(
+    found = await connection.execute_fetchall(
         _Q["confirm"],
         {
             "id": account.id,
@@ -386,8 +392,7 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "notice": seen.notice,
         },
     )
-    [row] = await connection.execute_fetchall("SELECT changes() AS changed")
-    return bool(row["changed"])
+    return bool(found)
 
 
 async def fail(

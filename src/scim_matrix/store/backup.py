@@ -5,7 +5,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from scim_matrix.store.database import DATABASE_NAME, migrations
+from scim_matrix.store.sqlite import DATABASE_NAME, migrations
 
 # Pages copied at a time; between them a running service writes.
 _PAGES = 1000

@@ -161,7 +161,7 @@ async def is_restored(connection: Connection) -> bool:
 async def begin_restoration(connection: Connection) -> None:
     """Have removals wait that only a backup speaks of, those that it shows as approved too."""
     await connection.execute_fetchall(
-        "UPDATE installation SET restored_tick = ?", (await connection.tick(),)
+        "UPDATE installation SET restored_tick = :tick", {"tick": await connection.tick()}
     )
     await together(connection, (_Q["end_approvals"], ()), (_Q["end_account_approvals"], ()))
     await record.add(connection, Entry("restore", "held"))
@@ -221,6 +221,7 @@ async def last_tick(connection: Connection) -> int:
 async def next_generation(connection: Connection, above: int) -> int:
     """Count the installation's number up, above a given one, and return it."""
     [row] = await connection.execute_fetchall(
-        "UPDATE installation SET generation = ? + 1 RETURNING generation", (above,)
+        "UPDATE installation SET generation = CAST(:above AS BIGINT) + 1 RETURNING generation",
+        {"above": above},
     )
     return int(row["generation"])

@@ -26,13 +26,13 @@ def _json(values: Iterable[Any]) -> str:
 async def accounts_of(connection: Connection, group_id: str) -> set[str]:
     """Return the user IDs of a group's active people, those of groups inside it included."""
     found = await connection.execute_fetchall(
-        "WITH RECURSIVE below (id) AS (SELECT ?1 UNION"
+        "WITH RECURSIVE below (id) AS (SELECT CAST(:group_id AS TEXT) UNION"
         " SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id)"
         " SELECT coalesce(a.user_id, a.proposed) AS user_id"
         " FROM below CROSS JOIN scim_user u CROSS JOIN account a"
         " WHERE u.id = below.id AND u.active AND a.scim_id = u.id"
         " AND coalesce(a.user_id, a.proposed) IS NOT NULL",
-        (group_id,),
+        {"group_id": group_id},
     )
     return {row["user_id"] for row in found}
 
@@ -44,20 +44,20 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
     """
     found = await connection.execute_fetchall(
         "SELECT display_name, external_id, (SELECT count(*) FROM group_member"
-        " WHERE group_id = g.id) AS number FROM scim_group g WHERE id = ?",
-        (group_id,),
+        " WHERE group_id = g.id) AS number FROM scim_group g WHERE id = :group_id",
+        {"group_id": group_id},
     )
     if not found:
         return None
     # Some of very many, by name: looking up the names of all would take longer than the page may.
     members = await connection.execute_fetchall(
         "SELECT m.value AS id, g.id IS NOT NULL AS is_group,"
-        " coalesce(u.document ->> '$.displayName', u.document ->> '$.userName',"
+        " coalesce(u.document ->> 'displayName', u.document ->> 'userName',"
         "  g.display_name, m.value) AS name"
-        " FROM (SELECT value FROM group_member WHERE group_id = ? LIMIT ?) m"
+        " FROM (SELECT value FROM group_member WHERE group_id = :group_id LIMIT :most) m"
         " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
         " ORDER BY name",
-        (group_id, most),
+        {"group_id": group_id, "most": most},
     )
     return {
         "id": group_id,
@@ -79,19 +79,21 @@ async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]
         " coalesce(m.reason, r.reason) AS error, coalesce(m.cure, r.cure) AS cure, r.room_id"
         " FROM scim_group g JOIN mapping m ON (m.kind = 'external_id'"
         "  AND m.pattern = g.external_id) OR (m.kind = 'group_id' AND m.pattern = g.id)"
-        "  OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern) OR m.kind = 'everyone'"
+        "  OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))"
+        "  OR m.kind = 'everyone'"
         " JOIN room_reference r ON r.reference = m.reference"
-        " WHERE g.id = ? AND m.standing IN ('in_force', 'suspended') ORDER BY m.reference",
-        (group_id,),
+        " WHERE g.id = :group_id AND m.standing IN ('in_force', 'suspended')"
+        " ORDER BY m.reference",
+        {"group_id": group_id},
     )
     return [{**row, "rooms": await _opened(connection, row["id"])} for row in found]
 
 
 async def _opened(connection: Connection, mapping_id: int) -> list[str]:
     found = await connection.execute_fetchall(
-        "SELECT room_id FROM opening WHERE mapping_id = ? AND standing = 'followed'"
+        "SELECT room_id FROM opening WHERE mapping_id = :id AND standing = 'followed'"
         " ORDER BY via IS NOT NULL, room_id",
-        (mapping_id,),
+        {"id": mapping_id},
     )
     return [row["room_id"] for row in found]
 
@@ -104,11 +106,11 @@ async def groups_opening(connection: Connection, rooms: Iterable[str]) -> list[d
         " FROM opening o JOIN mapping m ON m.id = o.mapping_id"
         " JOIN scim_group g ON (m.kind = 'external_id' AND g.external_id = m.pattern)"
         "  OR (m.kind = 'group_id' AND g.id = m.pattern)"
-        "  OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)"
+        "  OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))"
         " WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')"
-        " AND o.room_id IN (SELECT value FROM json_each(?))"
+        " AND o.room_id IN (SELECT value FROM each_text(:rooms))"
         " ORDER BY g.display_name_key, g.id, o.room_id",
-        (_json(rooms),),
+        {"rooms": _json(rooms)},
     )
     groups: dict[str, dict[str, Any]] = {}
     for row in found:
@@ -213,7 +215,7 @@ async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int,
     """Return the Matrix user IDs of accounts that have one, by account."""
     found = await connection.execute_fetchall(
         "SELECT id, user_id FROM account WHERE user_id IS NOT NULL"
-        " AND id IN (SELECT value FROM json_each(?))",
-        (_json(accounts),),
+        " AND id IN (SELECT value FROM each_number(:accounts))",
+        {"accounts": _json(accounts)},
     )
     return {row["id"]: row["user_id"] for row in found}

@@ -1,72 +1,16 @@
-"""One SQLite file: a writer that runs whole transactions, and read-only readers."""
+"""The database: a writer that runs whole transactions, and read-only readers."""
 
 import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import aiosqlite
 
 from scim_matrix.clock import Clock
-from scim_matrix.store import text
-
-DATABASE_NAME = "scim-matrix.sqlite3"
-
-# What a block notes for itself while it settles grants (store/queries/grants.sql).
-_SCRATCH = """
-CREATE TEMP TABLE touched (account_id INTEGER PRIMARY KEY);
-CREATE TEMP TABLE opened (
-    account_id INTEGER, mapping_id INTEGER, group_name TEXT, PRIMARY KEY (account_id, mapping_id)
-) WITHOUT ROWID;
-CREATE TEMP TABLE wanted (
-    account_id INTEGER, room_id TEXT, group_name TEXT, power INTEGER, invite BOOLEAN,
-    led BOOLEAN, told INTEGER, request TEXT,
-    PRIMARY KEY (account_id, room_id)
-) WITHOUT ROWID;
-"""
-
-
-class DatabaseTooNewError(Exception):
-    """The database was written by a newer version of this service."""
-
-
-class DatabaseUnusableError(Exception):
-    """The database cannot be opened or written (permissions, full disk, not a database)."""
-
-
-def migrations() -> list[tuple[int, str]]:
-    """Return the bundled migrations as (number, SQL), in order."""
-    folder = resources.files("scim_matrix.store.migrations")
-    scripts = sorted(f.name for f in folder.iterdir() if f.name.endswith(".sql"))
-    return [(int(name.split("_")[0]), (folder / name).read_text("utf-8")) for name in scripts]
-
-
-Values = Sequence[object] | Mapping[str, object]
-Statement = tuple[str, Values]
-
-
-class _Sqlite(aiosqlite.Connection):
-    """A connection whose thread can be handed several statements at once."""
-
-    async def fetch_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
-        """Run statements one after the other and return the rows of each."""
-        hand_over: Any = self._execute
-        return cast("list[list[sqlite3.Row]]", await hand_over(self._fetch_together, statements))
-
-    def _fetch_together(self, statements: Sequence[Statement]) -> list[Iterable[sqlite3.Row]]:
-        return [self._execute_fetchall(sql, values) for sql, values in statements]
-
-
-async def _connect(path: Path | str, *, uri: bool = False) -> _Sqlite:
-    connection = _Sqlite(
-        lambda: sqlite3.connect(path, isolation_level=None, uri=uri), iter_chunk_size=64
-    )
-    await connection
-    return connection
+from scim_matrix.store.dialect import Statement, Values
+from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.sqlite import Sqlite, check_version, open_reader, open_writer
 
 
 class Connection:
@@ -76,7 +20,7 @@ class Connection:
     (seconds since the epoch).
     """
 
-    def __init__(self, connection: _Sqlite, at: float = 0.0, cause: str | None = None) -> None:
+    def __init__(self, connection: Sqlite, at: float = 0.0, cause: str | None = None) -> None:
         self._connection = connection
         self._tick: int | None = None
         self.at = at
@@ -84,12 +28,11 @@ class Connection:
 
     async def execute_fetchall(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         """Run one statement and return its rows."""
-        return list(await self._connection.execute_fetchall(sql, cast(Any, values)))
+        return await self._connection.fetch(sql, values)
 
     async def executemany(self, sql: str, values: Iterable[Values]) -> None:
         """Run one statement for each of several sets of values."""
-        cursor = await self._connection.executemany(sql, cast(Any, values))
-        await cursor.close()
+        await self._connection.run_many(sql, values)
 
     async def execute_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
         """Run several statements without a pause between them (see `together`)."""
@@ -131,10 +74,10 @@ class Database:
 
     def __init__(
         self,
-        writer: _Sqlite,
-        reader: _Sqlite,
-        scanner: _Sqlite,
-        counter: _Sqlite,
+        writer: Sqlite,
+        reader: Sqlite,
+        scanner: Sqlite,
+        counter: Sqlite,
         clock: Clock,
     ) -> None:
         self._writer = writer
@@ -153,35 +96,15 @@ class Database:
 
         `clock` is what the times of writes go by.
 
-        Raises DatabaseTooNewError or DatabaseUnusableError.
+        Raises DatabaseError.
         """
-        path = data_dir / DATABASE_NAME
+        writer = await open_writer(data_dir)
         try:
-            await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True)
-            writer = await _connect(path)
-        except (OSError, sqlite3.Error) as error:
-            raise DatabaseUnusableError(f"{path}: {error}") from error
-        try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                await writer.execute_fetchall(f"PRAGMA {pragma}")
-            await writer.execute_fetchall("PRAGMA busy_timeout=5000")
-            await _add_functions(writer)
-            await _migrate(writer)
-            # A write that changes nothing still proves that the file can be written.
-            await writer.executescript("BEGIN IMMEDIATE; COMMIT;")
-            await writer.executescript(_SCRATCH)
-            writer.row_factory = sqlite3.Row
-            uri = f"{path.absolute().as_uri()}?mode=ro"
-            readers = [await _open_reader(uri) for _ in range(3)]
-            reader, scanner, counter = readers
-            database = cls(writer, reader, scanner, counter, clock or Clock())
-        except sqlite3.Error as error:
-            await writer.close()
-            raise DatabaseUnusableError(f"{path}: {error}") from error
+            reader, scanner, counter = [await open_reader(data_dir) for _ in range(3)]
         except BaseException:
             await writer.close()
             raise
-        return database
+        return cls(writer, reader, scanner, counter, clock or Clock())
 
     @contextlib.asynccontextmanager
     async def write(self, cause: str | None = None) -> AsyncIterator[Connection]:
@@ -198,9 +121,9 @@ class Database:
                 self._shared = await self._begin()
             committed = self._shared
             try:
-                await self._writer.execute_fetchall("SAVEPOINT block")
+                await self._writer.fetch("SAVEPOINT block")
                 yield Connection(self._writer, self.clock.now(), cause)
-                await self._writer.execute_fetchall("RELEASE block")
+                await self._writer.fetch("RELEASE block")
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
                 await asyncio.shield(self._undo(committed, error))
@@ -210,7 +133,7 @@ class Database:
     async def _begin(self) -> asyncio.Future[None]:
         """Begin a transaction; the commit takes its turn behind the blocks that wait already."""
         try:
-            await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+            await self._writer.begin()
         except BaseException:
             await asyncio.shield(self._writer.rollback())
             raise
@@ -225,7 +148,7 @@ class Database:
             self._shared = None
             try:
                 await self._writer.commit()
-            except sqlite3.Error as error:
+            except DatabaseError as error:
                 await self._writer.rollback()
                 _fail(committed, error)
             else:
@@ -233,13 +156,18 @@ class Database:
 
     async def _undo(self, committed: asyncio.Future[None], error: BaseException) -> None:
         try:
-            await self._writer.execute_fetchall("ROLLBACK TO block")
-            await self._writer.execute_fetchall("RELEASE block")
-        except sqlite3.Error:
+            await self._writer.fetch("ROLLBACK TO block")
+            await self._writer.fetch("RELEASE block")
+        except DatabaseError:
             # Without room on the disk SQLite has rolled back the whole transaction by itself.
             await self._writer.rollback()
             self._shared = None
             _fail(committed, error)
+
+    async def damage(self) -> str | None:
+        """Return what is damaged in the database, None where all is sound."""
+        _, scanner, _ = self._readers
+        return await scanner.damage()
 
     async def close(self) -> None:
         """Close the connections once the running transaction has ended."""
@@ -252,25 +180,12 @@ class Database:
 async def reading(data_dir: Path) -> AsyncIterator[Connection]:
     """Read a database that a service may be using, without ever waiting for its writer.
 
-    Raises DatabaseTooNewError or DatabaseUnusableError.
+    Raises DatabaseError.
     """
-    path = data_dir / DATABASE_NAME
+    reader = await open_reader(data_dir)
     try:
-        reader = await _open_reader(f"{path.absolute().as_uri()}?mode=ro")
-    except sqlite3.Error as error:
-        raise DatabaseUnusableError(f"{path}: {error}") from error
-    try:
-        [(version,)] = await reader.execute_fetchall("PRAGMA user_version")
-        known = migrations()[-1][0]
-        if version > known:
-            raise DatabaseTooNewError(f"{path} has schema version {version}, this is {known}")
-        if version < known:
-            raise DatabaseUnusableError(
-                f"{path} has schema version {version}, this is {known}: start the service first"
-            )
+        await check_version(reader)
         yield Connection(reader, time.time())
-    except sqlite3.Error as error:
-        raise DatabaseUnusableError(f"{path}: {error}") from error
     finally:
         await reader.close()
 
@@ -279,41 +194,3 @@ def _fail(committed: asyncio.Future[None], error: BaseException) -> None:
     committed.set_exception(error)
     # Retrieved here, in case every block that shared the commit was cancelled.
     committed.exception()
-
-
-async def _open_reader(uri: str) -> _Sqlite:
-    reader = await _connect(uri, uri=True)
-    await _add_functions(reader)
-    reader.row_factory = sqlite3.Row
-    return reader
-
-
-async def _add_functions(connection: aiosqlite.Connection) -> None:
-    """Give SQL the forms in which strings are compared (the protocol library's default ones)."""
-    for function in (text.folded, text.composed):
-        await connection.create_function(
-            function.__name__, 1, _null_safe(function), deterministic=True
-        )
-
-
-def _null_safe(function: Callable[[str], str]) -> Callable[[Any], Any]:
-    return lambda value: function(value) if isinstance(value, str) else value
-
-
-async def _migrate(writer: aiosqlite.Connection) -> None:
-    [(version,)] = await writer.execute_fetchall("PRAGMA user_version")
-    known = migrations()
-    if version > known[-1][0]:
-        raise DatabaseTooNewError(
-            f"the database has schema version {version}, this version of scim-matrix knows "
-            f"up to {known[-1][0]}: run the newer version, or restore an older backup"
-        )
-    for number, script in known:
-        if number > version:
-            try:
-                await writer.executescript(
-                    f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
-                )
-            except BaseException:
-                await writer.rollback()
-                raise

@@ -50,12 +50,12 @@ _COLUMNS_OF: dict[Kind, dict[str, tuple[str, bool]]] = {
 
 def _members(more: str = "") -> str:
     """Return the members of the group `r` as a JSON list, with more of each entry."""
-    return f"""(SELECT json_group_array(json_object(
+    return f"""(SELECT list_of(object_of(
             'value', value, 'display', display, 'type', type{more}))
         FROM (SELECT m.value, m.display,
             CASE WHEN EXISTS (SELECT 1 FROM scim_user u WHERE u.id = m.value) THEN 'User'
             WHEN EXISTS (SELECT 1 FROM scim_group g WHERE g.id = m.value) THEN 'Group' END AS type
-            FROM group_member m WHERE m.group_id = r.id))"""
+            FROM group_member m WHERE m.group_id = r.id) listed)"""
 
 
 # Lists that are rows of their own, as JSON.
@@ -64,17 +64,17 @@ _LISTS = {
     "groups": """(WITH RECURSIVE above (id, direct) AS (
             SELECT group_id, 1 FROM group_member WHERE value = r.id
             UNION SELECT m.group_id, 0 FROM above JOIN group_member m ON m.value = above.id)
-        SELECT json_group_array(json_object('value', g.id, 'display', g.display_name,
-        'type', iif(above.direct, 'direct', 'indirect')))
+        SELECT list_of(object_of('value', g.id, 'display', g.display_name,
+        'type', CASE WHEN above.direct = 1 THEN 'direct' ELSE 'indirect' END))
         FROM above JOIN scim_group g ON g.id = above.id)""",
 }
 
-# Equality on these is answered by an index.
+# Equality with a value on these is answered by an index.
 _INDEXED = {
-    "emails.value": "r.id IN (SELECT user_id FROM user_email WHERE value_key = ?)",
-    "members.value": "r.id IN (SELECT group_id FROM group_member WHERE value = ?)",
+    "emails.value": "r.id IN (SELECT user_id FROM user_email WHERE value_key = {})",
+    "members.value": "r.id IN (SELECT group_id FROM group_member WHERE value = {})",
     "groups.value": """r.id IN (WITH RECURSIVE below (id) AS (
-            SELECT value FROM group_member WHERE group_id = ?
+            SELECT value FROM group_member WHERE group_id = {}
             UNION SELECT m.value FROM below JOIN group_member m ON m.group_id = below.id)
         SELECT id FROM below)""",
 }
@@ -91,47 +91,48 @@ def sort_key(kind: Kind, model: type[Resource[Any]], request: SearchRequest[Any]
     """Return the SQL of the value that a resource is sorted by (RFC 7644 section 3.4.2.3)."""
     binding = request.sort_binding(model)
     if binding is None:
-        return "NULL"
+        return "CAST(NULL AS TEXT)"
     attribute = _Attribute(kind, binding)
     if not binding.is_multivalued:
-        return attribute.comparable(attribute.scalar())
-    primary = "e.value ->> '$.primary' IS TRUE DESC, " if binding.sub_field_name else ""
+        return f"CAST({attribute.comparable(attribute.scalar())} AS TEXT)"
+    is_primary = "CAST(text_at(e.value, '$.primary') AS BOOLEAN) IS TRUE DESC, "
     return (
-        f"(SELECT {attribute.comparable(attribute.entry())} FROM {attribute.each()} e"
-        f" ORDER BY {primary}e.key LIMIT 1)"
+        f"(SELECT CAST({attribute.comparable(attribute.entry())} AS TEXT)"
+        f" FROM {attribute.each()} e"
+        f" ORDER BY {is_primary if binding.sub_field_name else ''}e.key LIMIT 1)"
     )
 
 
 def where(
-    kind: Kind, model: type[Resource[Any]], scim_filter: ScimFilter[Any] | None
-) -> tuple[str, list[Any]]:
-    """Return a filter as a condition on the row `r`, and the values of its placeholders.
+    kind: Kind,
+    model: type[Resource[Any]],
+    scim_filter: ScimFilter[Any] | None,
+    values: dict[str, Any],
+) -> str:
+    """Return a filter as a condition on the row `r`, and add what it is compared with to `values`.
 
     Raises InvalidFilterException where a value cannot be one of its attribute's.
     """
     if scim_filter is None:
-        return "true", []
+        return "TRUE"
     bound = cast("ScimFilter[Any]", cast(Any, ScimFilter)[model](str(scim_filter)))
-    translator = _Translator(kind, bound)
-    return translator.visit(bound.ast), translator.values
+    return _Translator(kind, bound, values).visit(bound.ast)
 
 
-def selecting_members(model: type[Resource[Any]], expression: str) -> tuple[str, list[Any]]:
+def selecting_members(model: type[Resource[Any]], expression: str, values: dict[str, Any]) -> str:
     """Return the query of the ids of those members of a group whom a filter selects.
 
-    `expression` is what stands in the brackets of a path. The values come after the address that
-    each `$ref` begins with and the group's id. Raises InvalidFilterException where a value cannot
-    be one of its attribute's.
+    `expression` is what stands in the brackets of a path. `values` holds the group's id and
+    `base`, the address that each `$ref` begins with; what is compared with is added. Raises
+    InvalidFilterException where a value cannot be one of its attribute's.
     """
     bound = cast("ScimFilter[Any]", cast(Any, ScimFilter)[model](f"members[{expression}]"))
     node = cast(ValuePath, bound.ast)
-    inner = _Translator("Group", bound, node.attr_path)
-    test = inner.visit(node.val_filter)
-    members = _members(", '$ref', ? || '/' || type || 's/' || value")
+    test = _Translator("Group", bound, values, node.attr_path).visit(node.val_filter)
+    members = _members(", '$ref', CAST(:base AS TEXT) || '/' || type || 's/' || value")
     return (
-        f"SELECT e.value ->> '$.value' FROM scim_group r, json_each({members}) e"
-        f" WHERE r.id = ? AND {test}",
-        inner.values,
+        "SELECT text_at(e.value, '$.value') AS value"
+        f" FROM scim_group r CROSS JOIN each_entry({members}) e WHERE r.id = :id AND {test}"
     )
 
 
@@ -153,26 +154,28 @@ class _Attribute:
     def scalar(self) -> str:
         if self.column is not None:
             return self.column[0]
-        return f"(r.document ->> '{self._head}{f'.{self._sub}' if self._sub else ''}')"
+        return f"text_at(r.document, '{self._head}{f'.{self._sub}' if self._sub else ''}')"
 
     def each(self) -> str:
         """Return the table of a multi-valued attribute's entries."""
-        return f"json_each({self._json()})"
+        return f"each_entry({self._json()})"
 
     def tree(self) -> str:
         """Return the table of everything the attribute holds."""
-        return f"json_tree({self._json()})"
+        return f"each_value({self._json()})"
 
     def _json(self) -> str:
         return self._list or f"r.document, '{self._head}'"
 
     def entry(self) -> str:
-        return f"(e.value ->> '$.{self._sub}')" if self._sub else "e.value"
+        if self._sub:
+            return f"text_at(e.value, '$.{self._sub}')"
+        return "CAST(e.value AS TEXT)" if _is_complex(self.binding) else "e.atom"
 
     def entries_or_null(self) -> str:
         """Return something that is NULL where there is no entry, or one without a value."""
         return (
-            f"(SELECT iif(count(*) = count({self.entry()}), max({self.entry()}), NULL)"
+            f"(SELECT CASE WHEN count(*) = count({self.entry()}) THEN max({self.entry()}) END"
             f" FROM {self.each()} e)"
         )
 
@@ -180,7 +183,11 @@ class _Attribute:
         """Return a value in the form in which the library compares this attribute's values."""
         target = self.binding.target_type
         is_text = not isinstance(target, type) or issubclass(target, str)
-        if not is_text or (self.column is not None and self.column[1]):
+        if self.column is not None and self.column[1]:
+            return value
+        if target is bool:
+            return f"CAST({value} AS BOOLEAN)"
+        if not is_text:
             return value
         return f"{'composed' if self.binding.case_exact else 'folded'}({value})"
 
@@ -200,18 +207,28 @@ def _is_complex(binding: AttributeBinding) -> bool:
 
 
 class _Translator(FilterVisitor[str]):
-    """Turns a filter into SQL that is 1 or 0, never NULL, so that `not` means what it says.
+    """Turns a filter into SQL that is true or false, never NULL, so that `not` means what it says.
 
     Within a value selection, `within` is the attribute whose entries are looked at.
     """
 
     def __init__(
-        self, kind: Kind, scim_filter: ScimFilter[Any], within: AttrPath | None = None
+        self,
+        kind: Kind,
+        scim_filter: ScimFilter[Any],
+        values: dict[str, Any],
+        within: AttrPath | None = None,
     ) -> None:
         self._kind = kind
         self._filter = scim_filter
+        self._values = values
         self._within = within
-        self.values: list[Any] = []
+
+    def _named(self, value: Any) -> str:
+        """Return the placeholder of a value."""
+        name = f"value_{len(self._values)}"
+        self._values[name] = value
+        return f":{name}"
 
     def _attribute(self, path: AttrPath, *, compared: bool) -> _Attribute | None:
         """Return the attribute of a path, None where this resource type has no such one."""
@@ -237,7 +254,7 @@ class _Translator(FilterVisitor[str]):
         """Compare; on several values, any may match, and none may be equal for `ne`."""
         attribute = self._attribute(node.attr_path, compared=True)
         if attribute is None:
-            return "0"
+            return "FALSE"
         value = attribute.parameter(node.value, node.op)
         if self._within is not None:
             return self._compare(attribute, attribute.entry(), node.op, value)
@@ -246,8 +263,7 @@ class _Translator(FilterVisitor[str]):
         if value is None:
             return self._compare(attribute, attribute.entries_or_null(), node.op, None)
         if node.op == CompareOperator.eq and attribute.path in _INDEXED:
-            self.values.append(value)
-            return _INDEXED[attribute.path]
+            return _INDEXED[attribute.path].format(self._named(value))
         test = self._compare(attribute, attribute.entry(), node.op, value)
         if node.op == CompareOperator.ne:
             return f"NOT EXISTS (SELECT 1 FROM {attribute.each()} e WHERE NOT ({test}))"
@@ -257,41 +273,44 @@ class _Translator(FilterVisitor[str]):
         target = attribute.binding.target_type
         if value is None:
             sign = {CompareOperator.eq: "IS NULL", CompareOperator.ne: "IS NOT NULL"}.get(op)
-            return "0" if sign is None else f"{found} {sign}"
+            return "FALSE" if sign is None else f"{found} {sign}"
         if _is_complex(attribute.binding):
-            return "1" if op == CompareOperator.ne else "0"
+            return "TRUE" if op == CompareOperator.ne else "FALSE"
         found = attribute.comparable(found)
         if op in STRING_OPERATORS:
             return self._substring(target, found, op, value)
-        self.values.append(value)
+        sought = self._named(value)
         if op in _SYMBOLS:
-            return f"coalesce({found} {_SYMBOLS[op]} ?, 0)"
-        return f"{found} {'IS' if op == CompareOperator.eq else 'IS NOT'} ?"
+            return f"coalesce({found} {_SYMBOLS[op]} {sought}, FALSE)"
+        if op == CompareOperator.eq and attribute.column is not None:
+            # PostgreSQL looks nothing up in an index by IS NOT DISTINCT FROM.
+            return f"({found} = {sought} AND {found} IS NOT NULL)"
+        sign = "IS NOT DISTINCT FROM" if op == CompareOperator.eq else "IS DISTINCT FROM"
+        return f"{found} {sign} {sought}"
 
     def _substring(self, target: Any, found: str, op: CompareOperator, value: Any) -> str:
         if target in (datetime.datetime, bool) or not isinstance(value, str):
-            return "0"
+            return "FALSE"
         if value == "":
             return f"{found} IS NOT NULL"
-        self.values.append(value)
+        part = self._named(value)
         if op == CompareOperator.co:
-            return f"coalesce(instr({found}, ?) > 0, 0)"
-        self.values.append(value)
+            return f"coalesce(place_in({found}, {part}) > 0, FALSE)"
         if op == CompareOperator.sw:
-            return f"coalesce(substr({found}, 1, length(?)) = ?, 0)"
-        return f"coalesce(substr({found}, -length(?)) = ?, 0)"
+            return f"coalesce(substr({found}, 1, length({part})) = {part}, FALSE)"
+        return f"coalesce(substr({found}, length({found}) - length({part}) + 1) = {part}, FALSE)"
 
     def visit_present(self, node: Present) -> str:
         """Tell whether anything not empty is there."""
         attribute = self._attribute(node.attr_path, compared=False)
         if attribute is None:
-            return "0"
+            return "FALSE"
         if self._within is not None:
-            return f"coalesce({attribute.entry()} <> '', 0)"
+            return f"coalesce({attribute.entry()} <> '', FALSE)"
         if attribute.column is not None:
-            return f"coalesce({attribute.column[0]} <> '', 0)"
+            return f"coalesce(CAST({attribute.column[0]} AS TEXT) <> '', FALSE)"
         if attribute.path == "meta":
-            return "1"
+            return "TRUE"
         if attribute.binding.sub_field_name is None:
             return (
                 f"EXISTS (SELECT 1 FROM {attribute.tree()} t"
@@ -300,9 +319,9 @@ class _Translator(FilterVisitor[str]):
         if attribute.binding.is_multivalued:
             return (
                 f"EXISTS (SELECT 1 FROM {attribute.each()} e"
-                f" WHERE coalesce({attribute.entry()} <> '', 0))"
+                f" WHERE coalesce({attribute.entry()} <> '', FALSE))"
             )
-        return f"coalesce({attribute.scalar()} <> '', 0)"
+        return f"coalesce({attribute.scalar()} <> '', FALSE)"
 
     def visit_not(self, node: Not) -> str:
         """Negate."""
@@ -317,11 +336,10 @@ class _Translator(FilterVisitor[str]):
         """Tell whether any one entry satisfies the inner filter as a whole."""
         attribute = self._attribute(node.attr_path, compared=False)
         if attribute is None or self._within is not None:
-            return "0"
-        inner = _Translator(self._kind, self._filter, node.attr_path)
+            return "FALSE"
+        inner = _Translator(self._kind, self._filter, self._values, node.attr_path)
         narrowed = self._narrowed(attribute, inner, node.val_filter)
         test = inner.visit(node.val_filter)
-        self.values += inner.values
         return f"({narrowed}EXISTS (SELECT 1 FROM {attribute.each()} e WHERE {test}))"
 
     def _narrowed(self, attribute: _Attribute, inner: "_Translator", node: FilterNode) -> str:
@@ -337,6 +355,6 @@ class _Translator(FilterVisitor[str]):
                 and (compared := inner._attribute(term.attr_path, compared=True)) is not None
                 and compared.path == f"{attribute.path}.value"
             ):
-                self.values.append(compared.parameter(term.value, term.op))
-                return f"{look_up} AND "
+                sought = self._named(compared.parameter(term.value, term.op))
+                return f"{look_up.format(sought)} AND "
         return ""

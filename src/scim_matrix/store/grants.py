@@ -11,7 +11,8 @@ from typing import Literal
 import orjson
 
 from scim_matrix.groupmap import key
-from scim_matrix.store.database import Connection, Statement, together
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import Statement
 from scim_matrix.store.queries import load
 
 Origin = Literal["identity_provider", "map"]

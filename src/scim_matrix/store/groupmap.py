@@ -87,16 +87,28 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
     last = await rooms.successors(connection)
     known = [(n, last(n) if n.startswith("!") else None) for n in {m["reference"] for m in lines}]
     await connection.executemany(
-        "INSERT INTO room_reference (reference, standing, room_id) VALUES (?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
-        [(name, "unresolved" if at is None else "pinned", at) for name, at in known],
+        "INSERT INTO room_reference (reference, standing, room_id)"
+        " VALUES (:reference, :standing, :room_id) ON CONFLICT DO NOTHING",
+        [
+            {
+                "reference": name,
+                "standing": "unresolved" if at is None else "pinned",
+                "room_id": at,
+            }
+            for name, at in known
+        ],
     )
     opened = [
-        (row["id"], row["room_id"], rooms.led_by_maker(row["led_by"], row["made_by"]))
+        {
+            "mapping_id": row["id"],
+            "room_id": row["room_id"],
+            "led_by": rooms.led_by_maker(row["led_by"], row["made_by"]),
+        }
         for row in await connection.execute_fetchall(_Q["to_open"], ids)
     ]
     await connection.executemany(
-        "INSERT INTO opening (mapping_id, room_id, standing, led_by) VALUES (?, ?, 'followed', ?)"
+        "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
+        " VALUES (:mapping_id, :room_id, 'followed', :led_by)"
         " ON CONFLICT (mapping_id, room_id) DO UPDATE SET led_by = excluded.led_by",
         opened,
     )
@@ -115,8 +127,8 @@ async def _update(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
 async def _drop(connection: Connection, ids: Sequence[int]) -> None:
     await connection.executemany(
         "UPDATE mapping SET standing = 'dropped', reason = NULL, cure = NULL, unsettled = TRUE"
-        " WHERE id = ?",
-        [(mapping_id,) for mapping_id in ids],
+        " WHERE id = :id",
+        [{"id": mapping_id} for mapping_id in ids],
     )
 
 
@@ -134,11 +146,13 @@ async def _overrule(connection: Connection) -> None:
     for row in found:
         if row["was"] != row["wins"]:
             await connection.execute_fetchall(
-                "UPDATE mapping SET standing = ?, reason = ?, cure = NULL, unsettled = TRUE"
-                " WHERE id = ?",
-                ("overruled", None, row["id"])
-                if row["wins"]
-                else ("suspended", "its maker has not been asked for yet", row["id"]),
+                "UPDATE mapping SET standing = :standing, reason = :reason, cure = NULL,"
+                " unsettled = TRUE WHERE id = :id",
+                {
+                    "id": row["id"],
+                    "standing": "overruled" if row["wins"] else "suspended",
+                    "reason": None if row["wins"] else "its maker has not been asked for yet",
+                },
             )
 
 
@@ -151,8 +165,8 @@ async def _put_templates(connection: Connection, mappings: Sequence[Mapping]) ->
     if present != templates:
         await connection.execute_fetchall("UPDATE room_reference SET template = NULL")
         await connection.executemany(
-            "UPDATE room_reference SET template = ? WHERE reference = ?",
-            [(template, name) for name, template in templates.items()],
+            "UPDATE room_reference SET template = :template WHERE reference = :name",
+            [{"name": name, "template": template} for name, template in templates.items()],
         )
 
 
@@ -188,12 +202,12 @@ async def remove(connection: Connection, mapping_id: int) -> list[tuple[str, int
         "SELECT o.room_id, g.account_id FROM mapping m"
         " JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'"
         " JOIN mapping_grant g ON g.mapping_id = m.id AND g.state = 'granted'"
-        " WHERE m.id = ? AND m.origin = 'console' AND m.standing <> 'dropped'",
-        (mapping_id,),
+        " WHERE m.id = :id AND m.origin = 'console' AND m.standing <> 'dropped'",
+        {"id": mapping_id},
     )
     made_here = await connection.execute_fetchall(
-        "SELECT 1 FROM mapping WHERE id = ? AND origin = 'console' AND standing <> 'dropped'",
-        (mapping_id,),
+        "SELECT 1 FROM mapping WHERE id = :id AND origin = 'console' AND standing <> 'dropped'",
+        {"id": mapping_id},
     )
     if not made_here:
         return None

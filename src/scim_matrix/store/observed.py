@@ -177,7 +177,8 @@ async def observe_one(
     if observed != "join":
         return False
     await connection.execute_fetchall(
-        "INSERT INTO unmanaged_member (room_id, user_id) VALUES (?, ?)", (room_id, user_id)
+        "INSERT INTO unmanaged_member (room_id, user_id) VALUES (:room_id, :user_id)",
+        {"room_id": room_id, "user_id": user_id},
     )
     if not protected:
         await _exclude(connection, room_id, [user_id])

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from scim_matrix.store.database import DatabaseUnusableError
+from scim_matrix.store.errors import DatabaseUnusableError
 
 NAME = "serving.lock"
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import orjson
+
 from scim_matrix.store.database import Connection
 
 Kind = Literal[
@@ -77,30 +79,33 @@ async def find(
 
     `before` is the ID of an entry: what is newer, or is it, is left out.
     """
-    conditions: list[str] = ["at >= ?"]
-    values: list[Any] = [since]
+    conditions: list[str] = ["at >= :since"]
     exact = {"group_name": group, "kind": kind, "outcome": outcome}
     for column, value in exact.items():
         if value is not None:
-            conditions.append(f"{column} = ?")
-            values.append(value)
+            conditions.append(f"{column} = :{column}")
     if before is not None:
-        conditions.append("id < ?")
-        values.append(before)
+        conditions.append("id < :before")
     if users is not None:
-        conditions.append(f"user_id IN ({', '.join('?' * len(users))})")
-        values += users
+        conditions.append("user_id IN (SELECT value FROM each_text(:users))")
     if rooms:
-        conditions.append(f"room_id IN ({', '.join('?' * len(rooms))})")
-        values += rooms
+        conditions.append("room_id IN (SELECT value FROM each_text(:rooms))")
     found = await connection.execute_fetchall(
         "SELECT id, at, kind, outcome, user_id, room_id, group_name, request, approved, detail,"
-        f" decided_by AS by FROM action WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-        (*values, limit),
+        f" decided_by AS by FROM action WHERE {' AND '.join(conditions)} ORDER BY id DESC"
+        " LIMIT :limit",
+        {
+            **exact,
+            "since": since,
+            "before": before,
+            "users": orjson.dumps(users).decode(),
+            "rooms": orjson.dumps(rooms).decode(),
+            "limit": limit,
+        },
     )
     return [dict(row) for row in found[::-1]]
 
 
 async def prune(connection: Connection, before: float) -> None:
     """Forget entries older than a time (seconds since the epoch)."""
-    await connection.execute_fetchall("DELETE FROM action WHERE at < ?", (before,))
+    await connection.execute_fetchall("DELETE FROM action WHERE at < :before", {"before": before})

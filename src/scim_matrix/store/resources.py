@@ -10,7 +10,9 @@ from typing import Any, Literal, cast
 import orjson
 
 from scim_matrix.store import grants
-from scim_matrix.store.database import Connection, Statement, together
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import Statement
+from scim_matrix.store.errors import NotUniqueError
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
@@ -61,7 +63,7 @@ async def get(connection: Connection, kind: Kind, resource_id: str) -> Row:
     """Return one resource. Raises NoSuchResourceError."""
     found = list(
         await connection.execute_fetchall(
-            f"SELECT {_COLUMNS} FROM {TABLE[kind]} WHERE id = ?", (resource_id,)
+            f"SELECT {_COLUMNS} FROM {TABLE[kind]} WHERE id = :id", {"id": resource_id}
         )
     )
     if not found:
@@ -72,8 +74,9 @@ async def get(connection: Connection, kind: Kind, resource_id: str) -> Row:
 async def rows_by_seq(connection: Connection, kind: Kind, seqs: Sequence[int]) -> dict[int, Row]:
     """Return resources by their place in the order of creation."""
     found = await connection.execute_fetchall(
-        f"SELECT {_COLUMNS}, seq FROM {TABLE[kind]} WHERE seq IN (SELECT value FROM json_each(?))",
-        (orjson.dumps(seqs).decode(),),
+        f"SELECT {_COLUMNS}, seq FROM {TABLE[kind]}"
+        " WHERE seq IN (SELECT value FROM each_number(:seqs))",
+        {"seqs": orjson.dumps(seqs).decode()},
     )
     return {row["seq"]: _row(kind, row) for row in found}
 
@@ -83,41 +86,48 @@ def _external_id(document: dict[str, Any]) -> str | None:
     return None if external_id is None else composed(external_id)
 
 
-def _user_values(document: dict[str, Any]) -> tuple[Any, ...]:
+def _user_values(document: dict[str, Any]) -> dict[str, Any]:
     display_name = document.get("displayName")
-    return (
-        folded(document["userName"]),
-        _external_id(document),
-        document.get("active", True),
-        None if display_name is None else folded(display_name),
-        orjson.dumps(document).decode(),
+    return {
+        "user_name_key": folded(document["userName"]),
+        "external_id": _external_id(document),
+        "active": document.get("active", True),
+        "display_name_key": None if display_name is None else folded(display_name),
+        "document": orjson.dumps(document).decode(),
+    }
+
+
+def _group_values(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "external_id": _external_id(document),
+        "display_name": document["displayName"],
+        "display_name_key": folded(document["displayName"]),
+        "document": orjson.dumps(document).decode(),
+    }
+
+
+# Besides the id: the column, and the attribute that it holds.
+_UNIQUE: dict[Kind, tuple[str, str]] = {
+    "User": ("user_name_key", "userName"),
+    "Group": ("external_id", "externalId"),
+}
+
+
+def _values(kind: Kind, document: dict[str, Any]) -> dict[str, Any]:
+    """Return what stands in the columns that a document decides."""
+    return _user_values(document) if kind == "User" else _group_values(document)
+
+
+async def _taken(
+    connection: Connection, kind: Kind, resource_id: str, document: dict[str, Any]
+) -> TakenError:
+    """Return the error that names the attribute whose value another resource has."""
+    column, attribute = _UNIQUE[kind]
+    others = await connection.execute_fetchall(
+        f"SELECT 1 FROM {TABLE[kind]} WHERE {column} = :value AND id <> :id",
+        {"value": _values(kind, document)[column], "id": resource_id},
     )
-
-
-def _group_values(document: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        _external_id(document),
-        document["displayName"],
-        folded(document["displayName"]),
-        orjson.dumps(document).decode(),
-    )
-
-
-_USER_COLUMNS = ("user_name_key", "external_id", "active", "display_name_key", "document")
-_GROUP_COLUMNS = ("external_id", "display_name", "display_name_key", "document")
-_ATTRIBUTE = {"user_name_key": "userName", "external_id": "externalId"}
-
-
-def _values(kind: Kind, document: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    if kind == "User":
-        return _USER_COLUMNS, _user_values(document)
-    return _GROUP_COLUMNS, _group_values(document)
-
-
-def _taken(kind: Kind, error: sqlite3.IntegrityError) -> TakenError:
-    column = str(error).rpartition(".")[2]
-    attribute = _ATTRIBUTE.get(column, column)
-    return TakenError(f"{attribute}: another {kind} already has this value")
+    return TakenError(f"{attribute if others else 'id'}: another {kind} already has this value")
 
 
 async def create(
@@ -131,17 +141,17 @@ async def create(
     Groups that already listed the id as a member cannot exist, since ids are ours; a group
     keyed in the map is settled by the caller's member change.
     """
-    columns, values = _values(kind, document)
+    values = _values(kind, document)
     now = _now()
     row = Row(kind, resource_id or str(uuid.uuid4()), document, now, now, 1)
     try:
         await connection.execute_fetchall(
-            f"INSERT INTO {TABLE[kind]} (id, created, last_modified, {', '.join(columns)})"
-            f" VALUES (?, ?, ?, {', '.join('?' * len(columns))})",
-            (row.id, now, now, *values),
+            f"INSERT INTO {TABLE[kind]} (id, created, last_modified, {', '.join(values)})"
+            f" VALUES (:id, :now, :now, {', '.join(f':{column}' for column in values)})",
+            {**values, "id": row.id, "now": now},
         )
-    except sqlite3.IntegrityError as error:
-        raise _taken(kind, error) from error
+    except NotUniqueError as error:
+        raise await _taken(connection, kind, row.id, document) from error
     return row
 
 
@@ -153,16 +163,16 @@ async def update(
     Raises NoSuchResourceError or TakenError. Whom it affects is settled in the same transaction.
     """
     await grants.settle_first(connection, [resource_id])
-    columns, values = _values(kind, document)
-    assignments = ", ".join(f"{column} = ?" for column in columns)
+    values = _values(kind, document)
+    assignments = ", ".join(f"{column} = :{column}" for column in values)
     try:
         updated = await connection.execute_fetchall(
-            f"UPDATE {TABLE[kind]} SET last_modified = ?, version = version + 1,"
-            f" {assignments} WHERE id = ? RETURNING {_COLUMNS}",
-            (_now(), *values, resource_id),
+            f"UPDATE {TABLE[kind]} SET last_modified = :now, version = version + 1,"
+            f" {assignments} WHERE id = :id RETURNING {_COLUMNS}",
+            {**values, "id": resource_id, "now": _now()},
         )
-    except sqlite3.IntegrityError as error:
-        raise _taken(kind, error) from error
+    except NotUniqueError as error:
+        raise await _taken(connection, kind, resource_id, document) from error
     if not updated:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
     await grants.settle(connection, [resource_id])
@@ -172,8 +182,8 @@ async def update(
 def _bumping(kind: Kind, resource_id: str) -> Statement:
     """Return the statement that counts a version up after a change outside the document."""
     return (
-        f"UPDATE {TABLE[kind]} SET last_modified = ?, version = version + 1 WHERE id = ?",
-        (_now(), resource_id),
+        f"UPDATE {TABLE[kind]} SET last_modified = :now, version = version + 1 WHERE id = :id",
+        {"id": resource_id, "now": _now()},
     )
 
 
@@ -182,8 +192,8 @@ async def delete(connection: Connection, kind: Kind, resource_id: str) -> None:
     _, deleted, *_ = await together(
         connection,
         grants.touching([resource_id]),
-        (f"DELETE FROM {TABLE[kind]} WHERE id = ? RETURNING id", (resource_id,)),
-        ("DELETE FROM group_member WHERE value = ?", (resource_id,)),
+        (f"DELETE FROM {TABLE[kind]} WHERE id = :id RETURNING id", {"id": resource_id}),
+        ("DELETE FROM group_member WHERE value = :id", {"id": resource_id}),
     )
     if not deleted:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
@@ -205,7 +215,9 @@ class MemberChange:
     members: str
 
 
-_SENT = "SELECT e.value ->> 'value' AS value, e.value ->> 'display' AS display FROM json_each(?) e"
+_SENT = (
+    "SELECT e.value ->> 'value' AS value, e.value ->> 'display' AS display FROM each_entry(:sent) e"
+)
 
 
 async def change_members(
@@ -236,24 +248,24 @@ async def change_members(
     return changed
 
 
-_NOT_SENT = f"value NOT IN (SELECT value FROM ({_SENT}))"
-_AMONG_SENT = f"value IN (SELECT value FROM ({_SENT}))"
+_NOT_SENT = f"value NOT IN (SELECT value FROM ({_SENT}) s)"
+_AMONG_SENT = f"value IN (SELECT value FROM ({_SENT}) s)"
 
 
 async def _rename(connection: Connection, group_id: str, sent: str) -> bool:
     renamed = await connection.execute_fetchall(
-        f"UPDATE group_member SET display = s.display FROM (SELECT value, display FROM ({_SENT})) s"
-        " WHERE group_id = ? AND group_member.value = s.value"
-        " AND group_member.display IS NOT s.display RETURNING 1",
-        (sent, group_id),
+        f"UPDATE group_member SET display = s.display FROM ({_SENT}) s"
+        " WHERE group_id = :group_id AND group_member.value = s.value"
+        " AND group_member.display IS DISTINCT FROM s.display RETURNING 1",
+        {"group_id": group_id, "sent": sent},
     )
     return bool(renamed)
 
 
 async def _cut(connection: Connection, group_id: str, which: str, sent: str) -> bool:
     gone = await connection.execute_fetchall(
-        f"DELETE FROM group_member WHERE group_id = ? AND {which} RETURNING value",
-        (group_id, sent),
+        f"DELETE FROM group_member WHERE group_id = :group_id AND {which} RETURNING value",
+        {"group_id": group_id, "sent": sent},
     )
     if gone:
         await together(connection, grants.touching(value for (value,) in gone))
@@ -263,11 +275,11 @@ async def _cut(connection: Connection, group_id: str, which: str, sent: str) -> 
 async def _add(connection: Connection, group_id: str, sent: str) -> bool:
     new = await connection.execute_fetchall(
         f"INSERT INTO group_member (group_id, value, display)"
-        f" SELECT ?, value, max(display) FROM ({_SENT}) WHERE true GROUP BY value"
+        f" SELECT :group_id, value, max(display) FROM ({_SENT}) s WHERE TRUE GROUP BY value"
         f" ON CONFLICT (group_id, value) DO UPDATE SET display = excluded.display"
-        f" WHERE excluded.display IS NOT NULL AND display IS NOT excluded.display"
-        f" RETURNING value",
-        (group_id, sent),
+        f" WHERE excluded.display IS NOT NULL"
+        f" AND group_member.display IS DISTINCT FROM excluded.display RETURNING value",
+        {"group_id": group_id, "sent": sent},
     )
     if new:
         await together(connection, grants.touching(value for (value,) in new))
@@ -282,14 +294,14 @@ async def members(
     `parts` are the sub-attributes wanted; `type` and `$ref` are known once the member exists.
     """
     found = await connection.execute_fetchall(
-        f"SELECT m.group_id, json_group_array(json_patch('{{}}', {_object(parts, 'm.resource')}))"
-        " FROM (SELECT gm.group_id, gm.value, gm.display, ?2 AS base,"
+        f"SELECT m.group_id, list_of(without_nulls({_object(parts, 'm.resource')}))"
+        " FROM (SELECT gm.group_id, gm.value, gm.display, CAST(:base AS TEXT) AS base,"
         " CASE WHEN u.id IS NOT NULL THEN 'User' WHEN g.id IS NOT NULL THEN 'Group' END AS resource"
         " FROM group_member gm LEFT JOIN scim_user u ON u.id = gm.value"
         " LEFT JOIN scim_group g ON g.id = gm.value"
-        " WHERE gm.group_id IN (SELECT value FROM json_each(?1))"
+        " WHERE gm.group_id IN (SELECT value FROM each_text(:groups))"
         " ORDER BY gm.group_id, gm.value) m GROUP BY m.group_id",
-        (orjson.dumps(groups).decode(), base_url),
+        {"groups": orjson.dumps(groups).decode(), "base": base_url},
     )
     return dict(cast("Iterable[tuple[str, str]]", found))
 
@@ -300,17 +312,18 @@ async def groups(
     """Return the groups of each user that is in any, directly or through others, as JSON text."""
     found = await connection.execute_fetchall(
         f"""WITH RECURSIVE above (user_id, group_id, direct) AS (
-            SELECT gm.value, gm.group_id, 1 FROM json_each(?1) u CROSS JOIN group_member gm
+            SELECT gm.value, gm.group_id, 1 FROM each_text(:users) u CROSS JOIN group_member gm
             WHERE gm.value = u.value
             UNION SELECT above.user_id, gm.group_id, 0 FROM above CROSS JOIN group_member gm
             WHERE gm.value = above.group_id)
-        SELECT m.user_id, json_group_array(json_patch('{{}}', {_object(parts, "m.kind")}))
-        FROM (SELECT above.user_id, g.id AS value, g.display_name AS display, ?2 AS base,
-                'Group' AS resource, iif(max(above.direct), 'direct', 'indirect') AS kind
+        SELECT m.user_id, list_of(without_nulls({_object(parts, "m.kind")}))
+        FROM (SELECT above.user_id, g.id AS value, g.display_name AS display,
+                CAST(:base AS TEXT) AS base, 'Group' AS resource,
+                CASE WHEN max(above.direct) = 1 THEN 'direct' ELSE 'indirect' END AS kind
             FROM above JOIN scim_group g ON g.id = above.group_id
-            GROUP BY above.user_id, g.id ORDER BY above.user_id, g.seq) m
+            GROUP BY above.user_id, g.seq ORDER BY above.user_id, g.seq) m
         GROUP BY m.user_id""",
-        (orjson.dumps(users).decode(), base_url),
+        {"users": orjson.dumps(users).decode(), "base": base_url},
     )
     return dict(cast("Iterable[tuple[str, str]]", found))
 
@@ -322,4 +335,4 @@ def _object(parts: Sequence[str], kind: str) -> str:
         "type": kind,
         "$ref": "m.base || '/' || m.resource || 's/' || m.value",
     }
-    return "json_object(" + ", ".join(f"'{part}', {columns[part]}" for part in parts) + ")"
+    return "object_of(" + ", ".join(f"'{part}', {columns[part]}" for part in parts) + ")"

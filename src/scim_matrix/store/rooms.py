@@ -11,6 +11,7 @@ from scim_matrix.groupmap import Kind
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
+from scim_matrix.store.text import folded
 
 _Q = load("rooms")
 
@@ -188,8 +189,9 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
         opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(behind)}
         if former is not None and former.room_id is not None:
             await connection.execute_fetchall(
-                "DELETE FROM opening WHERE mapping_id = ? AND room_id = ? AND via IS NULL",
-                (mapping.id, former.room_id),
+                "DELETE FROM opening WHERE mapping_id = :mapping_id AND room_id = :room_id"
+                " AND via IS NULL",
+                {"mapping_id": mapping.id, "room_id": former.room_id},
             )
         await connection.execute_fetchall(_Q["open_own"], opens)
         if former is None or former.room_id is None:
@@ -294,7 +296,8 @@ def _last(room_id: str, successors: Mapping[str, str]) -> str:
 async def is_new(connection: Connection, room_id: str) -> bool:
     """Tell whether a room has never been compared with the homeserver."""
     return not await connection.execute_fetchall(
-        "SELECT 1 FROM room WHERE room_id = ? AND compared_at IS NOT NULL", (room_id,)
+        "SELECT 1 FROM room WHERE room_id = :room_id AND compared_at IS NOT NULL",
+        {"room_id": room_id},
     )
 
 
@@ -302,7 +305,7 @@ async def is_known(connection: Connection, room_id: str) -> bool:
     """Tell whether anything is known of anybody in a room."""
     return bool(
         await connection.execute_fetchall(
-            "SELECT 1 FROM membership WHERE room_id = ? LIMIT 1", (room_id,)
+            "SELECT 1 FROM membership WHERE room_id = :room_id LIMIT 1", {"room_id": room_id}
         )
     )
 
@@ -333,10 +336,10 @@ async def upgraded(
     }
     # An upgrade back to a former room takes its own former upgrade back.
     await connection.execute_fetchall(
-        "UPDATE room SET successor = NULL WHERE room_id = ?", (replacement,)
+        "UPDATE room SET successor = NULL WHERE room_id = :successor", values
     )
     opened = await connection.execute_fetchall(
-        "SELECT DISTINCT mapping_id FROM opening WHERE room_id = ?", (room_id,)
+        "SELECT DISTINCT mapping_id FROM opening WHERE room_id = :room_id", values
     )
     await together(
         connection,
@@ -363,7 +366,8 @@ async def is_upgrade_refused(connection: Connection, room_id: str) -> bool:
     """Tell whether an upgrade of a room is shown as not followed."""
     return bool(
         await connection.execute_fetchall(
-            "SELECT 1 FROM room WHERE room_id = ? AND upgrade_to IS NOT NULL", (room_id,)
+            "SELECT 1 FROM room WHERE room_id = :room_id AND upgrade_to IS NOT NULL",
+            {"room_id": room_id},
         )
     )
 
@@ -553,7 +557,9 @@ async def named(connection: Connection, name: str) -> list[str]:
 
 async def with_own_name(connection: Connection, name: str) -> list[str]:
     """Return the room IDs of the rooms that call themselves so, by name or alias."""
-    found = await connection.execute_fetchall(_Q["with_own_name"], {"name": name})
+    found = await connection.execute_fetchall(
+        _Q["with_own_name"], {"name": name, "folded": folded(name)}
+    )
     return [row["room_id"] for row in found]
 
 

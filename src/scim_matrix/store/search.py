@@ -38,15 +38,14 @@ async def search(
     raises InvalidCursorException where it is not.
     """
     parts: list[str] = []
-    values: list[Any] = []
+    values: dict[str, Any] = {}
     for kind, model in models.items():
-        where, bound = filters.where(kind, model, request.filter)
+        where = filters.where(kind, model, request.filter, values)
         parts.append(
             f"SELECT {_RANK[kind]} AS rank, r.seq, {filters.sort_key(kind, model, request)} AS k"
             f" FROM {TABLE[kind]} r WHERE {where}"
         )
-        values += bound
-    source = f"({' UNION ALL '.join(parts)})"
+    source = f"({' UNION ALL '.join(parts)}) found"
     [(total,)] = await connection.execute_fetchall(f"SELECT count(*) FROM {source}", values)
     descending = request.sort_order == SearchRequest.SortOrder.descending
     order = _Order(
@@ -57,8 +56,12 @@ async def search(
     if request.cursor is not None:
         return await _cursor_page(connection, source, values, order, request.count, total, position)
     keys = await connection.execute_fetchall(
-        f"SELECT rank, seq, k FROM {source} ORDER BY {order.by()} LIMIT ? OFFSET ?",
-        (*values, -1 if request.count is None else request.count, request.start_index_0 or 0),
+        f"SELECT rank, seq, k FROM {source} ORDER BY {order.by()} LIMIT :limit OFFSET :offset",
+        {
+            **values,
+            "limit": total if request.count is None else request.count,
+            "offset": request.start_index_0 or 0,
+        },
     )
     return Found(total, await _rows(connection, list(keys)))
 
@@ -74,9 +77,9 @@ async def members_selected(
 
     `base_url` is what each `$ref` begins with. Raises as `filters.selecting_members`.
     """
-    query, values = filters.selecting_members(model, expression)
-    bound = (base_url, group_id, *values)
-    return [value for (value,) in await connection.execute_fetchall(query, bound)]
+    values = {"id": group_id, "base": base_url}
+    query = filters.selecting_members(model, expression, values)
+    return [row["value"] for row in await connection.execute_fetchall(query, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +99,22 @@ class _Order:
         way = " DESC" if self.descending != backwards else ""
         return ", ".join(f"{term}{way}" for term in self._terms())
 
-    def beyond(self, row: Any, *, backwards: bool = False) -> tuple[str, list[Any]]:
+    def beyond(self, row: Any, *, backwards: bool = False) -> tuple[str, dict[str, Any]]:
         """Return the condition for rows after a (rank, seq, key) row, or before it."""
         rank, seq, key = row
-        values = [key is None, "" if key is None else key] if self.sorted_by_key else []
-        values += [*([rank] if self.several else []), seq]
+        values: dict[str, Any] = {}
+        if self.sorted_by_key:
+            values |= {"none": key is None, "key": "" if key is None else key}
+        values |= {"rank": rank, "seq": seq} if self.several else {"seq": seq}
         sign = "<" if self.descending != backwards else ">"
-        return f"({', '.join(self._terms())}) {sign} ({', '.join('?' * len(values))})", values
+        edge = ", ".join(f":{name}" for name in values)
+        return f"({', '.join(self._terms())}) {sign} ({edge})", values
 
 
 async def _cursor_page(
     connection: Connection,
     source: str,
-    values: list[Any],
+    values: dict[str, Any],
     order: _Order,
     count: int | None,
     total: int,
@@ -117,12 +123,12 @@ async def _cursor_page(
     if count == 0:
         return Found(total, [])
     backwards, anchor = _read(position)
-    beyond, bound = ("true", []) if anchor is None else order.beyond(anchor, backwards=backwards)
+    beyond, bound = ("TRUE", {}) if anchor is None else order.beyond(anchor, backwards=backwards)
     keys = list(
         await connection.execute_fetchall(
             f"SELECT rank, seq, k FROM {source} WHERE {beyond}"
-            f" ORDER BY {order.by(backwards=backwards)} LIMIT ?",
-            (*values, *bound, -1 if count is None else count),
+            f" ORDER BY {order.by(backwards=backwards)} LIMIT :limit",
+            {**values, **bound, "limit": total if count is None else count},
         )
     )
     if backwards:
@@ -131,7 +137,7 @@ async def _cursor_page(
     async def position_if_any(direction: str, edge: Any) -> dict[str, Any] | None:
         condition, bound = order.beyond(edge, backwards=direction == "previous")
         [(more,)] = await connection.execute_fetchall(
-            f"SELECT EXISTS (SELECT 1 FROM {source} WHERE {condition})", (*values, *bound)
+            f"SELECT EXISTS (SELECT 1 FROM {source} WHERE {condition})", {**values, **bound}
         )
         rank, seq, key = edge
         return {"d": direction, "r": rank, "s": seq, "k": key} if more else None

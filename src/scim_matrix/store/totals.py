@@ -60,15 +60,15 @@ async def totals(connection: Connection, now: float) -> Totals:
 async def happened(connection: Connection, what: Moment) -> None:
     """Record that something happened now."""
     await connection.execute_fetchall(
-        "INSERT INTO moment (what, at) VALUES (?1, ?2)"
+        "INSERT INTO moment (what, at) VALUES (:what, :at)"
         " ON CONFLICT (what) DO UPDATE SET at = excluded.at",
-        (what, connection.at),
+        {"what": what, "at": connection.at},
     )
 
 
 async def when(connection: Connection, what: Moment) -> float:
     """Return when something last happened (seconds since the epoch), 0 for never."""
     [row] = await connection.execute_fetchall(
-        "SELECT coalesce(max(at), 0) AS at FROM moment WHERE what = ?", (what,)
+        "SELECT coalesce(max(at), 0) AS at FROM moment WHERE what = :what", {"what": what}
     )
     return float(row["at"])

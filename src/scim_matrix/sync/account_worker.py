@@ -39,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 # How long after it was asked for an account may still be made, where the answer was lost (seconds).
 LATEST = 120.0
-_MAY_COME = "an account was asked for, and no answer is known"
 
 
 class _StoppedError(Exception):
@@ -201,8 +200,13 @@ class AccountWorker:
         found = await self._proven(account, account.mark)
         if found is not None:
             return await self._bound(account, found)
-        if account.asked is not None and account.reason != _MAY_COME:
-            raise _StoppedError("unavailable", _MAY_COME, LATEST)
+        if account.asked is not None:
+            async with self._database.write() as connection:
+                since = await accounts.search(connection, account)
+                rest = since + LATEST - connection.at
+            if rest > 0:
+                reason = "an account was asked for, and no answer is known"
+                raise _StoppedError("unavailable", reason, rest)
         async with self._database.write() as connection:
             await accounts.has_none(connection, account)
         return None

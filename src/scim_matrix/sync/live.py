@@ -1,7 +1,6 @@
 """Live drift: who comes and goes in mapped rooms, as it happens."""
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
 from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, observed, rooms
 from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.observation import Observation
 from scim_matrix.sync.power import POWER_LEVELS
@@ -78,7 +78,7 @@ class LiveDrift:
                 await self._follow()
                 attempts = 0
                 await asyncio.sleep(PAUSE)
-            except (HomeserverError, OSError, sqlite3.Error) as error:
+            except (HomeserverError, OSError, DatabaseError) as error:
                 if self.is_following or attempts == 0:
                     log.warning("live_drift_stopped", error=str(error), instead="the interval")
                 self.is_following = False

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import random
-import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -31,6 +30,7 @@ from scim_matrix.matrix.server import Homeserver
 from scim_matrix.store import accounts, memberships, record, rooms, totals
 from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
@@ -284,7 +284,7 @@ class Reconciler:
             await self._round(now)
         except HomeserverError as error:
             self._blamed(error).trip(error)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, DatabaseError) as error:
             # The database is out of reach (full disk): nothing was acknowledged meanwhile.
             log.exception("reconcile_failed", error=str(error))
             delay = TRANSIENT.delay(5)
@@ -313,12 +313,12 @@ class Reconciler:
 
     async def _drain(self) -> None:
         await self._comparison.stop()
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, DatabaseError):
             async with self._database.write() as connection:
                 await self._record_time(connection)
         if self.synapse.condition == "ready":
             # A copy made while this ran is told by the number that it ends with.
-            with contextlib.suppress(HomeserverError, OSError, sqlite3.Error):
+            with contextlib.suppress(HomeserverError, OSError, DatabaseError):
                 async with asyncio.timeout(_TELL_SECONDS):
                     await self._copies.tell_apart()
         if self._following is not None:

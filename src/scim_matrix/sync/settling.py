@@ -1,7 +1,6 @@
 """Work out in pieces what changes of the map mean for everybody whom they reach."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ import structlog
 
 from scim_matrix.store import grants
 from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.backoff import TRANSIENT
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class Settling:
             try:
                 await self.finish()
                 attempts = 0
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, DatabaseError) as error:
                 attempts += 1
                 log.exception("settling_failed", error=str(error))
                 await asyncio.sleep(TRANSIENT.delay(attempts))

@@ -95,11 +95,11 @@ RETURNING 1
 -- first.
 SELECT * FROM account WHERE id IN (
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND next_try = 0
-        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit)
+        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY since DESC LIMIT :limit) n
     UNION ALL
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL
         AND next_try > 0 AND next_try <= :now
-        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY next_try LIMIT :limit)
+        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY next_try LIMIT :limit) r
 ) ORDER BY since DESC LIMIT :limit
 
 -- due_disabling --
@@ -107,11 +107,11 @@ SELECT * FROM account WHERE id IN (
 SELECT * FROM account WHERE id IN (
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
         AND next_try = 0 AND bound_by <> 'migrated'
-        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY since DESC LIMIT :limit)
+        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY since DESC LIMIT :limit) n
     UNION ALL
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
         AND next_try > 0 AND next_try <= :now AND bound_by <> 'migrated'
-        AND id NOT IN (SELECT value FROM json_each(:besides)) ORDER BY next_try LIMIT :limit)
+        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY next_try LIMIT :limit) r
 ) ORDER BY since DESC LIMIT :limit
 
 -- get --
@@ -121,9 +121,15 @@ SELECT * FROM account WHERE id = :id
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
 -- user who was disabled, deleted or told another account since that was decided.
-UPDATE account SET asked = coalesce(:since, asked)
+UPDATE account SET asked = coalesce(:since, asked), searched = NULL
 WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active'
 AND user_id IS NOT DISTINCT FROM :user_id RETURNING 1
+
+-- search --
+-- An account that was asked for is not found, since now or since before (which no clock that was set
+-- back puts off).
+UPDATE account SET searched = CASE WHEN searched < :at THEN searched ELSE :at END
+WHERE id = :id RETURNING searched
 
 -- has_none --
 -- A user who is disabled has no account, and none that was asked for was made.
@@ -152,7 +158,7 @@ UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :
     by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
     brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
-WHERE id = :id AND desired = :state
+WHERE id = :id AND desired = :state RETURNING 1
 
 -- fail --
 -- Why work on an account does not go on, and when to try again.
@@ -283,7 +289,7 @@ SELECT * FROM account WHERE id IN (
 -- Those of some accounts that are ours and thought to be in line.
 SELECT id, user_id, desired, confirmed, profile, locked_by_us, suspended_by_us, deactivated_by_us,
     by_hand FROM account
-WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed IS NOT NULL
+WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND confirmed IS NOT NULL
 AND desired <> 'unmanaged'
 
 -- doubt --
@@ -295,7 +301,7 @@ WHERE id = :id AND confirmed IS NOT NULL
 -- Who left a room by themselves may have been deactivated by hand, which takes them out of all of
 -- them: that is looked at before they are joined again.
 UPDATE account SET confirmed = NULL, usable = FALSE, next_try = 0
-WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND confirmed = 'active'
+WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND confirmed = 'active'
 AND desired = 'active'
 
 -- retry_stopped --
@@ -322,6 +328,6 @@ UPDATE account SET next_try = 0, problem = NULL, reason = NULL WHERE problem = '
 
 -- move_home --
 -- Accounts that are still to be made are made on the server that is there.
-UPDATE account SET proposed = substr(proposed, 1, instr(proposed, ':')) || :server_name,
+UPDATE account SET proposed = substr(proposed, 1, place_in(proposed, ':')) || :server_name,
     problem = NULL, reason = NULL, cure = NULL, next_try = 0
-WHERE user_id IS NULL AND substr(proposed, instr(proposed, ':') + 1) <> :server_name
+WHERE user_id IS NULL AND substr(proposed, place_in(proposed, ':') + 1) <> :server_name

@@ -16,9 +16,9 @@ present (account) AS (
     AND m.state NOT IN ('forgotten', 'dismissed')
     AND (m.observed IN ('join', 'invite') OR (m.observed IS NULL AND m.state <> 'granted'))
 )
-SELECT (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM waiting))
+SELECT (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM waiting) n)
     AS removed,
-    (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM present))
+    (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM present) n)
     AS managed
 
 -- account_tally --
@@ -37,9 +37,9 @@ present (account) AS (
     SELECT user_id FROM account WHERE user_id IS NOT NULL
     AND CASE bound_by WHEN 'migrated' THEN NOT locked_by_us ELSE usable OR todo = 'disable' END
 )
-SELECT (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM waiting))
+SELECT (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM waiting) n)
     AS removed,
-    (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM present))
+    (SELECT count(*) FROM (SELECT account FROM done UNION SELECT account FROM present) n)
     AS managed
 
 -- hold_room --
@@ -79,13 +79,13 @@ RETURNING user_id, request
 SELECT m.room_id, m.account_id, a.user_id, m.group_name, m.request, m.held_tick, m.held_because
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.brake = 'held' AND m.brake <> 'free' AND (CAST(:room_id AS TEXT) IS NULL OR m.room_id = :room_id)
-ORDER BY m.room_id, a.user_id
+ORDER BY m.room_id, a.user_id NULLS FIRST
 
 -- held_accounts --
 -- The accounts that wait for a human.
 SELECT NULL AS room_id, id AS account_id, user_id, NULL AS group_name, request, held_tick,
     held_because
-FROM account WHERE brake = 'held' AND brake <> 'free' ORDER BY user_id
+FROM account WHERE brake = 'held' AND brake <> 'free' ORDER BY user_id NULLS FIRST
 
 -- approve_membership --
 -- One removal is let through, once.
@@ -141,9 +141,9 @@ WHERE state = 'revoked' AND mapping_id IN (
     SELECT m.id FROM scim_group g CROSS JOIN mapping m WHERE g.id = :group_id
     AND ((m.kind = 'external_id' AND m.pattern = g.external_id)
         OR (m.kind = 'group_id' AND m.pattern = g.id)
-        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)))
+        OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))))
 AND (CAST(:members AS TEXT) IS NULL OR account_id IN (
-    SELECT a.id FROM json_each(:members) e CROSS JOIN account a
+    SELECT a.id FROM each_entry(:members) e CROSS JOIN account a
     WHERE a.scim_id = e.value ->> 'value'))
 AND NOT EXISTS (SELECT 1 FROM group_member n CROSS JOIN scim_group g
     WHERE n.group_id = :group_id AND g.id = n.value)
@@ -160,7 +160,7 @@ AND membership.room_id = o.room_id AND membership.account_id = h.account_id
 AND membership.state = 'revoked' AND NOT EXISTS (
     SELECT 1 FROM mapping_grant g CROSS JOIN opening p
     WHERE g.account_id = membership.account_id AND g.state = 'revoked'
-    AND max(g.tick, g.heard) <= i.restored_tick
+    AND g.tick <= i.restored_tick AND g.heard <= i.restored_tick
     AND p.mapping_id = g.mapping_id AND p.room_id = membership.room_id)
 
 -- heard_of_user --

@@ -3,25 +3,28 @@
 -- many of each kind are looked for as are shown, so that a short text is no long search.
 WITH found (id) AS (
     SELECT a.id FROM (SELECT id FROM scim_user
-        WHERE instr(user_name_key, :words) > 0 ORDER BY user_name_key LIMIT :limit) u
+        WHERE place_in(user_name_key, :words) > 0 ORDER BY user_name_key LIMIT :limit) u
         CROSS JOIN account a WHERE a.scim_id = u.id
     UNION SELECT a.id FROM (SELECT seq FROM scim_user
-        WHERE instr(display_name_key, :words) > 0 ORDER BY display_name_key LIMIT :limit) d
+        WHERE place_in(display_name_key, :words) > 0 ORDER BY display_name_key LIMIT :limit) d
         CROSS JOIN scim_user u CROSS JOIN account a WHERE u.seq = d.seq AND a.scim_id = u.id
     UNION SELECT a.id FROM (SELECT user_id FROM user_email
-        WHERE instr(value_key, :words) > 0 LIMIT :limit) e
+        WHERE place_in(value_key, :words) > 0 LIMIT :limit) e
         CROSS JOIN account a WHERE a.scim_id = e.user_id
-    UNION SELECT id FROM (SELECT id FROM account WHERE instr(user_id, :words) > 0 LIMIT :limit)
-    UNION SELECT id FROM (SELECT id FROM account WHERE instr(proposed, :words) > 0 LIMIT :limit)
+    UNION SELECT id FROM (SELECT id FROM account
+        WHERE place_in(user_id, :words) > 0 LIMIT :limit) b
+    UNION SELECT id FROM (SELECT id FROM account
+        WHERE place_in(proposed, :words) > 0 LIMIT :limit) p
 )
 SELECT a.scim_id, a.user_id, coalesce(a.user_id, a.proposed) AS account,
-    u.document ->> '$.userName' AS user_name, u.document ->> '$.displayName' AS display_name,
+    u.document ->> 'userName' AS user_name, u.document ->> 'displayName' AS display_name,
     CASE WHEN a.problem = 'conflict' THEN 'conflict' WHEN a.brake = 'held' THEN 'held'
         WHEN a.user_id IS NULL AND a.desired <> 'active' THEN 'no account'
         WHEN a.problem IS NOT NULL THEN a.problem
         WHEN a.todo IS NOT NULL THEN 'waiting' ELSE a.desired END AS state
 FROM found f CROSS JOIN account a LEFT JOIN scim_user u ON u.id = a.scim_id
-WHERE a.id = f.id ORDER BY u.user_name_key IS NULL, u.user_name_key, a.user_id LIMIT :limit
+WHERE a.id = f.id
+ORDER BY u.user_name_key NULLS LAST, a.user_id NULLS FIRST LIMIT :limit
 
 -- needing --
 -- What a human may have to settle, the most first: alike are those of one problem, room and reason,
@@ -68,7 +71,7 @@ WITH one (code, room, reason, cure, who, since, group_id) AS (
 )
 SELECT code, room, reason, cure, count(DISTINCT who) AS people, min(who) AS who,
     min(nullif(since, 0)) AS since, min(group_id) AS group_id
-FROM one GROUP BY code, room, reason, cure ORDER BY people DESC, code, room LIMIT :limit
+FROM one GROUP BY code, room, reason, cure ORDER BY people DESC, code, room NULLS FIRST LIMIT :limit
 
 -- rooms_listed --
 -- Every room that the map names, or that a step leads to: whether it is followed, and whether
@@ -89,7 +92,7 @@ holding (room_id, number) AS (
     SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
     GROUP BY room_id
 )
-SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS reference, n.standing,
+SELECT * FROM (SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS reference, n.standing,
     coalesce(t.unusable, n.problem, t.reason, (SELECT max(m.reason) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS problem,
     coalesce(n.cure, t.cure, (SELECT max(m.cure) FROM mapping m
@@ -97,8 +100,8 @@ SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS reference, n.standi
     t.compared_at, coalesce(c.todo, 0) AS todo, coalesce(h.number, 0) AS held,
     EXISTS (SELECT 1 FROM unmanaged_member s WHERE s.room_id = n.room_id) AS by_hand
 FROM named n LEFT JOIN room t ON t.room_id = n.room_id
-LEFT JOIN room_count c ON c.room_id = n.room_id LEFT JOIN holding h ON h.room_id = n.room_id
-ORDER BY n.room_id, problem IS NULL, reference
+LEFT JOIN room_count c ON c.room_id = n.room_id LEFT JOIN holding h ON h.room_id = n.room_id) listed
+ORDER BY room_id NULLS FIRST, problem IS NULL, reference
 
 -- rooms_counted --
 -- How many people are in some rooms by what.
@@ -106,13 +109,13 @@ SELECT j.value AS room_id,
     (SELECT count(*) FROM unmanaged_member s WHERE s.room_id = j.value) AS unmanaged,
     count(CASE WHEN m.state = 'granted' THEN 1 END) AS granted,
     count(CASE WHEN m.state = 'granted' AND m.observed = 'join' THEN 1 END) AS joined
-FROM json_each(:rooms) j LEFT JOIN membership m ON m.room_id = j.value GROUP BY j.value
+FROM each_text(:rooms) j LEFT JOIN membership m ON m.room_id = j.value GROUP BY j.value
 
 -- rooms_opened_by --
 -- What opens some rooms: groups by name, or by the part of it that the map says.
 SELECT DISTINCT o.room_id, m.kind, m.pattern, coalesce(g.display_name, m.pattern) AS name,
     g.id AS group_id
-FROM json_each(:rooms) j CROSS JOIN opening o CROSS JOIN mapping m
+FROM each_text(:rooms) j CROSS JOIN opening o CROSS JOIN mapping m
 LEFT JOIN scim_group g ON g.id = (SELECT id FROM scim_group
         WHERE m.kind = 'external_id' AND external_id = m.pattern
     UNION ALL SELECT id FROM scim_group WHERE m.kind = 'group_id' AND id = m.pattern LIMIT 1)
@@ -133,23 +136,23 @@ WITH found AS (
     FROM unmanaged_member WHERE room_id = :room_id
 )
 SELECT *, count(*) OVER () AS number FROM found
-WHERE :words = '' OR instr(user_id, :words) > 0
-ORDER BY held DESC, user_id LIMIT :limit OFFSET :offset
+WHERE :words = '' OR place_in(user_id, :words) > 0
+ORDER BY held DESC, user_id NULLS FIRST LIMIT :limit OFFSET :offset
 
 -- reasons_of --
 -- Why some accounts are granted a room: by which group, and which key of the map.
 SELECT DISTINCT g.account_id, g.group_name, m.kind, m.pattern
-FROM json_each(:accounts) j CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
+FROM each_number(:accounts) j CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
 WHERE g.account_id = j.value AND g.state = 'granted' AND m.id = g.mapping_id
 AND m.standing = 'in_force' AND o.mapping_id = m.id AND o.room_id = :room_id
-AND o.standing = 'followed' ORDER BY 1, 2
+AND o.standing = 'followed' ORDER BY 1, 2 NULLS FIRST
 
 -- groups_listed --
 -- Groups by name: those with some text in theirs, and where that is asked for those that the map
 -- names, or does not. A name without wildcards is looked up by an index.
 WITH wild (pattern) AS MATERIALIZED (
     SELECT DISTINCT pattern FROM mapping WHERE kind = 'display_name' AND standing <> 'dropped'
-    AND (instr(pattern, '*') > 0 OR instr(pattern, '?') > 0 OR instr(pattern, '[') > 0)
+    AND (place_in(pattern, '*') > 0 OR place_in(pattern, '?') > 0 OR place_in(pattern, '[') > 0)
 ),
 found AS (
     SELECT g.id, g.display_name, g.display_name_key, EXISTS (
@@ -159,23 +162,24 @@ found AS (
             AND m.standing <> 'dropped'
         UNION ALL SELECT 1 FROM mapping m WHERE m.kind = 'display_name'
             AND m.pattern = g.display_name AND m.standing <> 'dropped'
-        UNION ALL SELECT 1 FROM wild WHERE g.display_name GLOB wild.pattern
+        UNION ALL SELECT 1 FROM wild WHERE matches(wild.pattern, g.display_name)
     ) AS mapped
-    FROM scim_group g WHERE instr(g.display_name_key, :words) > 0
+    FROM scim_group g WHERE place_in(g.display_name_key, :words) > 0
 )
 SELECT id, display_name, count(*) OVER () AS number FROM found
-WHERE CAST(:mapped AS INTEGER) IS NULL OR mapped = :mapped
+WHERE CAST(:mapped AS BOOLEAN) IS NULL OR mapped = :mapped
 ORDER BY display_name_key, id LIMIT :limit OFFSET :offset
 
 -- groups_opened --
 -- What some groups open, as the map names it, and how many people are in them.
 SELECT g.id, (SELECT count(*) FROM group_member n WHERE n.group_id = g.id) AS members,
     m.reference, coalesce(m.alias, m.reference) AS named, r.room_id, m.standing
-FROM json_each(:groups) j CROSS JOIN scim_group g
+FROM each_text(:groups) j CROSS JOIN scim_group g
 LEFT JOIN mapping m ON m.id IN (
     SELECT id FROM mapping WHERE kind = 'external_id' AND pattern = g.external_id
     UNION ALL SELECT id FROM mapping WHERE kind = 'group_id' AND pattern = g.id
-    UNION ALL SELECT id FROM mapping WHERE kind = 'display_name' AND g.display_name GLOB pattern)
+    UNION ALL SELECT id FROM mapping
+        WHERE kind = 'display_name' AND matches(pattern, g.display_name))
     AND m.standing <> 'dropped'
 LEFT JOIN room_reference r ON r.reference = m.reference
 WHERE g.id = j.value ORDER BY g.display_name_key, g.id, named
@@ -205,14 +209,14 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
 -- held_people --
 -- Whose removal from a room is held.
 SELECT m.account_id, a.user_id, m.group_name, m.request, m.held_tick AS tick, m.held_because,
-    nullif(m.since, 0) AS since, u.document ->> '$.displayName' AS display_name
+    nullif(m.since, 0) AS since, u.document ->> 'displayName' AS display_name
 FROM membership m CROSS JOIN account a LEFT JOIN scim_user u ON u.id = a.scim_id
 WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
-ORDER BY a.user_id LIMIT :limit
+ORDER BY a.user_id NULLS FIRST LIMIT :limit
 
 -- held_users --
 -- Whose account is held from being disabled.
 SELECT a.id AS account_id, a.user_id, NULL AS group_name, a.request, a.held_tick AS tick,
-    a.held_because, nullif(a.since, 0) AS since, u.document ->> '$.displayName' AS display_name
+    a.held_because, nullif(a.since, 0) AS since, u.document ->> 'displayName' AS display_name
 FROM account a LEFT JOIN scim_user u ON u.id = a.scim_id
-WHERE a.brake = 'held' AND a.brake <> 'free' ORDER BY a.user_id LIMIT :limit
+WHERE a.brake = 'held' AND a.brake <> 'free' ORDER BY a.user_id NULLS FIRST LIMIT :limit

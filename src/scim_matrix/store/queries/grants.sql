@@ -1,7 +1,7 @@
 -- touch_below --
 -- Note the accounts of everybody below some members: users, users of groups among them, and so on.
 WITH RECURSIVE below (id) AS (
-    SELECT value FROM json_each(:members)
+    SELECT value FROM each_text(:members)
     UNION SELECT m.value FROM below CROSS JOIN group_member m WHERE m.group_id = below.id
 )
 INSERT INTO touched (account_id)
@@ -44,7 +44,7 @@ WITH RECURSIVE below (id) AS (
     WHERE m.id = :mapping_id AND m.kind = 'external_id' AND g.external_id = m.pattern
     UNION SELECT m.pattern FROM mapping m WHERE m.id = :mapping_id AND m.kind = 'group_id'
     UNION SELECT g.id FROM mapping m CROSS JOIN scim_group g
-    WHERE m.id = :mapping_id AND m.kind = 'display_name' AND g.display_name GLOB m.pattern
+    WHERE m.id = :mapping_id AND m.kind = 'display_name' AND matches(m.pattern, g.display_name)
     UNION SELECT gm.value FROM below CROSS JOIN group_member gm WHERE gm.group_id = below.id
 )
 INSERT INTO unsettled (account_id)
@@ -80,7 +80,7 @@ DELETE FROM unsettled WHERE account_id IN (SELECT account_id FROM touched)
 SELECT count(*) AS number FROM (
     SELECT 1 FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
     WHERE m.reference = :reference AND d.kind = m.kind AND d.pattern = m.pattern
-    AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id LIMIT :most)
+    AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id LIMIT :most) found
 
 -- touch_given --
 -- Note those accounts.
@@ -110,7 +110,7 @@ SELECT account_id, mapping_id, min(group_name) FROM (
     WHERE g.id = above.group_id AND m.standing <> 'overruled'
     AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
         OR (m.kind = 'group_id' AND g.id = m.pattern)
-        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))
+        OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name)))
     UNION ALL
     SELECT p.account_id, m.id, 'everyone' FROM present p CROSS JOIN mapping m
     WHERE m.kind = 'everyone' AND m.standing <> 'overruled'
@@ -146,8 +146,8 @@ AND NOT EXISTS (SELECT 1 FROM opened o
 -- told: the last time that the identity provider gave it to them; request: what gave it. led: every
 -- one of them rests on somebody's own power.
 INSERT INTO wanted (room_id, account_id, group_name, power, invite, led, told, request)
-SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
-    min(o.led_by IS NOT NULL),
+SELECT o.room_id, g.account_id, min(g.group_name), max(m.power),
+    count(*) FILTER (WHERE NOT m.invite) = 0, count(*) FILTER (WHERE o.led_by IS NULL) = 0,
     max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END), max(g.request)
 FROM touched t CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
 WHERE g.account_id = t.account_id AND g.state = 'granted'
@@ -158,8 +158,8 @@ GROUP BY o.room_id, g.account_id
 -- want_room --
 -- The same of one room only.
 INSERT INTO wanted (room_id, account_id, group_name, power, invite, led, told, request)
-SELECT o.room_id, g.account_id, min(g.group_name), max(m.power), min(m.invite),
-    min(o.led_by IS NOT NULL),
+SELECT o.room_id, g.account_id, min(g.group_name), max(m.power),
+    count(*) FILTER (WHERE NOT m.invite) = 0, count(*) FILTER (WHERE o.led_by IS NULL) = 0,
     max(CASE g.origin WHEN 'identity_provider' THEN g.tick ELSE 0 END), max(g.request)
 FROM opening o CROSS JOIN mapping m CROSS JOIN mapping_grant g CROSS JOIN touched t
 WHERE o.room_id = :room_id AND o.standing = 'followed'
@@ -204,9 +204,9 @@ WHERE a.id = w.account_id ON CONFLICT (room_id, account_id) DO NOTHING
 -- Memberships that are granted no more: revoked where the identity provider took them, forgotten
 -- where the map no longer says so, or says so by a mapping that is suspended. A step that is not
 -- followed keeps nobody in.
-UPDATE membership SET state = iif(l.forgotten, 'forgotten', 'revoked'),
+UPDATE membership SET state = CASE WHEN l.forgotten THEN 'forgotten' ELSE 'revoked' END,
     left_by_choice = l.forgotten AND left_by_choice,
-    power = iif(l.forgotten, power, NULL),
+    power = CASE WHEN l.forgotten THEN power END,
     tick = :tick, since = :at, request = :request, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL
 FROM (
@@ -230,8 +230,9 @@ UPDATE membership SET state = 'revoked', left_by_choice = FALSE, power = NULL,
     led = r.led, tick = r.told, since = :at, request = r.request, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL
 FROM (
-    SELECT m.room_id, m.account_id, max(max(g.tick, g.heard)) AS told, max(g.request) AS request,
-        min(o.led_by IS NOT NULL) AS led
+    SELECT m.room_id, m.account_id, max(g.request) AS request,
+        max(CASE WHEN g.heard > g.tick THEN g.heard ELSE g.tick END) AS told,
+        count(*) FILTER (WHERE o.led_by IS NULL) = 0 AS led
     FROM touched t CROSS JOIN membership m CROSS JOIN mapping_grant g CROSS JOIN mapping d
     CROSS JOIN opening p CROSS JOIN mapping n CROSS JOIN opening o
     WHERE m.account_id = t.account_id AND m.state = 'forgotten' AND g.account_id = m.account_id
@@ -362,5 +363,5 @@ SELECT DISTINCT o.room_id, g.account_id, g.group_name, m.kind, m.pattern, m.refe
 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
 JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
 WHERE g.state = 'granted' AND (CAST(:room_id AS TEXT) IS NULL OR o.room_id = :room_id)
-AND (CAST(:account_id AS INTEGER) IS NULL OR g.account_id = :account_id)
-ORDER BY 1, 2, 3
+AND (CAST(:account_id AS BIGINT) IS NULL OR g.account_id = :account_id)
+ORDER BY 1, 2, 3 NULLS FIRST

@@ -3,9 +3,10 @@
 INSERT INTO mapping (origin, kind, pattern, reference, power, children, invite, exclusive, made_by,
     made_at, alias, unsettled)
 SELECT value ->> 'origin', value ->> 'kind', value ->> 'pattern', value ->> 'reference',
-    value ->> 'power', value ->> 'children', value ->> 'invite', value ->> 'exclusive',
-    value ->> 'made_by', value ->> 'made_at', value ->> 'alias', TRUE
-FROM json_each(:lines) WHERE true
+    CAST(value ->> 'power' AS BIGINT), CAST(value ->> 'children' AS BOOLEAN),
+    CAST(value ->> 'invite' AS BOOLEAN), CAST(value ->> 'exclusive' AS BOOLEAN),
+    value ->> 'made_by', CAST(value ->> 'made_at' AS DOUBLE PRECISION), value ->> 'alias', TRUE
+FROM each_entry(:lines) WHERE true
 ON CONFLICT (origin, kind, pattern, reference) DO UPDATE SET power = excluded.power,
     children = excluded.children, invite = excluded.invite, exclusive = excluded.exclusive,
     made_by = excluded.made_by, made_at = excluded.made_at, alias = excluded.alias,
@@ -15,10 +16,10 @@ RETURNING id
 -- close_children --
 -- Mappings open no rooms below their spaces, until these are read again.
 DELETE FROM opening WHERE via IS NOT NULL
-AND mapping_id IN (SELECT value FROM json_each(:ids))
+AND mapping_id IN (SELECT value FROM each_number(:ids))
 
 -- to_open --
 -- The rooms that mappings name, as far as they are known, and on whose own power that rests.
 SELECT m.id, r.room_id, r.led_by, m.made_by
-FROM json_each(:ids) n CROSS JOIN mapping m CROSS JOIN room_reference r
+FROM each_number(:ids) n CROSS JOIN mapping m CROSS JOIN room_reference r
 WHERE m.id = n.value AND r.reference = m.reference AND r.room_id IS NOT NULL

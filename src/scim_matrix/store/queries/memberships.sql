@@ -15,7 +15,7 @@ UNION SELECT room_id FROM membership WHERE brake <> 'free' AND brake = 'approved
 WITH place (room_id, is_mapped) AS (
     SELECT value, EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
         WHERE o.room_id = value AND o.standing = 'followed' AND p.standing = 'in_force')
-    FROM json_each(:rooms)
+    FROM each_text(:rooms)
 )
 SELECT p.room_id, CASE
     WHEN EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
@@ -30,11 +30,12 @@ SELECT p.room_id, CASE
         AND m.brake <> 'free' AND m.brake = 'approved' AND m.ready AND +m.next_try <= :now
         AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
     THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
-        AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
-    ELSE EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
+        AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most) found)
+    WHEN EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
         AND m.next_try <= :now AND m.fit > 0
         AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
-        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END AS work,
+        AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+    THEN 1 ELSE 0 END AS work,
     (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.ready
         AND m.next_try > :now) AS ready_at,
     (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
@@ -177,31 +178,31 @@ SELECT
             AND (a.usable OR m.todo = 'leave' OR a.problem IS DISTINCT FROM 'refused')
             AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
             AND (m.todo IS DISTINCT FROM 'join' OR a.by_hand IS DISTINCT FROM 'deactivated'))
-    ) AS pendingPairs,
+    ) AS "pendingPairs",
     (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
         AND (m.problem IN ('refused', 'unavailable', 'withheld') OR EXISTS (SELECT 1 FROM room r
-            WHERE r.room_id = m.room_id AND r.unusable IS NOT NULL))) AS failingPairs,
+            WHERE r.room_id = m.room_id AND r.unusable IS NOT NULL))) AS "failingPairs",
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
-        AND (problem IS NULL OR problem NOT IN ('conflict', 'spared'))) AS pendingAccounts,
+        AND (problem IS NULL OR problem NOT IN ('conflict', 'spared'))) AS "pendingAccounts",
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
-        AND problem IN ('refused', 'unavailable', 'withheld')) AS failingAccounts,
+        AND problem IN ('refused', 'unavailable', 'withheld')) AS "failingAccounts",
     (SELECT count(*) FROM room WHERE unusable IS NOT NULL)
         + (SELECT count(*) FROM room_reference r WHERE standing = 'unresolved'
             AND reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
-                WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS failingRooms,
+                WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS "failingRooms",
     (SELECT count(*) FROM membership WHERE brake = 'held' AND brake <> 'free')
-        AS heldPairs,
+        AS "heldPairs",
     (SELECT count(*) FROM account WHERE brake = 'held' AND brake <> 'free')
-        AS heldAccounts,
-    (SELECT count(*) FROM account WHERE problem = 'conflict') AS conflictingAccounts,
+        AS "heldAccounts",
+    (SELECT count(*) FROM account WHERE problem = 'conflict') AS "conflictingAccounts",
     (SELECT count(*) FROM membership WHERE problem = 'spared' AND todo IS NOT NULL)
-        AS sparedPairs,
-    (SELECT count(*) FROM account WHERE problem = 'spared') AS sparedAccounts,
+        AS "sparedPairs",
+    (SELECT count(*) FROM account WHERE problem = 'spared') AS "sparedAccounts",
     (SELECT count(*) FROM (SELECT DISTINCT o.room_id FROM opening o JOIN mapping p
-        ON p.id = o.mapping_id WHERE o.standing = 'not_followed' AND p.standing = 'in_force'))
+        ON p.id = o.mapping_id WHERE o.standing = 'not_followed' AND p.standing = 'in_force') s)
         + (SELECT count(*) FROM room_reference r WHERE candidate IS NOT NULL
             AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped'))
-        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS notFollowed,
-    (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS suspendedMappings,
-    (SELECT count(*) FROM unmanaged_member) AS unmanagedMembers
+        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS "notFollowed",
+    (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS "suspendedMappings",
+    (SELECT count(*) FROM unmanaged_member) AS "unmanagedMembers"

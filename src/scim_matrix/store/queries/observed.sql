@@ -11,7 +11,7 @@ ON CONFLICT (room_id) DO UPDATE SET compared_at = excluded.compared_at
 -- Who is granted a room, was in it, and is no longer.
 SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.state = 'granted' AND m.observed = 'join' AND NOT m.invite
-AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM json_each(:joined))
+AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
 
 -- observe --
 -- What is known of the memberships of a room, where it was read who is in it. Who was invited or
@@ -19,17 +19,17 @@ AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM json_each(:joi
 -- invited again.
 UPDATE membership SET
     observed = CASE
-        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN 'join'
+        WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
         WHEN observed IN ('invite', 'ban', 'knock') THEN observed ELSE 'leave' END,
     left_by_choice = CASE
-        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN FALSE
+        WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN FALSE
         WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join' THEN TRUE
         ELSE left_by_choice END,
     tick = CASE WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join'
-        AND a.user_id NOT IN (SELECT value FROM json_each(:joined)) THEN :tick
+        AND a.user_id NOT IN (SELECT value FROM each_text(:joined)) THEN :tick
         ELSE membership.tick END,
     next_try = CASE WHEN observed IS DISTINCT FROM CASE
-        WHEN a.user_id IN (SELECT value FROM json_each(:joined)) THEN 'join'
+        WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
         ELSE observed END THEN 0 ELSE membership.next_try END
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
@@ -54,7 +54,7 @@ DELETE FROM unmanaged_member WHERE room_id = :room_id
 -- see_members --
 -- Who is in a room without being managed.
 INSERT INTO unmanaged_member (room_id, user_id)
-SELECT :room_id, value FROM json_each(:joined) WHERE value NOT IN (
+SELECT :room_id, value FROM each_text(:joined) WHERE value NOT IN (
     SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
     WHERE m.room_id = :room_id AND a.user_id IS NOT NULL
     AND m.state IN ('granted', 'revoked', 'pruned', 'excluded'))
@@ -81,7 +81,7 @@ AND NOT EXISTS (SELECT 1 FROM account a WHERE a.barred = s.user_id AND a.barred 
 -- know_unmanaged --
 -- Accounts that are no user's and are in an exclusive room.
 INSERT INTO account (user_id, bound_by, desired, profile)
-SELECT value, 'observed', 'unmanaged', '{}' FROM json_each(:users)
+SELECT value, 'observed', 'unmanaged', '{}' FROM each_text(:users)
 WHERE value NOT IN (SELECT user_id FROM account WHERE user_id IS NOT NULL) ORDER BY value
 ON CONFLICT DO NOTHING
 
@@ -90,7 +90,7 @@ ON CONFLICT DO NOTHING
 -- put there once keeps its name.
 INSERT INTO membership (room_id, account_id, state, observed, since)
 SELECT :room_id, a.id, 'excluded', 'join', :at FROM account a
-WHERE a.user_id IN (SELECT value FROM json_each(:users))
+WHERE a.user_id IN (SELECT value FROM each_text(:users))
 ON CONFLICT (room_id, account_id) DO UPDATE SET state = 'excluded', observed = 'join',
     left_by_choice = FALSE, attempts = 0, next_try = 0, problem = NULL,
     reason = NULL, tick = 0, since = excluded.since
@@ -116,7 +116,7 @@ AND state IN ('revoked', 'pruned', 'excluded') LIMIT 1
 -- Who was thought out of a room and is invited.
 UPDATE membership SET observed = 'invite', next_try = 0
 FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
-AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM json_each(:still))
+AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM each_text(:still))
 
 -- observe_gone --
 -- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
@@ -126,14 +126,14 @@ UPDATE membership SET observed = 'leave', next_try = 0,
     tick = CASE WHEN state = 'granted' AND invite AND :observed = 'invite' THEN :tick
         ELSE membership.tick END
 FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
-AND observed = :observed AND a.user_id NOT IN (SELECT value FROM json_each(:still))
+AND observed = :observed AND a.user_id NOT IN (SELECT value FROM each_text(:still))
 
 -- respect --
 -- Who left by themselves stays out until the identity provider grants it anew.
 UPDATE membership SET left_by_choice = TRUE, tick = :tick
 FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
 AND state = 'granted' AND observed = 'leave' AND NOT left_by_choice
-AND a.user_id IN (SELECT value FROM json_each(:users))
+AND a.user_id IN (SELECT value FROM each_text(:users))
 
 -- powerful --
 -- Whom the service gave a power level in a room.

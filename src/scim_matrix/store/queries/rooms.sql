@@ -5,7 +5,7 @@ WHERE o.standing = 'followed' AND m.standing IN ('in_force', 'suspended')
 
 -- mapped_of --
 -- Those of some rooms that are such.
-SELECT value AS room_id FROM json_each(:rooms) WHERE EXISTS (
+SELECT value AS room_id FROM each_text(:rooms) WHERE EXISTS (
     SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id WHERE o.room_id = value
     AND o.standing = 'followed' AND m.standing IN ('in_force', 'suspended'))
 
@@ -21,7 +21,7 @@ UNION SELECT room_id FROM room_reference WHERE candidate IS NOT NULL AND room_id
 SELECT r.* FROM room_reference r WHERE r.standing <> 'pinned' AND r.next_try <= :now
 AND EXISTS (SELECT 1 FROM mapping m WHERE m.reference = r.reference
     AND (m.standing <> 'dropped' OR (r.standing = 'unresolved' AND NOT r.absent)))
-AND r.reference NOT IN (SELECT value FROM json_each(:besides))
+AND r.reference NOT IN (SELECT value FROM each_text(:besides))
 ORDER BY r.next_try LIMIT :limit
 
 -- of_room --
@@ -78,7 +78,8 @@ AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
 AND EXISTS (SELECT 1 FROM mapping m
     WHERE m.reference = r.reference AND m.standing = 'in_force')
 UNION ALL
-SELECT r.reference, CASE WHEN min(m.invite) THEN 'invite' ELSE 'join' END,
+SELECT r.reference,
+    CASE WHEN count(*) FILTER (WHERE NOT m.invite) = 0 THEN 'invite' ELSE 'join' END,
     coalesce(a.user_id, a.proposed), min(g.group_name), max(g.request)
 FROM room_reference r CROSS JOIN mapping m CROSS JOIN mapping_grant g CROSS JOIN account a
 WHERE r.standing = 'unresolved' AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
@@ -118,21 +119,21 @@ AND (o.led_by IS NULL OR (m.origin = 'console' AND o.via IS NULL)) LIMIT 1
 UPDATE room_reference SET room_id = :successor, candidate = NULL, reason = NULL, cure = NULL
 WHERE room_id = :room_id AND NOT EXISTS (SELECT 1 FROM mapping m
     WHERE m.reference = room_reference.reference
-    AND m.id IN (SELECT value FROM json_each(:staying)))
+    AND m.id IN (SELECT value FROM each_number(:staying)))
 
 -- open_successor --
 -- Mappings that opened a room open its successor, but those that stay.
 INSERT INTO opening (mapping_id, room_id, via, standing, led_by)
 SELECT mapping_id, :successor, via, 'followed', led_by FROM opening
 WHERE room_id = :room_id AND standing = 'followed'
-AND mapping_id NOT IN (SELECT value FROM json_each(:staying))
+AND mapping_id NOT IN (SELECT value FROM each_number(:staying))
 ON CONFLICT (mapping_id, room_id) DO UPDATE SET standing = 'followed', reason = NULL, cure = NULL,
     led_by = excluded.led_by
 
 -- close --
 -- No mapping opens a room any more, but those that stay.
 DELETE FROM opening WHERE room_id = :room_id
-AND mapping_id NOT IN (SELECT value FROM json_each(:staying))
+AND mapping_id NOT IN (SELECT value FROM each_number(:staying))
 
 -- successors --
 -- The rooms that took the place of others.
@@ -218,7 +219,7 @@ SELECT coalesce(
 
 -- own_names --
 -- What some rooms call themselves, as last seen.
-SELECT room_id, name, alias FROM room WHERE room_id IN (SELECT value FROM json_each(:rooms))
+SELECT room_id, name, alias FROM room WHERE room_id IN (SELECT value FROM each_text(:rooms))
 
 -- record_own_name --
 -- What a room calls itself.
@@ -228,7 +229,7 @@ ON CONFLICT (room_id) DO UPDATE SET name = excluded.name, alias = excluded.alias
 -- with_own_name --
 -- The rooms that call themselves so, in whatever case; not those whose place another took.
 SELECT room_id FROM room WHERE successor IS NULL
-AND (alias = :name OR folded(name) = folded(:name)) ORDER BY room_id
+AND (alias = :name OR folded(name) = :folded) ORDER BY room_id
 
 -- spaces_of --
 -- The mapped spaces whose rooms are opened too and that hold a room, or are it.

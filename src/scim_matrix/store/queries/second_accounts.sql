@@ -1,19 +1,20 @@
 -- users_own --
 -- Which of some Matrix accounts are users'.
 SELECT user_id FROM account
-WHERE user_id IN (SELECT value FROM json_each(:user_ids)) AND scim_id IS NOT NULL
+WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND scim_id IS NOT NULL
 
 -- first_accounts --
 -- Users' accounts whose name others begin with, of those others that are no user's.
 SELECT p.value ->> 'second' AS second, a.id, a.user_id, a.profile, a.subject
-FROM json_each(:pairs) p CROSS JOIN account a ON a.user_id = p.value ->> 'first'
-WHERE a.scim_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM account o
+FROM each_entry(:pairs) p CROSS JOIN account a
+WHERE a.user_id = p.value ->> 'first' AND a.scim_id IS NOT NULL
+AND NOT EXISTS (SELECT 1 FROM account o
     WHERE o.user_id = p.value ->> 'second' AND o.scim_id IS NOT NULL)
 
 -- known_subjects --
 -- Which of some SSO subjects are users'.
 SELECT subject FROM account
-WHERE subject IN (SELECT value FROM json_each(:subjects)) AND scim_id IS NOT NULL
+WHERE subject IN (SELECT value FROM each_text(:subjects)) AND scim_id IS NOT NULL
 
 -- found --
 -- The second accounts that the last comparison found.
@@ -25,5 +26,5 @@ DELETE FROM second_account
 
 -- add --
 -- A second account was found.
-INSERT OR IGNORE INTO second_account (user_id, account_id, subject)
-VALUES (:user_id, :account_id, :subject)
+INSERT INTO second_account (user_id, account_id, subject)
+VALUES (:user_id, :account_id, :subject) ON CONFLICT DO NOTHING

@@ -38,10 +38,10 @@ WHERE m.value = around.id AND g.id = m.group_id ORDER BY g.display_name_key, g.i
 
 -- keys --
 -- Which mappings some groups fall under.
-SELECT g.id AS group_id, m.id AS mapping_id FROM json_each(:groups) j CROSS JOIN scim_group g
+SELECT g.id AS group_id, m.id AS mapping_id FROM each_text(:groups) j CROSS JOIN scim_group g
 JOIN mapping m ON (m.kind = 'external_id' AND g.external_id = m.pattern)
     OR (m.kind = 'group_id' AND g.id = m.pattern)
-    OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)
+    OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))
 WHERE g.id = j.value AND m.standing <> 'dropped' ORDER BY g.display_name_key
 
 -- given --
@@ -91,10 +91,10 @@ SELECT m.id AS mapping_id, m.kind, m.pattern, m.reference, m.alias, m.power, m.i
     o.reason AS opening_reason, o.cure AS opening_cure,
     (SELECT count(*) FROM mapping_grant g WHERE g.mapping_id = m.id AND g.state = 'granted')
         AS people,
-    (SELECT group_concat(DISTINCT g.display_name) FROM scim_group g
+    (SELECT comma_list(DISTINCT g.display_name) FROM scim_group g
         WHERE (m.kind = 'external_id' AND g.external_id = m.pattern)
         OR (m.kind = 'group_id' AND g.id = m.pattern)
-        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern)) AS groups
+        OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))) AS groups
 FROM mapping m JOIN room_reference r ON r.reference = m.reference
 LEFT JOIN opening o ON o.mapping_id = m.id AND o.room_id = :room_id
 WHERE m.standing <> 'dropped' AND (o.room_id IS NOT NULL OR r.candidate = :room_id)
@@ -110,7 +110,7 @@ SELECT m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
 GROUP BY m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
-    m.reason, m.group_name ORDER BY m.brake <> 'held', people DESC, m.group_name
+    m.reason, m.group_name ORDER BY m.brake <> 'held', people DESC, m.group_name NULLS FIRST
 
 -- people_by_hand --
 -- Who is in a room whom nothing brought there.
@@ -122,7 +122,7 @@ SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id
     min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
     max(detail) AS detail, max(decided_by) AS "by"
 FROM (SELECT * FROM action WHERE room_id = :room_id ORDER BY id DESC LIMIT 5000) recent
-GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
+GROUP BY kind, outcome, room_id, group_name, CAST(at AS BIGINT) / 3600
 ORDER BY 1 DESC LIMIT :limit
 
 -- group --
@@ -162,10 +162,10 @@ SELECT n.id AS group_id, n.display_name AS name, m.id AS mapping_id, m.kind, m.p
         (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
         AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
         AND p.todo IN ('join', 'invite')) ELSE 0 END AS waiting
-FROM json_each(:groups) j CROSS JOIN scim_group n
+FROM each_text(:groups) j CROSS JOIN scim_group n
 JOIN mapping m ON (m.kind = 'external_id' AND n.external_id = m.pattern)
     OR (m.kind = 'group_id' AND n.id = m.pattern)
-    OR (m.kind = 'display_name' AND n.display_name GLOB m.pattern)
+    OR (m.kind = 'display_name' AND matches(m.pattern, n.display_name))
 JOIN room_reference r ON r.reference = m.reference
 LEFT JOIN opening o ON o.mapping_id = m.id
 WHERE n.id = j.value AND m.standing <> 'dropped' ORDER BY m.id, o.room_id
@@ -174,7 +174,7 @@ WHERE n.id = j.value AND m.standing <> 'dropped' ORDER BY m.id, o.room_id
 -- Who is to leave rooms because of a group, in numbers.
 SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people,
     min(m.since) AS first, max(m.request) AS request
-FROM membership m WHERE m.room_id IN (SELECT value FROM json_each(:rooms))
+FROM membership m WHERE m.room_id IN (SELECT value FROM each_text(:rooms))
 AND m.group_name = :name AND (m.brake = 'held' OR m.todo = 'leave')
 GROUP BY m.room_id, m.brake, m.held_because, m.reason ORDER BY m.brake <> 'held', m.room_id
 
@@ -184,7 +184,7 @@ SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id
     min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
     max(detail) AS detail, max(decided_by) AS "by"
 FROM (SELECT * FROM action ORDER BY id DESC LIMIT 20000) recent WHERE group_name = :name
-GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
+GROUP BY kind, outcome, room_id, group_name, CAST(at AS BIGINT) / 3600
 ORDER BY 1 DESC LIMIT :limit
 
 -- lately --
@@ -193,5 +193,5 @@ SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id
     min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
     max(detail) AS detail, max(decided_by) AS "by"
 FROM (SELECT * FROM action ORDER BY id DESC LIMIT 2000) recent
-GROUP BY kind, outcome, room_id, group_name, CAST(at / 3600 AS INTEGER)
+GROUP BY kind, outcome, room_id, group_name, CAST(at AS BIGINT) / 3600
 ORDER BY max(id) DESC LIMIT :limit

@@ -1,6 +1,6 @@
 -- users --
 -- Users with their accounts.
-SELECT u.id, u.document ->> '$.userName' AS userName, a.user_id AS account,
+SELECT u.id, u.document ->> 'userName' AS "userName", a.user_id AS account,
     CASE WHEN a.problem = 'conflict' THEN 'conflict'
         WHEN a.user_id IS NULL AND a.desired <> 'active' THEN 'none'
         WHEN a.user_id IS NULL OR (a.todo IS NOT NULL AND a.brake = 'free') THEN 'pending'
@@ -22,26 +22,26 @@ SELECT u.id, u.document ->> '$.userName' AS userName, a.user_id AS account,
 FROM scim_user u LEFT JOIN account a ON a.scim_id = u.id
 LEFT JOIN second_account s ON s.user_id = (SELECT min(x.user_id) FROM second_account x
     WHERE x.account_id = a.id)
-WHERE CAST(:like AS TEXT) IS NULL OR u.document ->> '$.userName' GLOB :like
-    OR a.user_id GLOB :like
+WHERE CAST(:like AS TEXT) IS NULL OR matches(:like, u.document ->> 'userName')
+    OR matches(:like, a.user_id)
 ORDER BY u.user_name_key
 
 -- subjects --
 -- How many users there are, how many of them have an SSO subject, and of how many the account is
 -- known to be linked to it.
 SELECT count(*) AS users, count(subject) AS with_subject, count(CASE WHEN user_id IS NOT NULL
-    AND confirmed_profile ->> 'subject' = subject THEN 1 END) AS linked
+    AND text_at(confirmed_profile, '$.subject') = subject THEN 1 END) AS linked
 FROM account WHERE scim_id IS NOT NULL
 
 -- groups --
 -- Groups with how many members they have and what they open.
-SELECT g.id, g.display_name AS displayName, g.external_id AS externalId,
+SELECT g.id, g.display_name AS "displayName", g.external_id AS "externalId",
     (SELECT count(*) FROM group_member m WHERE m.group_id = g.id) AS members,
-    (SELECT group_concat(DISTINCT coalesce(m.alias, m.reference)) FROM mapping m
+    (SELECT comma_list(DISTINCT coalesce(m.alias, m.reference)) FROM mapping m
         WHERE m.standing <> 'dropped' AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
         OR (m.kind = 'group_id' AND g.id = m.pattern)
-        OR (m.kind = 'display_name' AND g.display_name GLOB m.pattern))) AS rooms
-FROM scim_group g WHERE CAST(:like AS TEXT) IS NULL OR g.display_name GLOB :like
+        OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name)))) AS rooms
+FROM scim_group g WHERE CAST(:like AS TEXT) IS NULL OR matches(:like, g.display_name)
 ORDER BY g.display_name_key
 
 -- rooms --
@@ -59,7 +59,7 @@ WITH named (reference, room_id, standing, problem, cure) AS (
 )
 SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.reference),
         n.reference) AS room, n.room_id,
-    (SELECT group_concat(DISTINCT CASE m.kind WHEN 'everyone' THEN '*'
+    (SELECT comma_list(DISTINCT CASE m.kind WHEN 'everyone' THEN '*'
         WHEN 'display_name' THEN 'displayName:' || m.pattern
         WHEN 'group_id' THEN 'group ' || m.pattern ELSE m.pattern END)
         FROM mapping m WHERE m.reference = n.reference AND m.standing <> 'dropped') AS keys,
@@ -71,14 +71,14 @@ SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.refere
     (SELECT count(*) FROM unmanaged_member s WHERE s.room_id = n.room_id) AS unmanaged,
     CASE WHEN (SELECT count(*) FROM mapping m WHERE m.reference = n.reference
             AND m.standing = 'in_force') = 0 THEN 'suspended'
-        WHEN t.upgrade_to IS NOT NULL AND n.standing = 'followed' THEN 'not_followed'
+        WHEN t.upgrade_to IS NOT NULL AND min(n.standing) = 'followed' THEN 'not_followed'
         ELSE min(n.standing) END AS standing,
     coalesce(t.unusable, max(n.problem), t.reason, (SELECT max(m.reason) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS problem,
     coalesce(max(n.cure), t.cure, (SELECT max(m.cure) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure
 FROM named n LEFT JOIN room t ON t.room_id = n.room_id
-GROUP BY n.reference, n.room_id ORDER BY 1, 2
+GROUP BY n.reference, n.room_id, t.room_id ORDER BY 1, 2 NULLS FIRST
 
 -- people --
 -- Who is in a room, or where somebody is.
@@ -94,7 +94,7 @@ SELECT room_id, user_id, NULL, 'unmanaged', FALSE, 'join', NULL, FALSE, FALSE, F
 FROM unmanaged_member
 WHERE (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
 AND (CAST(:user_id AS TEXT) IS NULL OR user_id = :user_id)
-ORDER BY 1, 2
+ORDER BY 1, 2 NULLS FIRST
 
 -- work --
 -- What is left to do, fails, is held or spared, and what a human may have to settle: what has
@@ -231,7 +231,7 @@ ORDER BY m.room_id, m.todo <> 'leave', m.since DESC, user_id
 SELECT coalesce(user_id, proposed) AS user, user_id IS NULL AS is_new, desired,
     locked_by_us OR suspended_by_us OR deactivated_by_us AS is_locked, request
 FROM account WHERE todo IS NOT NULL AND problem IS DISTINCT FROM 'conflict'
-AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1
+AND (user_id IS NOT NULL OR desired = 'active' OR asked IS NOT NULL) ORDER BY 1 NULLS FIRST
 
 -- progress --
 -- How many accounts and memberships there are, and how many of them there is something to do for, in

@@ -1,0 +1,17 @@
+"""What can go wrong with the database, whichever it is."""
+
+
+class DatabaseError(Exception):
+    """The database did not do what was asked of it; the message says which one, and why."""
+
+
+class DatabaseTooNewError(DatabaseError):
+    """The database was written by a newer version of this service."""
+
+
+class DatabaseUnusableError(DatabaseError):
+    """The database cannot be opened, read or written (permissions, full disk, damage)."""
+
+
+class NotUniqueError(DatabaseError):
+    """Another row has a value that must be unique."""
