@@ -1,6 +1,5 @@
 """Users, groups, accounts and memberships in a store, for tests of the store itself."""
 
-import sqlite3
 from collections.abc import Sequence
 
 import orjson
@@ -10,6 +9,7 @@ from scim_matrix.membership import Membership, Observed
 from scim_matrix.store import accounts, memberships, resources
 from scim_matrix.store.accounts import Account, Confirmation, Disablement, Profile, Wanted, Written
 from scim_matrix.store.database import Connection
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.memberships import membership
 from scim_matrix.store.resources import MemberChange
 
@@ -107,7 +107,7 @@ class Directory:
 
     # -- Rooms -------------------------------------------------------------
 
-    async def rows(self, room_id: str | None = None) -> list[sqlite3.Row]:
+    async def rows(self, room_id: str | None = None) -> list[DatabaseRow]:
         """Return what is stored of memberships, by room and user."""
         return await self._connection.execute_fetchall(
             "SELECT m.*, coalesce(a.user_id, a.proposed) AS user_id FROM membership m"
@@ -126,7 +126,7 @@ class Directory:
         [found] = [r for r in await self.rows(room_id) if r["user_id"] == f"@{name}:s"]
         return membership(found)
 
-    async def row(self, name: str, room_id: str = ROOM) -> sqlite3.Row:
+    async def row(self, name: str, room_id: str = ROOM) -> DatabaseRow:
         """Return all that is stored of one membership."""
         [found] = [r for r in await self.rows(room_id) if r["user_id"] == f"@{name}:s"]
         return found

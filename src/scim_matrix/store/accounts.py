@@ -4,7 +4,6 @@ An account is *bound* once it is known which Matrix account is the user's; befor
 done in its name.
 """
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ import orjson
 
 from scim_matrix.store import grants, record
 from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.queries import load
 from scim_matrix.store.resources import TakenError
 from scim_matrix.store.text import folded
@@ -131,7 +131,7 @@ class Account:
         return self.user_id or self.proposed or f"user {self.scim_id}"
 
 
-def _account(row: sqlite3.Row) -> Account:
+def _account(row: DatabaseRow) -> Account:
     return Account(
         id=row["id"],
         scim_id=row["scim_id"],

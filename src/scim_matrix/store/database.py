@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from scim_matrix.clock import Clock
-from scim_matrix.store.dialect import Statement, Values
+from scim_matrix.store.dialect import DatabaseRow, Statement, Values
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.sqlite import Sqlite, check_version, open_reader, open_writer
 
@@ -26,7 +25,7 @@ class Connection:
         self.at = at
         self.cause = cause
 
-    async def execute_fetchall(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+    async def execute_fetchall(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
         """Run one statement and return its rows."""
         return await self._connection.fetch(sql, values)
 
@@ -34,7 +33,7 @@ class Connection:
         """Run one statement for each of several sets of values."""
         await self._connection.run_many(sql, values)
 
-    async def execute_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
+    async def execute_together(self, statements: Sequence[Statement]) -> list[list[DatabaseRow]]:
         """Run several statements without a pause between them (see `together`)."""
         return await self._connection.fetch_together(statements)
 
@@ -55,7 +54,7 @@ class Connection:
         self._tick = None
 
 
-async def together(connection: Connection, *statements: Statement) -> list[list[sqlite3.Row]]:
+async def together(connection: Connection, *statements: Statement) -> list[list[DatabaseRow]]:
     """Run statements one after the other without a pause between them; return their rows.
 
     Each awaited statement is a journey to the connection's thread and back, which costs more than

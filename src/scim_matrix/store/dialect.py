@@ -19,11 +19,25 @@ the rest they name these functions, and a database's dialect says what it has in
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any, Protocol
 
 Values = Sequence[object] | Mapping[str, object]
 Statement = tuple[str, Values]
+
+
+class DatabaseRow(Protocol):
+    """A row that a statement returned: its values in order, and by their names."""
+
+    def __getitem__(self, key: int | str, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def keys(self) -> list[str]:
+        """Return the names in order."""
 
 
 class Dialect:

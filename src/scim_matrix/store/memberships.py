@@ -1,6 +1,5 @@
 """Memberships: the work left in rooms, and its outcomes (docs/states.md)."""
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import orjson
 
 from scim_matrix.membership import Membership, Observed, Todo
 from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.queries import load
 
 Problem = Literal["refused", "unavailable", "withheld", "spared"]
@@ -19,7 +19,7 @@ _MUCH = 50
 _Q = load("memberships")
 
 
-def membership(row: sqlite3.Row) -> Membership:
+def membership(row: DatabaseRow) -> Membership:
     """Return a row of membership, with its account's user ID, as a value."""
     return Membership(
         room_id=row["room_id"],

@@ -1,6 +1,5 @@
 """Who was seen in rooms: memberships as they are, and members whom nothing manages."""
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import orjson
 from scim_matrix.membership import Observed
 from scim_matrix.store import record
 from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.queries import load
 
 _Q = load("observed")
@@ -54,7 +54,7 @@ async def observe(
     return [row["user_id"] for row in missing]
 
 
-def _done(room_id: str, row: sqlite3.Row) -> record.Entry:
+def _done(room_id: str, row: DatabaseRow) -> record.Entry:
     return record.Entry(
         "kick",
         "done",

@@ -1,7 +1,6 @@
 """SCIM users and groups as rows: written with their consequences, read by page."""
 
 import datetime
-import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import orjson
 
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection, together
-from scim_matrix.store.dialect import Statement
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.errors import NotUniqueError
 from scim_matrix.store.text import composed, folded
 
@@ -48,7 +47,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def _row(kind: Kind, found: sqlite3.Row) -> Row:
+def _row(kind: Kind, found: DatabaseRow) -> Row:
     return Row(
         kind,
         found["id"],

@@ -1,6 +1,5 @@
 """Rooms: what the map's references stand for, and which rooms mappings open."""
 
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import orjson
 from scim_matrix.groupmap import Kind
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
 
@@ -75,7 +75,7 @@ class Opening:
     led_by: tuple[str, ...] = ()
 
 
-def _reference(row: sqlite3.Row) -> RoomReference:
+def _reference(row: DatabaseRow) -> RoomReference:
     return RoomReference(
         row["reference"],
         row["standing"],
@@ -88,7 +88,7 @@ def _reference(row: sqlite3.Row) -> RoomReference:
     )
 
 
-def _mapping(row: sqlite3.Row) -> MappingRow:
+def _mapping(row: DatabaseRow) -> MappingRow:
     return MappingRow(
         row["id"],
         row["origin"],

@@ -10,7 +10,7 @@ from typing import Any, cast
 import aiosqlite
 
 from scim_matrix.store import text
-from scim_matrix.store.dialect import SQLITE, Statement, Values
+from scim_matrix.store.dialect import SQLITE, DatabaseRow, Statement, Values
 from scim_matrix.store.errors import (
     DatabaseError,
     DatabaseTooNewError,
@@ -82,7 +82,7 @@ class Sqlite(aiosqlite.Connection):
         except sqlite3.Error as error:
             raise _error(self.path, error) from error
 
-    async def fetch(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+    async def fetch(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
         """Run one statement and return its rows."""
         return list(await self.execute_fetchall(SQLITE.written(sql), cast(Any, values)))
 
@@ -91,11 +91,11 @@ class Sqlite(aiosqlite.Connection):
         cursor = await self.executemany(SQLITE.written(sql), cast(Any, values))
         await cursor.close()
 
-    async def fetch_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
+    async def fetch_together(self, statements: Sequence[Statement]) -> list[list[DatabaseRow]]:
         """Run statements one after the other and return the rows of each."""
-        return cast("list[list[sqlite3.Row]]", await self._execute(self._together, statements))
+        return cast("list[list[DatabaseRow]]", await self._execute(self._together, statements))
 
-    def _together(self, statements: Sequence[Statement]) -> list[Iterable[sqlite3.Row]]:
+    def _together(self, statements: Sequence[Statement]) -> list[Iterable[DatabaseRow]]:
         return [self._execute_fetchall(SQLITE.written(sql), values) for sql, values in statements]
 
     # All that the library asks of SQLite goes through here.
