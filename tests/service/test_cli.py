@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import groupmap, rooms
+from scim_matrix.store import groupmap, references
 from scim_matrix.store.database import Database
 from tests.preforked import fork
 from tests.service.directory import Directory
@@ -284,8 +284,8 @@ async def test_whoever_approves_an_alias_stands_in_for_whom_it_rested_on(tmp_pat
     database = await Database.open(tmp_path)
     async with database.write() as connection:
         await groupmap.put(connection, [Mapping("everyone", "", "#room:s")])
-        await rooms.pin(connection, "#room:s", "!room", ["@eve:s"])
-    led = await rooms.reference(database.reader, "#room:s")
+        await references.pin(connection, "#room:s", "!room", ["@eve:s"])
+    led = await references.get(database.reader, "#room:s")
     assert led is not None
     assert led.led_by == ("@eve:s",)
     for approved in (0, 3):

@@ -10,7 +10,16 @@ import orjson
 import pytest
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
+from scim_matrix.store import (
+    accounts,
+    binding,
+    brake,
+    groupmap,
+    memberships,
+    observed,
+    references,
+    rooms,
+)
 from scim_matrix.store.accounts import Disablement, Profile, Written
 from scim_matrix.store.database import DATABASE_NAME, Database, DatabaseError, migrations
 from scim_matrix.store.text import composed, folded
@@ -456,7 +465,7 @@ async def verified(database: Database) -> None:
     async with database.write() as connection:
         for account in await every(database):
             if account.user_id is not None:
-                assert await accounts.bind(connection, account, account.user_id, "record") is None
+                assert await binding.bind(connection, account, account.user_id, "record") is None
 
 
 async def test_every_account_is_looked_at_once(old: Old, opened: Database) -> None:
@@ -568,7 +577,7 @@ async def test_references_stand_for_the_rooms_they_stood_for(old: Old, opened: D
     if old.version >= CONSOLE:
         expected |= {"!ops": ("pinned", "!ops"), "#nowhere:s": ("unresolved", None)}
     assert expected == {r["reference"]: (r["standing"], r["room_id"]) for r in found}
-    unresolved = {r.reference for r in await rooms.unresolved(opened.reader, 0.0, [], 100)}
+    unresolved = {r.reference for r in await references.unresolved(opened.reader, 0.0, [], 100)}
     assert unresolved == {r for r, (standing, _) in expected.items() if standing == "unresolved"}
     templates = {r["reference"]: r["template"] for r in found if r["template"]}
     assert templates == ({"#space:s": '{"name":"Space"}'} if old.version >= OPTIONS else {})

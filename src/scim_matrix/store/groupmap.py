@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import grants, rooms
+from scim_matrix.store import grants, openings, rooms
 from scim_matrix.store.database import Connection
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import composed
@@ -92,7 +92,7 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
         [(name, "unresolved" if at is None else "pinned", at) for name, at in known],
     )
     opened = [
-        (row["id"], row["room_id"], rooms.led_by_maker(row["led_by"], row["made_by"]))
+        (row["id"], row["room_id"], openings.led_by_maker(row["led_by"], row["made_by"]))
         for row in await connection.execute_fetchall(_Q["to_open"], ids)
     ]
     await connection.executemany(

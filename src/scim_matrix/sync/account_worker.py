@@ -18,7 +18,7 @@ from scim_matrix.matrix.errors import (
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.store import accounts, brake, memberships, record
+from scim_matrix.store import accounts, binding, brake, memberships, record
 from scim_matrix.store.accounts import Account, Confirmation, Disablement, Problem
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
@@ -202,13 +202,13 @@ class AccountWorker:
             return await self._bound(account, found)
         if account.asked is not None:
             async with self._database.write() as connection:
-                since = await accounts.search(connection, account)
+                since = await binding.search(connection, account)
                 rest = since + LATEST - connection.at
             if rest > 0:
                 reason = "an account was asked for, and no answer is known"
                 raise _StoppedError("unavailable", reason, rest)
         async with self._database.write() as connection:
-            await accounts.has_none(connection, account)
+            await binding.has_none(connection, account)
         return None
 
     async def _proven(self, account: Account, mark: str) -> Bind | None:
@@ -218,7 +218,7 @@ class AccountWorker:
         found = linked or await self._accounts.by_mark(mark)
         if found is None or found == account.barred or self._rights.is_service(found):
             return None
-        if await accounts.is_anothers(self._database.scanner, account, found):
+        if await binding.is_anothers(self._database.scanner, account, found):
             return None
         return Bind(found, "mark" if linked is None else "link")
 
@@ -266,7 +266,7 @@ class AccountWorker:
         present = await accounts.get(connection, account.id)
         if present is None or present.user_id != account.user_id:
             raise _OvertakenError
-        why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
+        why_not = await binding.bind(connection, account, decision.user_id, decision.because)
         if why_not is not None:
             cure = f"scim-matrix users link {account.scim_id} to an account of their own"
             raise self._conflict(account, Conflict(why_not, cure))
@@ -294,7 +294,7 @@ class AccountWorker:
         present = await self._accounts.get(account.user_id)
         if present is None:
             async with self._database.write() as connection:
-                return await accounts.never_made(connection, account)
+                return await binding.never_made(connection, account)
         if account.scim_id is None:
             # A deleted user's: it was locked as theirs, and goes back to the same subject only.
             decision: Bind | Conflict = Bind(account.user_id, "record")
@@ -304,7 +304,7 @@ class AccountWorker:
             return await self._bound(account, decision)
         async with self._database.write() as connection:
             next_try = connection.at + PERMANENT.delay(account.attempts)
-            await accounts.unbind(
+            await binding.unbind(
                 connection,
                 account,
                 account.user_id,
@@ -326,7 +326,7 @@ class AccountWorker:
         if await self._accounts.get(user_id) is None:
             if account.desired != "active" and account.user_id is None:
                 async with self._database.write() as connection:
-                    await accounts.has_none(connection, account)
+                    await binding.has_none(connection, account)
                 return
             reason = f"{user_id} does not exist and cannot be created here"
             raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
@@ -364,7 +364,7 @@ class AccountWorker:
         since = await self._accounts.about_to_make(user_id, account.scim_id)
         if not self._dry_run:
             async with self._database.write() as connection:
-                if not await accounts.ask(connection, account, since):
+                if not await binding.ask(connection, account, since):
                     raise _OvertakenError
         left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)

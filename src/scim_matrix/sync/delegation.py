@@ -11,9 +11,9 @@ from scim_matrix.matrix.errors import RefusedError
 from scim_matrix.matrix.rooms import StateEvent
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership
-from scim_matrix.store import rooms
+from scim_matrix.store import openings, rooms
 from scim_matrix.store.database import Connection, Database
-from scim_matrix.store.rooms import MappingRow, Opening
+from scim_matrix.store.openings import MappingRow, Opening
 from scim_matrix.sync import room_names
 from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
 from scim_matrix.sync.plan import Policy
@@ -75,7 +75,7 @@ async def leaders(
 
     The configuration, and an administrator of the homeserver, need nobody's.
     """
-    if not await rooms.any_led(connection, room_id):
+    if not await openings.any_led(connection, room_id):
         return Leaders(users)
     try:
         return Leaders(users, True, await rights.levels(room_id))
@@ -86,9 +86,9 @@ async def leaders(
 async def leading(connection: Connection, pair: Membership) -> list[Chain] | None:
     """Return whose power a removal rests on, each way on its own; None where it needs nobody's."""
     if pair.state == "excluded":
-        chains = await rooms.leading_exclusively(connection, pair.room_id)
+        chains = await openings.leading_exclusively(connection, pair.room_id)
     elif pair.state == "revoked" and pair.led:
-        chains = await rooms.leading_away(connection, pair.room_id, pair.account_id)
+        chains = await openings.leading_away(connection, pair.room_id, pair.account_id)
     else:
         return None
     return None if frozenset() in chains else chains
@@ -117,10 +117,10 @@ class Delegation:
     async def judge(self, room_id: str) -> bool:
         """Judge the mappings that open a room and the rooms below it; True where that is news."""
         news = False
-        for mapping in await rooms.console_mappings(self._database.scanner, room_id):
+        for mapping in await openings.console_mappings(self._database.scanner, room_id):
             if mapping.room_id is not None:
                 news |= await self._judge_maker(mapping, mapping.room_id)
-        spaces = await rooms.spaces(self._database.scanner, room_id)
+        spaces = await openings.spaces(self._database.scanner, room_id)
         if spaces:
             below = await self._below(room_id)
             for mapping in spaces:
@@ -128,7 +128,7 @@ class Delegation:
                 while changed is None:
                     children = await self._children(mapping, room_id, below, self._makers(mapping))
                     async with self._database.write() as connection:
-                        changed = await rooms.put_children(connection, mapping.id, children)
+                        changed = await openings.put_children(connection, mapping.id, children)
                 if changed:
                     followed = sum(c.standing == "followed" for c in children)
                     log.info(
@@ -148,11 +148,11 @@ class Delegation:
         for maker in chain:
             verdict = await self._may_map(maker, mapping, room_id)
         async with self._database.write() as connection:
-            led = await rooms.lead(connection, mapping.id, chain)
+            led = await openings.lead(connection, mapping.id, chain)
             if verdict.followed:
-                news = await rooms.stand(connection, mapping.id, "in_force")
+                news = await openings.stand(connection, mapping.id, "in_force")
             else:
-                news = await rooms.stand(
+                news = await openings.stand(
                     connection, mapping.id, "suspended", verdict.reason, verdict.cure
                 )
         if news:
