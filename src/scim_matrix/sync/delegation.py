@@ -15,7 +15,14 @@ from scim_matrix.store import openings, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.openings import MappingRow, Opening
 from scim_matrix.sync import room_names
-from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
+from scim_matrix.sync.authority import (
+    Reach,
+    Verdict,
+    by_administrator,
+    entitlement,
+    everywhere,
+    removal,
+)
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels
 from scim_matrix.sync.provenance import Chain, Edge, beyond, child
@@ -172,7 +179,7 @@ class Delegation:
 
     async def _may_map(self, user_id: str, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether somebody could do in a room by hand what a mapping would."""
-        return await self.may(user_id, room_id, power=mapping.power, exclusive=mapping.exclusive)
+        return await self.may(user_id, room_id, Reach.of(mapping))
 
     async def may_follow(self, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether those whose power a mapping rests on could take it on to a room."""
@@ -183,9 +190,7 @@ class Delegation:
                 break
         return verdict
 
-    async def may(
-        self, user_id: str, room_id: str, *, power: int | None, exclusive: bool
-    ) -> Verdict:
+    async def may(self, user_id: str, room_id: str, reach: Reach) -> Verdict:
         """Decide whether somebody may lead the service in a room; see `entitlement`."""
         if self._users.trusts(user_id):
             return by_administrator(user_id)
@@ -199,7 +204,7 @@ class Delegation:
         if isinstance(found, Verdict):
             return found
         levels, joined = found
-        return entitlement(levels, user_id, user_id in joined, power=power, exclusive=exclusive)
+        return entitlement(levels, user_id, user_id in joined, reach)
 
     async def _signs_in(self, user_id: str) -> bool:
         """Tell whether somebody of this server may do anything at present."""

@@ -22,7 +22,7 @@ from scim_matrix.store.openings import MappingRow
 from scim_matrix.store.record import Entry
 from scim_matrix.store.references import RoomReference
 from scim_matrix.sync import provenance, room_names
-from scim_matrix.sync.authority import Verdict
+from scim_matrix.sync.authority import Reach, Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
 from scim_matrix.sync.plan import Policy
@@ -167,12 +167,7 @@ class Observation:
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
         # What counts is the room that people would be brought into.
         room_id = await rooms.successor(self._database.scanner, room_id)
-        own = await delegation.may(
-            event.sender,
-            room_id,
-            power=max((m.power for m in mappings if m.power is not None), default=None),
-            exclusive=any(m.exclusive for m in mappings),
-        )
+        own = await delegation.may(event.sender, room_id, Reach.of(*mappings))
         for mapping in mappings:
             # Below a space, what others put there is opened too.
             if mapping.children and own.followed and not users.trusts(event.sender):
