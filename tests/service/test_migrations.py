@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ MAP_WITH_OPTIONS = [
     Mapping("external_id", "ext-leads", "!old", invite=True),
     Mapping("external_id", "ext-leads", "!vip", exclusive=True),
 ]
+
+
+def said(mapping: Mapping) -> dict[str, Any]:
+    """Return key and options of a mapping."""
+    return {k: v for k, v in asdict(mapping).items() if k not in ("room", "create")}
 
 
 class Old:
@@ -189,17 +195,7 @@ class Old:
             self.insert("room_child", reference="#ops:s", room_id="!below")
 
     def _mapping(self, mapping: Mapping, table: str = "mapping", **more: Any) -> None:
-        self.insert(
-            table,
-            kind=mapping.kind,
-            pattern=mapping.pattern,
-            room_reference=mapping.room,
-            power=mapping.power,
-            children=mapping.children,
-            invite=mapping.invite,
-            exclusive=mapping.exclusive,
-            **more,
-        )
+        self.insert(table, room_reference=mapping.room, **said(mapping), **more)
 
     def room(self, reference: str, room_id: str | None, **more: Any) -> None:
         """Store what a reference stands for."""
@@ -334,11 +330,9 @@ async def states(database: Database, *columns: str) -> dict[tuple[str, str], Any
 
 async def mapping_rows(database: Database) -> list[dict[str, Any]]:
     """Return mappings as far as anybody said them."""
-    return await rows(
-        database,
-        "SELECT origin, kind, pattern, reference, power, children, invite, exclusive, made_by,"
-        " alias, standing FROM mapping ORDER BY id",
-    )
+    names = ["origin", "reference", "made_by", "alias", "standing", *said(MAP[0])]
+    found = await rows(database, "SELECT * FROM mapping ORDER BY id")
+    return [{name: row[name] for name in names} for row in found]
 
 
 # -- The file ------------------------------------------------------------------
@@ -522,13 +516,8 @@ async def test_the_map_is_what_it_was(old: Old, opened: Database) -> None:
     expected = [
         {
             "origin": "configuration",
-            "kind": m.kind,
-            "pattern": m.pattern,
             "reference": m.room,
-            "power": m.power,
-            "children": m.children,
-            "invite": m.invite,
-            "exclusive": m.exclusive,
+            **said(m),
             "made_by": None,
             "alias": None,
             "standing": "in_force",
