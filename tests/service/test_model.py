@@ -94,7 +94,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        folder = os.environ.get("PYTEST_DEBUG_TEMPROOT")
         self.folder = Path(tempfile.mkdtemp(prefix="model-", dir=folder))
         self.stack = contextlib.AsyncExitStack()
         self.map: dict[tuple[str, str], dict[str, Any]] = {}
