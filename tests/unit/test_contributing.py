@@ -63,6 +63,7 @@ def test_the_example_stands_in_every_place_that_is_listed(
         "src/scim_matrix/membership.py",
         "src/scim_matrix/store/database.py",
         "src/scim_matrix/store/memberships.py",
+        "src/scim_matrix/sync/observation.py",
         "src/scim_matrix/sync/plan.py",
         "src/scim_matrix/cli/show.py",
         "src/scim_matrix/sync/live.py",

@@ -169,19 +169,17 @@ class GroupPages:
             asked = await self._asked_for(request, form)
         except GroupMapError as error:
             return await self._answer(request, {"problem": str(error)}, form)
-        means: dict[str, Any] = {"mapping": asked.wish.mapping}
+        meeting = None
         # How many are in a group, and who of the room is, is told to those only who see the group.
         if await self._concerns(request, await self._shown(request, asked.group["id"])):
             reader = request.config_dict[DATABASE].scanner
             people = await console.accounts_of(reader, asked.group["id"])
             inside = set(await request.config_dict[HOMESERVER].rooms.members(asked.mapping.room))
             service = request.config_dict[HOMESERVER].user_id
-            means |= {
-                "adds": len(people - inside),
-                "already": len(people & inside),
-                "others": len(inside - people - {service}),
-            }
-        return await self._answer(request, means, form)
+            others = inside - people - {service}
+            meeting = sayings.Meeting(len(people - inside), len(people & inside), len(others))
+        told = sayings.would_map(asked.wish.mapping, meeting)
+        return await self._answer(request, {"told": told}, form)
 
     async def _answer(
         self, request: web.Request, preview: dict[str, Any], form: MappingType[str, Any]
