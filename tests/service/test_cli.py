@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, references
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import DATABASE_NAME, Database
 from tests.preforked import fork
 from tests.service.directory import Directory
 
@@ -260,6 +260,14 @@ def test_commands_look_before_they_ask(tmp_path: Path) -> None:
     ended = run("restore", str(tmp_path / "none"), cwd=tmp_path, **good(tmp_path))
     assert (ended.returncode, "does not exist" in ended.stderr) == (2, True)
     assert "Replace" not in ended.stdout + ended.stderr
+
+
+def test_a_folder_without_a_database_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Which file cannot be read, once, and nothing of what the command is made of."""
+    (tmp_path / "data").mkdir()
+    ended = run("groups", cwd=tmp_path, **good(tmp_path))
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert DATABASE_NAME in ended.stderr
 
 
 def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class _Sqlite(aiosqlite.Connection):
         try:
             await self
         except sqlite3.Error as error:
+            # Its thread still speaks to this loop, which ends with the command that failed.
+            await asyncio.to_thread(self._thread.join)
             raise _error(self._path, error) from error
 
     async def fetch_together(self, statements: Sequence[Statement]) -> list[list[sqlite3.Row]]:
