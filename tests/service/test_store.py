@@ -209,6 +209,25 @@ async def test_a_full_disk_fails_whoever_shared_the_transaction(database: Databa
     assert "!c" in await _rooms(database)
 
 
+async def test_nothing_is_acknowledged_that_was_rolled_back_unseen(database: Database) -> None:
+    """A block that goes on after SQLite has rolled everything back is told, as are all with it."""
+
+    async def write(room_id: str, *more: str) -> None:
+        async with database.write() as connection:
+            await _insert(connection, room_id)
+            for statement in more:
+                await connection.execute_fetchall(statement)
+
+    done = await asyncio.gather(
+        write("!a"), write("!b", "ROLLBACK"), write("!c"), return_exceptions=True
+    )
+    kept = [r for r, result in zip(("!a", "!b", "!c"), done, strict=True) if result is None]
+    assert "!b" not in kept
+    assert set(kept) <= set(await _rooms(database))
+    await write("!d")
+    assert "!d" in await _rooms(database)
+
+
 @pytest.mark.parametrize("version", [number for number, _ in migrations()[:-1]])
 async def test_old_databases_are_brought_up_to_date(tmp_path: Path, version: int) -> None:
     """What an older version wrote is kept, and found by what newer ones look up."""

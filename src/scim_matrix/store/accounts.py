@@ -167,38 +167,46 @@ async def create(
     A user who comes back (same SSO subject, or without one the same SCIM id) gets the former
     account. Raises TakenError naming `subject_attribute` or userName where another user has it.
     """
-    values = await _values(connection, scim_id, wanted)
-    await _check_subject(connection, scim_id, wanted, subject_attribute)
-    former = await connection.execute_fetchall(_Q["former"], values)
+    names = _names(scim_id, wanted)
+    holder, former, namesake = await together(
+        connection, (_Q["subject_taken"], names), (_Q["former"], names), (_Q["name_taken"], names)
+    )
+    _check_subject(holder, subject_attribute)
     if not former or former[0]["user_id"] is None:
-        await _check_name(connection, scim_id, wanted)
+        _check_name(namesake, wanted)
+    values = await _values(connection, scim_id, wanted)
     if former:
-        await connection.execute_fetchall(_Q["come_back"], {**values, "id": former[0]["id"]})
+        first = [(_Q["come_back"], {**values, "id": former[0]["id"]})]
     else:
-        await connection.execute_fetchall(_Q["insert"], values)
-        await connection.execute_fetchall(_Q["let_be"], values)
-    await grants.settle(connection, [scim_id])
+        first = [(_Q["insert"], values), (_Q["let_be"], values)]
+    await grants.settle(connection, [scim_id], first=first)
 
 
 async def change(
     connection: Connection, scim_id: str, wanted: Wanted, subject_attribute: str
 ) -> None:
     """Say what the account of a user should be from now on. Raises TakenError as `create` does."""
-    await _check_subject(connection, scim_id, wanted, subject_attribute)
-    [row] = await connection.execute_fetchall(
-        "SELECT user_id, proposed FROM account WHERE scim_id = :scim_id", {"scim_id": scim_id}
+    names = _names(scim_id, wanted)
+    holder, [row], namesake = await together(
+        connection,
+        (_Q["subject_taken"], names),
+        ("SELECT user_id, proposed FROM account WHERE scim_id = :scim_id", names),
+        (_Q["name_taken"], names),
     )
+    _check_subject(holder, subject_attribute)
     if row["user_id"] is None and row["proposed"] != wanted.proposed:
-        await _check_name(connection, scim_id, wanted)
+        _check_name(namesake, wanted)
     values = await _values(connection, scim_id, wanted)
     await together(connection, (_Q["change"], values), (_Q["let_be"], values))
 
 
+def _names(scim_id: str, wanted: Wanted) -> dict[str, str | None]:
+    return {"scim_id": scim_id, "subject": wanted.profile.subject, "proposed": wanted.proposed}
+
+
 async def _values(connection: Connection, scim_id: str, wanted: Wanted) -> dict[str, Any]:
     return {
-        "scim_id": scim_id,
-        "proposed": wanted.proposed,
-        "subject": wanted.profile.subject,
+        **_names(scim_id, wanted),
         "desired": wanted.state,
         "profile": wanted.profile.dump(),
         "tick": await connection.tick(),
@@ -207,19 +215,15 @@ async def _values(connection: Connection, scim_id: str, wanted: Wanted) -> dict[
     }
 
 
-async def _check_subject(
-    connection: Connection, scim_id: str, wanted: Wanted, attribute: str
-) -> None:
-    values = {"scim_id": scim_id, "subject": wanted.profile.subject}
-    if await connection.execute_fetchall(_Q["subject_taken"], values):
+def _check_subject(holder: Sequence[DatabaseRow], attribute: str) -> None:
+    if holder:
         raise TakenError(
             f"{attribute}: another user has this value, which leads to their Matrix account"
         )
 
 
-async def _check_name(connection: Connection, scim_id: str, wanted: Wanted) -> None:
-    values = {"scim_id": scim_id, "proposed": wanted.proposed}
-    if await connection.execute_fetchall(_Q["name_taken"], values):
+def _check_name(namesake: Sequence[DatabaseRow], wanted: Wanted) -> None:
+    if namesake:
         raise TakenError(f"userName: another user already has the Matrix account {wanted.proposed}")
 
 

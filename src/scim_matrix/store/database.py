@@ -83,6 +83,7 @@ class Database:
         self._readers = (reader, scanner, counter)
         self._turn = asyncio.Lock()
         self._shared: asyncio.Future[None] | None = None
+        self._blocks = 0
         self._committing: asyncio.Task[None] | None = None
         self.clock = clock
         self.reader = Connection(reader)
@@ -116,27 +117,26 @@ class Database:
         runs; where the commit fails, it fails for every block that shared it.
         """
         async with self._turn:
+            before = f"RELEASE SAVEPOINT block{self._blocks}"
             if self._shared is None:
-                self._shared = await self._begin()
+                before, self._shared = self._writer.BEGIN, self._share()
             committed = self._shared
+            self._blocks += 1
+            # By a name of its own a block can undo none before it.
+            block = f"block{self._blocks}"
             try:
-                await self._writer.fetch("SAVEPOINT block")
+                await self._writer.fetch_together([(before, ()), (f"SAVEPOINT {block}", ())])
                 yield Connection(self._writer, self.clock.now(), cause)
-                await self._writer.fetch("RELEASE block")
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
-                await asyncio.shield(self._undo(committed, error))
+                await asyncio.shield(self._undo(block, committed, error))
                 raise
         await asyncio.shield(committed)
 
-    async def _begin(self) -> asyncio.Future[None]:
-        """Begin a transaction; the commit takes its turn behind the blocks that wait already."""
-        try:
-            await self._writer.begin()
-        except BaseException:
-            await asyncio.shield(self._writer.rollback())
-            raise
+    def _share(self) -> asyncio.Future[None]:
+        """Return what tells of a commit, which takes its turn behind the blocks that wait."""
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._blocks = 0
         self._committing = asyncio.create_task(self._commit(committed), name="commit")
         return committed
 
@@ -146,19 +146,25 @@ class Database:
                 return
             self._shared = None
             try:
-                await self._writer.commit()
+                # Each block is released before anything else: where SQLite has rolled it back by
+                # itself, that fails.
+                await self._writer.fetch_together(
+                    [(f"RELEASE SAVEPOINT block{self._blocks}", ()), ("COMMIT", ())]
+                )
             except DatabaseError as error:
                 await self._writer.rollback()
                 _fail(committed, error)
             else:
                 committed.set_result(None)
 
-    async def _undo(self, committed: asyncio.Future[None], error: BaseException) -> None:
+    async def _undo(
+        self, block: str, committed: asyncio.Future[None], error: BaseException
+    ) -> None:
         try:
-            await self._writer.fetch("ROLLBACK TO block")
-            await self._writer.fetch("RELEASE block")
+            await self._writer.fetch(f"ROLLBACK TO SAVEPOINT {block}")
         except DatabaseError:
-            # Without room on the disk SQLite has rolled back the whole transaction by itself.
+            # Nothing was begun, or SQLite has rolled back the whole transaction by itself (no room
+            # on the disk).
             await self._writer.rollback()
             self._shared = None
             _fail(committed, error)

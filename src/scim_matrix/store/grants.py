@@ -57,14 +57,17 @@ async def settle(
     connection: Connection,
     members: Iterable[str] = (),
     origin: Origin = "identity_provider",
+    *,
+    first: Iterable[Statement] = (),
 ) -> None:
     """Bring grants and memberships of everybody noted in line with groups and map.
 
-    `members` are noted too. `origin` says who made the difference: what the identity provider
-    takes is revoked, and what the map no longer grants is forgotten.
+    `members` are noted too, once the statements in `first` have run. `origin` says who made the
+    difference: what the identity provider takes is revoked, and what the map no longer grants is
+    forgotten.
     """
     names = ("open", "grant", "revoke", "want", "regain", "gain", "lose", "catch_up", "settled")
-    await _settle(connection, origin, names, {}, touching(members))
+    await _settle(connection, origin, names, {}, *first, touching(members))
 
 
 async def _settle(

@@ -242,8 +242,7 @@ async def change_members(
         else:
             changed |= await _add(connection, group_id, sent)
     if changed:
-        await connection.execute_fetchall(*_bumping("Group", group_id))
-        await grants.settle(connection)
+        await grants.settle(connection, first=[_bumping("Group", group_id)])
     return changed
 
 

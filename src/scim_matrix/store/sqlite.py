@@ -56,8 +56,10 @@ def migrations() -> list[tuple[int, str]]:
 class Sqlite(aiosqlite.Connection):
     """A connection whose thread can be handed several statements at once.
 
-    Whatever fails raises a DatabaseError.
+    Whatever fails raises a DatabaseError. `BEGIN` begins a transaction that may write.
     """
+
+    BEGIN = "BEGIN IMMEDIATE"
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
@@ -71,15 +73,13 @@ class Sqlite(aiosqlite.Connection):
         [(verdict,)] = await self.execute_fetchall("PRAGMA quick_check(1)")
         return None if verdict == "ok" else str(verdict)
 
-    async def begin(self) -> None:
-        """Begin a transaction that may write."""
-        await self.execute_fetchall("BEGIN IMMEDIATE")
-
     async def open(self) -> None:
         """Connect."""
         try:
             await self
         except sqlite3.Error as error:
+            # Its thread still speaks to this loop, which ends with the command that failed.
+            await asyncio.to_thread(self._thread.join)
             raise _error(self.path, error) from error
 
     async def fetch(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
