@@ -73,8 +73,6 @@ class Observation:
         self._rights = rights
         self._on_self_leave = on_self_leave
         self.schedule = Schedule()
-        # References asked for just now, before their rooms are compared.
-        self._resolved: set[str] = set()
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
 
@@ -113,7 +111,7 @@ class Observation:
         async with self._database.write() as connection:
             room_id = await rooms.successor(connection, room_id)
             await rooms.pin(connection, name, room_id, leaders)
-        self._resolved.add(name)
+        self.schedule.resolved(name)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
 
@@ -264,9 +262,8 @@ class Observation:
             await self._follow_here(room_id)
         references = await rooms.references(self._database.scanner, room_id)
         for reference in references:
-            if reference.reference in self._resolved:
-                self._resolved.discard(reference.reference)
-            elif await self._has_moved(reference, room_id):
+            is_resolved = self.schedule.take_resolved(reference.reference)
+            if not is_resolved and await self._has_moved(reference, room_id):
                 return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
