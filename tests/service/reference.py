@@ -143,7 +143,8 @@ class Reference:
     pairs: dict[Pair, Standing] = field(default_factory=dict)
     # What lines give: granted, or since when the identity provider has revoked it.
     given: dict[tuple[Key, str], int | None] = field(default_factory=dict)
-    # The accounts that a person may have, and who a deleted user was: person, when, held over.
+    # The accounts that a person may have, and who a deleted user was, with how much time must have
+    # passed, whatever clocks say, before anything but a lock is done to them.
     may_have: dict[str, set[str]] = field(default_factory=dict)
     former: dict[str, float] = field(default_factory=dict)
     # What hands did to accounts (locked, deactivated), and what the service did.

@@ -444,6 +444,9 @@ async def bind(
 
 async def _part(connection: Connection, account: Account) -> None:
     """Take from a user the account they had so far, and have it leave the rooms it was given."""
+    if account.scim_id is not None:
+        # By the map as it is now, whoever of those whom it reaches has had their turn.
+        await grants.settle_first(connection, [account.scim_id])
     values = {
         "id": account.id,
         "former": account.user_id,
