@@ -433,6 +433,15 @@ class Observation:
             waiting.add("invite")
         powerful = await observed.powerful(self._database.scanner, room_id)
         try:
+            # Before what only somebody in the room may ask.
+            if powerful:
+                levels = await self._rights.levels(room_id)
+                async with self._database.write() as connection:
+                    await observed.powers_are(
+                        connection,
+                        room_id,
+                        [(account_id, levels.of(user)) for user, account_id in powerful],
+                    )
             for kind in waiting:
                 still = await self._homeserver.rooms.member_events(room_id, kind)
                 async with self._database.write() as connection:
@@ -444,14 +453,6 @@ class Observation:
                 themselves = [user for user, sender in left.items() if user == sender]
                 async with self._database.write() as connection:
                     await observed.respect(connection, room_id, themselves)
-            if powerful:
-                levels = await self._rights.levels(room_id)
-                async with self._database.write() as connection:
-                    await observed.powers_are(
-                        connection,
-                        room_id,
-                        [(account_id, levels.of(user)) for user, account_id in powerful],
-                    )
         except RefusedError as error:
             # Only somebody in the room may ask; without an answer things stay as they are.
             log.info("room_not_seen_from_inside", room_id=room_id, error=str(error))
