@@ -43,12 +43,18 @@ class Safety:
     """Whether what the service did, while it settled once, was its to do."""
 
     def __init__(
-        self, reference: Reference, before: dict[Pair, Standing], known: Known, now: float
+        self,
+        reference: Reference,
+        before: dict[Pair, Standing],
+        known: Known,
+        now: float,
+        passed: float,
     ) -> None:
         self.reference = reference
         self.before = before
         self.known = known
         self.now = now
+        self.passed = passed
         self.granted = reference.granted(known)
 
     def check(self, deed: Deed) -> None:
@@ -102,8 +108,6 @@ class Safety:
         where = room_id, person or user_id
         states = self._states(where)
         may = bool(states & {"revoked", "pruned"})
-        # A change of the map may not have been worked out when a human replaced their account.
-        may = may or (user_id in reference.replaced and "forgotten" in states)
         present = reference.pairs.get(where)
         if not may and (present is None or present.state not in ("dismissed", "granted")):
             may = is_exclusive(reference, self.known, room_id, user_id)
@@ -242,7 +246,7 @@ class Safety:
         promise(not reference.is_protected(user_id), f"{deed}: {user_id} is protected")
         promise(person not in reference.dismissed_accounts, f"{deed}: a human let it be")
         promise(person not in reference.stale_accounts, f"{deed}: only a backup says so")
-        is_over = user is None and self.now >= reference.former[person]
+        is_over = user is None and self.passed >= reference.former[person]
         configuration, does = reference.configuration, _DOES[what]
         promise(
             (user is not None and configuration.on_disable in does)

@@ -143,7 +143,8 @@ class Reference:
     pairs: dict[Pair, Standing] = field(default_factory=dict)
     # What lines give: granted, or since when the identity provider has revoked it.
     given: dict[tuple[Key, str], int | None] = field(default_factory=dict)
-    # The accounts that a person may have, and who a deleted user was: person, when, held over.
+    # The accounts that a person may have, and who a deleted user was, with how much time must have
+    # passed, whatever clocks say, before anything but a lock is done to them.
     may_have: dict[str, set[str]] = field(default_factory=dict)
     former: dict[str, float] = field(default_factory=dict)
     # What hands did to accounts (locked, deactivated), and what the service did.
@@ -283,12 +284,12 @@ class Reference:
         for key in [k for k in self.dropped if not known.is_dropped(k)]:
             del self.dropped[key]
             room_id = self.pins.get(key[3])
-            for line, person in self.given:
+            for (line, person), since in self.given.items():
                 where = room_id or "", person
-                if (
-                    line == key
-                    and self.pairs.get(where, Standing("granted", 0)).state == "forgotten"
-                ):
+                standing = self.pairs.get(where, Standing("granted", 0))
+                # What was revoked before they were forgotten counts no more.
+                counts = since is None or since > standing.since
+                if line == key and standing.state == "forgotten" and counts:
                     row = self.account(person, known)
                     pair = known.pairs.get((where[0], row["user_id"] if row else None))
                     promise(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from scim_matrix.store import references
+from tests.homeserver import Fault
 from tests.homeserver.deployment import Deployment, deployed
 
 INTERVAL = 3600.0
@@ -68,3 +70,21 @@ async def test_an_alias_costs_no_third_request(tmp_path: Path) -> None:
         assert len(compared(deployment, begun)) == ROOMS
         asked = [r.path for r in deployment.homeserver.requests[begun:]]
         assert len([p for p in asked if {"rooms", "directory"} & set(p)]) <= 2 * ROOMS
+
+
+async def test_an_alias_that_moves_before_its_room_is_compared_is_followed(tmp_path: Path) -> None:
+    """What it stood for when it was resolved is believed for one comparison and no longer."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        for room_id in ("!room", "!other"):
+            world.rooms.create(world.service, room_id=room_id)
+        world.alias("#room:s", "!room")
+        deployment.homeserver.faults.append(Fault("unavailable", lambda r: "!room" in r.path))
+        await deployment.put_map({"g": ["#room:s"]})
+        await deployment.settle()
+        assert not deployment.homeserver.faults
+        world.alias("#room:s", "!other")
+        await deployment.quiet()
+        reference = await references.get(deployment.database.reader, "#room:s")
+        assert reference is not None
+        assert reference.room_id == "!other"

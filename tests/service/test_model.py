@@ -239,8 +239,8 @@ class Machine(RuleBasedStateMachine):
         reference.links()
         reference.observe(known)
         reference.explain(known)
-        now = self.deployment.database.clock.now()
-        safety = Safety(reference, before, known, now)
+        now, passed = self.deployment.database.clock.now(), self.deployment.hands.passed
+        safety = Safety(reference, before, known, now, passed)
         for deed in self.world.deeds[deeds:]:
             safety.check(deed)
 
@@ -309,8 +309,7 @@ class Machine(RuleBasedStateMachine):
             del self.reference.users[user.scim_id]
             for group in self.reference.groups.values():
                 group.members.discard(user.scim_id)
-            now = self.deployment.database.clock.now()
-            self.reference.former[user.person] = now + GRACE
+            self.reference.former[user.person] = self.deployment.hands.passed + GRACE
             self.spoken_of(user)
             self.hear("identity provider")
             self.settle(how)

@@ -172,6 +172,8 @@ class Scenario:
                 await deployment.restart(dry_run=how)
             case "restarts":
                 await deployment.restart()
+            case "is killed before the answer to":
+                await deployment.die(meant(how))
             case "back up":
                 await deployment.copy(how)
             case "restore":

@@ -5,7 +5,7 @@ An account is *bound* once that is known; before that nothing is done in its nam
 
 from datetime import datetime
 
-from scim_matrix.store import record
+from scim_matrix.store import grants, record
 from scim_matrix.store.accounts import Account, BoundBy, get
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
@@ -75,6 +75,9 @@ async def bind(
 
 async def _part(connection: Connection, account: Account) -> None:
     """Take from a user the account they had so far, and have it leave the rooms it was given."""
+    if account.scim_id is not None:
+        # By the map as it is now, whoever of those whom it reaches has had their turn.
+        await grants.settle_first(connection, [account.scim_id])
     values = {
         "id": account.id,
         "former": account.user_id,

@@ -74,8 +74,6 @@ class Observation:
         self._rights = rights
         self._on_self_leave = on_self_leave
         self.schedule = Schedule()
-        # References asked for just now, before their rooms are compared.
-        self._resolved: set[str] = set()
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
 
@@ -114,7 +112,7 @@ class Observation:
         async with self._database.write() as connection:
             room_id = await rooms.successor(connection, room_id)
             await references.pin(connection, name, room_id, leaders)
-        self._resolved.add(name)
+        self.schedule.resolved(name)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
 
@@ -266,9 +264,8 @@ class Observation:
             await self._follow_here(room_id)
         standing_for_it = await references.of_room(self._database.scanner, room_id)
         for reference in standing_for_it:
-            if reference.reference in self._resolved:
-                self._resolved.discard(reference.reference)
-            elif await self._has_moved(reference, room_id):
+            is_resolved = self.schedule.take_resolved(reference.reference)
+            if not is_resolved and await self._has_moved(reference, room_id):
                 return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
@@ -438,6 +435,15 @@ class Observation:
             waiting.add("invite")
         powerful = await observed.powerful(self._database.scanner, room_id)
         try:
+            # Before what only somebody in the room may ask.
+            if powerful:
+                levels = await self._rights.levels(room_id)
+                async with self._database.write() as connection:
+                    await observed.powers_are(
+                        connection,
+                        room_id,
+                        [(account_id, levels.of(user)) for user, account_id in powerful],
+                    )
             for kind in waiting:
                 still = await self._homeserver.rooms.member_events(room_id, kind)
                 async with self._database.write() as connection:
@@ -449,14 +455,6 @@ class Observation:
                 themselves = [user for user, sender in left.items() if user == sender]
                 async with self._database.write() as connection:
                     await observed.respect(connection, room_id, themselves)
-            if powerful:
-                levels = await self._rights.levels(room_id)
-                async with self._database.write() as connection:
-                    await observed.powers_are(
-                        connection,
-                        room_id,
-                        [(account_id, levels.of(user)) for user, account_id in powerful],
-                    )
         except RefusedError as error:
             # Only somebody in the room may ask; without an answer things stay as they are.
             log.info("room_not_seen_from_inside", room_id=room_id, error=str(error))

@@ -270,8 +270,9 @@ class Reconciler:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
             await self._comparison.finish()
-            if not self._wake.is_set() or self._resting_until() > now:
-                return now + await self._pause(now)
+            resting_until = self._resting_until()
+            if not self._wake.is_set() or resting_until > now:
+                return max(resting_until, now + await self._pause(now))
 
     async def close(self) -> None:
         """End what runs beside `settle`."""

@@ -22,6 +22,8 @@ class Schedule:
         # nothing has been missed since they were last compared: it would have heard of an upgrade.
         self.followed: frozenset[str] = frozenset()
         self._watched: set[str] = set()
+        # References asked for since the last comparison was due: their rooms are the answer still.
+        self._resolved: set[str] = set()
 
     def maps(self, others: Iterable[str], opened: Iterable[str]) -> None:
         """Take note of which of some rooms the map opens; the rest of them it does not."""
@@ -47,6 +49,16 @@ class Schedule:
         self._observed.add(room_id)
         self._waiting.pop(room_id, None)
 
+    def resolved(self, reference: str) -> None:
+        """Take note that a reference was asked for, before its room is compared."""
+        self._resolved.add(reference)
+
+    def take_resolved(self, reference: str) -> bool:
+        """Tell whether a reference need not be asked for again, which is so once."""
+        is_resolved = reference in self._resolved
+        self._resolved.discard(reference)
+        return is_resolved
+
     def doubt(self, room_ids: Iterable[str]) -> None:
         """Have rooms compared again before anything is done in them."""
         doubtful = set(room_ids)
@@ -62,6 +74,7 @@ class Schedule:
         self._later.clear()
         self._watched.clear()
         self._observed.clear()
+        self._resolved.clear()
         self._waiting = dict.fromkeys(sorted(self._mapped))
 
     def doubt_by_and_by(self, now: float, within: float, suspicious: Iterable[str]) -> None:
@@ -69,6 +82,7 @@ class Schedule:
 
         `now` is in seconds since the epoch, `within` in seconds.
         """
+        self._resolved.clear()
         self.doubt(suspicious)
         others = sorted(self._mapped - self._waiting.keys())
         apart = min(FURTHEST_APART, within / max(1, len(others)))

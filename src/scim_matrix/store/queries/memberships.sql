@@ -110,19 +110,20 @@ AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
 -- begin --
 -- A request is about to leave: until its answer is here, the membership is not known.
-UPDATE membership SET observed = NULL
-WHERE room_id = :room_id AND account_id = :account_id AND observed IS NOT NULL
+UPDATE membership SET observed = NULL, leaving = todo IS NOT DISTINCT FROM 'leave'
+WHERE room_id = :room_id AND account_id = :account_id AND (observed IS NOT NULL OR todo = 'leave')
 
 -- reach --
 -- What an action led to, or found. What a human let through ends with it.
 UPDATE membership SET observed = :observed, attempts = 0, next_try = 0, problem = NULL,
-    reason = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
+    reason = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
+    leaving = FALSE
 WHERE room_id = :room_id AND account_id = :account_id
 
 -- fail --
 -- Why an action did not succeed, and when to try again.
 UPDATE membership SET attempts = attempts + 1, problem = :problem, reason = :reason,
-    next_try = :next_try
+    next_try = :next_try, leaving = leaving AND :problem = 'unavailable'
 WHERE room_id = :room_id AND account_id = :account_id
 
 -- try_power --

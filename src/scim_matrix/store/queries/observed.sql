@@ -30,14 +30,15 @@ UPDATE membership SET
         ELSE membership.tick END,
     next_try = CASE WHEN observed IS DISTINCT FROM CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
-        ELSE observed END THEN 0 ELSE membership.next_try END
+        ELSE observed END THEN 0 ELSE membership.next_try END,
+    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
 
 -- find_done --
--- Removals whose answer was lost, and that are done.
-UPDATE membership SET problem = NULL, reason = NULL, attempts = 0
-WHERE room_id = :room_id AND problem = 'unavailable' AND observed = 'leave'
+-- Removals without an answer that are done.
+UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
+WHERE room_id = :room_id AND leaving AND observed = 'leave'
 AND state IN ('revoked', 'pruned', 'excluded')
 RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, group_name, request,
     approved_by
