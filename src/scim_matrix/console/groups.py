@@ -208,14 +208,18 @@ class GroupPages:
             return await self._page(request, 400, preview={"problem": str(error)}, form=form)
         group, by = asked.group, request[USER]
         async with request.config_dict[DATABASE].write(f"console {by}") as connection:
-            if await groupmap.add(connection, asked.mapping, by, asked.wish.alias):
+            kept = await groupmap.add(connection, asked.mapping, by, asked.wish.alias)
+            if kept:
                 entry = Entry(
                     *("map", "asked", None, asked.mapping.room, group["displayName"], "console"),
                     by=by,
                 )
                 await record.add(connection, entry)
         request.config_dict[RECONCILER].compare()
-        told = sayings.mapped(group["displayName"], asked.wish.mapping.room, asked.mapping)
+        room = asked.wish.mapping.room
+        told = sayings.mapped_already(group["displayName"], room)
+        if kept:
+            told = sayings.mapped(group["displayName"], room, asked.mapping)
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
@@ -249,7 +253,13 @@ class GroupPages:
                 ]
                 removals = await memberships.prune_some(connection, leaving)
         request.config_dict[RECONCILER].compare()
-        told = sayings.unmapped(group["displayName"], mapping["room"], removals)
+        left = await console.of_group(database.scanner, group["id"])
+        still_opens = any(
+            one["standing"] == "in_force" and mapping["room_id"] in one["rooms"] for one in left
+        )
+        told = sayings.unmapped(
+            group["displayName"], mapping["room"], removals, still_opens=still_opens
+        )
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
