@@ -18,8 +18,8 @@ from scim_matrix.store.database import Connection, Database
 from tests.conftest import eventually
 from tests.homeserver import Event, MemoryHomeserver, Room, World, serving
 from tests.homeserver.rooms import NAME
-from tests.service.client import Client, made
-from tests.service.conftest import SECRET, environment
+from tests.service.client import made
+from tests.service.conftest import SECRET, Client, environment
 
 SERVER = "example.org"
 ADMIN = f"@bot:{SERVER}"

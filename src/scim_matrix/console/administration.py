@@ -219,7 +219,7 @@ async def _meant(reader: Connection, words: str) -> list[str]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> web.Response:
-    names = ("at", "kind", "outcome", "user_id", "room_id", "group_name", "request", "detail")
+    names = ("at", "kind", "outcome", "user_id", "room_id", "group_name", "request", "detail", "by")
     cells = [[text.told(row["at"]), *(str(row[name] or "") for name in names[1:])] for row in rows]
     return web.Response(
         text=to_csv([names, *cells]),
