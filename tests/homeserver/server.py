@@ -136,6 +136,8 @@ class MemoryHomeserver:
             case ("GET", "v2", "users"):
                 return 200, accounts.page(request.query)
             case ("GET", "v2", "users", user_id):
+                if not accounts.is_mine(user_id):
+                    raise MatrixError(400, "M_UNKNOWN", "Can only look up local users")
                 return 200, accounts.get(user_id).shown()
             case ("PUT", "v2", "users", user_id):
                 with self._account_deed(user_id):

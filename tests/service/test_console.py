@@ -1,9 +1,15 @@
 """What the console says is so, on a homeserver in memory."""
 
+import csv
+import io
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from scim_matrix.console import access
+from scim_matrix.store import record
 from tests.service.visiting import visited
 
 # The library keeps the session under a plain name.
@@ -41,3 +47,86 @@ async def test_what_still_opens_a_room_is_told(tmp_path: Path) -> None:
             status, _, _ = await visitor.send(page, remove, mapping=mapping, people="leave")
             assert status == 303
             assert f"Staff {expected}" in await visitor.sees(page)
+
+
+async def test_beyond_the_end_of_a_list_is_its_beginning(tmp_path: Path) -> None:
+    """Nobody is told that nothing is there where it stands on other pages; filters are kept."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        visitor = await scene.visitor()
+        for path, query in (
+            ("groups", ""),
+            ("groups", "show=mapped"),
+            ("rooms", "q=Te"),
+            ("rooms/!r1", "q=ann"),
+            ("held", ""),
+            ("log", "kind=join"),
+        ):
+            beyond = "before=1" if path == "log" else "from=900"
+            status, _, leads = await visitor.ask("GET", f"{path}?{query}&{beyond}")
+            there = f"{path}?{query}" if query else path
+            assert (status, leads) == (303, f"/console/{there}")
+
+
+async def test_held_removals_are_paged(tmp_path: Path) -> None:
+    """Twenty places to a page, and back by one."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        await scene.write(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 45)"
+            " INSERT INTO membership (account_id, room_id, state, brake, held_because, held_tick)"
+            " SELECT a.id, printf('!h%02d', n), 'revoked', 'held', 'limit', 1"
+            " FROM n CROSS JOIN account a"
+        )
+        visitor = await scene.visitor()
+        page = await visitor.sees("held?from=20")
+        assert "21 to 40 of 45" in page
+        assert "/console/rooms/%21h21" in page
+        assert "/console/rooms/%21h20" not in page
+        assert 'href="/console/held?">Before' in page
+        assert 'href="/console/held?from=40">Next' in page
+
+
+async def test_the_homeserver_is_not_needed_to_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is away a page says so, and has the button with which one signs out."""
+    async with visited(tmp_path) as scene:
+        visitor = await scene.visitor()
+        scene.homeserver.dark = True
+        monkeypatch.setattr(access, "KEEP", 0.0)
+        status, page, _ = await visitor.ask("GET", "people")
+        assert (status, "does not answer" in page, "Sign out</button>" in page) == (503, True, True)
+        copy = replace(visitor, cookies=dict(visitor.cookies))
+        assert (await visitor.send("people", "sign-out"))[::2] == (303, "/console/sign-in")
+        assert (await copy.ask("GET", "people"))[::2] == (303, "/console/sign-in")
+
+
+async def test_an_account_of_another_server_is_nobodys_here(tmp_path: Path) -> None:
+    """It is not linked, and a link to somebody there whom nobody knows is one to nobody."""
+    async with visited(tmp_path) as scene:
+        await scene.group("Staff", "ann")
+        await scene.settled()
+        visitor = await scene.visitor()
+        status, page, _ = await visitor.ask("GET", f"people/{quote('@x:other.test')}")
+        assert (status, "Nobody is known as @x:other.test" in page) == (404, True)
+        path = (await visitor.sees("people")).split('href="/console/people/')[1].split('"')[0]
+        status, page, _ = await visitor.send(
+            f"people/{path}", f"people/{path}/link", account="@x:other.test"
+        )
+        assert (status, "of another server than example.org" in page) == (400, True)
+
+
+async def test_the_log_as_csv_says_who_decided(tmp_path: Path) -> None:
+    """Beside what was done to whom."""
+    async with visited(tmp_path) as scene:
+        entry = record.Entry("kick", "approved", "@ann:example.org", "!r1", by="@boss:example.org")
+        async with scene.writing() as connection:
+            await record.add(connection, entry)
+        visitor = await scene.visitor()
+        [row] = csv.DictReader(io.StringIO(await visitor.sees("log?kind=kick&export=csv")))
+        assert (row["outcome"], row["by"]) == ("approved", "'@boss:example.org")

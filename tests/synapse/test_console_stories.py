@@ -134,6 +134,7 @@ async def test_a_conflict_is_settled_where_it_is_shown(
         assert f'action="{path}/link"' in page
         for account, why in (
             ("taken", "Write the whole Matrix ID"),
+            ("@somebody:other.test", "of another server than demo.test"),
             (mxid("scim-bot"), "the service&#39;s own account"),
             (mxid(f"{tag}nobody"), "does not exist on the homeserver"),
             (mxid(f"{tag}ann"), "is the account of"),

@@ -12,7 +12,7 @@ from aiohttp import web
 from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
 from scim_matrix.console import sayings, session, times
 from scim_matrix.console.needs import needs
-from scim_matrix.console.pages import PAGE, USER, Pages
+from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
 from scim_matrix.store import brake, console, record, rooms, story, text, views
@@ -107,20 +107,17 @@ class Administration:
         """GET: what the brake keeps for a human, room by room."""
         await self._pages.only_admins(request)
         reader = request.config_dict[DATABASE].scanner
-        asked = request.query.get("from", "")
-        first = int(asked[:9]) if asked.isdecimal() else 0
+        first = first_row(request, PLACES)
         places = await console.held_places(reader, PLACES, first)
         if first and not places:
-            # Beyond the end, where what was held has been decided.
-            raise web.HTTPSeeOther("/console/held")
+            # What was held there has been decided.
+            raise to_the_first(request)
         context = {
             "holds": [
                 Hold(place, await console.held_in(reader, place["room_id"], SHOWN))
                 for place in places
             ],
-            "first": first,
-            "places": places[0]["places"] if places else 0,
-            "next": first + PLACES,
+            "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)
 
@@ -164,6 +161,8 @@ class Administration:
             problem = str(error)
         else:
             rows = await record.find(database.scanner, limit=limit, **chosen)
+            if query.get("before") and not rows:
+                raise to_the_first(request)
         if query.get("export") and problem is None:
             return _csv(rows)
         older = rows[-PAGE]["id"] if len(rows) > PAGE else None

@@ -17,7 +17,7 @@ from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
 from scim_matrix.console import sayings, session
 from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
 from scim_matrix.console.mapping_form import Wish, wish
-from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of
+from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.groupmap import GroupMapError, Mapping
 from scim_matrix.store import console, groupmap, memberships, record, story
 from scim_matrix.store.database import Connection
@@ -54,7 +54,7 @@ class GroupPages:
             first, mapped = first_row(request), MAPPED.get(query["show"])
             found = await console.groups_listed(reader, query["q"], mapped, PAGE, first)
             if first and not found:
-                raise web.HTTPSeeOther("/console/groups")
+                raise to_the_first(request)
             part = Part(first, found[0]["number"] if found else 0, query)
             opened = await console.groups_opened(reader, [group["id"] for group in found])
             context = {"groups": found, "opened": opened, "part": part, "others": []}
