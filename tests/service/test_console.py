@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,6 +12,7 @@ import pytest
 
 from scim_matrix.console import access
 from scim_matrix.store import record
+from tests.service.client import call
 from tests.service.visiting import visited
 
 # The library keeps the session under a plain name.
@@ -130,3 +133,81 @@ async def test_the_log_as_csv_says_who_decided(tmp_path: Path) -> None:
         visitor = await scene.visitor()
         [row] = csv.DictReader(io.StringIO(await visitor.sees("log?kind=kick&export=csv")))
         assert (row["outcome"], row["by"]) == ("approved", "'@boss:example.org")
+
+
+async def test_acts_told_together_name_what_they_have_in_common(tmp_path: Path) -> None:
+    """No human, request or reason of one of them is said to be that of all."""
+    async with visited(tmp_path) as scene:
+        people = [f"@p{number}:example.org" for number in range(6)]
+        async with scene.writing() as connection:
+            for who, by, why, request in zip(
+                people,
+                ("@boss:x", "@boss:x", "@vice:x", "@vice:x", None, None),
+                ("late", "late", "ill", "gone", None, "tired"),
+                ("r1", "r1", None, "r2", None, "r3"),
+                strict=True,
+            ):
+                entry = record.Entry(
+                    "kick", "done", who, "!r1", "Staff", request, detail=why, by=by
+                )
+                await record.add(connection, entry)
+        page = unescape(re.sub("<[^>]+>", "", await (await scene.visitor()).sees("")))
+        assert "2 people: done by @boss:x (because of Staff; late; request r1)" in page
+        assert "2 people: done by @vice:x (because of Staff)" in page
+        assert "2 people: done (because of Staff)" in page
+
+
+async def test_rooms_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
+    """Wherever somebody decides, the ID stands beside what a room calls itself."""
+    limits = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
+    async with visited(tmp_path, {"staff": ["!r1", "!r2"]}, **limits) as scene:
+        for _ in range(2):
+            scene.room("Board")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        empty = {"displayName": "Staff", "externalId": "staff", "members": []}
+        assert (await call(scene.client, "PUT", f"/Groups/{group}", empty))[0] == 200
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        for path in ("", "held", "rooms", f"groups/{group}"):
+            page = (await visitor.sees(path)).split("Lately")[0]
+            shown = re.findall(r"<[^<>]*>([^<>]*)", page)
+            for room_id in ("!r1", "!r2"):
+                assert any(room_id in text for text in shown), (path, room_id)
+
+
+async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
+    """A button to where it is settled or looked at, and its code with cause and cure."""
+    async with visited(tmp_path, {"staff": ["!r1", "#gone:example.org"]}) as scene:
+        scene.room("Team", version="10", creator="@boss:example.org")
+        await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.write(
+            "UPDATE membership SET problem = 'refused', reason = 'no', next_try = 4e9"
+        )
+        await scene.write(
+            "INSERT INTO room (room_id, unusable) VALUES ('!bad', 'nobody there')"
+            " ON CONFLICT DO UPDATE SET unusable = excluded.unusable"
+        )
+        visitor = await scene.visitor()
+        page = await visitor.sees("")
+        assert 'href="/console/rooms?q=%23gone%3Aexample.org"' in page
+        assert 'href="/console/rooms/%21bad">Look at the room' in page
+        codes = re.findall(r'href="/console/problems#([a-z-]+)"', page)
+        assert {"room-unresolved", "room-unusable"} <= {*codes}
+        problems = await visitor.sees("problems")
+        for code in codes:
+            assert f'id="{code}"' in problems
+        assert "<code>scim-matrix status</code>" in problems
+
+
+async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
+    """Five of them by name, and of each kind however many there are of another."""
+    async with visited(tmp_path) as scene:
+        await scene.write(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 300)"
+            " INSERT INTO room (room_id, unusable, upgrade_to) SELECT '!x' || n,"
+            " CASE WHEN n > 2 THEN 'nobody there' END, CASE WHEN n < 3 THEN '!y' END FROM n"
+        )
+        page = await (await scene.visitor()).sees("")
+        assert "… and 293 more of the kind." in page
+        assert page.count("/console/rooms/%21x1&#34;") + page.count('/console/rooms/%21x1"') > 0

@@ -88,20 +88,23 @@ class Scene:
         group = await made(self.client, "Groups", displayName=name, members=members, **more)
         return str(group["id"])
 
+    async def _ready(self) -> dict[str, Any]:
+        async with self.client.get("/readyz") as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
     async def settled(self) -> None:
         """Wait until nothing is left to do."""
-
-        async def left() -> dict[str, Any]:
-            async with self.client.get("/readyz") as answer:
-                found: dict[str, Any] = await answer.json()
-                return found
-
         await eventually(
-            left,
+            self._ready,
             lambda r: (
                 r["ready"] and not (r["work"]["pendingPairs"] or r["work"]["pendingAccounts"])
             ),
         )
+
+    async def shows(self, what: str, number: int) -> None:
+        """Wait until there is so much of some work."""
+        await eventually(self._ready, lambda r: r["work"].get(what) == number)
 
     async def write(self, statement: str, *values: Any) -> None:
         """Change the database, to what it takes long to come to."""

@@ -104,7 +104,7 @@ async def test_what_needs_a_human_comes_first(
         needs, rest = page.split("How it is")
         for code in ("removals-held", "account-conflict", "room-unresolved"):
             assert escape(problems.BY_CODE[code].means) in needs, code
-        assert f"{tag}Kitchen</a>: 2 people, because of {tag}Staff, since <time" in needs
+        assert f"({room})</span>: 2 people, because of {tag}Staff, since <time" in needs
         assert mxid(f"{tag}taken") in needs
         assert escape(problems.BY_CODE["room-unresolved"].cure) in needs
         assert 'Held removals <span class="count">2</span>' in page
