@@ -13,7 +13,7 @@ import pytest
 from scim_matrix.console import access
 from scim_matrix.store import record
 from tests.service.client import call
-from tests.service.visiting import visited
+from tests.service.visiting import ADMIN, visited
 
 # The library keeps the session under a plain name.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
@@ -133,6 +133,31 @@ async def test_the_log_as_csv_says_who_decided(tmp_path: Path) -> None:
         visitor = await scene.visitor()
         [row] = csv.DictReader(io.StringIO(await visitor.sees("log?kind=kick&export=csv")))
         assert (row["outcome"], row["by"]) == ("approved", "'@boss:example.org")
+
+
+@pytest.mark.parametrize("is_in_it", [False, True])
+async def test_what_is_in_a_space_is_told_to_those_in_it(tmp_path: Path, is_in_it: bool) -> None:
+    """A manager who puts somebody else's space into their own learns of no room there."""
+    boss = "@boss:example.org"
+    async with visited(tmp_path, CONSOLE_MANAGERS=boss) as scene:
+        scene.world.account(boss)
+        # Rooms are asked about in the order of their IDs.
+        secret = scene.room("Secret")
+        own = scene.room("Own", creator=boss, space=True)
+        foreign = scene.room("Foreign", space=True)
+        scene.world.child(own, boss, foreign)
+        scene.world.child(foreign, ADMIN, secret)
+        if is_in_it:
+            scene.world.bring(foreign, boss)
+            scene.world.levels(foreign, boss=100)
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor("boss"), f"groups/{group}"
+        for path in ("preview", "mappings"):
+            asked = {"room": own, "children": "on"}
+            status, text, _ = await visitor.send(page, f"{page}/{path}", **asked)
+            assert status == 403
+            told = text.split('role="alert"')[1]
+            assert (secret in told, "You may only map rooms" in told) == (is_in_it, True)
 
 
 async def test_acts_told_together_name_what_they_have_in_common(tmp_path: Path) -> None:

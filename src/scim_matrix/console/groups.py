@@ -155,14 +155,14 @@ class GroupPages:
         verdict = await ask([mapping.room])
         if not (verdict.followed and mapping.children) or await self._pages.is_admin(request):
             return verdict
-        rooms = [mapping.room, *await access.rooms_below(mapping.room)]
-        if len(rooms) > MOST_CHILDREN:
+        rooms, unnamed = await access.rooms_below(request[USER], mapping.room)
+        if len(rooms) >= MOST_CHILDREN:
             return Verdict(
                 False,
                 f"This space has more than {MOST_CHILDREN} rooms.",
                 "Ask an administrator of the homeserver to map it.",
             )
-        return await ask(rooms)
+        return await ask([mapping.room, *rooms], unnamed=unnamed)
 
     async def preview(self, request: web.Request) -> web.StreamResponse:
         """POST: what a mapping would do, before it is kept."""

@@ -75,7 +75,7 @@ class Part:
 def first_row(request: web.Request, size: int = PAGE) -> int:
     """Return with which row the part of a list begins that is asked for."""
     asked = request.query.get("from", "")
-    return int(asked) // size * size if asked.isdecimal() and len(asked) < 10 else 0
+    return int(asked[:9]) // size * size if asked.isdecimal() else 0
 
 
 def to_the_first(request: web.Request) -> web.HTTPSeeOther:
