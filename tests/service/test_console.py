@@ -11,6 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from scim_matrix.console import access
+from scim_matrix.console.linking import plain
+from scim_matrix.problems import BY_CODE
 from scim_matrix.store import record
 from tests.service.client import call
 from tests.service.visiting import ADMIN, visited
@@ -217,12 +219,14 @@ async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
         page = await visitor.sees("")
         assert 'href="/console/rooms?q=%23gone%3Aexample.org"' in page
         assert 'href="/console/rooms/%21bad">Look at the room' in page
-        codes = re.findall(r'href="/console/problems#([a-z-]+)"', page)
+        codes = re.findall(r'href="/console/problems/([a-z-]+)"', page)
         assert {"room-unresolved", "room-unusable"} <= {*codes}
-        problems = await visitor.sees("problems")
         for code in codes:
-            assert f'id="{code}"' in problems
-        assert "<code>scim-matrix status</code>" in problems
+            problem, told = BY_CODE[code], await visitor.sees(f"problems/{code}")
+            assert plain(problem.cause) in told
+            assert plain(problem.cure) in told
+        assert "<code>create</code> object" in await visitor.sees("problems/room-unresolved")
+        assert (await visitor.ask("GET", "problems/none"))[0] == 404
 
 
 async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:

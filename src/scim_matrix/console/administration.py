@@ -80,10 +80,13 @@ class Administration:
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
         return await self._pages.render(request, part, context)
 
-    async def problems(self, request: web.Request) -> web.StreamResponse:
-        """GET: every code of a problem, with cause and cure."""
+    async def problem(self, request: web.Request) -> web.StreamResponse:
+        """GET: what the code of a problem means, with cause and cure."""
         await self._pages.only_admins(request)
-        return await self._pages.render(request, "problems.html", {"problems": problems.TABLE})
+        found = problems.BY_CODE.get(request.match_info["code"])
+        if found is None:
+            raise web.HTTPNotFound(text="There is no problem of this code.")
+        return await self._pages.render(request, "explained.html", {"told": found})
 
     async def compare(self, request: web.Request) -> web.StreamResponse:
         """POST: compare every mapped room and account with the homeserver now."""

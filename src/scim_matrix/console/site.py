@@ -95,7 +95,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
             web.get("/rooms", rooms.rooms),
             web.get("/rooms/{id}", rooms.room),
-            web.get("/problems", administration.problems),
+            web.get("/problems/{code}", administration.problem),
             web.post("/compare", administration.compare),
             web.get("/held", administration.held),
             web.post("/held", administration.decide),
