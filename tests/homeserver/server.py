@@ -88,7 +88,9 @@ class MemoryHomeserver:
         if kind == "rate limited":
             return _json(429, {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 1000})
         try:
-            if http.headers.get("Authorization") != f"Bearer {TOKEN}":
+            if not _is_for_signing_in(request.path) and (
+                http.headers.get("Authorization") != f"Bearer {TOKEN}"
+            ):
                 raise MatrixError(401, "M_UNKNOWN_TOKEN", "Invalid access token passed.")
             self.before(request)
             status, answer = await self._answer(request)
@@ -134,11 +136,16 @@ class MemoryHomeserver:
             case ("GET", "v2", "users"):
                 return 200, accounts.page(request.query)
             case ("GET", "v2", "users", user_id):
+                if not accounts.is_mine(user_id):
+                    raise MatrixError(400, "M_UNKNOWN", "Can only look up local users")
                 return 200, accounts.get(user_id).shown()
             case ("PUT", "v2", "users", user_id):
                 with self._account_deed(user_id):
                     status, account = accounts.put(user_id, body)
                 return status, account.shown()
+            case ("GET", "v1", "users", user_id, "joined_rooms"):
+                joined = [i for i, r in rooms.all.items() if r.membership(user_id) == "join"]
+                return 200, {"joined_rooms": joined, "total": len(joined)}
             case ("POST", "v1", "users", _, "override_ratelimit"):
                 return 200, {"messages_per_second": 0, "burst_count": 0}
             case ("PUT", "v1", "suspend", user_id):
@@ -198,6 +205,15 @@ class MemoryHomeserver:
     async def _client(self, request: Request, path: tuple[str, ...]) -> tuple[int, dict[str, Any]]:
         rooms, service, body = self.world.rooms, self.world.service, request.body
         match (request.method, *path):
+            case ("GET", "login"):
+                return 200, {"flows": [{"type": "m.login.password"}]}
+            case ("POST", "login"):
+                user_id = f"@{body['identifier']['user']}:{self.world.server_name}"
+                if user_id not in self.world.accounts.all or body["password"] != "password":
+                    raise forbidden("Invalid username or password")
+                return 200, {"user_id": user_id, "access_token": "theirs"}
+            case ("POST", "logout"):
+                return 200, {}
             case ("GET", "account", "whoami"):
                 return 200, {"user_id": service}
             case ("GET", "user", _, "account_data", kind):
@@ -318,6 +334,11 @@ class MemoryHomeserver:
 
 def _json(status: int, answer: dict[str, Any]) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json")
+
+
+def _is_for_signing_in(path: tuple[str, ...]) -> bool:
+    """Tell whether a request is one by which people sign in, with "password", and out."""
+    return path[:3] == ("_matrix", "client", "v3") and path[-1] in ("login", "logout")
 
 
 def _unrecognized() -> MatrixError:

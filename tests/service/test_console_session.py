@@ -42,6 +42,14 @@ async def _check(request: web.Request) -> web.Response:
     return web.Response(text=f"{made_here} {await session.token(request)}")
 
 
+async def _say(request: web.Request) -> web.Response:
+    await session.begin(request, "@ann:s")
+    await session.token(request)
+    await session.new_state(request)
+    await session.say(request, await request.text())
+    return web.Response()
+
+
 async def _leave_for_sso(request: web.Request) -> web.Response:
     return web.Response(text=await session.new_state(request))
 
@@ -62,6 +70,7 @@ async def client(aiohttp_client: Any) -> Client:
             web.get("/end", _end),
             web.get("/end-all", _end_all),
             web.post("/check", _check),
+            web.post("/say", _say),
             web.get("/leave", _leave_for_sso),
             web.get("/return", _return_from_sso),
         ]
@@ -94,6 +103,14 @@ async def test_the_cookie_is_sealed_and_guarded(client: Client) -> None:
     name, _, value = cookie.partition(";")[0].partition("=")
     forged = f"{name}={value[:-6]}AAAAAA"
     assert (await who(client, forged))[0] == "None"
+
+
+@pytest.mark.parametrize("sign", ["a", "\u00e4", "\U0001f600", '"', "\n"])
+async def test_no_browser_drops_a_cookie_for_what_is_said(client: Client, sign: str) -> None:
+    """However long the names are that an action is about, and whatever they are written in."""
+    async with client.post("/say", data=(sign * 9000).encode()) as answer:
+        cookie = answer.cookies[session.COOKIE]
+    assert 2000 < len(cookie.key) + len(cookie.value) <= 4096 - len("=")
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:

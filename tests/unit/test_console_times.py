@@ -48,6 +48,15 @@ def test_days_begin_where_one_is() -> None:
         assert there == moment(text, now, berlin), text
 
 
+def test_how_long_ago_is_so_long_ago() -> None:
+    """Two hours are two hours, also where the clocks were changed an hour ago."""
+    berlin = zone("Europe/Berlin")
+    for changed in ("2026-10-25T01:00:00+00:00", "2026-03-29T01:00:00+00:00"):
+        now = datetime.datetime.fromisoformat(changed).timestamp() + 3600
+        assert moment("2h", now, berlin) == now - 2 * 3600
+        assert moment("1d", now, berlin) == now - 86400
+
+
 def test_times_are_told_where_one_is() -> None:
     """In the viewer's zone, which is named; the exact moment stands beside it for scripts."""
     berlin, late = zone("Europe/Berlin"), datetime.datetime(2026, 7, 1, 22, 30, 5, 0, datetime.UTC)

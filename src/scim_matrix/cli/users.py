@@ -64,10 +64,13 @@ async def _one(connection: Connection, name: str) -> Account:
 
 
 async def _check_account(settings: Settings, account: str) -> None:
-    """Raise ClickException where an account is the service's own or does not exist."""
+    """Raise ClickException where an account is not of this server, or the service's own."""
     # What talks to homeservers takes half a second to load; other commands do without.
     from scim_matrix.matrix.connecting import connect
 
+    server = settings.matrix_server_name
+    if account.partition(":")[2] != server:
+        raise click.ClickException(f"{account} is an account of another server than {server}")
     if account == settings.matrix_admin_user_id:
         raise click.ClickException(f"{account} is the service's own account")
     homeserver = connect(settings, dry_run=True)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
@@ -24,6 +24,8 @@ _AT_ONCE = 8
 # In a space with more rooms than this only administrators may map: each room is a question.
 MOST_CHILDREN = 200
 
+# What a room is called whose ID is not told.
+_ELSEWHERE = "a room of a space inside this one"
 NOT_YOURS = "You may only map rooms in which you yourself can invite and kick."
 
 _T = TypeVar("_T")
@@ -138,10 +140,12 @@ class Access:
         reach: Reach,
         *,
         anew: bool = True,
+        unnamed: Set[str] = frozenset(),
     ) -> Verdict:
         """Tell whether a user may map rooms, all of them; see `entitlement`.
 
-        Of a room that they are not in, it is not told whether it exists.
+        Of a room that they are not in, it is not told whether it exists. Those in `unnamed` are
+        not called by their IDs.
         """
         if not await self.may_enter(user_id, anew=anew):
             return Verdict(False, NOT_YOURS, "Ask an administrator of the homeserver.")
@@ -152,7 +156,7 @@ class Access:
             verdict = await self._in_room(user_id, room_id, reach, anew)
             if not verdict.followed and len(rooms) == 1:
                 return verdict
-            verdicts.append((room_id, verdict))
+            verdicts.append((_ELSEWHERE if room_id in unnamed else room_id, verdict))
             if not verdict.followed:
                 break
         return everywhere(verdicts)
@@ -197,7 +201,14 @@ class Access:
             return None
         return room_id if room_id in await self._joined.get(user_id, anew=True) else None
 
-    async def rooms_below(self, room_id: str) -> list[str]:
-        """Return the IDs of the rooms below a space, at any depth."""
-        found = await self._homeserver().rooms.hierarchy(room_id)
-        return sorted({step.room_id for step in found.children} - {room_id})
+    async def rooms_below(self, user_id: str, space_id: str) -> tuple[list[str], frozenset[str]]:
+        """Return the IDs of the rooms below a space, at any depth.
+
+        And which of them no space names that the user is in: somebody who only knows the ID of a
+        space can put it into one of their own, and may not learn what is in it.
+        """
+        found = await self._homeserver().rooms.hierarchy(space_id)
+        joined = await self._joined.get(user_id, anew=False)
+        rooms = {step.room_id for step in found.children} - {space_id}
+        named = {step.room_id for step in found.children if step.space_id in joined}
+        return sorted(rooms), frozenset(rooms - named)

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from scim_matrix import problems
 from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
 from scim_matrix.console import sayings, session, times
 from scim_matrix.console.needs import needs
-from scim_matrix.console.pages import PAGE, USER, Pages
+from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
 from scim_matrix.store import brake, console, record, rooms, story, text, views
@@ -25,33 +26,24 @@ SHOWN = 300
 PLACES = 20
 ACCOUNTS = "accounts"
 FILTERS = ("user", "room", "group", "kind", "outcome", "since")
+# So many people and rooms that have a problem are named with it.
+NAMED = 5
 # So many kinds of things that were done are told.
 LATELY = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What is held in one place (store/console.py), and who of it is shown."""
+    """What is held in one place, because of what, and who of it is shown (store/console.py)."""
 
     place: dict[str, Any]
+    causes: list[dict[str, Any]]
     people: list[dict[str, Any]]
 
     @property
-    def because(self) -> list[dict[str, Any]]:
-        """Why those shown are held: by group, with how many, since when, and the request."""
-        found: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
-        for one in self.people:
-            found.setdefault((one["group_name"], one["held_because"]), []).append(one)
-        return [
-            {
-                "group": group,
-                "restored": because == "restored",
-                "people": len(some),
-                "since": min((one["since"] for one in some if one["since"]), default=None),
-                "requests": sorted({one["request"] for one in some if one["request"]}),
-            }
-            for (group, because), some in found.items()
-        ]
+    def chosen(self) -> str:
+        """What a form sends that is about all who are shown."""
+        return " ".join(f"{one['account_id']}.{one['tick']}" for one in self.people)
 
 
 class Administration:
@@ -82,11 +74,19 @@ class Administration:
             "work": counted.work,
             "numbers": counted.totals,
             "heard_at": request.config_dict[HEARING].at,
-            "needs": needs(await self._pages.codes(request), await console.needing(reader, PAGE)),
+            "needs": needs(await self._pages.codes(request), await console.needing(reader, NAMED)),
             "lately": words.lately(await story.lately(reader, LATELY), names).lines,
         }
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
         return await self._pages.render(request, part, context)
+
+    async def problem(self, request: web.Request) -> web.StreamResponse:
+        """GET: what the code of a problem means, with cause and cure."""
+        await self._pages.only_admins(request)
+        found = problems.BY_CODE.get(request.match_info["code"])
+        if found is None:
+            raise web.HTTPNotFound(text="There is no problem of this code.")
+        return await self._pages.render(request, "explained.html", {"told": found})
 
     async def compare(self, request: web.Request) -> web.StreamResponse:
         """POST: compare every mapped room and account with the homeserver now."""
@@ -107,20 +107,21 @@ class Administration:
         """GET: what the brake keeps for a human, room by room."""
         await self._pages.only_admins(request)
         reader = request.config_dict[DATABASE].scanner
-        asked = request.query.get("from", "")
-        first = int(asked[:9]) if asked.isdecimal() else 0
+        first = first_row(request, PLACES)
         places = await console.held_places(reader, PLACES, first)
         if first and not places:
-            # Beyond the end, where what was held has been decided.
-            raise web.HTTPSeeOther("/console/held")
+            # What was held there has been decided.
+            raise to_the_first(request)
         context = {
             "holds": [
-                Hold(place, await console.held_in(reader, place["room_id"], SHOWN))
+                Hold(
+                    place,
+                    await console.held_causes(reader, place["room_id"]),
+                    await console.held_in(reader, place["room_id"], SHOWN),
+                )
                 for place in places
             ],
-            "first": first,
-            "places": places[0]["places"] if places else 0,
-            "next": first + PLACES,
+            "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)
 
@@ -131,7 +132,7 @@ class Administration:
         room, decision = str(form.get("room", "")), str(form.get("decision", ""))
         if decision not in ("approved", "dismissed"):
             raise web.HTTPBadRequest(text="Approve or dismiss.")
-        chosen = {str(key) for key in form.getall("chosen", [])}
+        chosen = {key for keys in form.getall("chosen", []) for key in str(keys).split()}
         if not chosen:
             raise web.HTTPBadRequest(text="Choose at least one person.")
         verdict: brake.Decision = "approved" if decision == "approved" else "dismissed"
@@ -164,6 +165,8 @@ class Administration:
             problem = str(error)
         else:
             rows = await record.find(database.scanner, limit=limit, **chosen)
+            if query.get("before") and not rows:
+                raise to_the_first(request)
         if query.get("export") and problem is None:
             return _csv(rows)
         older = rows[-PAGE]["id"] if len(rows) > PAGE else None
@@ -219,7 +222,7 @@ async def _meant(reader: Connection, words: str) -> list[str]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> web.Response:
-    names = ("at", "kind", "outcome", "user_id", "room_id", "group_name", "request", "detail")
+    names = ("at", "kind", "outcome", "user_id", "room_id", "group_name", "request", "detail", "by")
     cells = [[text.told(row["at"]), *(str(row[name] or "") for name in names[1:])] for row in rows]
     return web.Response(
         text=to_csv([names, *cells]),

@@ -17,7 +17,7 @@ from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
 from scim_matrix.console import sayings, session
 from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
 from scim_matrix.console.mapping_form import Wish, wish
-from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of
+from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.groupmap import GroupMapError, Mapping
 from scim_matrix.store import console, groupmap, memberships, record, story
 from scim_matrix.store.database import Connection
@@ -54,7 +54,7 @@ class GroupPages:
             first, mapped = first_row(request), MAPPED.get(query["show"])
             found = await console.groups_listed(reader, query["q"], mapped, PAGE, first)
             if first and not found:
-                raise web.HTTPSeeOther("/console/groups")
+                raise to_the_first(request)
             part = Part(first, found[0]["number"] if found else 0, query)
             opened = await console.groups_opened(reader, [group["id"] for group in found])
             context = {"groups": found, "opened": opened, "part": part, "others": []}
@@ -153,14 +153,14 @@ class GroupPages:
         verdict = await ask([mapping.room])
         if not (verdict.followed and mapping.children) or await self._pages.is_admin(request):
             return verdict
-        rooms = [mapping.room, *await access.rooms_below(mapping.room)]
-        if len(rooms) > MOST_CHILDREN:
+        rooms, unnamed = await access.rooms_below(request[USER], mapping.room)
+        if len(rooms) >= MOST_CHILDREN:
             return Verdict(
                 False,
                 f"This space has more than {MOST_CHILDREN} rooms.",
                 "Ask an administrator of the homeserver to map it.",
             )
-        return await ask(rooms)
+        return await ask([mapping.room, *rooms], unnamed=unnamed)
 
     async def preview(self, request: web.Request) -> web.StreamResponse:
         """POST: what a mapping would do, before it is kept."""
@@ -200,14 +200,18 @@ class GroupPages:
             return await self._page(request, 400, preview={"problem": str(error)}, form=form)
         group, by = asked.group, request[USER]
         async with request.config_dict[DATABASE].write(f"console {by}") as connection:
-            if await groupmap.add(connection, asked.mapping, by, asked.wish.alias):
+            kept = await groupmap.add(connection, asked.mapping, by, asked.wish.alias)
+            if kept:
                 entry = Entry(
                     *("map", "asked", None, asked.mapping.room, group["displayName"], "console"),
                     by=by,
                 )
                 await record.add(connection, entry)
         request.config_dict[RECONCILER].compare()
-        told = sayings.mapped(group["displayName"], asked.wish.mapping.room, asked.mapping)
+        room = asked.wish.mapping.room
+        told = sayings.mapped_already(group["displayName"], room)
+        if kept:
+            told = sayings.mapped(group["displayName"], room, asked.mapping)
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
@@ -241,7 +245,13 @@ class GroupPages:
                 ]
                 removals = await memberships.prune_some(connection, leaving)
         request.config_dict[RECONCILER].compare()
-        told = sayings.unmapped(group["displayName"], mapping["room"], removals)
+        left = await console.of_group(database.scanner, group["id"])
+        still_opens = any(
+            one["standing"] == "in_force" and mapping["room_id"] in one["rooms"] for one in left
+        )
+        told = sayings.unmapped(
+            group["displayName"], mapping["room"], removals, still_opens=still_opens
+        )
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 

@@ -1,4 +1,4 @@
-"""Links in sentences: whoever and whatever is named by ID is a click away, times are told there."""
+"""Sentences as HTML: whoever and whatever is named by ID is a click away, times are told there."""
 
 import datetime
 import re
@@ -40,6 +40,15 @@ def linked(
         else:
             html += [escape(before), _told(found, where)]
     return Markup("").join([*html, escape(parts[-1])])
+
+
+def plain(text: str) -> Markup:
+    """Return a sentence of the documentation as HTML: what stands in backticks is typed so."""
+    parts = text.split("`")
+    typed = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
+    html: list[Markup | str] = [*parts]
+    html[1::2] = typed
+    return Markup("").join(html)
 
 
 def _told(found: str, where: datetime.tzinfo) -> Markup | str:

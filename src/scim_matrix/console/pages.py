@@ -13,7 +13,7 @@ from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
 from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.needs import loud
-from scim_matrix.matrix.errors import HomeserverError
+from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import rooms
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 # At most so many lines stand in a table.
 PAGE = 100
 USER = "console_user"
-_OPEN_TO_ALL = ("/console/sign-in", "/console/sso", "/console/static/")
+# Leaving is open to all, too: nobody has to be asked for that.
+_OPEN_TO_ALL = ("/console/sign-in", "/console/sign-out", "/console/sso", "/console/static/")
 _AWAY = "The homeserver does not answer, and without it nobody can be let in. Try again later."
 
 
@@ -30,6 +31,8 @@ async def explain(request: web.Request, handler: Any) -> web.StreamResponse:
     """Show what went wrong as a page, or as the part of one that was asked for."""
     try:
         answer: web.StreamResponse = await handler(request)
+    except RefusedError as error:
+        problem, status = f"The homeserver refuses that: {error.message}", 409
     except HomeserverError as error:
         log.warning("console_without_homeserver", path=request.path, error=str(error))
         problem, status = _AWAY, 503
@@ -38,23 +41,30 @@ async def explain(request: web.Request, handler: Any) -> web.StreamResponse:
     else:
         return answer
     template = "preview.html" if "HX-Request" in request.headers else "problem.html"
-    return await aiohttp_jinja2.render_template_async(
-        template, request, {"preview": {"problem": problem}}, status=status
-    )
+    context: dict[str, Any] = {"preview": {"problem": problem}, "csrf": None}
+    if await session.user(request) is not None:
+        context["csrf"] = await session.token(request)
+    return await aiohttp_jinja2.render_template_async(template, request, context, status=status)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which part of a long list is shown: `number` rows there are, from `first` (0) on some."""
+    """Which part of a long list is shown: `size` of `number` rows at most, from `first` (0) on."""
 
     first: int
     number: int
     query: Mapping[str, str]
+    size: int = PAGE
 
     @property
     def last(self) -> int:
         """How many rows have been shown by the end of this part."""
-        return min(self.first + PAGE, self.number)
+        return min(self.first + self.size, self.number)
+
+    @property
+    def before(self) -> int:
+        """With which row the part before this one begins."""
+        return max(self.first - self.size, 0)
 
     def link(self, first: int) -> str:
         """Return the query of the part that begins with a row."""
@@ -62,16 +72,27 @@ class Part:
         return urlencode({**kept, "from": str(first)} if first else kept)
 
 
-def first_row(request: web.Request) -> int:
+def first_row(request: web.Request, size: int = PAGE) -> int:
     """Return with which row the part of a list begins that is asked for."""
     asked = request.query.get("from", "")
-    return int(asked) // PAGE * PAGE if asked.isdecimal() and len(asked) < 10 else 0
+    return int(asked[:9]) // size * size if asked.isdecimal() else 0
+
+
+def to_the_first(request: web.Request) -> web.HTTPSeeOther:
+    """Return what leads to the first part of a list, from one that is beyond its end."""
+    kept = {name: v for name, v in request.query.items() if name not in ("from", "before")}
+    return web.HTTPSeeOther(f"{request.path}?{urlencode(kept)}" if kept else request.path)
 
 
 def part_of(rows: Sequence[Any], request: web.Request, query: Mapping[str, str]) -> Part:
-    """Return which part of some rows is shown; `query` is what is asked for beside the part."""
+    """Return which part of some rows is shown; `query` is what is asked for beside the part.
+
+    Raises HTTPSeeOther where that is beyond their end.
+    """
     first = first_row(request)
-    return Part(first if first < len(rows) else 0, len(rows), query)
+    if first and first >= len(rows):
+        raise to_the_first(request)
+    return Part(first, len(rows), query)
 
 
 class Pages:

@@ -80,6 +80,8 @@ class PeoplePages:
         homeserver = request.config_dict[HOMESERVER]
         if not is_user_id(account):
             return "Write the whole Matrix ID, such as @name:example.com."
+        if account.partition(":")[2] != homeserver.server_name:
+            return f"{account} is an account of another server than {homeserver.server_name}."
         if account == homeserver.user_id:
             return f"{account} is the service's own account."
         if await homeserver.accounts.get(account) is None:

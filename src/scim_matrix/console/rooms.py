@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from scim_matrix.app_keys import DATABASE, HOMESERVER
-from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of
+from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import console, story
 from scim_matrix.store import rooms as known_rooms
@@ -73,6 +73,8 @@ class RoomPages:
         reader = request.config_dict[DATABASE].scanner
         words, first = request.query.get("q", "").strip(), first_row(request)
         people = await console.people_in(reader, room_id, words, PAGE, first)
+        if first and not people:
+            raise to_the_first(request)
         # A story names groups and requests of others: managers see who is in the room by what.
         is_admin = await self._pages.is_admin(request)
         number = people[0]["number"] if people else 0

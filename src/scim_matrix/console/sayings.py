@@ -74,9 +74,22 @@ def mapped(group: str, room: str, mapping: Mapping) -> str:
     )
 
 
-def unmapped(group: str, room: str, removals: int | None) -> str:
-    """Return what taking a mapping out leads to: so many removals, None where all stay."""
+def mapped_already(group: str, room: str) -> str:
+    """Return what becomes of a mapping that is not kept, since there is one."""
+    return (
+        f"Nothing was changed: {group} opens {room} already, as shown below. Remove that mapping"
+        " first to open the room in another way."
+    )
+
+
+def unmapped(group: str, room: str, removals: int | None, *, still_opens: bool) -> str:
+    """Return what taking a mapping out leads to: so many removals, None where all stay.
+
+    `still_opens` is whether another mapping of the group opens the room.
+    """
     told = f"Taken out: {group} no longer opens {room}."
+    if still_opens:
+        told = f"Taken out. {group} still opens {room} by another mapping, shown below."
     if removals is None:
         return f"{told} Its people stay where they are, and nobody removes them for this."
     if removals == 0:

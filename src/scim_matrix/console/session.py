@@ -1,6 +1,8 @@
 """The session of a request: who is signed in, and that a form comes from here."""
 
 import hmac
+import itertools
+import json
 import secrets
 import time
 
@@ -13,8 +15,9 @@ from scim_matrix.console.sessions import LONGEST_SECONDS, Sessions
 
 COOKIE = "scim_matrix_console"
 SESSIONS = web.AppKey("SESSIONS", Sessions)
-# So many characters are said of an action.
-_MOST_SAID = 500
+# So many bytes are said of an action, as the cookie holds them: a browser drops cookies of more
+# than 4096, and the whole session with them. Sealing adds a third, and all else takes 700.
+_MOST_SAID = 2000
 _ID, _TOKEN, _STATE, _SAID = "id", "csrf", "state", "said"
 
 
@@ -92,8 +95,9 @@ async def is_from_here(request: web.Request) -> bool:
 async def say(request: web.Request, text: str) -> None:
     """Have the next page say what an action did, and what will come of it."""
     cookie = await aiohttp_session.get_session(request)
-    # A browser drops cookies of more than 4 KiB, and the whole session with them.
-    cookie[_SAID] = text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}…"
+    sizes = itertools.accumulate(len(json.dumps(one)) - len('""') for one in text)
+    fitting = sum(size <= _MOST_SAID for size in sizes)
+    cookie[_SAID] = text if fitting == len(text) else f"{text[:fitting]}…"
 
 
 async def said(request: web.Request) -> str | None:

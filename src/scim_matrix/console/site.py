@@ -19,7 +19,7 @@ from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.administration import Administration
 from scim_matrix.console.groups import GroupPages
-from scim_matrix.console.linking import linked
+from scim_matrix.console.linking import linked, plain
 from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
@@ -73,6 +73,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "clock": _in_zone(times.clock),
         "day": _in_zone(times.day),
         "linked": _linked,
+        "plain": plain,
         "why": detail,
     }
     app.on_response_prepare.append(_add_headers)
@@ -94,6 +95,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
             web.get("/rooms", rooms.rooms),
             web.get("/rooms/{id}", rooms.room),
+            web.get("/problems/{code}", administration.problem),
             web.post("/compare", administration.compare),
             web.get("/held", administration.held),
             web.post("/held", administration.decide),

@@ -30,10 +30,10 @@ def moment(text: str, now: float, where: datetime.tzinfo = datetime.UTC) -> floa
     `today` and `yesterday` are midnight there; `2h` is so long ago; else a date or a date with a
     time (ISO 8601), of that place unless it says. Raises ValueError with what would be right.
     """
-    words, present = text.strip().lower(), datetime.datetime.fromtimestamp(now, where)
+    words, present = text.strip().lower(), datetime.datetime.fromtimestamp(now, datetime.UTC)
     try:
         if words in _DAYS:
-            day = present.date() - datetime.timedelta(days=_DAYS[words])
+            day = present.astimezone(where).date() - datetime.timedelta(days=_DAYS[words])
             return datetime.datetime.combine(day, datetime.time(), where).timestamp()
         if (ago := _AGO.fullmatch(words)) is not None:
             since = present - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})

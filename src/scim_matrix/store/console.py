@@ -190,6 +190,11 @@ async def held_places(connection: Connection, limit: int, offset: int) -> Rows:
     return await _rows(connection, "held_places", limit=limit, offset=offset)
 
 
+async def held_causes(connection: Connection, room_id: str | None) -> Rows:
+    """Return because of what something is held in a place (None: accounts), the most first."""
+    return await _rows(connection, "held_causes", room_id=room_id)
+
+
 async def held_in(connection: Connection, room_id: str | None, limit: int) -> Rows:
     """Return whose removal from a room is held, or (None) whose account from being disabled."""
     if room_id is None:
@@ -207,7 +212,10 @@ async def people_named(connection: Connection, words: str, limit: int) -> Rows:
 
 
 async def needing(connection: Connection, limit: int) -> Rows:
-    """Return what a human may have to settle, by its code (scim_matrix/problems.py)."""
+    """Return what a human may have to settle, by its code (scim_matrix/problems.py).
+
+    At most `limit` rows of each code; `alike` is how many there are.
+    """
     return await _rows(connection, "needing", limit=limit)
 
 

@@ -68,10 +68,27 @@ WITH one (code, room, reason, cure, who, since, group_id) AS (
     SELECT 'mapping-suspended', reference, reason, cure, made_by, NULL,
         CASE kind WHEN 'group_id' THEN pattern END
     FROM mapping WHERE standing = 'suspended'
+    UNION ALL
+    SELECT 'removal-waits', m.room_id, NULL, NULL, a.user_id, m.since, NULL
+    FROM room_count c CROSS JOIN membership m CROSS JOIN account a
+    WHERE c.todo > 0 AND m.room_id = c.room_id AND m.todo IS NOT NULL AND m.state = 'revoked'
+    AND m.brake = 'free' AND a.id = m.account_id AND a.user_id IS NOT NULL
+    AND a.problem IS DISTINCT FROM 'conflict' AND NOT EXISTS (SELECT 1 FROM opening o
+        JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = c.room_id
+        AND o.standing = 'followed' AND p.standing = 'in_force')
+),
+alike AS (
+    SELECT code, room, reason, cure, count(DISTINCT who) AS people, min(who) AS who,
+        min(nullif(since, 0)) AS since, min(group_id) AS group_id
+    FROM one GROUP BY code, room, reason, cure
+),
+placed AS (
+    SELECT *, count(*) OVER (PARTITION BY code) AS alike,
+        row_number() OVER (PARTITION BY code ORDER BY people DESC, room, reason, cure) AS place
+    FROM alike
 )
-SELECT code, room, reason, cure, count(DISTINCT who) AS people, min(who) AS who,
-    min(nullif(since, 0)) AS since, min(group_id) AS group_id
-FROM one GROUP BY code, room, reason, cure ORDER BY people DESC, code, room NULLS FIRST LIMIT :limit
+SELECT code, room, reason, cure, people, who, since, group_id, alike FROM placed
+WHERE place <= :limit ORDER BY code, place
 
 -- rooms_listed --
 -- Every room that the map names, or that a step leads to: whether it is followed, and whether
@@ -205,6 +222,18 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
         AND m.state NOT IN ('forgotten', 'dismissed') AND (m.observed IN ('join', 'invite')
             OR (m.observed IS NULL AND m.state <> 'granted')))
     END AS managed FROM page
+
+-- held_causes --
+-- Because of which groups something is held in a room, or accounts are, with how many, since when
+-- and by which requests.
+SELECT group_name, held_because, count(*) AS people, min(since) AS since,
+    count(DISTINCT request) AS requests,
+    CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request
+FROM (SELECT group_name, held_because, nullif(since, 0) AS since, request FROM membership
+        WHERE room_id = :room_id AND brake = 'held' AND brake <> 'free'
+    UNION ALL SELECT NULL, held_because, nullif(since, 0), request FROM account
+        WHERE :room_id IS NULL AND brake = 'held' AND brake <> 'free')
+GROUP BY group_name, held_because ORDER BY people DESC, group_name, held_because
 
 -- held_people --
 -- Whose removal from a room is held.

@@ -106,7 +106,8 @@ ORDER BY m.id
 SELECT m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
     m.reason, m.group_name, count(*) AS people, min(coalesce(a.user_id, a.proposed)) AS user_id,
     min(nullif(m.since, 0)) AS first, max(m.since) AS last,
-    count(DISTINCT m.request) AS requests, max(m.request) AS request
+    count(DISTINCT m.request) AS requests,
+    CASE WHEN count(DISTINCT coalesce(m.request, '')) = 1 THEN max(m.request) END AS request
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
 GROUP BY m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
@@ -117,12 +118,15 @@ GROUP BY m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because,
 SELECT user_id FROM unmanaged_member WHERE room_id = :room_id ORDER BY user_id
 
 -- lately_in --
--- What was done in a room, the newest first: alike are those of an hour, a group and an outcome.
+-- What was done in a room, the newest first: alike are those of an hour, a group, an outcome and
+-- whoever decided. Request and detail are told where they are those of all.
 SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
-    min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
-    max(detail) AS detail, max(decided_by) AS "by"
+    min(user_id) AS user_id, count(DISTINCT request) AS requests,
+    CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request,
+    CASE WHEN count(DISTINCT coalesce(detail, '')) = 1 THEN max(detail) END AS detail,
+    decided_by AS "by"
 FROM (SELECT * FROM action WHERE room_id = :room_id ORDER BY id DESC LIMIT 5000) recent
-GROUP BY kind, outcome, room_id, group_name, CAST(at AS BIGINT) / 3600
+GROUP BY kind, outcome, room_id, group_name, decided_by, CAST(at AS BIGINT) / 3600
 ORDER BY 1 DESC LIMIT :limit
 
 -- group --
@@ -173,7 +177,7 @@ WHERE n.id = j.value AND m.standing <> 'dropped' ORDER BY m.id, o.room_id
 -- leaving --
 -- Who is to leave rooms because of a group, in numbers.
 SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people,
-    min(m.since) AS first, max(m.request) AS request
+    min(m.since) AS first
 FROM membership m WHERE m.room_id IN (SELECT value FROM each_text(:rooms))
 AND m.group_name = :name AND (m.brake = 'held' OR m.todo = 'leave')
 GROUP BY m.room_id, m.brake, m.held_because, m.reason ORDER BY m.brake <> 'held', m.room_id
@@ -181,17 +185,21 @@ GROUP BY m.room_id, m.brake, m.held_because, m.reason ORDER BY m.brake <> 'held'
 -- lately_by --
 -- What was done because of a group, the newest first; see lately_in.
 SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
-    min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
-    max(detail) AS detail, max(decided_by) AS "by"
+    min(user_id) AS user_id, count(DISTINCT request) AS requests,
+    CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request,
+    CASE WHEN count(DISTINCT coalesce(detail, '')) = 1 THEN max(detail) END AS detail,
+    decided_by AS "by"
 FROM (SELECT * FROM action ORDER BY id DESC LIMIT 20000) recent WHERE group_name = :name
-GROUP BY kind, outcome, room_id, group_name, CAST(at AS BIGINT) / 3600
+GROUP BY kind, outcome, room_id, group_name, decided_by, CAST(at AS BIGINT) / 3600
 ORDER BY 1 DESC LIMIT :limit
 
 -- lately --
 -- What was done of late anywhere, the newest first; see lately_in.
 SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
-    min(user_id) AS user_id, count(DISTINCT request) AS requests, max(request) AS request,
-    max(detail) AS detail, max(decided_by) AS "by"
+    min(user_id) AS user_id, count(DISTINCT request) AS requests,
+    CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request,
+    CASE WHEN count(DISTINCT coalesce(detail, '')) = 1 THEN max(detail) END AS detail,
+    decided_by AS "by"
 FROM (SELECT * FROM action ORDER BY id DESC LIMIT 2000) recent
-GROUP BY kind, outcome, room_id, group_name, CAST(at AS BIGINT) / 3600
+GROUP BY kind, outcome, room_id, group_name, decided_by, CAST(at AS BIGINT) / 3600
 ORDER BY max(id) DESC LIMIT :limit

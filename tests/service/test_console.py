@@ -1,0 +1,242 @@
+"""What the console says is so, on a homeserver in memory."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from scim_matrix.console import access
+from scim_matrix.console.linking import plain
+from scim_matrix.problems import BY_CODE
+from scim_matrix.store import record
+from tests.service.client import call
+from tests.service.visiting import ADMIN, visited
+
+# The library keeps the session under a plain name.
+pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
+
+
+async def test_what_was_not_kept_is_not_said_to_be(tmp_path: Path) -> None:
+    """A group that opens a room already goes on as it did, and the page says so."""
+    async with visited(tmp_path) as scene:
+        room, group = scene.room("Team"), await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        told = []
+        for power in ("", "50"):
+            status, text, _ = await visitor.send(page, f"{page}/mappings", room=room, power=power)
+            assert status == 303, text
+            told.append(await visitor.sees(page))
+        assert "Kept: " in told[0]
+        assert "Kept: " not in told[1]
+        assert "Nothing was changed: Staff opens " in told[1]
+        assert "power level 50" not in told[1]
+
+
+async def test_what_still_opens_a_room_is_told(tmp_path: Path) -> None:
+    """Of a room that the configuration opens too it is not said that the group opens it no more."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        room, other = scene.room("Team"), scene.room("Lobby")
+        assert room == "!r1"
+        group = await scene.group("Staff", "ann", externalId="staff")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        for where, expected in ((room, "still opens"), (other, "no longer opens")):
+            assert (await visitor.send(page, f"{page}/mappings", room=where))[0] == 303
+            text = await visitor.sees(page)
+            mapping = text.split('name="mapping" value="')[1].split('"')[0]
+            remove = f"{page}/mappings/remove"
+            status, _, _ = await visitor.send(page, remove, mapping=mapping, people="leave")
+            assert status == 303
+            assert f"Staff {expected}" in await visitor.sees(page)
+
+
+async def test_beyond_the_end_of_a_list_is_its_beginning(tmp_path: Path) -> None:
+    """Nobody is told that nothing is there where it stands on other pages; filters are kept."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        visitor = await scene.visitor()
+        for path, query in (
+            ("groups", ""),
+            ("groups", "show=mapped"),
+            ("rooms", "q=Te"),
+            ("rooms/!r1", "q=ann"),
+            ("held", ""),
+            ("log", "kind=join"),
+        ):
+            beyond = "before=1" if path == "log" else "from=900"
+            status, _, leads = await visitor.ask("GET", f"{path}?{query}&{beyond}")
+            there = f"{path}?{query}" if query else path
+            assert (status, leads) == (303, f"/console/{there}")
+
+
+async def test_held_removals_are_paged(tmp_path: Path) -> None:
+    """Twenty places to a page, and back by one."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        await scene.write(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 45)"
+            " INSERT INTO membership (account_id, room_id, state, brake, held_because, held_tick)"
+            " SELECT a.id, printf('!h%02d', n), 'revoked', 'held', 'limit', 1"
+            " FROM n CROSS JOIN account a"
+        )
+        visitor = await scene.visitor()
+        page = await visitor.sees("held?from=20")
+        assert "21 to 40 of 45" in page
+        assert "/console/rooms/%21h21" in page
+        assert "/console/rooms/%21h20" not in page
+        assert 'href="/console/held?">Before' in page
+        assert 'href="/console/held?from=40">Next' in page
+
+
+async def test_the_homeserver_is_not_needed_to_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is away a page says so, and has the button with which one signs out."""
+    async with visited(tmp_path) as scene:
+        visitor = await scene.visitor()
+        scene.homeserver.dark = True
+        monkeypatch.setattr(access, "KEEP", 0.0)
+        status, page, _ = await visitor.ask("GET", "people")
+        assert (status, "does not answer" in page, "Sign out</button>" in page) == (503, True, True)
+        copy = replace(visitor, cookies=dict(visitor.cookies))
+        assert (await visitor.send("people", "sign-out"))[::2] == (303, "/console/sign-in")
+        assert (await copy.ask("GET", "people"))[::2] == (303, "/console/sign-in")
+
+
+async def test_an_account_of_another_server_is_nobodys_here(tmp_path: Path) -> None:
+    """It is not linked, and a link to somebody there whom nobody knows is one to nobody."""
+    async with visited(tmp_path) as scene:
+        await scene.group("Staff", "ann")
+        await scene.settled()
+        visitor = await scene.visitor()
+        status, page, _ = await visitor.ask("GET", f"people/{quote('@x:other.test')}")
+        assert (status, "Nobody is known as @x:other.test" in page) == (404, True)
+        path = (await visitor.sees("people")).split('href="/console/people/')[1].split('"')[0]
+        status, page, _ = await visitor.send(
+            f"people/{path}", f"people/{path}/link", account="@x:other.test"
+        )
+        assert (status, "of another server than example.org" in page) == (400, True)
+
+
+async def test_the_log_as_csv_says_who_decided(tmp_path: Path) -> None:
+    """Beside what was done to whom."""
+    async with visited(tmp_path) as scene:
+        entry = record.Entry("kick", "approved", "@ann:example.org", "!r1", by="@boss:example.org")
+        async with scene.writing() as connection:
+            await record.add(connection, entry)
+        visitor = await scene.visitor()
+        [row] = csv.DictReader(io.StringIO(await visitor.sees("log?kind=kick&export=csv")))
+        assert (row["outcome"], row["by"]) == ("approved", "'@boss:example.org")
+
+
+@pytest.mark.parametrize("is_in_it", [False, True])
+async def test_what_is_in_a_space_is_told_to_those_in_it(tmp_path: Path, is_in_it: bool) -> None:
+    """A manager who puts somebody else's space into their own learns of no room there."""
+    boss = "@boss:example.org"
+    async with visited(tmp_path, CONSOLE_MANAGERS=boss) as scene:
+        scene.world.account(boss)
+        # Rooms are asked about in the order of their IDs.
+        secret = scene.room("Secret")
+        own = scene.room("Own", creator=boss, space=True)
+        foreign = scene.room("Foreign", space=True)
+        scene.world.child(own, boss, foreign)
+        scene.world.child(foreign, ADMIN, secret)
+        if is_in_it:
+            scene.world.bring(foreign, boss)
+            scene.world.levels(foreign, boss=100)
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor("boss"), f"groups/{group}"
+        for path in ("preview", "mappings"):
+            asked = {"room": own, "children": "on"}
+            status, text, _ = await visitor.send(page, f"{page}/{path}", **asked)
+            assert status == 403
+            told = text.split('role="alert"')[1]
+            assert (secret in told, "You may only map rooms" in told) == (is_in_it, True)
+
+
+async def test_acts_told_together_name_what_they_have_in_common(tmp_path: Path) -> None:
+    """No human, request or reason of one of them is said to be that of all."""
+    async with visited(tmp_path) as scene:
+        people = [f"@p{number}:example.org" for number in range(6)]
+        async with scene.writing() as connection:
+            for who, by, why, request in zip(
+                people,
+                ("@boss:x", "@boss:x", "@vice:x", "@vice:x", None, None),
+                ("late", "late", "ill", "gone", None, "tired"),
+                ("r1", "r1", None, "r2", None, "r3"),
+                strict=True,
+            ):
+                entry = record.Entry(
+                    "kick", "done", who, "!r1", "Staff", request, detail=why, by=by
+                )
+                await record.add(connection, entry)
+        page = unescape(re.sub("<[^>]+>", "", await (await scene.visitor()).sees("")))
+        assert "2 people: done by @boss:x (because of Staff; late; request r1)" in page
+        assert "2 people: done by @vice:x (because of Staff)" in page
+        assert "2 people: done (because of Staff)" in page
+
+
+async def test_rooms_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
+    """Wherever somebody decides, the ID stands beside what a room calls itself."""
+    limits = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
+    async with visited(tmp_path, {"staff": ["!r1", "!r2"]}, **limits) as scene:
+        for _ in range(2):
+            scene.room("Board")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        empty = {"displayName": "Staff", "externalId": "staff", "members": []}
+        assert (await call(scene.client, "PUT", f"/Groups/{group}", empty))[0] == 200
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        for path in ("", "held", "rooms", f"groups/{group}"):
+            page = (await visitor.sees(path)).split("Lately")[0]
+            shown = re.findall(r"<[^<>]*>([^<>]*)", page)
+            for room_id in ("!r1", "!r2"):
+                assert any(room_id in text for text in shown), (path, room_id)
+
+
+async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
+    """A button to where it is settled or looked at, and its code with cause and cure."""
+    async with visited(tmp_path, {"staff": ["!r1", "#gone:example.org"]}) as scene:
+        scene.room("Team", version="10", creator="@boss:example.org")
+        await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.write(
+            "UPDATE membership SET problem = 'refused', reason = 'no', next_try = 4e9"
+        )
+        await scene.write(
+            "INSERT INTO room (room_id, unusable) VALUES ('!bad', 'nobody there')"
+            " ON CONFLICT DO UPDATE SET unusable = excluded.unusable"
+        )
+        visitor = await scene.visitor()
+        page = await visitor.sees("")
+        assert 'href="/console/rooms?q=%23gone%3Aexample.org"' in page
+        assert 'href="/console/rooms/%21bad">Look at the room' in page
+        codes = re.findall(r'href="/console/problems/([a-z-]+)"', page)
+        assert {"room-unresolved", "room-unusable"} <= {*codes}
+        for code in codes:
+            problem, told = BY_CODE[code], await visitor.sees(f"problems/{code}")
+            assert plain(problem.cause) in told
+            assert plain(problem.cure) in told
+        assert "<code>create</code> object" in await visitor.sees("problems/room-unresolved")
+        assert (await visitor.ask("GET", "problems/none"))[0] == 404
+
+
+async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
+    """Five of them by name, and of each kind however many there are of another."""
+    async with visited(tmp_path) as scene:
+        await scene.write(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 300)"
+            " INSERT INTO room (room_id, unusable, upgrade_to) SELECT '!x' || n,"
+            " CASE WHEN n > 2 THEN 'nobody there' END, CASE WHEN n < 3 THEN '!y' END FROM n"
+        )
+        page = await (await scene.visitor()).sees("")
+        assert "… and 293 more of the kind." in page
+        assert page.count("/console/rooms/%21x1&#34;") + page.count('/console/rooms/%21x1"') > 0
