@@ -10,13 +10,17 @@ With `--tests` those tests are run for every mutant, and nothing is learned firs
 """
 
 import argparse
+import ast
 import fnmatch
 import hashlib
+import itertools
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,8 +32,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
+import pytest
 from coverage import CoverageData
 from rich.console import Console
 from rich.table import Table
@@ -55,8 +60,20 @@ DECIDING = (
 )
 IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
 # Seconds of tests for one mutant, as long as they took alone.
-ENOUGH = 90.0
+ENOUGH = 60.0
+# Tests run in processes forked off one that has imported what they use, but nothing of the project.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        *("pytest", "pytest_asyncio.plugin", "pytest_aiohttp.plugin", "aiohttp.test_utils"),
+        *("aiohttp_jinja2", "aiohttp_session.cookie_storage", "aiosqlite", "click", "coverage"),
+        *("hypothesis.stateful", "json5", "jsonschema", "jsonschema_rs", "nio", "orjson"),
+        *("openapi_core", "prometheus_client", "pydantic", "rich.table", "scim2_models"),
+        *("scim2_server", "structlog", "trustme", "yaml"),
+    ]
+)
 Outcome = Literal["killed", "survived", "equivalent", "not run"]
+UNSEEN = ("survived", "not run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +88,23 @@ class Candidate:
         return f"{self.path}: {self.mutant.change}"
 
 
+class Tried(NamedTuple):
+    """What came of a mutant, and the test that noticed it."""
+
+    outcome: Outcome
+    by: str | None = None
+
+
 class Tests:
     """Which tests run which lines, and how many seconds each takes."""
 
     def __init__(self, lines: Mapping[str, Mapping[int, list[str]]], seconds: Mapping[str, float]):
         self._lines = lines
         self._seconds = seconds
+        self._noticed = Counter[tuple[str, str]]()
 
     @classmethod
-    def learn(cls, workshop: "Workshop", kept: Path) -> "Tests":
+    def learn(cls, workshop: "Workshop", kept: Path, workers: int) -> "Tests":
         """Run the tests once, unless that was done before; where mutants are tried they must pass.
 
         Raises CalledProcessError if they do not: each mutant would count as killed.
@@ -87,7 +112,10 @@ class Tests:
         data, times = kept / "coverage", kept / "times.xml"
         if not (kept / "learned").exists():
             told = ["--cov", "--cov-context=test", "--cov-report=", f"--junitxml={times}"]
-            workshop.run(["-n", "2", *IN_MEMORY, *told], {"COVERAGE_FILE": str(data)})
+            words = ["-q", "-p", "no:cacheprovider", "-n", str(workers), *IN_MEMORY, *told]
+            environment = os.environ | workshop.environment() | {"COVERAGE_FILE": str(data)}
+            command = [sys.executable, "-m", "pytest", *words]
+            subprocess.run(command, cwd=workshop.root, env=environment, check=True)
             (kept / "learned").write_text(str(workshop.root), "utf-8")
         root = Path((kept / "learned").read_text("utf-8"))
         found = CoverageData(str(data))
@@ -108,32 +136,44 @@ class Tests:
         }
         return cls(lines, seconds)
 
+    def noticed(self, path: str, test: str) -> None:
+        """Remember a test that noticed a change of a file: it is the first to be asked again."""
+        self._noticed[path, test] += 1
+
     def of(self, candidate: Candidate) -> list[str]:
         """Return the tests that should notice, as far as they are quick enough.
 
-        Scenarios come first: they hold what becomes of people, where others only pass by.
-        The quickest of the others follow.
+        Those that noticed other changes of the file come first, then scenarios: they hold what
+        becomes of people, where others only pass by. The quickest of the others follow.
         """
         found: set[str] = set()
-        for path, line in self._places(candidate):
-            found.update(self._lines.get(path, {}).get(line, ()))
+        for path, lines in self._places(candidate):
+            run = self._lines.get(path, {})
+            found.update(*(run.get(line, ()) for line in lines))
+            if not found and any(line in run for line in lines):
+                # It is run when the module is imported.
+                found.update(*run.values())
         chosen: list[str] = []
         total = 0.0
-        for test in sorted(found, key=self._rank):
-            total += self._seconds.get(test, 1.0)
+        for test in sorted(found, key=lambda test: self._rank(candidate.path, test)):
+            total += self.seconds([test])
             if chosen and total > ENOUGH:
                 break
             chosen.append(test)
         return chosen
 
-    def _rank(self, test: str) -> tuple[bool, float]:
-        return "test_scenarios" not in test, self._seconds.get(test, 1.0)
+    def seconds(self, tests: Iterable[str]) -> float:
+        """Return how long tests take alone."""
+        return sum(self._seconds.get(test, 1.0) for test in tests)
 
-    def _places(self, candidate: Candidate) -> Iterable[tuple[str, int]]:
-        """Return where a mutant is run: for SQL, where Python names the statement."""
+    def _rank(self, path: str, test: str) -> tuple[int, bool, float]:
+        return -self._noticed[path, test], "test_scenarios" not in test, self.seconds([test])
+
+    def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
+        """Return the lines where a mutant is run: for SQL, where Python names the statement."""
         mutant = candidate.mutant
         if mutant.statement is None:
-            yield candidate.path, mutant.line
+            yield candidate.path, around((ROOT / candidate.path).read_text("utf-8"), mutant.line)
             return
         for path in self._lines:
             if not path.startswith(f"{PACKAGE}/store/"):
@@ -143,7 +183,18 @@ class Tests:
                 continue
             for number, line in enumerate(text.splitlines(), 1):
                 if re.search(rf'"{mutant.statement}"', line):
-                    yield path, number
+                    yield path, around(text, number)
+
+
+def around(source: str, line: int) -> range:
+    """Return the lines of the statement that a line is in, without the statements inside it."""
+    lines = range(line, line + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
+            body: list[ast.stmt] = getattr(node, "body", [])
+            last = body[0].lineno - 1 if body else node.end_lineno or line
+            lines = range(node.lineno, max(last, node.lineno) + 1)
+    return lines
 
 
 class Workshop:
@@ -151,41 +202,75 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
+        self._tries = itertools.count(10, 10)
         for name in sources():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
 
-    def run(self, arguments: Iterable[str], more: dict[str, str], **options: Any) -> None:
-        """Run tests on what is here; raises CalledProcessError unless they pass."""
-        here = {"PYTHONPATH": f"{self.root / 'src'}:{self.root}", "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-            cwd=self.root,
-            env=os.environ | here | more,
-            check=True,
-            **options,
-        )
+    def environment(self) -> dict[str, str]:
+        """Return what has a process use what is here, with what was compiled of it."""
+        return {"PYTHONPATH": f"{self.root / 'src'}:{self.root}"}
 
-    def passes(self, tests: Iterable[str]) -> bool:
-        """Tell whether tests pass on what is here; those that never end do not."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        try:
-            self.run(["-x", *tests], {}, timeout=10 * ENOUGH, **quiet)
-        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-            return False
-        return True
+    def failing(self, tests: Iterable[str], seconds: float) -> str | None:
+        """Return the first of these tests that fails on what is here, if any does.
 
-    def try_out(self, candidate: Candidate, tests: list[str]) -> Outcome:
-        """Run tests on a mutant; one that makes them run for ever is noticed too."""
+        They take so many seconds alone; where they take many times as long they never end.
+        """
+        told = self.root / "failed"
+        told.unlink(missing_ok=True)
+        arguments = (self.root, self.environment(), list(tests), told)
+        process = _CONTEXT.Process(target=_run_tests, args=arguments)
+        process.start()
+        process.join(60 + 5 * seconds)
+        if process.exitcode is None:
+            assert process.pid is not None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+            return "(they never end)"
+        if process.exitcode == 0:
+            return None
+        return told.read_text("utf-8") if told.exists() else "(they cannot be run)"
+
+    def try_out(self, candidate: Candidate, tests: list[str], seconds: float) -> "Tried":
+        """Run tests on a mutant."""
         if not tests:
-            return "not run"
+            return Tried("not run")
         file = self.root / candidate.path
-        whole = file.read_bytes()
+        whole, times = file.read_bytes(), file.stat()
         file.write_text(candidate.mutant.source, "utf-8")
+        # Else what was compiled of it before might count as this.
+        os.utime(file, (times.st_atime, times.st_mtime + next(self._tries)))
         try:
-            return "survived" if self.passes(tests) else "killed"
+            failed = self.failing(tests, seconds)
         finally:
             file.write_bytes(whole)
+            os.utime(file, (times.st_atime, times.st_mtime))
+        return Tried("killed", failed) if failed else Tried("survived")
+
+
+class _Failed:
+    """Writes down which test failed first."""
+
+    def __init__(self, told: Path) -> None:
+        self._told = told
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self._told.exists():
+            self._told.write_text(report.nodeid, "utf-8")
+
+
+def _run_tests(root: Path, environment: Mapping[str, str], tests: list[str], told: Path) -> None:
+    """Become a run of tests that prints nothing and ends with the first that fails."""
+    os.setsid()
+    os.chdir(root)
+    os.environ.update(environment)
+    sys.path[:0] = environment["PYTHONPATH"].split(":")
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    # Every fork would roll the same dice.
+    random.seed()
+    quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
+    os._exit(pytest.main([*quiet, *tests], plugins=[_Failed(told)]))
 
 
 def sources() -> list[str]:
@@ -219,27 +304,43 @@ def candidates(patterns: Iterable[str]) -> list[Candidate]:
     return found
 
 
+def draw(patterns: Iterable[str], number: int, seed: str) -> list[Candidate]:
+    """Return so many mutants that can be run at all."""
+    every = candidates(patterns)
+    random.Random(seed).shuffle(every)
+    return list(itertools.islice(filter(_compiles, every), number))
+
+
+def _compiles(candidate: Candidate) -> bool:
+    try:
+        if candidate.path.endswith(".py"):
+            ast.parse(candidate.mutant.source)
+    except SyntaxError:
+        return False
+    return True
+
+
 def equivalents() -> dict[str, str]:
     """Return the mutants that change nothing, with their reason."""
     entries = tomllib.loads((ROOT / "scripts/equivalent.toml").read_text("utf-8"))["mutant"]
     return {f"{entry['path']}: {entry['change']}": entry["reason"] for entry in entries}
 
 
-def show(outcomes: Mapping[str, Outcome]) -> int:
+def show(tried: Mapping[str, Tried]) -> int:
     """Print what was tried by module, and what no test noticed; return how many of these."""
     table = Table("module", "tried", "killed", "survived", "not run", "equivalent")
     by_module: dict[str, Counter[str]] = {}
-    for key, outcome in sorted(outcomes.items()):
+    for key, (outcome, _) in sorted(tried.items()):
         by_module.setdefault(key.partition(": ")[0], Counter())[outcome] += 1
-    by_module["all"] = Counter(outcomes.values())
+    by_module["all"] = Counter(outcome for outcome, _ in tried.values())
     for module, counts in by_module.items():
         numbers = [counts[o] for o in ("killed", "survived", "not run", "equivalent")]
         table.add_row(module, *map(str, [counts.total(), *numbers]))
     console = Console(width=120)
     console.print(table)
-    unseen = sorted(key for key, outcome in outcomes.items() if outcome in ("survived", "not run"))
+    unseen = sorted(key for key, (outcome, _) in tried.items() if outcome in UNSEEN)
     for key in unseen:
-        console.print(f"{outcomes[key]}: {key}", markup=False, highlight=False)
+        console.print(f"{tried[key].outcome}: {key}", markup=False, highlight=False, soft_wrap=True)
     return len(unseen)
 
 
@@ -253,8 +354,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
 
-    every = candidates(options.files)
-    sample = random.Random(options.seed).sample(every, min(options.sample, len(every)))
+    sample = draw(options.files, options.sample, options.seed)
     known = equivalents()
     with tempfile.TemporaryDirectory() as folder:
         workshops: Queue[Workshop] = Queue()
@@ -262,33 +362,41 @@ def main() -> int:
             workshop = Path(folder, str(number))
             workshop.mkdir()
             workshops.put(Workshop(workshop))
-        learned, outcomes = None, dict[str, Outcome]()
         kept = kept_for_this_state()
-        tried = kept / f"{options.seed}.jsonl"
+        file = kept / f"{options.seed}.jsonl"
+        tests, before = Tests({}, {}), dict[str, Tried]()
         if options.tests is None:
-            learned = Tests.learn(Workshop(Path(folder, "learning")), kept)
-            if tried.exists():
-                outcomes = dict(json.loads(line) for line in tried.read_text("utf-8").splitlines())
-        elif not Workshop(Path(folder, "0")).passes(options.tests):
-            raise SystemExit("the tests fail without any change")
-        outcomes |= {c.key: "equivalent" for c in sample if c.key in known}
-        left = [c for c in sample if c.key not in outcomes]
+            tests = Tests.learn(Workshop(Path(folder, "learning")), kept, options.workers)
+            if file.exists():
+                lines = map(json.loads, file.read_text("utf-8").splitlines())
+                before = {key: Tried(*tried) for key, *tried in lines}
+        elif failed := Workshop(Path(folder, "0")).failing(options.tests, 10 * ENOUGH):
+            raise SystemExit(f"without any change fails {failed}")
 
-        def try_out(candidate: Candidate) -> tuple[str, Outcome]:
+        def try_out(candidate: Candidate) -> Tried:
+            if candidate.key in known:
+                return Tried("equivalent")
+            if candidate.key in before:
+                return before[candidate.key]
             workshop = workshops.get()
             try:
-                tests = learned.of(candidate) if learned else options.tests
-                return candidate.key, workshop.try_out(candidate, tests)
+                chosen = options.tests or tests.of(candidate)
+                found = workshop.try_out(candidate, chosen, tests.seconds(chosen))
             finally:
                 workshops.put(workshop)
+            if found.by:
+                tests.noticed(candidate.path, found.by)
+            if options.tests is None:
+                with file.open("a", encoding="utf-8") as kept_file:
+                    kept_file.write(json.dumps([candidate.key, *found]) + "\n")
+            return found
 
+        for candidate in sample:
+            if (old := before.get(candidate.key)) and old.by:
+                tests.noticed(candidate.path, old.by)
         with ThreadPoolExecutor(options.workers) as pool:
-            for key, outcome in pool.map(try_out, left):
-                outcomes[key] = outcome
-                if learned:
-                    with tried.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps([key, outcome]) + "\n")
-    return 1 if show({c.key: outcomes[c.key] for c in sample}) else 0
+            tried = dict(zip((c.key for c in sample), pool.map(try_out, sample), strict=True))
+    return 1 if show(tried) else 0
 
 
 if __name__ == "__main__":
