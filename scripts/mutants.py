@@ -269,7 +269,9 @@ def _run_tests(root: Path, environment: Mapping[str, str], tests: list[str], tol
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     # Every fork would roll the same dice.
     random.seed()
-    quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
+    quiet = ["-q", "-x", *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")]
+    # Plugins were imported before pytest could have said a word about it.
+    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     os._exit(pytest.main([*quiet, *tests], plugins=[_Failed(told)]))
 
 
