@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -64,6 +65,7 @@ _HEADING = re.compile(r"^-- (\w+) --$")
 def of_sql(source: str) -> Iterator[Mutant]:
     """List the mutants of a file of SQL statements; comments are left as they are."""
     start, statement = 0, None
+    told = Counter[str]()
     for number, line in enumerate(source.splitlines(keepends=True), 1):
         if heading := _HEADING.match(line.rstrip()):
             statement = heading[1]
@@ -71,13 +73,20 @@ def of_sql(source: str) -> Iterator[Mutant]:
             for pattern, new in _SQL:
                 for found in re.finditer(pattern, line):
                     changed = line[: found.start()] + new + line[found.end() :]
+                    what = f"{' '.join(line.split())} → {' '.join(changed.split())}"
                     yield Mutant(
                         number,
-                        f"{' '.join(line.split())} → {' '.join(changed.split())}",
+                        _count(f"{statement}: {what}", told),
                         source[:start] + changed + source[start + len(line) :],
                         statement,
                     )
         start += len(line)
+
+
+def _count(change: str, told: Counter[str]) -> str:
+    """Return what was changed, with a number where the same is said of another place."""
+    told[change] += 1
+    return change if told[change] == 1 else f"{change} ({told[change]})"
 
 
 def of_python(source: str) -> Iterator[Mutant]:
@@ -96,6 +105,8 @@ class _Python:
     def mutants(self) -> Iterator[Mutant]:
         seen: set[str] = set()
         left_out = self._left_out()
+        names = self._names()
+        told = Counter[str]()
         for node in ast.walk(self._tree):
             if id(node) in left_out:
                 continue
@@ -105,14 +116,20 @@ class _Python:
                 if source in seen or raw == self._raw:
                     continue
                 seen.add(source)
-                try:
-                    ast.parse(source)
-                except SyntaxError:
-                    continue
                 line = self._raw[:start].count(b"\n") + 1
                 old = " ".join(self._raw[start:end].decode().split())
                 whole = " ".join(self._line(line).split())
-                yield Mutant(line, f"{whole} : {old[:60]} → {new[:60]}", source)
+                what = f"{whole} : {old[:60]} → {new[:60]}"
+                yield Mutant(line, _count(f"{names[line]}: {what}", told), source)
+
+    def _names(self) -> dict[int, str]:
+        """Return the name of the class or function that each line is in."""
+        names = dict.fromkeys(range(1, len(self._starts)), "module")
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                names |= dict.fromkeys(lines, node.name)
+        return names
 
     def _left_out(self) -> set[int]:
         """Return what no test can or should notice a change of."""
@@ -129,6 +146,9 @@ class _Python:
                 ):
                     drop.append(node)
             if isinstance(node, ast.keyword) and node.arg in _KEYWORDS_LEFT_OUT:
+                drop.append(node)
+            if isinstance(node, ast.JoinedStr):
+                # Python 3.11 does not tell where in its line something is.
                 drop.append(node)
             if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
                 drop.append(node)

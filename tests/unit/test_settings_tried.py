@@ -1,8 +1,8 @@
 """Every setting, with each of its values, is tried where the service really runs."""
 
-import re
+import ast
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -27,10 +27,33 @@ ALWAYS = {
 
 
 @cache
-def tries() -> str:
-    """Return the tests that run the service, or the part of it that a setting is for."""
-    found = (file for file in TESTS.rglob("*.py") if TESTS / "unit" not in file.parents)
-    return "\n".join(file.read_text("utf-8") for file in sorted(found))
+def tries() -> Mapping[str, set[str]]:
+    """Return the words that tests which run the service set variables to; prose does not count."""
+    found: dict[str, set[str]] = {}
+    for file in TESTS.rglob("*.py"):
+        if TESTS / "unit" not in file.parents:
+            for name, value in set_in(ast.parse(file.read_text("utf-8"))):
+                words = (c.value for c in ast.walk(value) if isinstance(c, ast.Constant))
+                found.setdefault(name, set()).update(str(word).lower() for word in words)
+    return found
+
+
+def set_in(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Return each variable that is set, and to what."""
+    for node in ast.walk(module):
+        match node:
+            case ast.keyword(arg=str(name), value=value):
+                yield name, value
+            case ast.Dict():
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant):
+                        yield str(key.value), value
+            # Set in turn, by a parameter of the setting's name.
+            case ast.Call(
+                func=ast.Attribute(attr="parametrize"),
+                args=[ast.Constant(value=str(name)), ast.List() as value],
+            ):
+                yield name.upper(), value
 
 
 def values(annotation: Any) -> Iterator[str]:
@@ -47,12 +70,7 @@ def values(annotation: Any) -> Iterator[str]:
 @pytest.mark.parametrize("name", sorted(Settings.model_fields.keys() - ALWAYS))
 def test_a_setting_is_tried_with_each_of_its_values(name: str) -> None:
     """Its default is tried by whatever does not set it."""
-    field = Settings.model_fields[name]
-    given = rf"""\b(?:{name.upper()}["']?\s*[:=]|{name}=)\s*"""
-    assert re.search(given, tries()), f"no test sets {name.upper()}"
-    default = str(field.default).lower()
-    # Given in turn, by a parameter of the setting's name.
-    in_turn = " ".join(re.findall(rf"""parametrize\("{name}", \[(.*?)\]""", tries(), re.DOTALL))
-    for value in set(values(field.annotation)) - {default}:
-        alone = re.search(rf"""{given}f?["']?{value}\b""", tries(), re.IGNORECASE)
-        assert alone or f'"{value}"' in in_turn, f"no test sets {name.upper()} to {value}"
+    field, variable = Settings.model_fields[name], name.upper()
+    assert variable in tries(), f"no test sets {variable}"
+    missing = set(values(field.annotation)) - {str(field.default).lower()} - tries()[variable]
+    assert not missing, f"no test sets {variable} to {missing}"

@@ -1,0 +1,249 @@
+"""Which tests should notice a change of the source, and whether they do."""
+
+import ast
+import itertools
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import pytest
+from coverage import CoverageData
+
+from scripts.mutations import Mutant
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "src/scim_matrix"
+IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
+SCENARIOS = "tests/service/test_scenarios.py"
+# Seconds of tests for one mutant, as long as they took alone.
+ENOUGH = 60.0
+# Tests run in processes forked off one that has imported what they use, but nothing of the project.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        *("pytest", "pytest_asyncio.plugin", "pytest_aiohttp.plugin", "aiohttp.test_utils"),
+        *("aiohttp_jinja2", "aiohttp_session.cookie_storage", "aiosqlite", "click", "coverage"),
+        *("hypothesis.stateful", "json5", "jsonschema", "jsonschema_rs", "nio", "orjson"),
+        *("openapi_core", "prometheus_client", "pydantic", "rich.table", "scim2_models"),
+        *("scim2_server", "structlog", "trustme", "yaml"),
+    ]
+)
+Outcome = Literal["killed", "survived", "equivalent", "not run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A mutant of a file, by its path from the root of the project."""
+
+    path: str
+    mutant: Mutant
+
+    @property
+    def key(self) -> str:
+        return f"{self.path}: {self.mutant.change}"
+
+
+class Tried(NamedTuple):
+    """What came of a mutant, and the test that noticed it."""
+
+    outcome: Outcome
+    by: str | None = None
+
+
+class Tests:
+    """Which tests run which lines, and how many seconds each takes."""
+
+    def __init__(self, lines: Mapping[str, Mapping[int, list[str]]], seconds: Mapping[str, float]):
+        self._lines = lines
+        self._seconds = seconds
+        self._noticed = Counter[tuple[str, str]]()
+
+    @classmethod
+    def learn(cls, workshop: "Workshop", kept: Path, workers: int) -> "Tests":
+        """Run the tests once, unless that was done before; where mutants are tried they must pass.
+
+        Raises CalledProcessError if they do not: each mutant would count as killed.
+        """
+        data, times = kept / "coverage", kept / "times.xml"
+        if not (kept / "learned").exists():
+            told = ["--cov", "--cov-context=test", "--cov-report=", f"--junitxml={times}"]
+            words = ["-q", "-p", "no:cacheprovider", "-n", str(workers), *IN_MEMORY, *told]
+            environment = os.environ | workshop.environment() | {"COVERAGE_FILE": str(data)}
+            command = [sys.executable, "-m", "pytest", *words]
+            subprocess.run(command, cwd=workshop.root, env=environment, check=True)
+            (kept / "learned").write_text(str(workshop.root), "utf-8")
+        root = Path((kept / "learned").read_text("utf-8"))
+        found = CoverageData(str(data))
+        found.read()
+        lines = {
+            str(Path(file).relative_to(root)): {
+                line: sorted({context.partition("|")[0] for context in contexts if context})
+                for line, contexts in found.contexts_by_lineno(file).items()
+            }
+            for file in found.measured_files()
+            if Path(file).is_relative_to(root)
+        }
+        seconds = {
+            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(
+                case.get("time", 0)
+            )
+            for case in ElementTree.parse(times).iter("testcase")
+        }
+        return cls(lines, seconds)
+
+    def noticed(self, path: str, test: str | None) -> None:
+        """Remember a test that noticed a change of a file: it is the first to be asked again."""
+        if test:
+            self._noticed[path, test] += 1
+
+    def of(self, candidate: Candidate) -> list[str]:
+        """Return the tests that should notice, as far as they are quick enough.
+
+        Those that noticed other changes of the file come first, then scenarios: they hold what
+        becomes of people, where others only pass by. The quickest of the others follow.
+        """
+        found: set[str] = set()
+        for path, lines in self._places(candidate):
+            run = self._lines.get(path, {})
+            found.update(*(run.get(line, ()) for line in lines))
+            if not found and any(line in run for line in lines):
+                # It is run when the module is imported.
+                found.update(*run.values())
+        chosen: list[str] = []
+        total = 0.0
+        for test in sorted(found, key=lambda test: self._rank(candidate.path, test)):
+            total += self.seconds([test])
+            if chosen and total > ENOUGH:
+                break
+            chosen.append(test)
+        return chosen
+
+    def seconds(self, tests: Iterable[str]) -> float:
+        """Return how long tests take alone."""
+        return sum(self._seconds.get(test, 1.0) for test in tests)
+
+    def _rank(self, path: str, test: str) -> tuple[int, bool, float]:
+        return -self._noticed[path, test], not test.startswith(SCENARIOS), self.seconds([test])
+
+    def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
+        """Return the lines where a mutant is run: for SQL, where Python names the statement."""
+        mutant = candidate.mutant
+        if mutant.statement is None:
+            yield candidate.path, around((ROOT / candidate.path).read_text("utf-8"), mutant.line)
+            return
+        for path in self._lines:
+            if not path.startswith(f"{PACKAGE}/store/"):
+                continue
+            text = (ROOT / path).read_text("utf-8")
+            if f'load("{Path(candidate.path).stem}")' not in text:
+                continue
+            for number, line in enumerate(text.splitlines(), 1):
+                if re.search(rf'"{mutant.statement}"', line):
+                    yield path, around(text, number)
+
+
+def around(source: str, line: int) -> range:
+    """Return the lines of the statement that a line is in, without the statements inside it."""
+    lines = range(line, line + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
+            body: list[ast.stmt] = getattr(node, "body", [])
+            last = body[0].lineno - 1 if body else node.end_lineno or line
+            lines = range(node.lineno, max(last, node.lineno) + 1)
+    return lines
+
+
+class Workshop:
+    """A copy of the project in which one mutant after the other is tried."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self._tries = itertools.count(10, 10)
+        for name in sources():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+    def environment(self) -> dict[str, str]:
+        """Return what has a process use what is here, with what was compiled of it."""
+        return {"PYTHONPATH": f"{self.root / 'src'}:{self.root}"}
+
+    def failing(self, tests: Iterable[str], seconds: float) -> str | None:
+        """Return the first of these tests that fails on what is here, if any does.
+
+        They take so many seconds alone; where they take many times as long they never end.
+        """
+        told = self.root / "failed"
+        told.unlink(missing_ok=True)
+        arguments = (self.root, self.environment(), list(tests), told)
+        process = _CONTEXT.Process(target=_run_tests, args=arguments)
+        process.start()
+        process.join(60 + 5 * seconds)
+        if process.exitcode is None:
+            assert process.pid is not None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+            return "(they never end)"
+        if process.exitcode == 0:
+            return None
+        return told.read_text("utf-8") if told.exists() else "(they cannot be run)"
+
+    def try_out(self, candidate: Candidate, tests: list[str], seconds: float) -> "Tried":
+        """Run tests on a mutant."""
+        if not tests:
+            return Tried("not run")
+        file = self.root / candidate.path
+        whole, times = file.read_bytes(), file.stat()
+        file.write_text(candidate.mutant.source, "utf-8")
+        # Else what was compiled of it before might count as this.
+        os.utime(file, (times.st_atime, times.st_mtime + next(self._tries)))
+        try:
+            failed = self.failing(tests, seconds)
+        finally:
+            file.write_bytes(whole)
+            os.utime(file, (times.st_atime, times.st_mtime))
+        return Tried("killed", failed) if failed else Tried("survived")
+
+
+class _Failed:
+    """Writes down which test failed first."""
+
+    def __init__(self, told: Path) -> None:
+        self._told = told
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self._told.exists():
+            self._told.write_text(report.nodeid, "utf-8")
+
+
+def _run_tests(root: Path, environment: Mapping[str, str], tests: list[str], told: Path) -> None:
+    """Become a run of tests that prints nothing and ends with the first that fails."""
+    os.setsid()
+    os.chdir(root)
+    os.environ.update(environment)
+    sys.path[:0] = environment["PYTHONPATH"].split(":")
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    # Every fork would roll the same dice.
+    random.seed()
+    quiet = ["-q", "-x", *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")]
+    # Plugins were imported before pytest could have said a word about it.
+    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    os._exit(pytest.main([*quiet, *tests], plugins=[_Failed(told)]))
+
+
+def sources() -> list[str]:
+    """Return the project's files by their paths from its root, uncommitted ones included."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
+    return sorted(n for n in filter(None, found.stdout.split("\0")) if (ROOT / n).is_file())
