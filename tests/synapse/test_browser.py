@@ -295,7 +295,7 @@ async def test_every_page_at_size(
                 ("people", "There are more"),
                 ("groups?show=mapped&from=1900", "1901 to 2000 of 2,000"),
                 ("rooms", "1 to 100 of 2,000"),
-                ("held", "1 to 20 of 30"),
+                ("held", "1 to 10 of 30"),
                 ("log", "Older"),
             ):
                 await page.set_viewport_size(DESKTOP)

@@ -368,7 +368,7 @@ SOME = {
     **{"state": "granted", "observed": "join", "left_by_choice": False, "todo": None},
     **{"brake": "free", "held_because": None, "problem": None, "reason": None},
     **{"group_name": "Staff", "people": 20, "user_id": "@ann:s", "first": AT, "last": AT + 60},
-    **{"requests": 20, "request": "r1"},
+    **{"requests": 20, "request": None},
 }
 SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
 

@@ -23,7 +23,7 @@ from scim_matrix.story import words
 # So many people of one room are decided on at a time: a form has to stay small.
 SHOWN = 300
 # And so many rooms stand on a page.
-PLACES = 20
+PLACES = 10
 ACCOUNTS = "accounts"
 FILTERS = ("user", "room", "group", "kind", "outcome", "since")
 # So many people and rooms that have a problem are named with it.

@@ -116,6 +116,6 @@ def _between(row: Row) -> str:
         return ""
     first, last = when(row["first"]), when(row["last"])
     told = first if first == last else f"{first} to {last}"
-    if row["request"]:
+    if row["requests"] == 1 and row["request"]:
         return f" ({told}, request {row['request']})"
     return f" ({told}, {row['requests']} requests)" if row["requests"] > 1 else f" ({told})"

@@ -101,6 +101,7 @@ WHERE m.standing <> 'dropped' AND (o.room_id IS NOT NULL OR r.candidate = :room_
 ORDER BY m.id
 
 -- people --
+<<<<<<< HEAD
 -- Who is in a room or should be, in numbers: alike are those of one state, group and reason. Who
 -- has left, or was forgotten and is out, is left out.
 SELECT m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
@@ -112,6 +113,36 @@ FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
 GROUP BY m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
     m.reason, m.group_name ORDER BY m.brake <> 'held', people DESC, m.group_name NULLS FIRST
+=======
+-- Who is in a room or should be, in numbers: alike are those of one state, group and reason, of
+-- whom one is named. Who has left, or was forgotten and is out, is left out. Of most, who are where
+-- they should be, only the group matters.
+WITH alike AS (
+    SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
+        request, count(*) AS people, min(account_id) AS account_id, min(nullif(since, 0)) AS first,
+        max(since) AS last
+    FROM membership WHERE room_id = :room_id
+    AND NOT (state <> 'granted' AND observed IS NOT DISTINCT FROM 'leave')
+    AND NOT (state = 'granted' AND observed IS NOT DISTINCT FROM 'join')
+    GROUP BY request, state, observed, left_by_choice, todo, brake, held_because, problem, reason,
+        group_name
+),
+told AS (
+    SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
+        sum(people) AS people, min(account_id) AS account_id, min(first) AS first,
+        max(last) AS last, count(request) AS requests,
+        CASE WHEN count(*) = 1 THEN max(request) END AS request
+    FROM alike
+    GROUP BY state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name
+    UNION ALL
+    SELECT 'granted', 'join', FALSE, NULL, 'free', NULL, NULL, NULL, group_name,
+        count(*), min(account_id), NULL, NULL, 0, NULL
+    FROM membership WHERE room_id = :room_id AND state = 'granted' AND observed = 'join'
+    GROUP BY group_name
+)
+SELECT t.*, coalesce(a.user_id, a.proposed) AS user_id FROM told t JOIN account a
+ON a.id = t.account_id ORDER BY t.brake <> 'held', t.people DESC, t.group_name
+>>>>>>> h19
 
 -- people_by_hand --
 -- Who is in a room whom nothing brought there.
@@ -135,15 +166,18 @@ WITH RECURSIVE below (id) AS (
     SELECT :id UNION
     SELECT g.id FROM below CROSS JOIN group_member m CROSS JOIN scim_group g
     WHERE m.group_id = below.id AND g.id = m.value
+),
+direct (people) AS MATERIALIZED (
+    SELECT count(*) FROM group_member m CROSS JOIN scim_user u
+    WHERE m.group_id = :id AND u.id = m.value
 )
-SELECT g.id, g.display_name, g.external_id, g.created, g.last_modified,
-    (SELECT count(*) FROM group_member m CROSS JOIN scim_user u
-        WHERE m.group_id = g.id AND u.id = m.value) AS direct,
-    (SELECT count(*) FROM (SELECT DISTINCT m.value FROM below CROSS JOIN group_member m
-            WHERE m.group_id = below.id) p CROSS JOIN scim_user u WHERE u.id = p.value)
+SELECT g.id, g.display_name, g.external_id, g.created, g.last_modified, direct.people AS direct,
+    CASE WHEN (SELECT count(*) FROM below) = 1 THEN direct.people ELSE (
+        SELECT count(*) FROM (SELECT DISTINCT m.value FROM below CROSS JOIN group_member m
+            WHERE m.group_id = below.id) p CROSS JOIN scim_user u WHERE u.id = p.value) END
         - (SELECT count(*) FROM scim_user u WHERE NOT u.active AND EXISTS (SELECT 1 FROM below
             CROSS JOIN group_member m WHERE m.group_id = below.id AND m.value = u.id)) AS active
-FROM scim_group g WHERE g.id = :id
+FROM direct CROSS JOIN scim_group g WHERE g.id = :id
 
 -- inside --
 -- The groups that are members of a group.
