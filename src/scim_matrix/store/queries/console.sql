@@ -147,26 +147,20 @@ WITH found (account_id, user_id, held) AS NOT MATERIALIZED (
     FROM membership m CROSS JOIN account a
     WHERE m.room_id = :room_id AND a.id = m.account_id AND m.state <> 'forgotten'
     AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
-    AND (:words = '' OR instr(coalesce(a.user_id, a.proposed), :words) > 0)
+    AND (:words = '' OR place_in(coalesce(a.user_id, a.proposed), :words) > 0)
     UNION ALL
     SELECT NULL, user_id, FALSE FROM unmanaged_member
-    WHERE room_id = :room_id AND (:words = '' OR instr(user_id, :words) > 0)
+    WHERE room_id = :room_id AND (:words = '' OR place_in(user_id, :words) > 0)
 ),
 shown AS (
-    SELECT * FROM found ORDER BY held DESC, user_id LIMIT :limit OFFSET :offset
+    SELECT * FROM found ORDER BY held DESC, user_id NULLS FIRST LIMIT :limit OFFSET :offset
 )
-<<<<<<< HEAD
-SELECT *, count(*) OVER () AS number FROM found
-WHERE :words = '' OR place_in(user_id, :words) > 0
-ORDER BY held DESC, user_id NULLS FIRST LIMIT :limit OFFSET :offset
-=======
 SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
     CASE WHEN s.account_id IS NULL THEN 'join' ELSE m.observed END AS membership,
     coalesce(m.state, 'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
     coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending
 FROM shown s LEFT JOIN membership m ON m.account_id = s.account_id AND m.room_id = :room_id
-ORDER BY s.held DESC, s.user_id
->>>>>>> h19
+ORDER BY s.held DESC, s.user_id NULLS FIRST
 
 -- reasons_of --
 -- Why some accounts are granted a room: by which group, and which key of the map.
@@ -250,13 +244,6 @@ ORDER BY people DESC, group_name NULLS FIRST, held_because
 
 -- held_people --
 -- Whose removal from a room is held.
-<<<<<<< HEAD
-SELECT m.account_id, a.user_id, m.group_name, m.request, m.held_tick AS tick, m.held_because,
-    nullif(m.since, 0) AS since, u.document ->> 'displayName' AS display_name
-FROM membership m CROSS JOIN account a LEFT JOIN scim_user u ON u.id = a.scim_id
-WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
-ORDER BY a.user_id NULLS FIRST LIMIT :limit
-=======
 WITH shown AS (
     SELECT m.account_id, a.user_id, a.scim_id, m.group_name, m.request, m.held_tick AS tick,
         nullif(m.since, 0) AS since
@@ -265,13 +252,12 @@ WITH shown AS (
     ORDER BY a.user_id LIMIT :limit
 )
 SELECT s.account_id, s.user_id, s.group_name, s.request, s.tick, s.since,
-    u.document ->> '$.displayName' AS display_name
+    u.document ->> 'displayName' AS display_name
 FROM shown s LEFT JOIN scim_user u ON u.id = s.scim_id ORDER BY s.user_id
->>>>>>> h19
 
 -- held_users --
 -- Whose account is held from being disabled.
 SELECT a.id AS account_id, a.user_id, NULL AS group_name, a.request, a.held_tick AS tick,
-    a.held_because, nullif(a.since, 0) AS since, u.document ->> 'displayName' AS display_name
+    nullif(a.since, 0) AS since, u.document ->> 'displayName' AS display_name
 FROM account a LEFT JOIN scim_user u ON u.id = a.scim_id
 WHERE a.brake = 'held' AND a.brake <> 'free' ORDER BY a.user_id NULLS FIRST LIMIT :limit

@@ -101,19 +101,6 @@ WHERE m.standing <> 'dropped' AND (o.room_id IS NOT NULL OR r.candidate = :room_
 ORDER BY m.id
 
 -- people --
-<<<<<<< HEAD
--- Who is in a room or should be, in numbers: alike are those of one state, group and reason. Who
--- has left, or was forgotten and is out, is left out.
-SELECT m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
-    m.reason, m.group_name, count(*) AS people, min(coalesce(a.user_id, a.proposed)) AS user_id,
-    min(nullif(m.since, 0)) AS first, max(m.since) AS last,
-    count(DISTINCT m.request) AS requests,
-    CASE WHEN count(DISTINCT coalesce(m.request, '')) = 1 THEN max(m.request) END AS request
-FROM membership m JOIN account a ON a.id = m.account_id
-WHERE m.room_id = :room_id AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
-GROUP BY m.state, m.observed, m.left_by_choice, m.todo, m.brake, m.held_because, m.problem,
-    m.reason, m.group_name ORDER BY m.brake <> 'held', people DESC, m.group_name NULLS FIRST
-=======
 -- Who is in a room or should be, in numbers: alike are those of one state, group and reason, of
 -- whom one is named. Who has left, or was forgotten and is out, is left out. Of most, who are where
 -- they should be, only the group matters.
@@ -141,8 +128,7 @@ told AS (
     GROUP BY group_name
 )
 SELECT t.*, coalesce(a.user_id, a.proposed) AS user_id FROM told t JOIN account a
-ON a.id = t.account_id ORDER BY t.brake <> 'held', t.people DESC, t.group_name
->>>>>>> h19
+ON a.id = t.account_id ORDER BY t.brake <> 'held', t.people DESC, t.group_name NULLS FIRST
 
 -- people_by_hand --
 -- Who is in a room whom nothing brought there.
