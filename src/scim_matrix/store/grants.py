@@ -5,6 +5,7 @@ means for memberships, by the rooms that the mapping opens. The identity provide
 the map no longer says is forgotten (docs/states.md).
 """
 
+import sqlite3
 from collections.abc import Iterable
 from typing import Literal
 
@@ -215,14 +216,22 @@ async def carry(
     await together(connection, (_Q["carry"], values), (_Q["leave_behind"], values))
 
 
-async def reasons(
-    connection: Connection, *, room_id: str | None = None, account_id: int | None = None
+async def reasons(connection: Connection, room_id: str) -> dict[tuple[str, int], list[str]]:
+    """Return why accounts are granted a room, by room ID and account, as sentences."""
+    return _sentences(await connection.execute_fetchall(_Q["reasons"], {"room_id": room_id}))
+
+
+async def reasons_of(
+    connection: Connection, account_ids: Iterable[int]
 ) -> dict[tuple[str, int], list[str]]:
-    """Return why accounts are granted rooms, by room ID and account, as sentences."""
+    """Return why some accounts are granted their rooms, as `reasons` does."""
+    listed = orjson.dumps(list(account_ids)).decode()
+    return _sentences(await connection.execute_fetchall(_Q["reasons_of"], {"accounts": listed}))
+
+
+def _sentences(rows: Iterable[sqlite3.Row]) -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], list[str]] = {}
-    for row in await connection.execute_fetchall(
-        _Q["reasons"], {"room_id": room_id, "account_id": account_id}
-    ):
+    for row in rows:
         why = f"{row['group_name']} ({key(row['kind'], row['pattern'])} → {row['reference']})"
         found.setdefault((row["room_id"], row["account_id"]), []).append(why)
     return found
