@@ -17,6 +17,7 @@ from scim_matrix.store import (
     references,
     resources,
     rooms,
+    views,
 )
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.openings import Opening
@@ -768,14 +769,31 @@ async def test_reasons_name_group_key_and_room(database: Database) -> None:
         await people.group("[sta]ff", "ann")
         await people.group("staff", "ann")
         account_id = await people.account_id("ann")
-        assert await grants.reasons(connection, room_id=ROOM) == {
+        assert await grants.reasons(connection, ROOM) == {
             (ROOM, account_id): [
                 f"[sta]ff (displayName:[sta]* \u2192 {ROOM})",
                 f"everyone (* \u2192 {ROOM})",
                 f"staff (ext-staff \u2192 {ROOM})",
             ]
         }
-        assert await grants.reasons(connection, room_id="!other") == {}
+        assert await grants.reasons(connection, "!other") == {}
+
+
+async def test_reasons_of_people_are_those_of_their_rooms(database: Database) -> None:
+    """Whoever is asked for, and nobody else, in the order that was asked for."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, Mapping("external_id", "ext-leads", "!other"))
+        for name in ("ann", "bea", "cem"):
+            await people.account(name)
+        await people.group("staff", "ann", "bea", "cem")
+        await people.group("leads", "ann")
+        found = await views.places(connection, ["@cem:s", "@ann:s"])
+    assert [(row["user_id"], row["room_id"], row["because"]) for row in found] == [
+        ("@cem:s", ROOM, f"staff (ext-staff \u2192 {ROOM})"),
+        ("@ann:s", "!other", "leads (ext-leads \u2192 !other)"),
+        ("@ann:s", ROOM, f"staff (ext-staff \u2192 {ROOM})"),
+    ]
 
 
 async def test_what_changes_nothing_writes_nothing(database: Database) -> None:

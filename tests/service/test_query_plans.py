@@ -30,7 +30,7 @@ KNOWN = {
     "memberships.counts": "tells how much there is of everything, on a connection of its own",
     "memberships.prune": "a human's command about everybody whom the map forgot",
     "views.subjects": "counts everybody, for the command `check`",
-    "views.people": "shows everybody, or by index those of a room",
+    "views.places": "of who is unmanaged, who is seldom many, once for all who are listed",
     "views.pending_memberships": "shows all that would be done",
     "views.work": "shows all that is left",
 }
@@ -105,6 +105,14 @@ async def test_accounts_in_turn_are_the_first_of_an_index(
         f"SEARCH account USING INDEX {index} (next_try>? AND next_try<?)",
     ] == steps
     assert sorts == ["USE TEMP B-TREE FOR ORDER BY"]
+
+
+async def test_where_people_are_is_found_from_those_who_are_listed(database: Database) -> None:
+    """Nothing is gone through for each of them: only who is unmanaged, once for all."""
+    sql = load("views")["places"]
+    assert await scans(database.reader, sql, {"user_ids": "[]"}) == ["SCAN u"]
+    reasons = load("grants")["reasons_of"]
+    assert await scans(database.reader, reasons, {"accounts": "[]"}) == []
 
 
 class Trace:

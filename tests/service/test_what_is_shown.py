@@ -70,9 +70,9 @@ async def lists(reader: Connection, ids: Mapping[str, str]) -> AsyncIterator[tup
     yield "groups", await views.groups(reader, None)
     yield "groups e*", await views.groups(reader, "e*")
     yield "rooms", await views.mapped_rooms(reader)
-    yield "people in !hall", await views.people(reader, room_id="!hall")
-    yield "rooms of bob", await views.people(reader, user_id="@bob:s")
-    yield "rooms of eve", await views.people(reader, user_id="@eve:s")
+    yield "people in !hall", await views.people(reader, "!hall")
+    yield "rooms of bob", await views.places(reader, ["@bob:s"])
+    yield "rooms of eve", await views.places(reader, ["@eve:s"])
     yield "left to do", await views.left_to_do(reader, 100)
     yield "codes", await views.codes(reader)
     yield (

@@ -187,7 +187,7 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
         named = await find(connection, room)
         if not named and room not in {row["room"] for row in mapped}:
             raise click.ClickException(f"{room}: no mapped room has this name, alias or ID")
-        people = await views.people(connection, room_id=named[-1]) if named else []
+        people = await views.people(connection, named[-1]) if named else []
         return with_names(people, names)
 
     show(

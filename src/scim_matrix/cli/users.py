@@ -44,12 +44,8 @@ def users(
                 del user["subject"]
         if not rooms:
             return found
-        places = [
-            place
-            for user in found
-            if user["account"] is not None
-            for place in await views.people(connection, user_id=user["account"])
-        ]
+        known = [user["account"] for user in found if user["account"] is not None]
+        places = await views.places(connection, known)
         return with_names(places, await known_rooms.names(connection))
 
     leave_out = ("granted",) if rooms else ("id", "applied", "held")

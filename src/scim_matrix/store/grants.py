@@ -12,7 +12,7 @@ import orjson
 
 from scim_matrix.groupmap import key
 from scim_matrix.store.database import Connection, together
-from scim_matrix.store.dialect import Statement
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.queries import load
 
 Origin = Literal["identity_provider", "map"]
@@ -216,14 +216,22 @@ async def carry(
     await together(connection, (_Q["carry"], values), (_Q["leave_behind"], values))
 
 
-async def reasons(
-    connection: Connection, *, room_id: str | None = None, account_id: int | None = None
+async def reasons(connection: Connection, room_id: str) -> dict[tuple[str, int], list[str]]:
+    """Return why accounts are granted a room, by room ID and account, as sentences."""
+    return _sentences(await connection.execute_fetchall(_Q["reasons"], {"room_id": room_id}))
+
+
+async def reasons_of(
+    connection: Connection, account_ids: Iterable[int]
 ) -> dict[tuple[str, int], list[str]]:
-    """Return why accounts are granted rooms, by room ID and account, as sentences."""
+    """Return why some accounts are granted their rooms, as `reasons` does."""
+    listed = orjson.dumps(list(account_ids)).decode()
+    return _sentences(await connection.execute_fetchall(_Q["reasons_of"], {"accounts": listed}))
+
+
+def _sentences(rows: Iterable[DatabaseRow]) -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], list[str]] = {}
-    for row in await connection.execute_fetchall(
-        _Q["reasons"], {"room_id": room_id, "account_id": account_id}
-    ):
+    for row in rows:
         why = f"{row['group_name']} ({key(row['kind'], row['pattern'])} → {row['reference']})"
         found.setdefault((row["room_id"], row["account_id"]), []).append(why)
     return found

@@ -1,6 +1,9 @@
 """What commands and pages show of the store: who is where and why, what is left, what fails."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import orjson
 
 from scim_matrix.course import Amount
 from scim_matrix.membership import Membership
@@ -39,17 +42,26 @@ async def mapped_rooms(connection: Connection) -> Rows:
     return await _rows(connection, "rooms")
 
 
-async def people(
-    connection: Connection, *, room_id: str | None = None, user_id: str | None = None
-) -> Rows:
-    """Return who is in a room, or where somebody is, and why."""
-    found = await _rows(connection, "people", room_id=room_id, user_id=user_id)
-    accounts = {row["account_id"] for row in found}
-    account_id = accounts.pop() if user_id is not None and len(accounts) == 1 else None
-    why = await grants.reasons(connection, room_id=room_id, account_id=account_id)
+async def people(connection: Connection, room_id: str) -> Rows:
+    """Return who is in a room, and why."""
+    found = await _rows(connection, "people", room_id=room_id)
+    return _because(found, await grants.reasons(connection, room_id))
+
+
+async def places(connection: Connection, user_ids: Iterable[str]) -> Rows:
+    """Return where some are, one after the other, and why."""
+    listed = orjson.dumps(list(user_ids)).decode()
+    found = await _rows(connection, "places", user_ids=listed)
     for row in found:
+        del row["number"]
+    managed = {row["account_id"] for row in found} - {None}
+    return _because(found, await grants.reasons_of(connection, managed))
+
+
+def _because(rows: Rows, why: Mapping[tuple[str, int], list[str]]) -> Rows:
+    for row in rows:
         row["because"] = "; ".join(why.get((row["room_id"], row.pop("account_id")), []))
-    return found
+    return rows
 
 
 async def left_to_do(connection: Connection, limit: int) -> Rows:

@@ -358,10 +358,18 @@ DELETE FROM unmanaged_member WHERE room_id IN (
         AND o.standing = 'followed' AND m.id = o.mapping_id AND m.standing = 'in_force'))
 
 -- reasons --
--- Why accounts are granted rooms: by which group, which key of the map, which reference.
+-- Why accounts are granted a room: by which group, which key of the map, which reference.
 SELECT DISTINCT o.room_id, g.account_id, g.group_name, m.kind, m.pattern, m.reference
 FROM mapping_grant g JOIN mapping m ON m.id = g.mapping_id AND m.standing = 'in_force'
 JOIN opening o ON o.mapping_id = m.id AND o.standing = 'followed'
-WHERE g.state = 'granted' AND (CAST(:room_id AS TEXT) IS NULL OR o.room_id = :room_id)
-AND (CAST(:account_id AS BIGINT) IS NULL OR g.account_id = :account_id)
+WHERE g.state = 'granted' AND o.room_id = :room_id
+ORDER BY 1, 2, 3 NULLS FIRST
+
+-- reasons_of --
+-- Why some accounts are granted rooms.
+SELECT DISTINCT o.room_id, g.account_id, g.group_name, m.kind, m.pattern, m.reference
+FROM each_number(:accounts) l CROSS JOIN mapping_grant g CROSS JOIN mapping m CROSS JOIN opening o
+WHERE g.account_id = l.value AND g.state = 'granted'
+AND m.id = g.mapping_id AND m.standing = 'in_force'
+AND o.mapping_id = m.id AND o.standing = 'followed'
 ORDER BY 1, 2, 3 NULLS FIRST

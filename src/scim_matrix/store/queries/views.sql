@@ -81,20 +81,31 @@ FROM named n LEFT JOIN room t ON t.room_id = n.room_id
 GROUP BY n.reference, n.room_id, t.room_id ORDER BY 1, 2 NULLS FIRST
 
 -- people --
--- Who is in a room, or where somebody is.
+-- Who is in a room.
 SELECT m.room_id, coalesce(a.user_id, a.proposed) AS user_id, m.account_id, m.state,
     m.state = 'granted' AS granted, m.observed AS membership, m.power,
     m.brake = 'held' AS held, m.left_by_choice,
     m.todo IS NOT NULL OR m.power_todo AS pending, m.reason AS error
-FROM membership m JOIN account a ON a.id = m.account_id
-WHERE (CAST(:room_id AS TEXT) IS NULL OR m.room_id = :room_id)
-AND (CAST(:user_id AS TEXT) IS NULL OR a.user_id = :user_id)
+FROM membership m JOIN account a ON a.id = m.account_id WHERE m.room_id = :room_id
 UNION ALL
 SELECT room_id, user_id, NULL, 'unmanaged', FALSE, 'join', NULL, FALSE, FALSE, FALSE, NULL
-FROM unmanaged_member
-WHERE (CAST(:room_id AS TEXT) IS NULL OR room_id = :room_id)
-AND (CAST(:user_id AS TEXT) IS NULL OR user_id = :user_id)
-ORDER BY 1, 2 NULLS FIRST
+FROM unmanaged_member WHERE room_id = :room_id
+ORDER BY 2 NULLS FIRST
+
+-- places --
+-- Where some are whose user IDs are listed, in that order.
+WITH listed (user_id, number) AS MATERIALIZED (SELECT value, key FROM each_entry(:user_ids))
+SELECT m.room_id, a.user_id, m.account_id, m.state,
+    m.state = 'granted' AS granted, m.observed AS membership, m.power,
+    m.brake = 'held' AS held, m.left_by_choice,
+    m.todo IS NOT NULL OR m.power_todo AS pending, m.reason AS error, l.number
+FROM listed l CROSS JOIN account a CROSS JOIN membership m
+WHERE a.user_id = l.user_id AND m.account_id = a.id
+UNION ALL
+SELECT u.room_id, u.user_id, NULL, 'unmanaged', FALSE, 'join', NULL, FALSE, FALSE, FALSE, NULL,
+    l.number
+FROM unmanaged_member u CROSS JOIN listed l WHERE l.user_id = u.user_id
+ORDER BY 12, 1
 
 -- work --
 -- What is left to do, fails, is held or spared, and what a human may have to settle: what has
