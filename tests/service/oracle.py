@@ -11,12 +11,12 @@ from scim_matrix.store.database import Connection
 
 ROOMS_DUE = """
 WITH place (room_id, is_mapped) AS (
-    SELECT room_id, max(is_mapped) FROM (
+    SELECT room_id, count(*) FILTER (WHERE is_mapped) > 0 FROM (
         SELECT o.room_id, TRUE AS is_mapped FROM mapping p CROSS JOIN opening o
         WHERE p.standing = 'in_force' AND o.mapping_id = p.id AND o.standing = 'followed'
         UNION ALL SELECT room_id, FALSE FROM membership WHERE state = 'pruned'
         UNION ALL SELECT room_id, FALSE FROM membership WHERE brake <> 'free' AND brake = 'approved'
-    ) GROUP BY room_id
+    ) s GROUP BY room_id
 ),
 due (room_id, work) AS MATERIALIZED (
     SELECT p.room_id, CASE WHEN EXISTS (
@@ -27,14 +27,15 @@ due (room_id, work) AS MATERIALIZED (
             AND (m.todo = 'leave' OR a.usable)
             AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
         THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
-            AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most))
-        ELSE EXISTS (
+            AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most) n)
+        WHEN EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
             WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
             AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved') AND a.id = m.account_id
             AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
-            AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)) END
-    FROM place p WHERE p.room_id NOT IN (SELECT value FROM json_each(:besides))
+            AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
+        THEN 1 ELSE 0 END
+    FROM place p WHERE p.room_id NOT IN (SELECT value FROM each_text(:besides))
     AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id AND r.unusable IS NOT NULL)
     AND NOT EXISTS (SELECT 1 FROM mapping u WHERE u.unsettled)
 )
@@ -51,7 +52,7 @@ SELECT min(t) AS due FROM (
         AND (:anywhere OR m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (
             SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
             WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
-        ORDER BY m.next_try LIMIT 1)
+        ORDER BY m.next_try LIMIT 1) f
     UNION ALL
     SELECT min(next_try) FROM account WHERE todo IS NOT NULL AND next_try > :after
     UNION ALL
@@ -63,7 +64,7 @@ SELECT min(t) AS due FROM (
 
 ACCOUNTS_DUE = """
 SELECT id, since, next_try FROM account WHERE todo IS NOT NULL AND next_try <= :now
-AND (NOT :disabling OR (todo = 'disable' AND bound_by <> 'migrated')) ORDER BY since DESC
+AND (NOT :disabling OR (todo = 'disable' AND bound_by <> 'migrated')) ORDER BY since DESC, id
 """
 
 COUNTED = """

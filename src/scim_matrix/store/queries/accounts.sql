@@ -95,24 +95,28 @@ RETURNING 1
 -- first.
 SELECT * FROM account WHERE id IN (
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND next_try = 0
-        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY since DESC LIMIT :limit) n
+        AND id NOT IN (SELECT value FROM each_number(:besides))
+        ORDER BY since DESC, id LIMIT :limit) n
     UNION ALL
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL
         AND next_try > 0 AND next_try <= :now
-        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY next_try LIMIT :limit) r
-) ORDER BY since DESC LIMIT :limit
+        AND id NOT IN (SELECT value FROM each_number(:besides))
+        ORDER BY next_try, since DESC, id LIMIT :limit) r
+) ORDER BY since DESC, id LIMIT :limit
 
 -- due_disabling --
 -- Those of them that are to be disabled and are surely their users'.
 SELECT * FROM account WHERE id IN (
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
         AND next_try = 0 AND bound_by <> 'migrated'
-        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY since DESC LIMIT :limit) n
+        AND id NOT IN (SELECT value FROM each_number(:besides))
+        ORDER BY since DESC, id LIMIT :limit) n
     UNION ALL
     SELECT id FROM (SELECT id FROM account WHERE todo IS NOT NULL AND todo = 'disable'
         AND next_try > 0 AND next_try <= :now AND bound_by <> 'migrated'
-        AND id NOT IN (SELECT value FROM each_number(:besides)) ORDER BY next_try LIMIT :limit) r
-) ORDER BY since DESC LIMIT :limit
+        AND id NOT IN (SELECT value FROM each_number(:besides))
+        ORDER BY next_try, since DESC, id LIMIT :limit) r
+) ORDER BY since DESC, id LIMIT :limit
 
 -- get --
 -- One account.
