@@ -228,6 +228,20 @@ async def test_what_happens_is_told(
     assert batch.position != position
 
 
+async def test_what_happened_before_is_not_told_anew(
+    homeserver: Homeserver, synapse: Synapse, admin: User, tag: str
+) -> None:
+    """Whoever starts anew shortly after a start goes on from then, not from the start before."""
+    ann = await synapse.register(f"{tag}ann")
+    room = await admin.create_room()
+    filter_id = await homeserver.live.upload_filter([room])
+    before = await homeserver.live.position()
+    await homeserver.rooms.invite(room, ann.user_id)
+    told = (await homeserver.live.sync(filter_id, before)).events
+    assert ann.user_id in {event.state_key for event in told}
+    assert await homeserver.live.position() != before
+
+
 async def test_a_token_of_nobody_and_one_of_an_ordinary_user(
     synapse: Synapse, admin: User, tag: str
 ) -> None:
