@@ -229,6 +229,19 @@ async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
         assert (await visitor.ask("GET", "problems/none"))[0] == 404
 
 
+async def test_what_waits_for_a_human_is_no_import_that_stands_still(tmp_path: Path) -> None:
+    """Neither an account in conflict nor its memberships are shown as still in line."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        scene.world.account("@ann:example.org")
+        await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.shows("conflictingAccounts", 1)
+        await scene.settled()
+        page = await (await scene.visitor()).sees("")
+        assert "Say whose account it is" in page
+        assert "in line</dt>" not in page
+
+
 async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
     """Five of them by name, and of each kind however many there are of another."""
     async with visited(tmp_path) as scene:
