@@ -162,6 +162,20 @@ async def test_what_is_in_a_space_is_told_to_those_in_it(tmp_path: Path, is_in_i
             assert (secret in told, "You may only map rooms" in told) == (is_in_it, True)
 
 
+async def test_a_preview_counts_one_person_as_one(tmp_path: Path) -> None:
+    """Who would come, who is there already, and who would have to leave."""
+    async with visited(tmp_path) as scene:
+        room = scene.room("Team")
+        scene.world.account("@guest:example.org")
+        scene.world.bring(room, "@guest:example.org")
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        asked = {"room": room, "exclusive": "on"}
+        _, text, _ = await visitor.send(page, f"{page}/preview", **asked)
+        assert f"This would add 1 person to {room}; 0 of the group are in it already." in text
+        assert "1 other person would have to leave" in text
+
+
 async def test_acts_told_together_name_what_they_have_in_common(tmp_path: Path) -> None:
     """No human, request or reason of one of them is said to be that of all."""
     async with visited(tmp_path) as scene:
@@ -227,6 +241,19 @@ async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
             assert plain(problem.cure) in told
         assert "<code>create</code> object" in await visitor.sees("problems/room-unresolved")
         assert (await visitor.ask("GET", "problems/none"))[0] == 404
+
+
+async def test_what_waits_for_a_human_is_no_import_that_stands_still(tmp_path: Path) -> None:
+    """Neither an account in conflict nor its memberships are shown as still in line."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        scene.world.account("@ann:example.org")
+        await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.shows("conflictingAccounts", 1)
+        await scene.settled()
+        page = await (await scene.visitor()).sees("")
+        assert "Say whose account it is" in page
+        assert "in line</dt>" not in page
 
 
 async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:

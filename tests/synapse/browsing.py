@@ -17,9 +17,9 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Run Chromium."""
+    """Run Chromium; each page that is opened by itself has cookies of its own."""
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(
             executable_path=CHROMIUM,

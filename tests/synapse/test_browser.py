@@ -196,7 +196,10 @@ async def test_a_group_is_mapped_and_a_removal_decided(
 async def test_every_page_of_an_office(
     browser: Browser, synapse: Synapse, admin: User, service: StartService, tag: str
 ) -> None:
-    """With a conflict, a guest and half of a group held: on desktop and phone, light and dark."""
+    """With a conflict, a guest and half of a group held: on desktop and phone, light and dark.
+
+    Takes as long as axe looks at each page thrice, and Synapse needs for the office.
+    """
     # In pictures people have names of their own.
     tag = "" if os.environ.get("SCREENSHOTS") else tag
     rooms = {

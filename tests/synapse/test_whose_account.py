@@ -376,7 +376,7 @@ async def test_a_human_links_a_conflicting_user_and_unlinks_again(
 async def test_a_human_gives_nobody_another_users_account(
     admin: User, service: StartService, tag: str
 ) -> None:
-    """Linking is refused where the account is a user's, the service's own or does not exist."""
+    """Linking is refused where the account is a user's, the service's own or not here."""
     async with service({}) as process:
         idp = ScimClient(process.url)
         for name in ("ann", "bob"):
@@ -387,6 +387,9 @@ async def test_a_human_gives_nobody_another_users_account(
             status, output = await command(process, "users", "link", f"{tag}ann", mxid(target))
             assert status == 1, output
             assert mxid(target) in output
+        foreign = ("users", "link", f"{tag}ann", "@somebody:other.test")
+        status, output = await command(process, *foreign)
+        assert (status, "another server than demo.test" in output) == (1, True)
         await compared(process)
         assert await account(admin, f"{tag}bob") == before
         await shown(process, "users", f"{tag}ann", state="active", account=mxid(f"{tag}ann"))
