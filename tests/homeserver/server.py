@@ -139,6 +139,10 @@ class MemoryHomeserver:
                 with self._account_deed(user_id):
                     status, account = accounts.put(user_id, body)
                 return status, account.shown()
+            case ("GET", "v1", "users", user_id, "joined_rooms"):
+                accounts.get(user_id)
+                joined = [r for r, room in rooms.all.items() if room.membership(user_id) == "join"]
+                return 200, {"joined_rooms": joined, "total": len(joined)}
             case ("POST", "v1", "users", _, "override_ratelimit"):
                 return 200, {"messages_per_second": 0, "burst_count": 0}
             case ("PUT", "v1", "suspend", user_id):
