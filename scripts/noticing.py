@@ -133,10 +133,12 @@ class Tests:
         """Return how long tests take alone."""
         return sum(self._seconds.get(test, 1.0) for test in tests)
 
-    def _rank(self, path: str, test: str) -> tuple[int, bool, float]:
+    def _rank(self, path: str, test: str) -> tuple[bool, int, bool, float]:
+        # Each run of these starts a Synapse first.
+        is_slow = test.startswith("tests/mas/")
         is_of_people = path.startswith((f"{PACKAGE}/sync/", f"{PACKAGE}/store/"))
         is_near = test.startswith(SCENARIOS) == is_of_people
-        return -self._noticed[path, test], not is_near, self.seconds([test])
+        return is_slow, -self._noticed[path, test], not is_near, self.seconds([test])
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
         """Return the lines where a mutant is run: for SQL, where Python names the statement."""
@@ -167,10 +169,11 @@ def around(source: str, line: int) -> range:
 
 
 class Workshop:
-    """A copy of the project in which one mutant after the other is tried."""
+    """A copy of the project in which mutants are tried one by one, with the tests of some files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Sequence[str] = IN_MEMORY) -> None:
         self.root = folder
+        self._files = files
         self._told = folder / "failed"
         self._warm: Connection[Any, Any] | None = None
         self._tries = itertools.count(10, 10)
@@ -183,29 +186,12 @@ class Workshop:
         """What has a process use what is here."""
         return {"PYTHONPATH": f"{self.root / 'src'}:{self.root}"}
 
-    def close(self) -> None:
-        """Stop what was kept warm."""
-        if self._warm is not None:
-            self._warm.close()
-            self._warm = None
-
-    def failing(self, tests: Sequence[str], seconds: float) -> str | None:
-        """Return the first of these tests that fails on what is here, if any does.
-
-        They take so many seconds alone; where they take many times as long they never end.
-        """
-        asked = self._start(tests)
-        try:
-            return self._ask(asked, None, tests, seconds)
-        finally:
-            asked.close()
-
     def try_out(self, candidate: Candidate, tests: Sequence[str], seconds: float) -> "Tried":
         """Run tests on a mutant."""
         if not tests:
             return Tried("not run")
         if self._warm is None:
-            self._warm = self._start(IN_MEMORY)
+            self._warm = self._start(self._files)
         file = self.root / candidate.path
         before, times = file.read_text("utf-8"), file.stat()
         file.write_text(candidate.mutant.source, "utf-8")
@@ -214,7 +200,9 @@ class Workshop:
         try:
             failed = self._ask(self._warm, (file, before), tests, seconds)
         except ColdError:
-            failed = self.failing(tests, seconds)
+            cold = self._start(tests)
+            failed = self._ask(cold, None, tests, seconds)
+            cold.close()
         finally:
             file.write_text(before, "utf-8")
             os.utime(file, (times.st_atime, times.st_mtime))
@@ -238,6 +226,10 @@ class Workshop:
         tests: Sequence[str],
         seconds: float,
     ) -> str | None:
+        """Return the first test that fails, if any does.
+
+        They take so many seconds alone; where they take many times as long they never end.
+        """
         self._told.unlink(missing_ok=True)
         try:
             asked.send(Asked(changed, tests, 60 + 5 * seconds))
