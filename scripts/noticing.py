@@ -4,23 +4,23 @@ import ast
 import itertools
 import multiprocessing
 import os
-import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import pytest
 from coverage import CoverageData
 
 from scripts.mutations import Mutant
+from scripts.warm import COLD, PASSED, Asked, ColdError, serve
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "src/scim_matrix"
@@ -79,7 +79,7 @@ class Tests:
         if not (kept / "learned").exists():
             told = ["--cov", "--cov-context=test", "--cov-report=", f"--junitxml={times}"]
             words = ["-q", "-p", "no:cacheprovider", "-n", str(workers), *IN_MEMORY, *told]
-            environment = os.environ | workshop.environment() | {"COVERAGE_FILE": str(data)}
+            environment = os.environ | workshop.environment | {"COVERAGE_FILE": str(data)}
             command = [sys.executable, "-m", "pytest", *words]
             subprocess.run(command, cwd=workshop.root, env=environment, check=True)
             (kept / "learned").write_text(str(workshop.root), "utf-8")
@@ -110,8 +110,8 @@ class Tests:
     def of(self, candidate: Candidate) -> list[str]:
         """Return the tests that should notice, as far as they are quick enough.
 
-        Those that noticed other changes of the file come first, then scenarios: they hold what
-        becomes of people, where others only pass by. The quickest of the others follow.
+        Those that noticed other changes of the file come first. Then scenarios where it is about
+        people, of whom others say little, and the others elsewhere; each the quickest first.
         """
         found: set[str] = set()
         for path, lines in self._places(candidate):
@@ -133,8 +133,12 @@ class Tests:
         """Return how long tests take alone."""
         return sum(self._seconds.get(test, 1.0) for test in tests)
 
-    def _rank(self, path: str, test: str) -> tuple[int, bool, float]:
-        return -self._noticed[path, test], not test.startswith(SCENARIOS), self.seconds([test])
+    def _rank(self, path: str, test: str) -> tuple[bool, int, bool, float]:
+        # Each run of these starts a Synapse first.
+        is_slow = test.startswith("tests/mas/")
+        is_of_people = path.startswith((f"{PACKAGE}/sync/", f"{PACKAGE}/store/"))
+        is_near = test.startswith(SCENARIOS) == is_of_people
+        return is_slow, -self._noticed[path, test], not is_near, self.seconds([test])
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
         """Return the lines where a mutant is run: for SQL, where Python names the statement."""
@@ -165,81 +169,80 @@ def around(source: str, line: int) -> range:
 
 
 class Workshop:
-    """A copy of the project in which one mutant after the other is tried."""
+    """A copy of the project in which mutants are tried one by one, with the tests of some files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Sequence[str] = IN_MEMORY) -> None:
         self.root = folder
+        self._files = files
+        self._told = folder / "failed"
+        self._warm: Connection[Any, Any] | None = None
         self._tries = itertools.count(10, 10)
         for name in sources():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
 
+    @property
     def environment(self) -> dict[str, str]:
-        """Return what has a process use what is here, with what was compiled of it."""
+        """What has a process use what is here."""
         return {"PYTHONPATH": f"{self.root / 'src'}:{self.root}"}
 
-    def failing(self, tests: Iterable[str], seconds: float) -> str | None:
-        """Return the first of these tests that fails on what is here, if any does.
-
-        They take so many seconds alone; where they take many times as long they never end.
-        """
-        told = self.root / "failed"
-        told.unlink(missing_ok=True)
-        arguments = (self.root, self.environment(), list(tests), told)
-        process = _CONTEXT.Process(target=_run_tests, args=arguments)
-        process.start()
-        process.join(60 + 5 * seconds)
-        if process.exitcode is None:
-            assert process.pid is not None
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
-            return "(they never end)"
-        if process.exitcode == 0:
-            return None
-        return told.read_text("utf-8") if told.exists() else "(they cannot be run)"
-
-    def try_out(self, candidate: Candidate, tests: list[str], seconds: float) -> "Tried":
+    def try_out(self, candidate: Candidate, tests: Sequence[str], seconds: float) -> "Tried":
         """Run tests on a mutant."""
         if not tests:
             return Tried("not run")
+        if self._warm is None:
+            self._warm = self._start(self._files)
         file = self.root / candidate.path
-        whole, times = file.read_bytes(), file.stat()
+        before, times = file.read_text("utf-8"), file.stat()
         file.write_text(candidate.mutant.source, "utf-8")
         # Else what was compiled of it before might count as this.
         os.utime(file, (times.st_atime, times.st_mtime + next(self._tries)))
         try:
-            failed = self.failing(tests, seconds)
+            failed = self._ask(self._warm, (file, before), tests, seconds)
+        except ColdError:
+            cold = self._start(tests)
+            failed = self._ask(cold, None, tests, seconds)
+            cold.close()
         finally:
-            file.write_bytes(whole)
+            file.write_text(before, "utf-8")
             os.utime(file, (times.st_atime, times.st_mtime))
         return Tried("killed", failed) if failed else Tried("survived")
 
+    def _start(self, tests: Sequence[str]) -> "Connection[Any, Any]":
+        """Return where to ask a run of these tests for forks."""
+        ours, theirs = _CONTEXT.Pipe()
+        arguments = (self.root, self.environment, tests, self._told, theirs)
+        _CONTEXT.Process(target=serve, args=arguments, daemon=True).start()
+        theirs.close()
+        # What is imported later might be changed already. Where it cannot be, asking will tell.
+        with suppress(EOFError):
+            ours.recv()
+        return ours
 
-class _Failed:
-    """Writes down which test failed first."""
+    def _ask(
+        self,
+        asked: "Connection[Any, Any]",
+        changed: tuple[Path, str] | None,
+        tests: Sequence[str],
+        seconds: float,
+    ) -> str | None:
+        """Return the first test that fails, if any does.
 
-    def __init__(self, told: Path) -> None:
-        self._told = told
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and not self._told.exists():
-            self._told.write_text(report.nodeid, "utf-8")
-
-
-def _run_tests(root: Path, environment: Mapping[str, str], tests: list[str], told: Path) -> None:
-    """Become a run of tests that prints nothing and ends with the first that fails."""
-    os.setsid()
-    os.chdir(root)
-    os.environ.update(environment)
-    sys.path[:0] = environment["PYTHONPATH"].split(":")
-    for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    # Every fork would roll the same dice.
-    random.seed()
-    quiet = ["-q", "-x", *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")]
-    # Plugins were imported before pytest could have said a word about it.
-    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    os._exit(pytest.main([*quiet, *tests], plugins=[_Failed(told)]))
+        They take so many seconds alone; where they take many times as long they never end.
+        """
+        self._told.unlink(missing_ok=True)
+        try:
+            asked.send(Asked(changed, tests, 60 + 5 * seconds))
+            status = asked.recv()
+        except (EOFError, BrokenPipeError):
+            return "(they cannot be run)"
+        if status == COLD:
+            raise ColdError
+        if status is None:
+            return "(they never end)"
+        if status == PASSED:
+            return None
+        return self._told.read_text("utf-8") if self._told.exists() else "(they end)"
 
 
 def sources() -> list[str]:

@@ -144,6 +144,7 @@ class MemoryHomeserver:
                     status, account = accounts.put(user_id, body)
                 return status, account.shown()
             case ("GET", "v1", "users", user_id, "joined_rooms"):
+                accounts.get(user_id)
                 joined = [i for i, r in rooms.all.items() if r.membership(user_id) == "join"]
                 return 200, {"joined_rooms": joined, "total": len(joined)}
             case ("POST", "v1", "users", _, "override_ratelimit"):
