@@ -10,6 +10,7 @@ import pytest
 from scim_matrix.console import access as module
 from scim_matrix.console.access import LISTED, NOT_YOURS, Access
 from scim_matrix.matrix.server import Homeserver
+from scim_matrix.sync.authority import Reach
 from tests.homeserver import World
 from tests.homeserver.server import TOKEN, MemoryHomeserver, serving
 
@@ -73,7 +74,7 @@ async def test_administrators_and_managers_enter_while_their_account_is_in_use(
         (ANN, able, False),
         (BOB, False, False),
         (CHIEF, able, able),
-        ("@ann:gone", False, False),
+        ("@gone:s", False, False),
     ):
         assert await asked.access.may_enter(user_id) is enters, user_id
         assert await asked.access.is_admin(user_id) is administers, user_id
@@ -83,7 +84,7 @@ async def test_a_manager_may_map_only_rooms_that_they_are_in_with_the_power(aske
     """All of several rooms, with a power level and for nobody else only what they could do."""
 
     async def may(*rooms: str, **options: Any) -> bool:
-        return (await asked.access.verdict(ANN, rooms, **options)).followed
+        return (await asked.access.verdict(ANN, rooms, Reach(**options))).followed
 
     assert await may("!hers")
     assert not await may("!weak")
@@ -94,7 +95,7 @@ async def test_a_manager_may_map_only_rooms_that_they_are_in_with_the_power(aske
     assert not await may("!hers", power=51)
     assert await may("!hers", exclusive=True)
     assert not await may()
-    refused = await asked.access.verdict(ANN, ["!hers", "!weak"])
+    refused = await asked.access.verdict(ANN, ["!hers", "!weak"], Reach())
     assert refused.reason.startswith("In !weak: ")
     assert await asked.access.own_among(ANN, ["!weak", "!not-in", "!hers"]) == ["!hers"]
     assert await asked.access.may_see(ANN, "!hers")
@@ -103,16 +104,18 @@ async def test_a_manager_may_map_only_rooms_that_they_are_in_with_the_power(aske
 
 async def test_administrators_may_map_everything_and_others_nothing(asked: Asked) -> None:
     """Somebody who is no manager is told so whatever power they have in the room."""
-    assert (await asked.access.verdict(CHIEF, ["!not-in"])).followed
+    assert (await asked.access.verdict(CHIEF, ["!not-in"], Reach())).followed
     asked.world.bring("!hers", BOB)
     asked.world.levels("!hers", bob=100)
-    assert not (await asked.access.verdict(BOB, ["!hers"])).followed
+    assert not (await asked.access.verdict(BOB, ["!hers"], Reach())).followed
 
 
 async def test_it_is_not_told_which_rooms_there_are(asked: Asked) -> None:
     """A room that somebody is not in gets the answer that an unknown one gets."""
     for user_id in (ANN, BOB):
-        told = [await asked.access.verdict(user_id, [room]) for room in ("!not-in", "!nowhere")]
+        told = [
+            await asked.access.verdict(user_id, [room], Reach()) for room in ("!not-in", "!nowhere")
+        ]
         assert told[0] == told[1]
         assert (told[0].followed, told[0].reason) == (False, NOT_YOURS)
     asked.world.alias("#theirs:s", "!not-in")
@@ -140,7 +143,7 @@ async def test_a_change_asks_anew_and_what_is_shown_believes_an_answer_for_a_whi
     asked.now = module.KEEP - 1
     assert await access.may_see(ANN, "!hers")
     assert asked.requests() == 0
-    assert not (await access.verdict(ANN, ["!hers"])).followed
+    assert not (await access.verdict(ANN, ["!hers"], Reach())).followed
     asked.world.levels("!hers", ann=50)
     assert not await access.may_see(ANN, "!hers")
     asked.now += module.KEEP
@@ -148,10 +151,10 @@ async def test_a_change_asks_anew_and_what_is_shown_believes_an_answer_for_a_whi
 
     # Who may not use their account any more, or has left, is refused at once too.
     asked.world.rooms.leave("!hers", ANN)
-    assert not (await access.verdict(ANN, ["!hers"])).followed
+    assert not (await access.verdict(ANN, ["!hers"], Reach())).followed
     asked.world.bring("!hers", ANN)
     asked.world.account(ANN, locked=True)
-    assert not (await access.verdict(ANN, ["!hers"])).followed
+    assert not (await access.verdict(ANN, ["!hers"], Reach())).followed
     assert not await access.may_enter(ANN, anew=True)
 
 
@@ -175,4 +178,9 @@ async def test_rooms_below_a_space_are_found_at_any_depth(asked: Asked) -> None:
         world.rooms.create(world.service, room_id=room_id, version="10", space=True)
     for space, child in (("!space", "!inner"), ("!inner", "!hers"), ("!inner", "!space")):
         world.child(space, world.service, child)
-    assert await asked.access.rooms_below("!space") == ["!hers", "!inner"]
+    below = ["!hers", "!inner"]
+    assert await asked.access.rooms_below(ANN, "!space") == (below, frozenset(below))
+    # Whoever is in a space is told what it holds.
+    world.bring("!inner", ANN)
+    asked.now = LISTED + 1
+    assert await asked.access.rooms_below(ANN, "!space") == (below, frozenset(["!inner"]))

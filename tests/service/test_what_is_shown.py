@@ -137,7 +137,7 @@ def plain(rows: Any) -> Iterable[str]:
     left_out = {"since", "tick", "request", "compared_at", "account_id"}
     for row in [rows] if isinstance(rows, dict) else rows or []:
         if isinstance(row, dict):
-            yield ", ".join(f"{k} {v}" for k, v in row.items() if k not in left_out and v)
+            yield ", ".join(f"{k} {v}" for k, v in sorted(row.items()) if k not in left_out and v)
         else:
             yield str(row)
 
