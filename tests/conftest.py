@@ -10,21 +10,12 @@ from typing import TypeVar
 T = TypeVar("T")
 # Homeservers and databases sync each commit: milliseconds on a disk, nothing in memory.
 _MEMORY = Path("/dev/shm")
-_ROOM = 4 * 2**30  # Bytes; containers often have 64 MiB of it.
-
-
-def _available() -> int:
-    """Return how much memory programs could have, in bytes (Linux, proc_meminfo(5)).
-
-    What a file system in memory calls free may be more than the memory that is left.
-    """
-    amounts = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    return next(int(words[1]) * 1024 for words in amounts if words[0] == "MemAvailable:")
+_ROOM = 2 * 2**30  # Bytes; containers often have 64 MiB of it.
 
 
 def pytest_configure() -> None:
     """Have temporary directories in memory where there is room, unless told where."""
-    if _MEMORY.is_dir() and min(shutil.disk_usage(_MEMORY).free, _available()) >= _ROOM:
+    if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 

@@ -22,7 +22,18 @@ from scim_matrix.scim.attempts import Attempts
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
-from scim_matrix.store import accounts, backup, brake, grants, groupmap, memberships, record, rooms
+from scim_matrix.store import (
+    accounts,
+    backup,
+    binding,
+    brake,
+    grants,
+    groupmap,
+    memberships,
+    record,
+    references,
+    rooms,
+)
 from scim_matrix.store.database import Connection, Database, reading
 from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync import live
@@ -227,7 +238,7 @@ class Deployment:
         """Say whose account it is, as the command line does."""
         async with self.database.write(f"command line {by}") as connection:
             [account] = await accounts.named(connection, scim_id)
-            assert await accounts.link(connection, account, user_id, by) is None
+            assert await binding.link(connection, account, user_id, by) is None
         self.reconciler.compare()
 
     async def prune(self) -> int:
@@ -289,10 +300,10 @@ async def _decide(connection: Connection, what: str, decision: brake.Decision, b
     if what == "accounts":
         shown: Iterable[brake.Held] = await brake.held_accounts(connection)
     else:
-        reference = await rooms.reference(connection, what)
+        reference = await references.get(connection, what)
         if reference is not None and reference.candidate is not None and decision == "approved":
             successor = await rooms.successor(connection, reference.candidate)
-            await rooms.pin(connection, what, successor)
+            await references.pin(connection, what, successor)
             return 1
         shown = await brake.held(connection, await rooms.named(connection, what))
     return len(await brake.decide(connection, shown, decision, by))

@@ -10,8 +10,9 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from scim_matrix.demo.mas import ISSUER, Mas
+from scim_matrix.demo.mas_state import Account
 from scim_matrix.demo.synapse import IDP, SERVER_NAME, User
-from scim_matrix.matrix.accounts import Change
+from scim_matrix.matrix.accounts import Change, MatrixAccount
 from scim_matrix.matrix.errors import RefusedError, UnavailableError
 from scim_matrix.matrix.mas import MasAccounts
 from scim_matrix.matrix.mas_answers import MasUnavailableError
@@ -40,6 +41,16 @@ def over(client: MasClient, transport: Transport) -> Accounts:
 def mxid(name: str) -> str:
     """Return the user ID of a localpart."""
     return f"@{name}:{SERVER_NAME}"
+
+
+async def signed_in(mas: Mas, accounts: MasAccounts, name: str) -> tuple[Account, MatrixAccount]:
+    """Have an account be made and used; return it as MAS has it and as it is seen."""
+    await accounts.create(new(name))
+    person, account = mas.state.account_named(name), await accounts.get(mxid(name))
+    assert person is not None
+    assert account is not None
+    await mas.session(person, "DEV")
+    return person, account
 
 
 # -- What it costs -----------------------------------------------------------
@@ -311,12 +322,7 @@ async def test_sessions_rest_where_that_is_not_asked_for(
     mas: Mas, accounts: MasAccounts, tag: str
 ) -> None:
     """A lock alone finishes no session."""
-    await accounts.create(new(f"{tag}a"))
-    person = mas.state.account_named(f"{tag}a")
-    assert person is not None
-    await mas.session(person, "DEV")
-    account = await accounts.get(mxid(f"{tag}a"))
-    assert account is not None
+    person, account = await signed_in(mas, accounts, f"{tag}a")
     await accounts.change(account, Change(locked=True))
     assert len(mas.state.sessions_of(person)) == 2
 
@@ -326,12 +332,7 @@ async def test_sessions_are_ended_again_where_the_lock_failed(
 ) -> None:
     """Sessions end before the lock: where that is lost, both are done at the next try."""
     accounts = over(end_sessions=True)
-    await accounts.create(new(f"{tag}a"))
-    person = mas.state.account_named(f"{tag}a")
-    account = await accounts.get(mxid(f"{tag}a"))
-    assert person is not None
-    assert account is not None
-    await mas.session(person, "DEV")
+    person, account = await signed_in(mas, accounts, f"{tag}a")
     problem = {"errors": [{"title": "no"}]}
     mas.fault = lambda method, path: (
         web.json_response(problem, status=500) if path.endswith("/finish") else None
@@ -350,12 +351,7 @@ async def test_sessions_that_end_meanwhile_are_no_obstacle(
 ) -> None:
     """A session that somebody else has ended since it was listed keeps nobody from being locked."""
     accounts = over(end_sessions=True)
-    await accounts.create(new(f"{tag}a"))
-    person = mas.state.account_named(f"{tag}a")
-    account = await accounts.get(mxid(f"{tag}a"))
-    assert person is not None
-    assert account is not None
-    await mas.session(person, "DEV")
+    person, account = await signed_in(mas, accounts, f"{tag}a")
 
     async def end_first(method: str, path: str) -> None:
         if path.endswith("/finish"):

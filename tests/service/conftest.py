@@ -37,6 +37,12 @@ def environment(folder: Path, **more: str) -> Settings:
 
 
 @pytest.fixture
+def aiohttp_client(tmp_path: Path, aiohttp_client: Any) -> Any:
+    """Return what makes clients, made after the test's directory and so closed before it goes."""
+    return aiohttp_client
+
+
+@pytest.fixture
 def start(aiohttp_client: Any, tmp_path: Path) -> Start:
     """Return what starts the application, with more environment variables."""
 

@@ -6,7 +6,7 @@ import orjson
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Membership, Observed
-from scim_matrix.store import accounts, memberships, resources
+from scim_matrix.store import accounts, binding, memberships, resources
 from scim_matrix.store.accounts import Account, Confirmation, Disablement, Profile, Wanted, Written
 from scim_matrix.store.database import Connection
 from scim_matrix.store.dialect import DatabaseRow
@@ -93,7 +93,7 @@ class Directory:
     async def binds(self, scim_id: str, *, usable: bool) -> None:
         """Have it known that @NAME:s is a user's account."""
         account = await self.account_of(scim_id)
-        assert await accounts.bind(self._connection, account, f"@{scim_id}:s", "made") is None
+        assert await binding.bind(self._connection, account, f"@{scim_id}:s", "made") is None
         if usable:
             await accounts.use(self._connection, account.id)
 

@@ -7,7 +7,16 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
-from scim_matrix.store import accounts, brake, grants, groupmap, memberships, observed, rooms
+from scim_matrix.store import (
+    accounts,
+    binding,
+    brake,
+    grants,
+    groupmap,
+    memberships,
+    observed,
+    rooms,
+)
 from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.memberships import membership
@@ -44,10 +53,10 @@ async def happen(connection: Connection, chance: random.Random) -> None:
             await observed.observe(connection, room_id, [f"@{who}:s"], [])
         case 8:
             account = await people.account_of(who)
-            await accounts.unbind(connection, account, None, "whose?", "ask", at)
+            await binding.unbind(connection, account, None, "whose?", "ask", at)
         case 9:
             account = await people.account_of(who)
-            await accounts.bind(connection, account, f"@{who}:s", "human")
+            await binding.bind(connection, account, f"@{who}:s", "human")
             await accounts.use(connection, account.id)
         case _:
             await groupmap.put(connection, chance.sample(LINES, 3), piece=1)
@@ -122,7 +131,7 @@ async def test_accounts_in_turn_are_those_that_are_due(
                 )
                 if chance.random() < 0.5:
                     who = await people.account_of(f"p{chance.randrange(30)}")
-                    await accounts.bind(connection, who, f"@{who.scim_id}:s", "record")
+                    await binding.bind(connection, who, f"@{who.scim_id}:s", "record")
                 now, besides = 100 * chance.random(), chance.sample(range(1, 31), 3)
                 found = await accounts.due(connection, now, limit, besides, disabling=disabling)
                 expected = await oracle.accounts_due(

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import groupmap, rooms
+from scim_matrix.store import groupmap, references
 from scim_matrix.store.database import Database
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.preforked import fork
 from tests.service.directory import Directory
 
@@ -262,6 +263,14 @@ def test_commands_look_before_they_ask(tmp_path: Path) -> None:
     assert "Replace" not in ended.stdout + ended.stderr
 
 
+def test_a_folder_without_a_database_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Which file cannot be read, once, and nothing of what the command is made of."""
+    (tmp_path / "data").mkdir()
+    ended = run("groups", cwd=tmp_path, **good(tmp_path))
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert DATABASE_NAME in ended.stderr
+
+
 def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:
     """A room that nothing maps is a failure; --since takes a span or a date."""
     (tmp_path / "data").mkdir()
@@ -284,8 +293,8 @@ async def test_whoever_approves_an_alias_stands_in_for_whom_it_rested_on(tmp_pat
     database = await Database.open(tmp_path)
     async with database.write() as connection:
         await groupmap.put(connection, [Mapping("everyone", "", "#room:s")])
-        await rooms.pin(connection, "#room:s", "!room", ["@eve:s"])
-    led = await rooms.reference(database.reader, "#room:s")
+        await references.pin(connection, "#room:s", "!room", ["@eve:s"])
+    led = await references.get(database.reader, "#room:s")
     assert led is not None
     assert led.led_by == ("@eve:s",)
     for approved in (0, 3):

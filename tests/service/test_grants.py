@@ -7,9 +7,19 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import State
-from scim_matrix.store import brake, grants, groupmap, memberships, observed, resources, rooms
+from scim_matrix.store import (
+    brake,
+    grants,
+    groupmap,
+    memberships,
+    observed,
+    openings,
+    references,
+    resources,
+    rooms,
+)
 from scim_matrix.store.database import Connection, Database
-from scim_matrix.store.rooms import Opening
+from scim_matrix.store.openings import Opening
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
 
@@ -153,7 +163,7 @@ async def test_a_suspended_mapping_removes_nobody(database: Database) -> None:
         number = await mapping_id(connection, STAFF)
     async with database.write() as connection:
         people = Directory(connection)
-        assert await rooms.stand(connection, number, "suspended", "why", "cure")
+        assert await openings.stand(connection, number, "suspended", "why", "cure")
         assert await people.states() == {"ann": "forgotten", "bob": "forgotten"}
     async with database.write() as connection:
         people = Directory(connection)
@@ -161,7 +171,7 @@ async def test_a_suspended_mapping_removes_nobody(database: Database) -> None:
         assert await people.states() == {"ann": "forgotten", "bob": "forgotten"}
     async with database.write() as connection:
         people = Directory(connection)
-        assert await rooms.stand(connection, number, "in_force")
+        assert await openings.stand(connection, number, "in_force")
         assert await people.states() == {"ann": "granted", "bob": "revoked", "cat": "granted"}
         assert (await people.membership(ROOM, "bob")).todo == "leave"
 
@@ -176,7 +186,7 @@ async def test_whom_a_suspended_mapping_still_grants_nobody_revokes(database: Da
         await people.group("leads", "ann")
         await people.observed("join", "ann")
         number = await mapping_id(connection, LEADS)
-        await rooms.stand(connection, number, "suspended", "why", "cure")
+        await openings.stand(connection, number, "suspended", "why", "cure")
     async with database.write() as connection:
         people = Directory(connection)
         await people.members("staff")
@@ -184,7 +194,7 @@ async def test_whom_a_suspended_mapping_still_grants_nobody_revokes(database: Da
     async with database.write() as connection:
         people = Directory(connection)
         await people.members("leads")
-        await rooms.stand(connection, number, "in_force")
+        await openings.stand(connection, number, "in_force")
         assert await people.states() == {"ann": "revoked"}
 
 
@@ -227,7 +237,7 @@ async def test_what_was_revoked_before_the_alias_resolved_is_revoked_there(
         await people.members("staff", "ann")
         await put(connection, staff)
         assert await people.states() == {}
-        await rooms.pin(connection, ALIAS, ROOM)
+        await references.pin(connection, ALIAS, ROOM)
         assert await people.states() == {"ann": "granted", "bob": "revoked"}
         assert (await people.membership(ROOM, "bob")).todo == "leave"
 
@@ -243,7 +253,7 @@ async def test_who_is_granted_otherwise_is_not_revoked_when_the_alias_resolves(
         await people.group("staff", "ann")
         await people.group("leads", "ann")
         await people.members("staff")
-        await rooms.pin(connection, ALIAS, ROOM)
+        await references.pin(connection, ALIAS, ROOM)
         assert await people.states() == {"ann": "granted"}
 
 
@@ -273,7 +283,7 @@ async def children(
     found = [Opening(room_id, ROOM, "followed") for room_id in room_ids]
     if not_followed:
         found.append(Opening(not_followed, ROOM, "not_followed", "why", "cure"))
-    changed = await rooms.put_children(connection, number, found)
+    changed = await openings.put_children(connection, number, found)
     assert changed is not None
     return changed
 
@@ -284,12 +294,12 @@ async def test_what_was_judged_of_a_room_is_not_said_of_what_took_its_place(
     """A room below a space that was upgraded since it was judged is judged again."""
     async with database.write() as connection:
         await groupmap.put(connection, [Mapping("everyone", "", ROOM, children=True)])
-        [mapping] = await rooms.mappings_of(connection, ROOM)
+        [mapping] = await openings.mappings_of(connection, ROOM)
         assert await children(connection, mapping.id, "!child")
         await rooms.upgraded(connection, "!child", "!new")
         judged = [Opening("!child", ROOM, "followed")]
-        assert await rooms.put_children(connection, mapping.id, judged) is None
-        assert [o.room_id for o in await rooms.openings(connection, mapping.id)] == ["!new"]
+        assert await openings.put_children(connection, mapping.id, judged) is None
+        assert [o.room_id for o in await openings.of_mapping(connection, mapping.id)] == ["!new"]
 
 
 async def test_only_rooms_that_are_followed_are_opened(database: Database) -> None:
@@ -369,13 +379,13 @@ async def test_an_alias_that_moved_takes_everything_along(database: Database) ->
     async with database.write() as connection:
         people = Directory(connection)
         await put(connection, replace(STAFF, room=ALIAS))
-        await rooms.pin(connection, ALIAS, ROOM)
+        await references.pin(connection, ALIAS, ROOM)
         for name in ("ann", "bob"):
             await people.account(name)
         await people.group("staff", "ann", "bob")
         await people.observed("join", "ann", "bob")
         await people.members("staff", "ann")
-        await rooms.pin(connection, ALIAS, "!new")
+        await references.pin(connection, ALIAS, "!new")
         assert await people.states("!new") == {"ann": "granted", "bob": "revoked"}
         assert await rooms.mapped(connection) == ["!new"]
         assert {row["todo"] for row in await people.rows(ROOM)} == {None}
@@ -386,14 +396,14 @@ async def test_a_room_that_is_mapped_otherwise_too_stays_as_it_is(database: Data
     async with database.write() as connection:
         people = Directory(connection)
         await put(connection, replace(STAFF, room=ALIAS), LEADS)
-        await rooms.pin(connection, ALIAS, ROOM)
+        await references.pin(connection, ALIAS, ROOM)
         for name in ("ann", "bob"):
             await people.account(name)
         await people.group("staff", "ann", "bob")
         await people.group("leads", "ann")
         await people.observed("join", "ann", "bob")
         await people.members("staff", "ann")
-        await rooms.pin(connection, ALIAS, "!new")
+        await references.pin(connection, ALIAS, "!new")
         assert await people.states(ROOM) == {"ann": "granted", "bob": "revoked"}
         assert (await people.membership(ROOM, "bob")).todo == "leave"
 
@@ -659,10 +669,10 @@ async def test_the_configuration_overrules_the_console(database: Database) -> No
         [console] = await connection.execute_fetchall(
             "SELECT id FROM mapping WHERE origin = 'console' AND standing = 'overruled'"
         )
-        assert not await rooms.stand(connection, console["id"], "in_force")
+        assert not await openings.stand(connection, console["id"], "in_force")
         await put(connection)
         assert await people.states() == {"ann": "forgotten"}
-        assert await rooms.stand(connection, console["id"], "in_force")
+        assert await openings.stand(connection, console["id"], "in_force")
         pair = await people.membership(ROOM, "ann")
         assert (pair.state, pair.power) == ("granted", 10)
 
@@ -682,7 +692,7 @@ async def test_dropped_lines_end_once_nothing_of_them_matters(database: Database
         await put(connection, LEADS)
         assert await standings(connection) == {"ext-leads": "in_force"}
         await put(connection)
-        assert await rooms.reference(connection, ROOM) is not None
+        assert await references.get(connection, ROOM) is not None
 
 
 async def test_a_membership_names_the_request_that_gave_it(database: Database) -> None:
@@ -694,7 +704,7 @@ async def test_a_membership_names_the_request_that_gave_it(database: Database) -
         people = Directory(connection)
         await people.group("staff", await people.account("ann"))
     async with database.write() as connection:
-        await rooms.pin(connection, ALIAS, ROOM)
+        await references.pin(connection, ALIAS, ROOM)
         assert (await Directory(connection).row("ann"))["request"] == "asked"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from scim_matrix.store import accounts, views
+from scim_matrix.store import accounts, binding, views
 from tests.conftest import eventually
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
@@ -128,9 +128,9 @@ async def decide(deployment: Deployment, scim_id: str, what: str) -> None:
     async with deployment.database.write("command line") as connection:
         [account] = await accounts.named(connection, scim_id)
         if what == "link":
-            assert await accounts.bind(connection, account, "@ann:s", "human") is None
+            assert await binding.bind(connection, account, "@ann:s", "human") is None
         else:
-            await accounts.unbind(
+            await binding.unbind(
                 connection, account, "@ann:s", "not theirs", "link another", 0.0, barred="@ann:s"
             )
     await deployment.quiet()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
-from scim_matrix.sync.account_worker import LATEST
+from scim_matrix.sync.account_finder import LATEST
 from scim_matrix.sync.backoff import PERMANENT
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.server import Fault, Request

@@ -7,12 +7,19 @@ import pytest
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, groupmap, memberships, observed, rooms
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Connection, Database
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
 
 NOW = 1.0
 TO_ONE = Mapping("external_id", "ext-G", "!few")
+
+
+async def granted(connection: Connection) -> tuple[Directory, str]:
+    """Have Ann be granted a room; return who is who, and her group's SCIM id."""
+    people = Directory(connection)
+    await groupmap.put(connection, [TO_ONE])
+    return people, await people.group("G", await people.account("ann"))
 
 
 async def test_a_join_waits_until_the_account_is_active(database: Database) -> None:
@@ -100,10 +107,7 @@ async def test_what_is_so_already_is_no_work(database: Database, observed: Obser
 async def test_the_banned_are_not_removed(database: Database) -> None:
     """Somebody banned stays so when the grant ends."""
     async with database.write() as connection:
-        people = Directory(connection)
-        await groupmap.put(connection, [TO_ONE])
-        ann = await people.account("ann")
-        group = await people.group("G", ann)
+        people, group = await granted(connection)
         await memberships.reach(connection, await people.membership("!few", "ann"), "ban")
         await people.members(group)
         pair = await people.membership("!few", "ann")
@@ -113,10 +117,7 @@ async def test_the_banned_are_not_removed(database: Database) -> None:
 async def test_an_unknown_membership_is_work_until_it_is_known(database: Database) -> None:
     """A request may have been in flight when the service died: it is asked again, also to go."""
     async with database.write() as connection:
-        people = Directory(connection)
-        await groupmap.put(connection, [TO_ONE])
-        ann = await people.account("ann")
-        group = await people.group("G", ann)
+        people, group = await granted(connection)
         await memberships.reach(connection, await people.membership("!few", "ann"), "join")
         pair = await people.membership("!few", "ann")
         await memberships.begin(connection, [pair])
@@ -128,10 +129,7 @@ async def test_an_unknown_membership_is_work_until_it_is_known(database: Databas
 async def test_a_plan_that_is_overtaken_is_not_carried_out(database: Database) -> None:
     """The identity provider may have changed its mind since the plan was made."""
     async with database.write() as connection:
-        people = Directory(connection)
-        await groupmap.put(connection, [TO_ONE])
-        ann = await people.account("ann")
-        group = await people.group("G", ann)
+        people, group = await granted(connection)
         planned = await people.membership("!few", "ann")
         assert await memberships.is_as_planned(connection, planned)
         await people.members(group)

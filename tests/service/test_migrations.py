@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import orjson
 import pytest
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
+from scim_matrix.store import (
+    accounts,
+    binding,
+    brake,
+    groupmap,
+    memberships,
+    observed,
+    references,
+    rooms,
+)
 from scim_matrix.store.accounts import Disablement, Profile, Written
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
@@ -39,6 +49,11 @@ MAP_WITH_OPTIONS = [
     Mapping("external_id", "ext-leads", "!old", invite=True),
     Mapping("external_id", "ext-leads", "!vip", exclusive=True),
 ]
+
+
+def said(mapping: Mapping) -> dict[str, Any]:
+    """Return key and options of a mapping."""
+    return {k: v for k, v in asdict(mapping).items() if k not in ("room", "create")}
 
 
 class Old:
@@ -182,17 +197,7 @@ class Old:
             self.insert("room_child", reference="#ops:s", room_id="!below")
 
     def _mapping(self, mapping: Mapping, table: str = "mapping", **more: Any) -> None:
-        self.insert(
-            table,
-            kind=mapping.kind,
-            pattern=mapping.pattern,
-            room_reference=mapping.room,
-            power=mapping.power,
-            children=mapping.children,
-            invite=mapping.invite,
-            exclusive=mapping.exclusive,
-            **more,
-        )
+        self.insert(table, room_reference=mapping.room, **said(mapping), **more)
 
     def room(self, reference: str, room_id: str | None, **more: Any) -> None:
         """Store what a reference stands for."""
@@ -327,11 +332,9 @@ async def states(database: Database, *columns: str) -> dict[tuple[str, str], Any
 
 async def mapping_rows(database: Database) -> list[dict[str, Any]]:
     """Return mappings as far as anybody said them."""
-    return await rows(
-        database,
-        "SELECT origin, kind, pattern, reference, power, children, invite, exclusive, made_by,"
-        " alias, standing FROM mapping ORDER BY id",
-    )
+    names = ["origin", "reference", "made_by", "alias", "standing", *said(MAP[0])]
+    found = await rows(database, "SELECT * FROM mapping ORDER BY id")
+    return [{name: row[name] for name in names} for row in found]
 
 
 # -- The file ------------------------------------------------------------------
@@ -458,7 +461,7 @@ async def verified(database: Database) -> None:
     async with database.write() as connection:
         for account in await every(database):
             if account.user_id is not None:
-                assert await accounts.bind(connection, account, account.user_id, "record") is None
+                assert await binding.bind(connection, account, account.user_id, "record") is None
 
 
 async def test_every_account_is_looked_at_once(old: Old, opened: Database) -> None:
@@ -515,13 +518,8 @@ async def test_the_map_is_what_it_was(old: Old, opened: Database) -> None:
     expected = [
         {
             "origin": "configuration",
-            "kind": m.kind,
-            "pattern": m.pattern,
             "reference": m.room,
-            "power": m.power,
-            "children": m.children,
-            "invite": m.invite,
-            "exclusive": m.exclusive,
+            **said(m),
             "made_by": None,
             "alias": None,
             "standing": "in_force",
@@ -570,7 +568,7 @@ async def test_references_stand_for_the_rooms_they_stood_for(old: Old, opened: D
     if old.version >= CONSOLE:
         expected |= {"!ops": ("pinned", "!ops"), "#nowhere:s": ("unresolved", None)}
     assert expected == {r["reference"]: (r["standing"], r["room_id"]) for r in found}
-    unresolved = {r.reference for r in await rooms.unresolved(opened.reader, 0.0, [], 100)}
+    unresolved = {r.reference for r in await references.unresolved(opened.reader, 0.0, [], 100)}
     assert unresolved == {r for r, (standing, _) in expected.items() if standing == "unresolved"}
     templates = {r["reference"]: r["template"] for r in found if r["template"]}
     assert templates == ({"#space:s": '{"name":"Space"}'} if old.version >= OPTIONS else {})

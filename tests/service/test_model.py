@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 
 from scim_matrix.config import OnDisable
 from scim_matrix.groupmap import parse_group_map
-from scim_matrix.store import accounts, brake, groupmap
+from scim_matrix.store import accounts, binding, brake, groupmap
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Deed, Fault, MatrixError, World
 from tests.homeserver.deployment import IDP, Configuration, deployed
@@ -515,7 +515,7 @@ class Machine(RuleBasedStateMachine):
         async def say() -> str | None:
             async with self.deployment.database.write("ann") as connection:
                 [account] = await accounts.named(connection, user.scim_id)
-                return await accounts.link(connection, account, who, "ann")
+                return await binding.link(connection, account, who, "ann")
 
         whose = self.reference.whose(who, known)
         if self.run(say()) is None:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import groupmap, rooms
+from scim_matrix.store import groupmap, references, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.sync import room_names
 from tests.homeserver.deployment import deployed
@@ -29,7 +29,7 @@ async def test_the_maps_alias_goes_before_what_a_room_says(database: Database) -
         await groupmap.put(
             connection, [Mapping("everyone", "", "#board:s"), Mapping("everyone", "", "!lobby")]
         )
-        await rooms.pin(connection, "#board:s", "!board")
+        await references.pin(connection, "#board:s", "!board")
         await rooms.record_own_names(
             connection, [("!board", ("Fun", None)), ("!lobby", ("Lobby", "#l:s"))]
         )
@@ -42,7 +42,7 @@ async def test_names_are_found_where_nothing_else_is_meant(database: Database) -
     """An alias of the map and an ID mean what they say, whatever some room calls itself."""
     async with database.write() as connection:
         await groupmap.put(connection, [Mapping("everyone", "", "#board:s")])
-        await rooms.pin(connection, "#board:s", "!board")
+        await references.pin(connection, "#board:s", "!board")
         await rooms.record_own_names(
             connection,
             [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.groupmap import parse_group_map
-from scim_matrix.store import groupmap, record, rooms, views
+from scim_matrix.store import groupmap, openings, record, views
 from scim_matrix.store.database import Connection
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Deed, Fault, Request, World
@@ -281,7 +281,7 @@ class Scenario:
 
 async def console_mappings(connection: Connection, pattern: str) -> list[int]:
     """Return the mappings made in the console of a group."""
-    found = await rooms.console_mappings(connection)
+    found = await openings.console_mappings(connection)
     return [mapping.id for mapping in found if mapping.pattern == pattern]
 
 

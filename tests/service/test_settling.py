@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import grants, groupmap, memberships, resources, rooms
+from scim_matrix.store import grants, groupmap, memberships, references, resources
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.resources import MemberChange
 from scim_matrix.sync.settling import FEWEST, MOST, Settling, resized
@@ -150,7 +150,7 @@ async def test_a_resolved_alias_costs_what_its_own_room_holds(tmp_path: Path) ->
             lines = [Mapping("everyone", "", f"!other{n}") for n in range(others)]
             await groupmap.put(connection, [*lines, Mapping("everyone", "", "#a:s")], EVERYBODY)
             before = await changes(connection)
-            await rooms.pin(connection, "#a:s", "!a")
+            await references.pin(connection, "#a:s", "!a")
             costs.append(await changes(connection) - before)
             assert set(PEOPLE) == set(await Directory(connection).states("!a"))
         await database.close()
@@ -165,7 +165,7 @@ async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
         lines = [Mapping("everyone", "", f"#r{n}:s") for n in range(2 * grants.ENDED)]
         await groupmap.put(connection, lines, EVERYBODY)
         for n in range(2 * grants.ENDED):
-            await rooms.fail_reference(connection, f"#r{n}:s", "gone", 0.0, absent=True)
+            await references.fail(connection, f"#r{n}:s", "gone", 0.0, absent=True)
         await groupmap.put(connection, [], EVERYBODY)
         [row] = await connection.execute_fetchall("SELECT count(*) AS n FROM mapping")
         assert row["n"] == grants.ENDED
@@ -190,7 +190,7 @@ async def test_an_alias_that_reaches_very_many_is_settled_in_pieces(
             " FROM scim_user"
         )
         await groupmap.put(connection, [Mapping("everyone", "", "#a:s")], 2 * grants.LARGE)
-        await rooms.pin(connection, "#a:s", "!a")
+        await references.pin(connection, "#a:s", "!a")
         assert await grants.is_left(connection)
     await Settling(database, lambda: None).finish()
     [row] = await database.reader.execute_fetchall("SELECT count(*) AS n FROM membership")

@@ -106,9 +106,16 @@ class StartStaffed(Protocol):
     """Starts a service with people in a room for the duration of a block."""
 
     def __call__(
-        self, room: str | dict[str, Any], *names: str, **more: str
+        self,
+        line: str | dict[str, Any],
+        *names: str,
+        room: str | None = None,
+        **more: str,
     ) -> AbstractAsyncContextManager[Staffed]:
-        """Run it with a room that the group `g` opens (or a line of the map), all of them in it."""
+        """Run it with a line of the map for the group `g`; all of them are in the room.
+
+        `room` is its ID where the line names it by an alias, or is a space's.
+        """
 
 
 @pytest.fixture
@@ -116,11 +123,15 @@ def staffed(admin: User, service: StartService) -> StartStaffed:
     """Return what starts a service on which a group has brought people into a room, at rest."""
 
     @contextlib.asynccontextmanager
-    async def start(room: str | dict[str, Any], *names: str, **more: str) -> AsyncIterator[Staffed]:
-        async with service({"g": [room]}, **more) as process:
+    async def start(
+        line: str | dict[str, Any], *names: str, room: str | None = None, **more: str
+    ) -> AsyncIterator[Staffed]:
+        room = room or (line if isinstance(line, str) else line["room"])
+        before = await admin.members(room) - {"scim-bot"}
+        async with service({"g": [line]}, **more) as process:
             idp = ScimClient(process.url)
             group, people = await group_of(idp, *names)
-            await room_holds(admin, room if isinstance(room, str) else room["room"], set(people))
+            await room_holds(admin, room, before | people.keys())
             await settled(idp)
             yield Staffed(process, idp, group, people)
 

@@ -14,6 +14,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     command,
     group_of,
     mxid,
@@ -234,15 +235,12 @@ async def test_sync_waits_until_everything_is_done(
 
 
 async def test_metrics_tell_numbers_and_no_names(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Requests, actions, resources and what is left; nothing personal in any label."""
     room = await admin.create_room(room_alias_name=f"{tag}room")
-    async with service({"g": [f"#{tag}room:{SERVER_NAME}"]}) as process:
-        idp = ScimClient(process.url)
-        _, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}ann"})
-        await settled(idp)
+    async with staffed(f"#{tag}room:{SERVER_NAME}", f"{tag}ann", room=room) as run:
+        process, _, _, people = run
 
         async def scraped() -> str:
             metrics = f"{process.url}/metrics"

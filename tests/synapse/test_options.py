@@ -100,7 +100,7 @@ async def test_nobody_gets_as_much_power_as_the_service(
 
 
 async def test_somebody_as_powerful_as_the_service_is_not_kicked(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """The service does not make itself more powerful to kick an equal; it shows the refusal."""
     owner = await synapse.register(f"{tag}owner")
@@ -109,10 +109,7 @@ async def test_somebody_as_powerful_as_the_service_is_not_kicked(
         "POST", f"/_synapse/admin/v1/rooms/{room}/make_room_admin", {"user_id": admin.user_id}
     )
     await admin.call("POST", f"/_matrix/client/v3/join/{room}", {})
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, {*people, f"{tag}owner"})
+    async with staffed(room, f"{tag}ann", f"{tag}bob") as (_, idp, group, _):
         path = f"/_matrix/client/v3/rooms/{room}/state/m.room.power_levels"
         content = await owner.call("GET", path)
         content["users"][admin.user_id] = 60

@@ -102,16 +102,13 @@ async def test_dismissed_strangers_stay_in_an_exclusive_room(
 
 
 async def test_an_approval_lets_nothing_in_that_was_not_meant(
-    synapse: Synapse, admin: User, service: StartService, tag: str
+    synapse: Synapse, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """An alias under which removals are held and that leads elsewhere means neither of the two."""
     name, names = alias(f"{tag}room"), [f"{tag}ann", f"{tag}bob"]
     room = await admin.create_room(room_alias_name=f"{tag}room")
     eve = await synapse.register(f"{tag}eve")
-    async with service({"g": [name]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, *names)
-        await room_holds(admin, room, set(names))
+    async with staffed(name, *names, room=room, **HOLD_ALL) as (process, idp, group, people):
         await idp.remove(group, people[names[0]])
         await held(idp, 1)
         where = f"/_matrix/client/v3/directory/room/{quote(name, safe='')}"
@@ -192,17 +189,14 @@ async def test_whoever_may_be_granted_an_exclusive_room_stays_in_it(
 
 @pytest.mark.parametrize("exclusive", [True, False], ids=["exclusive", "open"])
 async def test_dismissed_leavers_stay(
-    admin: User, service: StartService, tag: str, exclusive: bool
+    admin: User, staffed: StartStaffed, tag: str, exclusive: bool
 ) -> None:
     """Somebody taken out of the group whom a human lets stay, stays until it is granted anew."""
     room = await admin.create_room()
     bob = f"{tag}bob"
     entry = {"room": room, "exclusive": exclusive}
-    async with service({"g": [entry]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", bob)
-        await room_holds(admin, room, set(people))
-        await settled(idp)
+    async with staffed(entry, f"{tag}ann", bob, room=room, **HOLD_ALL) as run:
+        process, idp, group, people = run
         await idp.remove(group, people[bob])
         await held(idp, 1)
         status, output = await command(process, "dismiss", room)

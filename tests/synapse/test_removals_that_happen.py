@@ -98,14 +98,12 @@ async def test_a_pending_removal_outlives_another_spelling_of_its_room(
 
 @BOTH_WAYS
 async def test_a_held_removal_outlives_another_spelling_of_its_room(
-    admin: User, service: StartService, tag: str, to: str
+    admin: User, staffed: StartStaffed, tag: str, to: str
 ) -> None:
     """It is held still, nobody leaves before it is approved, and the new name finds it."""
     room, former, later = await two_names(admin, tag, to)
-    async with service({"g": [former]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, set(people))
+    async with staffed(former, f"{tag}ann", f"{tag}bob", room=room, **HOLD_ALL) as run:
+        process, idp, group, people = run
         await idp.remove(group, people[f"{tag}bob"])
         await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 1)
         await restarted(process, {"g": [later]})
@@ -160,14 +158,12 @@ async def test_a_removal_acknowledged_while_away_outlives_another_spelling(
 
 @BOTH_WAYS
 async def test_leaving_is_respected_whatever_the_room_is_called(
-    admin: User, service: StartService, tag: str, to: str
+    admin: User, staffed: StartStaffed, tag: str, to: str
 ) -> None:
     """Somebody who left by themselves is not brought back because the map was re-spelled."""
     room, former, later = await two_names(admin, tag, to)
-    async with service({"g": [former]}, ON_SELF_LEAVE="respect") as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, room, set(people))
+    async with staffed(former, f"{tag}ann", f"{tag}bob", room=room, ON_SELF_LEAVE="respect") as run:
+        process, idp, group, people = run
         await follows(idp)
         ann = await signed_in(admin, f"{tag}ann")
         await ann.call("POST", f"/_matrix/client/v3/rooms/{room}/leave", {})
@@ -314,14 +310,12 @@ async def test_a_removal_follows_people_into_a_room_that_the_map_names_first(
 
 
 async def test_a_held_removal_follows_its_room_too(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """It is held for the room that replaces the old one, and approved there."""
     old = await admin.create_room(room_alias_name=f"{tag}room", room_version="10")
-    async with service({"g": [alias(f"{tag}room")]}, **HOLD_ALL) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, old, set(people))
+    async with staffed(alias(f"{tag}room"), f"{tag}ann", f"{tag}bob", room=old, **HOLD_ALL) as run:
+        process, idp, group, people = run
         await idp.remove(group, people[f"{tag}bob"])
         await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 1)
         new = await upgrade(admin, old)
@@ -350,16 +344,15 @@ async def put_into(admin: User, space: str, room: str, *, out: bool = False) -> 
 
 
 async def test_an_upgraded_room_of_a_space_is_followed(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Newcomers are joined to the room that replaces it, and leavers leave that one."""
     child = await admin.create_room(room_version="10")
     space = await space_with(admin, child)
-    async with service({"g": [{"room": space, "children": True}]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, child, set(people))
-        await settled(idp)
+    async with staffed(
+        {"room": space, "children": True}, f"{tag}ann", f"{tag}bob", room=child
+    ) as run:
+        process, idp, group, people = run
         new = await upgrade(admin, child)
         await compared(process)
         await room_holds(admin, new, set(people))
@@ -393,15 +386,15 @@ async def test_who_moved_with_an_upgraded_room_of_a_space_can_leave_it(
 
 
 async def test_a_room_out_of_its_space_for_a_moment_keeps_no_leavers(
-    admin: User, service: StartService, tag: str
+    admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """Who left the group meanwhile leaves once the room is back; everybody else stays all along."""
     child = await admin.create_room()
     space = await space_with(admin, child)
-    async with service({"g": [{"room": space, "children": True}]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, child, set(people))
+    async with staffed(
+        {"room": space, "children": True}, f"{tag}ann", f"{tag}bob", room=child
+    ) as run:
+        process, idp, group, people = run
         await room_holds(admin, space, set(people))
         await settled(idp)
         await put_into(admin, space, child, out=True)

@@ -11,6 +11,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.synapse.conftest import (
     StartService,
+    StartStaffed,
     command,
     compared,
     group_of,
@@ -131,7 +132,7 @@ async def test_a_tombstone_leads_into_nobodys_private_room(
     victim: User,
     private: str,
     admin: User,
-    service: StartService,
+    staffed: StartStaffed,
     tag: str,
     by: str,
     version: str,
@@ -139,11 +140,8 @@ async def test_a_tombstone_leads_into_nobodys_private_room(
     """A room that does not name the old one as its predecessor is left alone, and that is shown."""
     room = await owner.create_room(room_version=version, room_alias_name=f"{tag}room")
     reference = room if by == "id" else alias_of(f"{tag}room")
-    async with service({"g": [{"room": reference, "powerLevel": 50}]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}owner", *people})
-
+    async with staffed({"room": reference, "powerLevel": 50}, f"{tag}ann", room=room) as run:
+        process, idp, group, _ = run
         await entomb(owner, room, private)
 
         await compared(process)
@@ -157,16 +155,12 @@ async def test_a_tombstone_leads_into_nobodys_private_room(
 
 
 async def test_a_tombstone_to_nowhere_loses_no_mapping(
-    owner: User, admin: User, service: StartService, tag: str
+    owner: User, admin: User, staffed: StartStaffed, tag: str
 ) -> None:
     """The mapping goes on with the old room: people come and go there."""
     nowhere = f"!nowhere:{SERVER_NAME}"
     room = await owner.create_room(room_version="10")
-    async with service({"g": [room]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}owner", f"{tag}ann"})
-
+    async with staffed(room, f"{tag}ann") as (process, idp, group, people):
         await entomb(owner, room, nowhere)
 
         await compared(process)
@@ -215,9 +209,9 @@ async def space(admin: User) -> str:
 
 
 def whole(space: str, power: int | None = None) -> dict[str, Any]:
-    """Return a group map that opens a space and its rooms."""
+    """Return a line of the group map that opens a space and its rooms."""
     more = {} if power is None else {"powerLevel": power}
-    return {"g": [{"room": space, "children": True, **more}]}
+    return {"room": space, "children": True, **more}
 
 
 async def test_a_moderator_of_a_space_leads_into_nobodys_private_room(
@@ -226,16 +220,12 @@ async def test_a_moderator_of_a_space_leads_into_nobodys_private_room(
     private: str,
     space: str,
     admin: User,
-    service: StartService,
+    staffed: StartStaffed,
     tag: str,
 ) -> None:
     """A room put into a space by somebody without power in it is left alone, and shown."""
     mod = await moderator(synapse, admin, space, f"{tag}mod", 50)
-    async with service(whole(space, 50)) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, space, {f"{tag}mod", *people})
-
+    async with staffed(whole(space, 50), f"{tag}ann", room=space) as (process, idp, group, _):
         await adopt(mod, space, private)
 
         await compared(process)
@@ -261,7 +251,7 @@ async def test_an_ordinary_member_of_a_child_does_not_lead_there(
     mod = await moderator(synapse, admin, space, f"{tag}mod", 50)
     await let_in(victim, mod, private)
     await adopt(mod, space, private)
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         await group_of(ScimClient(process.url), f"{tag}ann")
         await room_holds(admin, space, {f"{tag}mod", f"{tag}ann"})
         await compared(process)
@@ -283,7 +273,7 @@ async def test_a_space_inside_a_space_leads_no_further_than_its_owner_may(
     await adopt(admin, space, inner)
     await adopt(owner, inner, own)
     await adopt(owner, inner, private)
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         await group_of(ScimClient(process.url), f"{tag}ann")
         for room in (inner, own):
             await room_holds(admin, room, {f"{tag}owner", f"{tag}ann"})
@@ -314,7 +304,7 @@ async def test_a_space_inside_a_space_leads_no_further_than_whoever_put_it_there
     await adopt(root, inner, private)
     await adopt(root, inner, other)
     await adopt(mod, space, inner)
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         idp = ScimClient(process.url)
         group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
         inside = {f"{tag}owner", f"{tag}mod", *people}
@@ -338,16 +328,13 @@ async def test_the_tombstone_of_a_child_leads_into_nobodys_private_room(
     private: str,
     space: str,
     admin: User,
-    service: StartService,
+    staffed: StartStaffed,
     tag: str,
 ) -> None:
     """What a room below a space says of its replacement counts no more than anywhere else."""
     child = await owner.create_room(room_version="10")
     await adopt(admin, space, child)
-    async with service(whole(space)) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, child, {f"{tag}owner", *people})
+    async with staffed(whole(space), f"{tag}ann", room=child) as (process, idp, group, people):
         await entomb(owner, child, private)
         await compared(process)
         await untouched(victim, private)
@@ -358,15 +345,13 @@ async def test_the_tombstone_of_a_child_leads_into_nobodys_private_room(
 
 @pytest.mark.parametrize("version", ["11", "12"])
 async def test_an_upgraded_child_is_followed(
-    owner: User, space: str, admin: User, service: StartService, tag: str, version: str
+    owner: User, space: str, admin: User, staffed: StartStaffed, tag: str, version: str
 ) -> None:
     """People go on in the new room, and whoever should leave leaves it."""
     child = await owner.create_room(room_version="10")
     await adopt(admin, space, child)
-    async with service(whole(space)) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann", f"{tag}bob")
-        await room_holds(admin, child, {f"{tag}owner", *people})
+    async with staffed(whole(space), f"{tag}ann", f"{tag}bob", room=child) as run:
+        process, idp, group, people = run
         path = f"/_matrix/client/v3/rooms/{child}/upgrade"
         new = (await owner.call("POST", path, {"new_version": version}))["replacement_room"]
         await compared(process)
@@ -389,7 +374,7 @@ async def test_a_child_put_there_by_a_server_admin_is_followed(
     await let_in(admin, root, space)
     await set_level(admin, space, root.user_id, 50)
     await adopt(root, space, private)
-    async with service(whole(space, 50)) as process:
+    async with service({"g": [whole(space, 50)]}) as process:
         await group_of(ScimClient(process.url), f"{tag}ann")
         await room_holds(admin, private, {f"{tag}victim", f"{tag}ann"})
         await eventually(lambda: levels(victim, private), lambda seen: seen.get(f"{tag}ann") == 50)
@@ -415,7 +400,7 @@ async def test_a_child_is_followed_as_far_as_the_power_of_who_put_it_there_goes(
     await let_in(victim, mod, private)
     await set_level(victim, private, mod.user_id, own)
     await adopt(mod, space, private)
-    async with service(whole(space, mapped)) as process:
+    async with service({"g": [whole(space, mapped)]}) as process:
         await group_of(ScimClient(process.url), f"{tag}ann")
         await room_holds(admin, space, {f"{tag}mod", f"{tag}ann"})
         if follows:
@@ -443,7 +428,7 @@ async def test_a_child_that_names_the_space_as_its_parent_is_followed(
     """Whoever put it into the space, somebody with power in the room wants it there."""
     mod = await moderator(synapse, admin, space, f"{tag}mod", 50)
     await adopt(mod, space, private)
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         await group_of(ScimClient(process.url), f"{tag}ann")
         await room_holds(admin, space, {f"{tag}mod", f"{tag}ann"})
         await compared(process)
@@ -472,7 +457,7 @@ async def test_naming_a_parent_without_power_to_invite_counts_for_nothing(
     await put(victim, private, "m.room.power_levels", content)
     await adopt(mod, space, private)
     await parent(mod, private, space)
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         await group_of(ScimClient(process.url), f"{tag}ann")
         await room_holds(admin, space, {f"{tag}mod", f"{tag}ann"})
         await compared(process)
@@ -500,7 +485,7 @@ async def test_whose_power_in_a_child_has_gone_leads_there_no_longer(
     else:
         await adopt(await moderator(synapse, admin, space, f"{tag}other", 50), space, private)
         await parent(mod, private, space)
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         idp = ScimClient(process.url)
         group, _ = await group_of(idp, f"{tag}ann")
         inside = {f"{tag}victim", f"{tag}mod", f"{tag}ann"}
@@ -524,18 +509,15 @@ async def test_an_alias_moved_to_a_room_that_does_not_have_it_is_not_followed(
     victim: User,
     private: str,
     admin: User,
-    service: StartService,
+    staffed: StartStaffed,
     tag: str,
 ) -> None:
     """The room that it stood for stays the one that is meant, and the move is shown."""
     alias = alias_of(f"{tag}room")
     room = await owner.create_room(room_version="10", room_alias_name=f"{tag}room")
     await let_in(victim, owner, private)
-    async with service({"g": [{"room": alias, "powerLevel": 50}]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, room, {f"{tag}owner", *people})
-
+    async with staffed({"room": alias, "powerLevel": 50}, f"{tag}ann", room=room) as run:
+        process, idp, group, _ = run
         await move_alias(owner, alias, private)
 
         await compared(process)
@@ -578,17 +560,13 @@ async def test_an_alias_is_not_followed_on_the_word_of_somebody_who_lost_the_pow
 
 @pytest.mark.parametrize("where", ["alias", "alt_aliases"])
 async def test_an_alias_moved_to_a_room_that_has_it_is_followed(
-    owner: User, admin: User, service: StartService, tag: str, where: str
+    owner: User, admin: User, staffed: StartStaffed, tag: str, where: str
 ) -> None:
     """People are joined to the other room too; nobody is removed from the first one."""
     alias = alias_of(f"{tag}room")
     first = await owner.create_room(room_version="10", room_alias_name=f"{tag}room")
     second = await owner.create_room(room_version="10")
-    async with service({"g": [alias]}) as process:
-        idp = ScimClient(process.url)
-        group, people = await group_of(idp, f"{tag}ann")
-        await room_holds(admin, first, {f"{tag}owner", *people})
-
+    async with staffed(alias, f"{tag}ann", room=first) as (process, idp, group, _):
         await move_alias(owner, alias, second)
         content = {"alias": alias} if where == "alias" else {"alt_aliases": [alias]}
         await put(owner, second, "m.room.canonical_alias", content)
@@ -639,7 +617,7 @@ async def test_an_alias_that_appears_later_waits_for_a_human(
 
 
 async def test_an_approval_is_for_the_room_that_was_shown(
-    owner: User, victim: User, private: str, admin: User, service: StartService, tag: str
+    owner: User, victim: User, private: str, service: StartService, tag: str
 ) -> None:
     """Where the alias is moved after it was shown, the other room is not let in."""
     alias = alias_of(f"{tag}late")
@@ -753,7 +731,7 @@ async def test_a_step_that_is_not_followed_is_counted(
     async def counted() -> float:
         return await metric(process, "scim_matrix_steps_not_followed")
 
-    async with service(whole(space)) as process:
+    async with service({"g": [whole(space)]}) as process:
         await compared(process)
         assert await counted() == 1
         await put(mod, space, "m.space.child", {}, private)

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
+from scim_matrix.sync.authority import (
+    Reach,
+    Verdict,
+    by_administrator,
+    entitlement,
+    everywhere,
+    removal,
+)
 from scim_matrix.sync.power import PowerLevels
 
 ANN, BOB = "@ann:s", "@bob:s"
@@ -19,7 +26,7 @@ def asked(
     levels: PowerLevels, *, joined: bool = True, power: int | None = None, exclusive: bool = False
 ) -> Verdict:
     """Ask for Ann."""
-    return entitlement(levels, ANN, joined, power=power, exclusive=exclusive)
+    return entitlement(levels, ANN, joined, Reach(power, exclusive))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 import pytest
 
 from scim_matrix.console import sayings
+from scim_matrix.console.sayings import Meeting
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store.brake import Decision
+
+OPEN = Mapping("group_id", "g", "#a:x")
+CLOSED = Mapping("group_id", "g", "#a:x", invite=True, exclusive=True)
 
 
 @pytest.mark.parametrize(
@@ -34,13 +38,44 @@ def test_what_a_decision_came_too_late_for_is_told() -> None:
     assert sayings.decided("dismissed", None, 0, 2).startswith("Nothing was done. 2 are")
 
 
+@pytest.mark.parametrize(
+    ("mapping", "meeting", "says"),
+    [
+        (OPEN, None, "This would add the group's people to #a:x."),
+        (CLOSED, None, "#a:x. Others would have to leave, unless another group"),
+        (
+            OPEN,
+            Meeting(2, 1, 9),
+            "add 2 people to #a:x; 1 of the group is in it already.",
+        ),
+        (
+            CLOSED,
+            Meeting(1, 0, 1),
+            "#a:x; 0 of the group are in it already. 1 other person ",
+        ),
+        (CLOSED, Meeting(1, 2, 3), "invite 1 person"),
+        (CLOSED, Meeting(1, 2, 3), "3 other people would have to leave"),
+    ],
+)
+def test_a_change_of_the_map_is_told_before(
+    mapping: Mapping, meeting: Meeting | None, says: str
+) -> None:
+    """Who would come and who would have to leave, as far as whoever asks may know that."""
+    told = sayings.would_map(mapping, meeting)
+    assert says in told
+    assert ("have to leave" in told) is mapping.exclusive
+
+
+def test_nobody_has_to_leave_a_room_that_holds_nobody_else() -> None:
+    """Then there is nothing to say of others."""
+    assert "leave" not in sayings.would_map(CLOSED, Meeting(1, 0, 0))
+
+
 def test_a_change_of_the_map_is_told() -> None:
     """Who comes and who goes by it."""
-    mapping = Mapping("group_id", "g", "!a:x")
-    assert "Staff is brought into #a:x from now on" in sayings.mapped("Staff", "#a:x", mapping)
-    closed = Mapping("group_id", "g", "!a:x", invite=True, exclusive=True)
-    assert "is invited to #a:x" in sayings.mapped("Staff", "#a:x", closed)
-    assert "Others leave it" in sayings.mapped("Staff", "#a:x", closed)
+    assert "Staff is brought into #a:x from now on" in sayings.mapped("Staff", "#a:x", OPEN)
+    assert "is invited to #a:x" in sayings.mapped("Staff", "#a:x", CLOSED)
+    assert "Others leave it" in sayings.mapped("Staff", "#a:x", CLOSED)
     assert "Its people stay" in sayings.unmapped("Staff", "#a:x", None)
     assert "Nobody has to leave" in sayings.unmapped("Staff", "#a:x", 0)
     assert " 1 removal follows;" in sayings.unmapped("Staff", "#a:x", 1)

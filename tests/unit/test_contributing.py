@@ -23,6 +23,18 @@ def test_every_place_exists() -> None:
     assert missing == []
 
 
+def test_every_name_is_where_it_is_said_to_be() -> None:
+    """What a file is said to hold has not moved to another one."""
+    path = r"`((?:src|tests|scripts)/[\w./-]+)`"
+    said = {(name, file) for name, file in re.findall(rf"`(\w+)`(?: in| of|:) {path}", TEXT)}
+    said |= {(name, file) for file, name in re.findall(rf"{path} \(`(\w+)`", TEXT)}
+    assert len(said) > 5
+    wrong = [
+        f"{name} in {file}" for name, file in sorted(said) if name not in (ROOT / file).read_text()
+    ]
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("section", "example", "elsewhere"),
     [
@@ -63,11 +75,14 @@ def test_the_example_stands_in_every_place_that_is_listed(
         "src/scim_matrix/membership.py",
         "src/scim_matrix/store/sqlite.py",
         "src/scim_matrix/store/memberships.py",
+        "src/scim_matrix/sync/observation.py",
         "src/scim_matrix/sync/plan.py",
         "src/scim_matrix/cli/show.py",
+        "src/scim_matrix/cli/why.py",
+        "src/scim_matrix/console/site.py",
         "src/scim_matrix/sync/live.py",
         "src/scim_matrix/sync/reconciler.py",
-        "src/scim_matrix/console/administration.py",
+        "src/scim_matrix/console/needs.py",
         "src/scim_matrix/problems.py",
         "src/scim_matrix/settings_cures.py",
     }

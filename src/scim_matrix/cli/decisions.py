@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scim_matrix.cli.database import BY, DATA_DIR, read, write
 from scim_matrix.cli.output import show, with_names
 from scim_matrix.cli.rooms import find
-from scim_matrix.store import brake, grants, memberships, record, rooms, totals
+from scim_matrix.store import brake, grants, memberships, record, references, rooms, totals
 from scim_matrix.store.brake import Decision, Held
 from scim_matrix.store.database import Connection
 
@@ -35,7 +35,7 @@ class _Decided:
 
 async def _let_in(connection: Connection, alias: str, room_id: str, by: str) -> _Decided:
     """Have an alias stand for a room because a human says so, on nobody's own power."""
-    await rooms.pin(connection, alias, room_id)
+    await references.pin(connection, alias, room_id)
     entry = record.Entry("alias", "approved", None, room_id, detail=alias, by=by)
     await record.add(connection, entry)
     return _Decided([], alias=room_id)
@@ -56,7 +56,7 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
         if what == "accounts":
             shown = await brake.held_accounts(connection)
             return _Decided(await brake.decide(connection, shown, decision, by))
-        reference = await rooms.reference(connection, what)
+        reference = await references.get(connection, what)
         candidate = reference.candidate if reference is not None else None
         named = await find(connection, what)
         if not named and reference is None:

@@ -15,7 +15,7 @@ from scim_matrix.cli.table import wrapped
 from scim_matrix.cli.watch import watch_progress
 from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.membership import Membership
-from scim_matrix.store import brake, memberships, record, totals, views
+from scim_matrix.store import brake, memberships, record, references, totals, views
 from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.database import Connection
 from scim_matrix.store.text import told
@@ -106,7 +106,7 @@ async def _planned(
         _row("hold", one.room_id, one.user_id, one.group_name, one.request)
         for one in await brake.held(connection)
     ]
-    rows += await known_rooms.to_be_opened(connection)
+    rows += await references.to_be_opened(connection)
     holds: dict[str, bool] = {}
     for pair in await views.pending_memberships(connection):
         if pair.room_id not in holds:

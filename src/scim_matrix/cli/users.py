@@ -12,7 +12,7 @@ from scim_matrix.cli.output import JSON, show, with_names
 from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.localpart import is_user_id
 from scim_matrix.matrix.errors import HomeserverError
-from scim_matrix.store import accounts, record, views
+from scim_matrix.store import accounts, binding, record, views
 from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.accounts import Account
 from scim_matrix.store.database import Connection
@@ -101,7 +101,7 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
 
     async def work(connection: Connection) -> None:
         one = await _one(connection, user)
-        if (why_not := await accounts.link(connection, one, account, by)) is not None:
+        if (why_not := await binding.link(connection, one, account, by)) is not None:
             raise click.ClickException(why_not)
 
     write(data_dir, f"command line {by}", work)
@@ -123,7 +123,7 @@ def unlink(data_dir: Path, by: str, user: str) -> None:
         one = await _one(connection, user)
         if one.user_id is None:
             raise click.ClickException(f"{user} has no account")
-        await accounts.unbind(
+        await binding.unbind(
             connection,
             one,
             one.user_id,

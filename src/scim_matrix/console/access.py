@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from scim_matrix.matrix.errors import NotFoundError, RefusedError
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere
+from scim_matrix.sync.authority import Reach, Verdict, by_administrator, entitlement, everywhere
 from scim_matrix.sync.power import PowerLevels
 from scim_matrix.sync.room_rights import read_levels
 
@@ -105,7 +105,7 @@ class Access:
 
     async def may_see(self, user_id: str, room_id: str) -> bool:
         """Tell whether a room is one of a user's, as one that they may map."""
-        return (await self.verdict(user_id, [room_id], anew=False)).followed
+        return (await self.verdict(user_id, [room_id], Reach(), anew=False)).followed
 
     async def own_among(self, user_id: str, rooms: Sequence[str]) -> list[str]:
         """Return which of some rooms are a user's, for a list of them.
@@ -128,16 +128,15 @@ class Access:
             levels = await self._levels.get(room_id, anew=False, keep=LISTED)
         except NotFoundError:
             return False
-        verdict = entitlement(levels, user_id, True, power=None, exclusive=False)
+        verdict = entitlement(levels, user_id, True, Reach())
         return verdict.followed
 
     async def verdict(
         self,
         user_id: str,
         rooms: Sequence[str],
+        reach: Reach,
         *,
-        power: int | None = None,
-        exclusive: bool = False,
         anew: bool = True,
     ) -> Verdict:
         """Tell whether a user may map rooms, all of them; see `entitlement`.
@@ -150,7 +149,7 @@ class Access:
             return by_administrator(user_id)
         verdicts: list[tuple[str, Verdict]] = []
         for room_id in rooms:
-            verdict = await self._in_room(user_id, room_id, power, exclusive, anew)
+            verdict = await self._in_room(user_id, room_id, reach, anew)
             if not verdict.followed and len(rooms) == 1:
                 return verdict
             verdicts.append((room_id, verdict))
@@ -158,9 +157,7 @@ class Access:
                 break
         return everywhere(verdicts)
 
-    async def _in_room(
-        self, user_id: str, room_id: str, power: int | None, exclusive: bool, anew: bool
-    ) -> Verdict:
+    async def _in_room(self, user_id: str, room_id: str, reach: Reach, anew: bool) -> Verdict:
         joined = await self._joined.get(user_id, anew=anew)
         if room_id not in joined:
             return Verdict(False, NOT_YOURS, "Join the room, or ask somebody with power in it.")
@@ -168,7 +165,7 @@ class Access:
             levels = await self.levels(room_id, anew=anew)
         except NotFoundError:
             return Verdict(False, NOT_YOURS, "Ask an administrator of the homeserver.")
-        return entitlement(levels, user_id, True, power=power, exclusive=exclusive)
+        return entitlement(levels, user_id, True, reach)
 
     async def _ask_joined(self, user_id: str) -> frozenset[str]:
         try:

@@ -24,7 +24,7 @@ from scim_matrix.store.database import Connection
 from scim_matrix.store.record import Entry
 from scim_matrix.story import group as group_story
 from scim_matrix.story.rows import Story
-from scim_matrix.sync.authority import Verdict, removal
+from scim_matrix.sync.authority import Reach, Verdict, removal
 
 # Which groups are shown, by the words of the page: whether the map names them.
 MAPPED: MappingType[str, bool] = {"mapped": True, "not mapped": False}
@@ -149,9 +149,7 @@ class GroupPages:
     async def _verdict(self, request: web.Request, mapping: Mapping) -> Verdict:
         """Tell whether whoever asks may make a mapping, in the rooms of its space too."""
         access = self._pages.access
-        ask = partial(
-            access.verdict, request[USER], power=mapping.power, exclusive=mapping.exclusive
-        )
+        ask = partial(access.verdict, request[USER], reach=Reach.of(mapping))
         verdict = await ask([mapping.room])
         if not (verdict.followed and mapping.children) or await self._pages.is_admin(request):
             return verdict
@@ -171,23 +169,17 @@ class GroupPages:
             asked = await self._asked_for(request, form)
         except GroupMapError as error:
             return await self._answer(request, {"problem": str(error)}, form)
-        means: dict[str, Any] = {
-            "room": asked.wish.mapping.room,
-            "invite": asked.mapping.invite,
-            "exclusive": asked.mapping.exclusive,
-        }
+        meeting = None
         # How many are in a group, and who of the room is, is told to those only who see the group.
         if await self._concerns(request, await self._shown(request, asked.group["id"])):
             reader = request.config_dict[DATABASE].scanner
             people = await console.accounts_of(reader, asked.group["id"])
             inside = set(await request.config_dict[HOMESERVER].rooms.members(asked.mapping.room))
             service = request.config_dict[HOMESERVER].user_id
-            means |= {
-                "adds": len(people - inside),
-                "already": len(people & inside),
-                "others": len(inside - people - {service}),
-            }
-        return await self._answer(request, means, form)
+            others = inside - people - {service}
+            meeting = sayings.Meeting(len(people - inside), len(people & inside), len(others))
+        told = sayings.would_map(asked.wish.mapping, meeting)
+        return await self._answer(request, {"told": told}, form)
 
     async def _answer(
         self, request: web.Request, preview: dict[str, Any], form: MappingType[str, Any]
@@ -282,7 +274,7 @@ class GroupPages:
             return True
         if mapping["room_id"] is None or await access.is_admin(mapping["made_by"]):
             return False
-        return (await access.verdict(user_id, [mapping["room_id"]], anew=anew)).followed
+        return (await access.verdict(user_id, [mapping["room_id"]], Reach(), anew=anew)).followed
 
     async def _removal_rule(
         self, request: web.Request, mapping: MappingType[str, Any]
@@ -295,7 +287,7 @@ class GroupPages:
         if await self._pages.is_admin(request):
             return lambda room_id, person: True
         power = mapping["power"]
-        verdict = await access.verdict(user_id, mapping["rooms"], power=power)
+        verdict = await access.verdict(user_id, mapping["rooms"], Reach(power))
         if not verdict.followed:
             raise web.HTTPForbidden(text=f"{verdict.reason} {verdict.cure}")
         levels = {room_id: await access.levels(room_id) for room_id in mapping["rooms"]}

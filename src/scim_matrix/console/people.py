@@ -8,7 +8,7 @@ from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
 from scim_matrix.console import sayings, session
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.localpart import is_user_id
-from scim_matrix.store import accounts, console
+from scim_matrix.store import accounts, binding, console
 from scim_matrix.store import story as stories
 from scim_matrix.store.database import Connection
 from scim_matrix.story import person
@@ -68,7 +68,7 @@ class PeoplePages:
             users = await accounts.named(connection, name)
             if len(users) != 1 or users[0].scim_id != name:
                 raise web.HTTPNotFound(text=f"No user has the SCIM id {name} any more.")
-            problem = await accounts.link(connection, users[0], account, by)
+            problem = await binding.link(connection, users[0], account, by)
         if problem is not None:
             return await self._page(request, problem, account, 400)
         request.config_dict[RECONCILER].wake()

@@ -1,5 +1,7 @@
 """What a page says of an action: what happened, and what will (pure)."""
 
+from dataclasses import dataclass
+
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store.brake import Decision
 from scim_matrix.story.words import people
@@ -32,6 +34,34 @@ def _decided(decision: Decision, room: str | None, number: int) -> str:
         )
     stays = "stays as it is" if number == 1 else "stay as they are"
     return f"Dismissed: {who} {stays}, until the identity provider says something new of the user."
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """How many of a group are in a room and how many are not, and how many others are there."""
+
+    outside: int
+    inside: int
+    others: int
+
+
+def would_map(mapping: Mapping, meeting: Meeting | None) -> str:
+    """Return what a mapping would lead to; the numbers are None where they are not to be known."""
+    what = "invite" if mapping.invite else "add"
+    if meeting is None:
+        told = f"This would {what} the group's people to {mapping.room}."
+        leaving = "Others"
+    else:
+        verb = "is" if meeting.inside == 1 else "are"
+        told = (
+            f"This would {what} {people(meeting.outside)} to {mapping.room};"
+            f" {meeting.inside} of the group {verb} in it already."
+        )
+        noun = "person" if meeting.others == 1 else "people"
+        leaving = f"{meeting.others} other {noun}" if meeting.others else ""
+    if mapping.exclusive and leaving:
+        told += f" {leaving} would have to leave, unless another group opens the room for them."
+    return told
 
 
 def mapped(group: str, room: str, mapping: Mapping) -> str:

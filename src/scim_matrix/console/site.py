@@ -76,37 +76,45 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "why": detail,
     }
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(
-        [
-            web.get("/", administration.overview),
-            web.get("/sign-in", sign_in.show),
-            web.post("/sign-in", sign_in.password),
-            web.get("/sso/begin", sign_in.sso),
-            web.get("/sso", sign_in.returned),
-            web.post("/sign-out", sign_in.leave),
-            web.get("/people", people.people),
-            web.get("/people/{name}", people.person),
-            web.post("/people/{name}/link", people.link),
-            web.get("/groups", groups.groups),
-            web.get("/groups/{id}", groups.group),
-            web.post("/groups/{id}/preview", groups.preview),
-            web.post("/groups/{id}/mappings", groups.add_mapping),
-            web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
-            web.get("/rooms", rooms.rooms),
-            web.get("/rooms/{id}", rooms.room),
-            web.post("/compare", administration.compare),
-            web.get("/held", administration.held),
-            web.post("/held", administration.decide),
-            web.get("/log", administration.log),
-            # One by one: looking for what a client names has too many ways to go wrong. And from
-            # memory: asyncio does not survive that a connection ends while it sends a file.
-            *(
-                web.get(f"/static/{file.name}", _serving(file))
-                for file in (Path(__file__).parent / "static").iterdir()
-            ),
-        ]
-    )
+    app.add_routes(_routes(sign_in, administration, people, groups, rooms))
     return app
+
+
+def _routes(
+    sign_in: SignIn,
+    administration: Administration,
+    people: PeoplePages,
+    groups: GroupPages,
+    rooms: RoomPages,
+) -> list[web.RouteDef]:
+    return [
+        web.get("/", administration.overview),
+        web.get("/sign-in", sign_in.show),
+        web.post("/sign-in", sign_in.password),
+        web.get("/sso/begin", sign_in.sso),
+        web.get("/sso", sign_in.returned),
+        web.post("/sign-out", sign_in.leave),
+        web.get("/people", people.people),
+        web.get("/people/{name}", people.person),
+        web.post("/people/{name}/link", people.link),
+        web.get("/groups", groups.groups),
+        web.get("/groups/{id}", groups.group),
+        web.post("/groups/{id}/preview", groups.preview),
+        web.post("/groups/{id}/mappings", groups.add_mapping),
+        web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
+        web.get("/rooms", rooms.rooms),
+        web.get("/rooms/{id}", rooms.room),
+        web.post("/compare", administration.compare),
+        web.get("/held", administration.held),
+        web.post("/held", administration.decide),
+        web.get("/log", administration.log),
+        # One by one: looking for what a client names has too many ways to go wrong. And from
+        # memory: asyncio does not survive that a connection ends while it sends a file.
+        *(
+            web.get(f"/static/{file.name}", _serving(file))
+            for file in (Path(__file__).parent / "static").iterdir()
+        ),
+    ]
 
 
 def _serving(file: Path) -> Handler:

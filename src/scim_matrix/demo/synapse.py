@@ -75,49 +75,7 @@ class Synapse:
         config = self.folder / "homeserver.yaml"
         if config.exists():
             return config
-        unlimited = {"per_second": 10000, "burst_count": 10000}
-        # Message limits stay as Synapse ships them: kicks must cope with those.
-        config.write_text(
-            yaml.safe_dump(
-                {
-                    "server_name": SERVER_NAME,
-                    "signing_key_path": str(self.folder / "signing.key"),
-                    "pid_file": str(self.folder / "pid"),
-                    "media_store_path": str(self.folder / "media"),
-                    "database": {
-                        "name": "sqlite3",
-                        "args": {"database": str(self.folder / "synapse.db")},
-                    },
-                    "listeners": [
-                        {
-                            "port": self.port,
-                            "bind_addresses": ["127.0.0.1"],
-                            "type": "http",
-                            # The service says whose browser it is that signs in.
-                            "x_forwarded": True,
-                            "resources": [{"names": ["client"]}],
-                        }
-                    ],
-                    "registration_shared_secret": _REGISTRATION_SECRET,
-                    # Everybody knows the passwords here: what makes them hard to guess costs a
-                    # quarter of a second of CPU each.
-                    "bcrypt_rounds": 4,
-                    "rc_login": {
-                        "address": unlimited,
-                        "account": unlimited,
-                        "failed_attempts": unlimited,
-                    },
-                    # Login tokens on request stand in for those that single sign-on ends with.
-                    "login_via_existing_session": {"enabled": True, "require_ui_auth": False},
-                    "rc_registration": unlimited,
-                    "trusted_key_servers": [],
-                    "report_stats": False,
-                    "log_config": str(self.folder / "log.yaml"),
-                    **(self.delegation.config if self.delegation else {}),
-                    **self.more,
-                }
-            )
-        )
+        config.write_text(yaml.safe_dump(self._configuration()))
         key = self.folder / "signing.key"
         if not key.exists():
             # What `--generate-keys` writes, without starting Synapse a second time for it.
@@ -138,6 +96,47 @@ class Synapse:
             )
         )
         return config
+
+    def _configuration(self) -> dict[str, Any]:
+        unlimited = {"per_second": 10000, "burst_count": 10000}
+        # Message limits stay as Synapse ships them: kicks must cope with those.
+        return {
+            "server_name": SERVER_NAME,
+            "signing_key_path": str(self.folder / "signing.key"),
+            "pid_file": str(self.folder / "pid"),
+            "media_store_path": str(self.folder / "media"),
+            "database": {
+                "name": "sqlite3",
+                "args": {"database": str(self.folder / "synapse.db")},
+            },
+            "listeners": [
+                {
+                    "port": self.port,
+                    "bind_addresses": ["127.0.0.1"],
+                    "type": "http",
+                    # The service says whose browser it is that signs in.
+                    "x_forwarded": True,
+                    "resources": [{"names": ["client"]}],
+                }
+            ],
+            "registration_shared_secret": _REGISTRATION_SECRET,
+            # Everybody knows the passwords here: what makes them hard to guess costs a
+            # quarter of a second of CPU each.
+            "bcrypt_rounds": 4,
+            "rc_login": {
+                "address": unlimited,
+                "account": unlimited,
+                "failed_attempts": unlimited,
+            },
+            # Login tokens on request stand in for those that single sign-on ends with.
+            "login_via_existing_session": {"enabled": True, "require_ui_auth": False},
+            "rc_registration": unlimited,
+            "trusted_key_servers": [],
+            "report_stats": False,
+            "log_config": str(self.folder / "log.yaml"),
+            **(self.delegation.config if self.delegation else {}),
+            **self.more,
+        }
 
     async def start(self) -> None:
         """Start it and return once it answers. Raises RuntimeError with its own words."""

@@ -7,6 +7,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from scim_matrix.matrix.answers import misshapen
 from scim_matrix.matrix.errors import (
     HomeserverError,
     NotFoundError,
@@ -166,10 +167,7 @@ def shaped(body: bytes, shape: type[S]) -> S:
     try:
         return shape.model_validate_json(body)
     except ValidationError as error:
-        # Without the values: they may be secrets.
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise MasUnavailableError(f"no usable answer of MAS: {where}: {first['msg']}") from None
+        raise MasUnavailableError(f"no usable answer of MAS: {misshapen(error)}") from None
 
 
 def checked(answer: Answer) -> Answer:

@@ -19,6 +19,7 @@ import orjson
 from pydantic import ValidationError
 from yarl import URL
 
+from scim_matrix.matrix.answers import once
 from scim_matrix.matrix.errors import WithheldError
 from scim_matrix.matrix.mas_answers import (
     ADMIN_SCOPE,
@@ -129,7 +130,7 @@ class MasClient:
         """
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[_once],
+            middlewares=[once(MasUnavailableError, "is MAS_URL MAS's issuer?")],
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return cls(
@@ -334,25 +335,6 @@ def is_too_old(version: str) -> bool:
     """Tell whether a MAS of this version lacks something that is needed of it (1.5 has all)."""
     numbers = re.match(r"v?(\d+)\.(\d+)", version)
     return numbers is None or (int(numbers[1]), int(numbers[2])) < MINIMUM_VERSION
-
-
-async def _once(
-    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending anything a second time (a client middleware).
-
-    It would send a GET again where the connection broke, and follow a redirect with the token.
-    """
-    try:
-        response = await send(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise aiohttp.ClientConnectionError(str(error)) from error
-    if 300 <= response.status < 400:
-        response.close()
-        raise MasUnavailableError(
-            f"no usable answer: status {response.status}, a redirect: is MAS_URL MAS's issuer?"
-        )
-    return response
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from yarl import URL
 
+from scim_matrix.matrix.answers import misshapen, once
 from scim_matrix.matrix.errors import (
     BAD_STATE,
     NOT_A_SERVER_ADMIN,
@@ -30,6 +31,7 @@ CLIENT_V3 = ("_matrix", "client", "v3")
 ADMIN_V1 = ("_synapse", "admin", "v1")
 ADMIN_V2 = ("_synapse", "admin", "v2")
 
+_ELSEWHERE = "does MATRIX_URL say where the homeserver itself answers?"
 REQUEST_TIMEOUT = 60.0
 PROBE_TIMEOUT = 5.0
 # The largest body that is read, in bytes, after decompression.
@@ -99,7 +101,7 @@ class Transport:
         client.user_id = user_id
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[_once],
+            middlewares=[once(UnavailableError, _ELSEWHERE)],
             response_class=_BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -197,27 +199,6 @@ class _BoundedResponse(aiohttp.ClientResponse):
         return await super().read()
 
 
-async def _once(
-    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending anything a second time (a client middleware).
-
-    It would send a GET again where the connection broke, and follow a redirect: with the token,
-    to wherever the answer says, and as a GET whatever the request was.
-    """
-    try:
-        response = await send(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise aiohttp.ClientConnectionError(str(error)) from error
-    if 300 <= response.status < 400:
-        response.close()
-        raise UnavailableError(
-            f"no usable answer: status {response.status}, a redirect: "
-            "does MATRIX_URL say where the homeserver itself answers?"
-        )
-    return response
-
-
 def quoted_segment(segment: str) -> str:
     """Return a path segment quoted whole; `.` and `..` would be taken for directories."""
     quoted = quote(segment, safe="")
@@ -232,10 +213,7 @@ def _shaped(answer: dict[str, Any], shape: type[A]) -> A:
     try:
         return shape.model_validate(answer)
     except ValidationError as error:
-        # Without the values: they may be secrets.
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UnavailableError(f"no usable answer: {where}: {first['msg']}") from None
+        raise UnavailableError(f"no usable answer: {misshapen(error)}") from None
 
 
 def _checked(status: int, headers: Mapping[str, str], body: bytes, *, own: bool) -> dict[str, Any]:

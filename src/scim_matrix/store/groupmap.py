@@ -1,32 +1,31 @@
 """The map in force: the configuration's mappings and those made in the console."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import orjson
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import grants, rooms
+from scim_matrix.store import grants, openings, rooms
 from scim_matrix.store.database import Connection
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import composed
-
-_COLUMNS = ("kind", "pattern", "reference", "power", "children", "invite", "exclusive")
 
 _Q = load("groupmap")
 
 
 def _row(mapping: Mapping) -> dict[str, Any]:
-    is_id = mapping.kind == "external_id"
-    return {
-        "kind": mapping.kind,
-        "pattern": composed(mapping.pattern) if is_id else mapping.pattern,
-        "reference": mapping.room,
-        "power": mapping.power,
-        "children": mapping.children,
-        "invite": mapping.invite,
-        "exclusive": mapping.exclusive,
-    }
+    """Return a line as it is stored: options in columns of their names.
+
+    How its room is made belongs to the reference.
+    """
+    row = {field.name: getattr(mapping, field.name) for field in fields(mapping)}
+    del row["create"]
+    row["reference"] = row.pop("room")
+    if mapping.kind == "external_id":
+        row["pattern"] = composed(mapping.pattern)
+    return row
 
 
 async def put(
@@ -39,20 +38,16 @@ async def put(
     """
     wanted = {(m["kind"], m["pattern"], m["reference"]): m for m in map(_row, mappings)}
     found = await connection.execute_fetchall(
-        f"SELECT id, {', '.join(_COLUMNS)} FROM mapping WHERE origin = 'configuration'"
-        " AND standing <> 'dropped'"
+        "SELECT * FROM mapping WHERE origin = 'configuration' AND standing <> 'dropped'"
     )
     present = {(r["kind"], r["pattern"], r["reference"]): r for r in found}
     dropped = [present[key]["id"] for key in present.keys() - wanted.keys()]
-    added = [
-        {**values, "origin": "configuration", "made_by": None, "made_at": None, "alias": None}
-        for key, values in wanted.items()
-        if key not in present
-    ]
+    here = {"origin": "configuration", "made_by": None, "made_at": None, "alias": None}
+    added = [{**values, **here} for key, values in wanted.items() if key not in present]
     altered = [
-        {**values, "id": present[key]["id"]}
+        {**values, **here}
         for key, values in wanted.items()
-        if key in present and any(present[key][name] != values[name] for name in _COLUMNS)
+        if key in present and any(present[key][name] != values[name] for name in values)
     ]
     await _drop(connection, dropped)
     await _insert(connection, added)
@@ -78,9 +73,7 @@ async def _is_new(connection: Connection) -> bool:
 
 async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
     """Put lines in force; one that was dropped is put back, with what is known of it."""
-    values = {"lines": orjson.dumps(lines).decode()}
-    rows = await connection.execute_fetchall(_Q["insert"], values)
-    ids = {"ids": orjson.dumps([row["id"] for row in rows]).decode()}
+    ids = {"ids": await _put(connection, lines)}
     # What is below its space may be another by now: it is read again.
     await connection.execute_fetchall(_Q["close_children"], ids)
     # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
@@ -102,7 +95,7 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
         {
             "mapping_id": row["id"],
             "room_id": row["room_id"],
-            "led_by": rooms.led_by_maker(row["led_by"], row["made_by"]),
+            "led_by": openings.led_by_maker(row["led_by"], row["made_by"]),
         }
         for row in await connection.execute_fetchall(_Q["to_open"], ids)
     ]
@@ -115,13 +108,17 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
 
 
 async def _update(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
-    await connection.executemany(
-        "UPDATE mapping SET power = :power, children = :children, invite = :invite,"
-        " exclusive = :exclusive, unsettled = TRUE WHERE id = :id",
-        lines,
-    )
-    closed = [line["id"] for line in lines if not line["children"]]
-    await connection.execute_fetchall(_Q["close_children"], {"ids": orjson.dumps(closed).decode()})
+    """Give lines in force other options; what is below a space is kept where it still counts."""
+    await _put(connection, [line for line in lines if line["children"]])
+    closed = await _put(connection, [line for line in lines if not line["children"]])
+    await connection.execute_fetchall(_Q["close_children"], {"ids": closed})
+
+
+async def _put(connection: Connection, lines: Sequence[dict[str, Any]]) -> str:
+    """Store lines, and return their ids as JSON."""
+    values = {"lines": orjson.dumps(lines).decode()}
+    rows = await connection.execute_fetchall(_Q["put"], values)
+    return orjson.dumps([row["id"] for row in rows]).decode()
 
 
 async def _drop(connection: Connection, ids: Sequence[int]) -> None:

@@ -80,6 +80,8 @@ class Sqlite(aiosqlite.Connection):
         try:
             await self
         except sqlite3.Error as error:
+            # Its thread still speaks to this loop, which ends with the command that failed.
+            await asyncio.to_thread(self._thread.join)
             raise _error(self.path, error) from error
 
     async def fetch(self, sql: str, values: Values = ()) -> list[DatabaseRow]:

@@ -1,4 +1,4 @@
-"""Work on one account: find or make it, bring it in line behind the brake, record how it ended."""
+"""Work on one account: bring it in line behind the brake and record how it ended."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +18,8 @@ from scim_matrix.matrix.errors import (
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.store import accounts, brake, memberships, record
-from scim_matrix.store.accounts import Account, Confirmation, Disablement, Problem
+from scim_matrix.store import accounts, binding, brake, memberships, record
+from scim_matrix.store.accounts import Account, Confirmation, Disablement
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.account_changes import (
@@ -30,30 +30,20 @@ from scim_matrix.sync.account_changes import (
     done_by,
     enabling,
 )
+from scim_matrix.sync.account_finder import (
+    AccountFinder,
+    OvertakenError,
+    StoppedError,
+    conflicting,
+    record_bound,
+    reserved,
+)
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.guard import Brake, Tally
-from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
+from scim_matrix.sync.identity import Bind
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
-
-# How long after it was asked for an account may still be made, where the answer was lost (seconds).
-LATEST = 120.0
-
-
-class _StoppedError(Exception):
-    """Work on an account does not go on; why, and what would mend it."""
-
-    def __init__(self, problem: Problem, reason: str, delay: float, cure: str | None = None):
-        super().__init__(reason)
-        self.problem: Problem = problem
-        self.reason = reason
-        self.delay = delay
-        self.cure = cure
-
-
-class _OvertakenError(Exception):
-    """Somebody has said otherwise since the work was begun: that is other work."""
 
 
 class AccountWorker:
@@ -80,6 +70,13 @@ class AccountWorker:
         self._brake = limit
         # Nothing is noted as under way then: no request will leave.
         self._dry_run = dry_run
+        self._finder = AccountFinder(
+            database,
+            homeserver,
+            rights,
+            adopt=policy.adopt_existing,
+            asks_for_names=dry_run,
+        )
 
     async def work(
         self, account: Account, *, delegated: bool, without_homeserver: bool = False
@@ -99,21 +96,21 @@ class AccountWorker:
         except UnavailableError as error:
             # Perhaps it is about this one account: others go first next time.
             delay = TRANSIENT.delay(account.attempts)
-            await self._stopped(account, _StoppedError("unavailable", str(error), delay))
+            await self._stopped(account, StoppedError("unavailable", str(error), delay))
             raise
         except WithheldError as error:
             await self._withheld(account, error)
         except RefusedError as error:
             delay = PERMANENT.delay(account.attempts)
-            await self._stopped(account, _StoppedError("refused", str(error), delay))
-        except _StoppedError as stopped:
+            await self._stopped(account, StoppedError("refused", str(error), delay))
+        except StoppedError as stopped:
             await self._stopped(account, stopped)
-        except _OvertakenError:
+        except OvertakenError:
             log.info("account_overtaken", user_id=account.name, request=account.request)
 
     async def _work(self, account: Account) -> None:
         if account.bound_by == "migrated":
-            verified = await self._verified(account)
+            verified = await self._finder.verify(account)
             if verified is None or verified.todo is None:
                 return
             account = verified
@@ -121,7 +118,7 @@ class AccountWorker:
             if account.desired == "active":
                 found = await self._identified(account)
             else:
-                found = await self._searched_for(account)
+                found = await self._finder.search(account)
             if found is None:
                 return
             account = found
@@ -148,176 +145,16 @@ class AccountWorker:
             return
         await self._confirm(account, Confirmation(Disablement(), accounts.Written()), None)
 
-    # -- Whose ------------------------------------------------------------
-
     async def _identified(self, account: Account) -> Account | None:
         """Bind a user to the account that is theirs, or make it; None where it was made."""
-        if account.barred is not None:
-            await self._take_off(account, account.barred)
-        if account.asked is not None:
-            assert account.proposed is not None
-            assert account.scim_id is not None
-            self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
-        # But where that is asked for, making the account tells whether the name is free.
-        evidence = await self._evidence(account, named=self._must_ask_for_name(account))
-        decision = self._decided(account, evidence)
+        decision = await self._finder.decide(account)
         if isinstance(decision, Bind):
-            return await self._bound(account, decision)
+            return await self._finder.bind(account, decision)
         try:
             await self._make(account, decision.user_id)
         except NameTakenError as error:
-            refusal = error
-        else:
-            return None
-        # Perhaps the user has signed in just now, or an answer had been lost.
-        decision = self._decided(account, await self._evidence(account, named=True))
-        if isinstance(decision, Bind):
-            return await self._bound(account, decision)
-        raise self._conflict(account, _is_reserved(decision.user_id, refusal))
-
-    async def _evidence(self, account: Account, *, named: bool) -> Evidence:
-        """Ask whom subject and mark lead to and, if neither to anybody, who has the name."""
-        subject, scim_id, name = account.profile.subject, account.scim_id, account.proposed
-        assert scim_id is not None
-        assert name is not None
-        linked = None if subject is None else await self._accounts.by_subject(subject)
-        marked = await self._accounts.by_mark(scim_id) if linked is None else None
-        looks = named and linked is None and marked is None
-        return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
-
-    async def _searched_for(self, account: Account) -> Account | None:
-        """Find the account of a user who was disabled before it was known; None is made.
-
-        Where one was asked for and no answer is known, there is none only once a second search,
-        late enough for it to have been made, has found nothing either.
-        """
-        if account.barred is not None:
-            await self._take_off(account, account.barred)
-        assert account.mark is not None
-        if account.asked is not None:
-            assert account.proposed is not None
-            self._accounts.asked_before(account.proposed, account.mark, account.asked)
-        found = await self._proven(account, account.mark)
-        if found is not None:
-            return await self._bound(account, found)
-        if account.asked is not None:
-            async with self._database.write() as connection:
-                since = await accounts.search(connection, account)
-                rest = since + LATEST - connection.at
-            if rest > 0:
-                reason = "an account was asked for, and no answer is known"
-                raise _StoppedError("unavailable", reason, rest)
-        async with self._database.write() as connection:
-            await accounts.has_none(connection, account)
+            return await self._finder.taken(account, error)
         return None
-
-    async def _proven(self, account: Account, mark: str) -> Bind | None:
-        """Return which account subject or mark prove to be a user's, and nobody else's."""
-        subject = account.profile.subject
-        linked = None if subject is None else await self._accounts.by_subject(subject)
-        found = linked or await self._accounts.by_mark(mark)
-        if found is None or found == account.barred or self._rights.is_service(found):
-            return None
-        if await accounts.is_anothers(self._database.scanner, account, found):
-            return None
-        return Bind(found, "mark" if linked is None else "link")
-
-    def _must_ask_for_name(self, account: Account) -> bool:
-        """Tell whether to ask who has the name before an account of it is asked for."""
-        return self._dry_run or account.problem == "conflict"
-
-    def _decided(self, account: Account, evidence: Evidence) -> Bind | Make:
-        """Decide whose account a user gets. Raises _StoppedError where that is a conflict."""
-        decision = whose(account, evidence, adopt=self._policy.adopt_existing)
-        if isinstance(decision, Bind) and self._rights.is_service(decision.user_id):
-            decision = Conflict(
-                f"{decision.user_id} is the service's own account",
-                "take the user's link off it, or give the user another user name",
-            )
-        if isinstance(decision, Conflict):
-            raise self._conflict(account, decision)
-        return decision
-
-    async def _take_off(self, account: Account, barred: str) -> None:
-        """Let neither SSO nor a mark lead to an account that a human said is not the user's."""
-        present = await self._accounts.get(barred)
-        if present is None or self._rights.is_service(barred):
-            return
-        # Only what the service wrote there, and the identity of a user who was told another
-        # account: another identity that leads to it is its own.
-        written = account.written.subjects
-        if account.bound_by == "human" and account.profile.subject is not None:
-            written |= {account.profile.subject}
-        change = Change(
-            drop_subjects=tuple(sorted(present.subjects & written)),
-            drop_marks=tuple(present.marks & {account.scim_id or ""}),
-        )
-        if change != Change():
-            await self._accounts.change(present, change)
-
-    async def _bound(self, account: Account, decision: Bind) -> Account:
-        async with self._database.write() as connection:
-            bound = await self._bind(connection, account, decision)
-        log.info("account_bound", user_id=decision.user_id, by=decision.because)
-        return bound
-
-    async def _bind(self, connection: Connection, account: Account, decision: Bind) -> Account:
-        """Record whose account it is. Raises _StoppedError where that is a conflict."""
-        present = await accounts.get(connection, account.id)
-        if present is None or present.user_id != account.user_id:
-            raise _OvertakenError
-        why_not = await accounts.bind(connection, account, decision.user_id, decision.because)
-        if why_not is not None:
-            cure = f"scim-matrix users link {account.scim_id} to an account of their own"
-            raise self._conflict(account, Conflict(why_not, cure))
-        # What was made is recorded as that.
-        if decision.because != "made":
-            entry = Entry(
-                "bind",
-                "done",
-                decision.user_id,
-                request=account.request,
-                detail=f"found by {decision.because}",
-            )
-            await record.add(connection, entry)
-        bound = await accounts.get(connection, account.id)
-        assert bound is not None
-        return bound
-
-    async def _verified(self, account: Account) -> Account | None:
-        """Ask once whether an account that an older version took is its user's.
-
-        None where there is nothing left of it. An older version wrote down an account of users
-        stored inactive too, who never had one: until it is made, anybody may take the name.
-        """
-        assert account.user_id is not None
-        present = await self._accounts.get(account.user_id)
-        if present is None:
-            async with self._database.write() as connection:
-                return await accounts.never_made(connection, account)
-        if account.scim_id is None:
-            # A deleted user's: it was locked as theirs, and goes back to the same subject only.
-            decision: Bind | Conflict = Bind(account.user_id, "record")
-        else:
-            decision = still_whose(account, present)
-        if isinstance(decision, Bind):
-            return await self._bound(account, decision)
-        async with self._database.write() as connection:
-            next_try = connection.at + PERMANENT.delay(account.attempts)
-            await accounts.unbind(
-                connection,
-                account,
-                account.user_id,
-                decision.reason,
-                decision.cure,
-                next_try,
-                barred=account.user_id,
-            )
-        raise self._conflict(account, decision)
-
-    def _conflict(self, account: Account, conflict: Conflict) -> _StoppedError:
-        delay = PERMANENT.delay(account.attempts)
-        return _StoppedError("conflict", conflict.reason, delay, conflict.cure)
 
     async def _take_as_it_is(self, account: Account) -> None:
         """Take an account of this name as the user's where another system keeps accounts."""
@@ -326,12 +163,12 @@ class AccountWorker:
         if await self._accounts.get(user_id) is None:
             if account.desired != "active" and account.user_id is None:
                 async with self._database.write() as connection:
-                    await accounts.has_none(connection, account)
+                    await binding.has_none(connection, account)
                 return
             reason = f"{user_id} does not exist and cannot be created here"
-            raise _StoppedError("refused", reason, PERMANENT.delay(account.attempts))
+            raise StoppedError("refused", reason, PERMANENT.delay(account.attempts))
         if account.user_id is None or account.bound_by == "migrated":
-            account = await self._bound(account, Bind(user_id, "record"))
+            account = await self._finder.bind(account, Bind(user_id, "record"))
             if account.todo is None:
                 return
         await self._confirm(
@@ -347,7 +184,7 @@ class AccountWorker:
         try:
             await self._make(account, user_id)
         except NameTakenError as error:
-            raise self._conflict(account, _is_reserved(user_id, error)) from error
+            raise conflicting(account, reserved(user_id, error)) from error
 
     async def _make(self, account: Account, user_id: str) -> None:
         """Make an account. Raises NameTakenError where somebody has the name."""
@@ -364,8 +201,8 @@ class AccountWorker:
         since = await self._accounts.about_to_make(user_id, account.scim_id)
         if not self._dry_run:
             async with self._database.write() as connection:
-                if not await accounts.ask(connection, account, since):
-                    raise _OvertakenError
+                if not await binding.ask(connection, account, since):
+                    raise OvertakenError
         left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(
@@ -375,7 +212,7 @@ class AccountWorker:
         # One transaction, and so one commit: an import makes thousands of accounts.
         async with self._database.write() as connection:
             if account.user_id is None:
-                account = await self._bind(connection, account, Bind(user_id, "made"))
+                account = await record_bound(connection, account, Bind(user_id, "made"))
             await _record_confirmed(connection, account, seen, "create")
         _tell_applied(account, "create")
 
@@ -395,7 +232,7 @@ class AccountWorker:
 
     async def _enable(self, account: Account, present: MatrixAccount) -> None:
         if account.bound_by == "human" and account.barred is not None:
-            await self._take_off(account, account.barred)
+            await self._finder.take_off(account, account.barred)
         left_out = await self._left_out(account, present.user_id, present.emails)
         needed = enabling(present, account, left_out)
         written = needed.written
@@ -436,7 +273,7 @@ class AccountWorker:
             and not written & present.subjects
             and account.bound_by != "human"
         ):
-            raise _StoppedError(
+            raise StoppedError(
                 "refused",
                 f"another SSO identity than the user's leads to {user_id} by now",
                 PERMANENT.delay(account.attempts),
@@ -448,7 +285,7 @@ class AccountWorker:
         if needed.change.drop_subjects:
             stale = Change(drop_subjects=needed.change.drop_subjects)
             await self._change(account, present, stale)
-        raise _StoppedError(
+        raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
             TRANSIENT.delay(account.attempts),
@@ -485,7 +322,7 @@ class AccountWorker:
             async with self._database.write() as connection:
                 does = done_by(change, account.ours, present)
                 if not await accounts.begin(connection, account, does, doing):
-                    raise _OvertakenError
+                    raise OvertakenError
         return await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
@@ -546,7 +383,7 @@ class AccountWorker:
             await _record_confirmed(connection, account, seen, did)
         _tell_applied(account, did)
 
-    async def _stopped(self, account: Account, stopped: _StoppedError) -> None:
+    async def _stopped(self, account: Account, stopped: StoppedError) -> None:
         log.warning(
             "account_conflict" if stopped.problem == "conflict" else "account_failed",
             user_id=account.name,
@@ -614,15 +451,6 @@ async def _record_confirmed(
 
 def _tell_applied(account: Account, did: record.Kind | None) -> None:
     log.info("account_applied", user_id=account.user_id, did=did, request=account.request)
-
-
-def _is_reserved(user_id: str, refusal: NameTakenError) -> Conflict:
-    """Return the conflict about a name that no account has and that cannot be had all the same."""
-    return Conflict(
-        f"{user_id} cannot be made: {refusal.message}",
-        "see what has that name, in whatever letters (an application service, an account that"
-        " only Synapse has), or give the user another user name or set LOCALPART_TEMPLATE",
-    )
 
 
 def _notice(account: Account, left_out: dict[str, str]) -> str | None:

@@ -8,7 +8,10 @@ m.room.power_levels. Asked again at each comparison, since power comes and goes.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store.openings import MappingRow
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 
 
@@ -24,20 +27,37 @@ class Verdict:
     cure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What mappings do in a room beyond bringing a group's people in and taking them out.
+
+    `power` is the highest power level that they give, None for none. With `exclusive` everybody
+    else has to leave.
+    """
+
+    power: int | None = None
+    exclusive: bool = False
+
+    @classmethod
+    def of(cls, *mappings: Mapping | MappingRow) -> Self:
+        """Return what some mappings do together."""
+        return cls(
+            max((m.power for m in mappings if m.power is not None), default=None),
+            any(m.exclusive for m in mappings),
+        )
+
+
 def by_administrator(user_id: str) -> Verdict:
     """Return the verdict on what an administrator of the homeserver does: always followed."""
     return Verdict(True, f"{user_id} administers the homeserver.")
 
 
-def entitlement(
-    levels: PowerLevels, user_id: str, joined: bool, *, power: int | None, exclusive: bool
-) -> Verdict:
-    """Tell whether a user could bring a group's people in and take them out again by hand.
+def entitlement(levels: PowerLevels, user_id: str, joined: bool, reach: Reach) -> Verdict:
+    """Tell whether a user could do by hand what mappings do in a room.
 
-    `joined` is whether the user is in the room now. `power` is the power level that the people
-    are to have, None for none: whoever gives it must be able to send m.room.power_levels and
-    have as much. `exclusive` means that everybody else has to leave, so that ordinary people
-    must be below the user. Who is above them stays all the same: ask `removal` for each.
+    `joined` is whether the user is in the room now. Whoever gives a power level must be able to
+    send m.room.power_levels and have as much. Where everybody else has to leave, ordinary people
+    must be below the user; who is above them stays all the same: ask `removal` for each.
     """
     if not joined:
         return Verdict(
@@ -50,10 +70,10 @@ def entitlement(
         "to invite": levels.needed("invite"),
         "to remove people": levels.needed("kick"),
     }
-    if power is not None:
+    if reach.power is not None:
         needs["to change power levels"] = levels.needed(POWER_LEVELS)
-        needs[f"to give power level {power}"] = power
-    if exclusive:
+        needs[f"to give power level {reach.power}"] = reach.power
+    if reach.exclusive:
         needs["to remove ordinary members"] = levels.ordinary + 1
     lacks = {what: level for what, level in needs.items() if own < level}
     if not lacks:

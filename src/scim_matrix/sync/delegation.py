@@ -11,11 +11,18 @@ from scim_matrix.matrix.errors import RefusedError
 from scim_matrix.matrix.rooms import StateEvent
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership
-from scim_matrix.store import rooms
+from scim_matrix.store import openings, rooms
 from scim_matrix.store.database import Connection, Database
-from scim_matrix.store.rooms import MappingRow, Opening
+from scim_matrix.store.openings import MappingRow, Opening
 from scim_matrix.sync import room_names
-from scim_matrix.sync.authority import Verdict, by_administrator, entitlement, everywhere, removal
+from scim_matrix.sync.authority import (
+    Reach,
+    Verdict,
+    by_administrator,
+    entitlement,
+    everywhere,
+    removal,
+)
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels
 from scim_matrix.sync.provenance import Chain, Edge, beyond, child
@@ -75,7 +82,7 @@ async def leaders(
 
     The configuration, and an administrator of the homeserver, need nobody's.
     """
-    if not await rooms.any_led(connection, room_id):
+    if not await openings.any_led(connection, room_id):
         return Leaders(users)
     try:
         return Leaders(users, True, await rights.levels(room_id))
@@ -86,9 +93,9 @@ async def leaders(
 async def leading(connection: Connection, pair: Membership) -> list[Chain] | None:
     """Return whose power a removal rests on, each way on its own; None where it needs nobody's."""
     if pair.state == "excluded":
-        chains = await rooms.leading_exclusively(connection, pair.room_id)
+        chains = await openings.leading_exclusively(connection, pair.room_id)
     elif pair.state == "revoked" and pair.led:
-        chains = await rooms.leading_away(connection, pair.room_id, pair.account_id)
+        chains = await openings.leading_away(connection, pair.room_id, pair.account_id)
     else:
         return None
     return None if frozenset() in chains else chains
@@ -117,10 +124,10 @@ class Delegation:
     async def judge(self, room_id: str) -> bool:
         """Judge the mappings that open a room and the rooms below it; True where that is news."""
         news = False
-        for mapping in await rooms.console_mappings(self._database.scanner, room_id):
+        for mapping in await openings.console_mappings(self._database.scanner, room_id):
             if mapping.room_id is not None:
                 news |= await self._judge_maker(mapping, mapping.room_id)
-        spaces = await rooms.spaces(self._database.scanner, room_id)
+        spaces = await openings.spaces(self._database.scanner, room_id)
         if spaces:
             below = await self._below(room_id)
             for mapping in spaces:
@@ -128,7 +135,7 @@ class Delegation:
                 while changed is None:
                     children = await self._children(mapping, room_id, below, self._makers(mapping))
                     async with self._database.write() as connection:
-                        changed = await rooms.put_children(connection, mapping.id, children)
+                        changed = await openings.put_children(connection, mapping.id, children)
                 if changed:
                     followed = sum(c.standing == "followed" for c in children)
                     log.info(
@@ -148,11 +155,11 @@ class Delegation:
         for maker in chain:
             verdict = await self._may_map(maker, mapping, room_id)
         async with self._database.write() as connection:
-            led = await rooms.lead(connection, mapping.id, chain)
+            led = await openings.lead(connection, mapping.id, chain)
             if verdict.followed:
-                news = await rooms.stand(connection, mapping.id, "in_force")
+                news = await openings.stand(connection, mapping.id, "in_force")
             else:
-                news = await rooms.stand(
+                news = await openings.stand(
                     connection, mapping.id, "suspended", verdict.reason, verdict.cure
                 )
         if news:
@@ -172,7 +179,7 @@ class Delegation:
 
     async def _may_map(self, user_id: str, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether somebody could do in a room by hand what a mapping would."""
-        return await self.may(user_id, room_id, power=mapping.power, exclusive=mapping.exclusive)
+        return await self.may(user_id, room_id, Reach.of(mapping))
 
     async def may_follow(self, mapping: MappingRow, room_id: str) -> Verdict:
         """Decide whether those whose power a mapping rests on could take it on to a room."""
@@ -183,9 +190,7 @@ class Delegation:
                 break
         return verdict
 
-    async def may(
-        self, user_id: str, room_id: str, *, power: int | None, exclusive: bool
-    ) -> Verdict:
+    async def may(self, user_id: str, room_id: str, reach: Reach) -> Verdict:
         """Decide whether somebody may lead the service in a room; see `entitlement`."""
         if self._users.trusts(user_id):
             return by_administrator(user_id)
@@ -199,7 +204,7 @@ class Delegation:
         if isinstance(found, Verdict):
             return found
         levels, joined = found
-        return entitlement(levels, user_id, user_id in joined, power=power, exclusive=exclusive)
+        return entitlement(levels, user_id, user_id in joined, reach)
 
     async def _signs_in(self, user_id: str) -> bool:
         """Tell whether somebody of this server may do anything at present."""

@@ -10,7 +10,7 @@ from scim_matrix.config import OnSelfLeave
 from scim_matrix.matrix.errors import HomeserverError, PostponedError, RefusedError
 from scim_matrix.matrix.live import MEMBER, Live, LiveEvent
 from scim_matrix.membership import Observed
-from scim_matrix.store import accounts, observed, rooms
+from scim_matrix.store import accounts, observed, openings, rooms
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
@@ -137,7 +137,7 @@ class LiveDrift:
             if event.type == MEMBER:
                 changed = await self._member(event)
             else:
-                spaces = await rooms.spaces_of(self._database.scanner, event.room_id)
+                spaces = await openings.spaces_of(self._database.scanner, event.room_id)
                 self._observation.schedule.doubt([event.room_id, *spaces])
                 changed = True
             if changed:

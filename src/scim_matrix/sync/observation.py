@@ -16,12 +16,13 @@ from scim_matrix.matrix.errors import (
 )
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import accounts, memberships, observed, record, rooms
+from scim_matrix.store import accounts, memberships, observed, openings, record, references, rooms
 from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.openings import MappingRow
 from scim_matrix.store.record import Entry
-from scim_matrix.store.rooms import MappingRow, RoomReference
+from scim_matrix.store.references import RoomReference
 from scim_matrix.sync import provenance, room_names
-from scim_matrix.sync.authority import Verdict
+from scim_matrix.sync.authority import Reach, Verdict
 from scim_matrix.sync.backoff import PERMANENT
 from scim_matrix.sync.delegation import Delegation
 from scim_matrix.sync.plan import Policy
@@ -49,7 +50,7 @@ async def _tell_withheld(connection: Connection, reference: str) -> None:
             would["group"],
             would["request"],
         )
-        for would in await rooms.to_be_opened(connection, reference)
+        for would in await references.to_be_opened(connection, reference)
     ]
     await record.add(connection, *entries)
 
@@ -98,7 +99,7 @@ class Observation:
             async with self._database.write() as connection:
                 if isinstance(error, WithheldError):
                     await _tell_withheld(connection, name)
-                await rooms.fail_reference(
+                await references.fail(
                     connection,
                     name,
                     f"does not resolve: {error}",
@@ -112,7 +113,7 @@ class Observation:
         room_id, leaders = found
         async with self._database.write() as connection:
             room_id = await rooms.successor(connection, room_id)
-            await rooms.pin(connection, name, room_id, leaders)
+            await references.pin(connection, name, room_id, leaders)
         self._resolved.add(name)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
@@ -136,7 +137,9 @@ class Observation:
             creator = (await self._homeserver.rooms.power_state(room_id)).creator
         except NotFoundError:
             creator = None
-        claim = await self._claim(room_id, await rooms.mappings_of(self._database.scanner, alias))
+        claim = await self._claim(
+            room_id, await openings.mappings_of(self._database.scanner, alias)
+        )
         verdict = provenance.appeared(alias, room_id, creator, claim, users)
         if verdict.followed:
             return room_id, _leaders(claim, users)
@@ -144,7 +147,9 @@ class Observation:
             log.warning("room_waits", room=alias, room_id=room_id, reason=verdict.reason)
         async with self._database.write() as connection:
             next_try = connection.at + PERMANENT.delay(reference.attempts)
-            await rooms.wait(connection, alias, room_id, verdict.reason, verdict.cure, next_try)
+            await references.wait(
+                connection, alias, room_id, verdict.reason, verdict.cure, next_try
+            )
         return None
 
     async def _claim(self, room_id: str, mappings: Sequence[MappingRow] = ()) -> Claim | None:
@@ -162,12 +167,7 @@ class Observation:
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
         # What counts is the room that people would be brought into.
         room_id = await rooms.successor(self._database.scanner, room_id)
-        own = await delegation.may(
-            event.sender,
-            room_id,
-            power=max((m.power for m in mappings if m.power is not None), default=None),
-            exclusive=any(m.exclusive for m in mappings),
-        )
+        own = await delegation.may(event.sender, room_id, Reach.of(*mappings))
         for mapping in mappings:
             # Below a space, what others put there is opened too.
             if mapping.children and own.followed and not users.trusts(event.sender):
@@ -199,20 +199,20 @@ class Observation:
         if await rooms.successor(self._database.scanner, found) == room_id:
             if reference.candidate is not None:
                 async with self._database.write() as connection:
-                    await rooms.points_elsewhere(connection, alias, None, None, None)
+                    await references.points_elsewhere(connection, alias, None, None, None)
             if reference.led_by:
                 await self._say_again(reference, room_id)
             return False
-        claim = await self._claim(found, await rooms.mappings_of(self._database.scanner, alias))
+        claim = await self._claim(found, await openings.mappings_of(self._database.scanner, alias))
         verdict = provenance.alias_moved(alias, room_id, found, claim)
         users = await self._rights.protection()
         async with self._database.write() as connection:
             if verdict.followed:
                 found = await rooms.successor(connection, found)
-                await rooms.pin(connection, alias, found, _leaders(claim, users))
+                await references.pin(connection, alias, found, _leaders(claim, users))
                 news = True
             else:
-                news = await rooms.points_elsewhere(
+                news = await references.points_elsewhere(
                     connection, alias, found, verdict.reason, verdict.cure
                 )
         if news:
@@ -232,13 +232,15 @@ class Observation:
     async def _say_again(self, reference: RoomReference, room_id: str) -> None:
         """Have a reference rest on whoever says by now that the room is meant."""
         alias = reference.reference
-        claim = await self._claim(room_id, await rooms.mappings_of(self._database.scanner, alias))
+        claim = await self._claim(
+            room_id, await openings.mappings_of(self._database.scanner, alias)
+        )
         if claim is None or not claim.vouches(alias):
             return
         leaders = _leaders(claim, await self._rights.protection())
         if leaders != reference.led_by:
             async with self._database.write() as connection:
-                await rooms.pin(connection, alias, room_id, leaders)
+                await references.pin(connection, alias, room_id, leaders)
 
     # -- Rooms ------------------------------------------------------------
 
@@ -262,23 +264,23 @@ class Observation:
             return
         if await rooms.is_new(self._database.scanner, room_id):
             await self._follow_here(room_id)
-        references = await rooms.references(self._database.scanner, room_id)
-        for reference in references:
+        standing_for_it = await references.of_room(self._database.scanner, room_id)
+        for reference in standing_for_it:
             if reference.reference in self._resolved:
                 self._resolved.discard(reference.reference)
             elif await self._has_moved(reference, room_id):
                 return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
-        led_to = await rooms.led_to(self._database.scanner, room_id)
+        led_to = await openings.led_to(self._database.scanner, room_id)
         try:
             if await delegation.judge(room_id):
                 # Those that are below it no longer too: others may let nobody else stay there.
-                self._opens({*led_to, *await rooms.led_to(self._database.scanner, room_id)})
+                self._opens({*led_to, *await openings.led_to(self._database.scanner, room_id)})
         except MasError as error:
             # Who may lead cannot be asked: what was judged before stays.
             log.warning("not_judged", room_id=room_id, error=str(error))
-        for reference in references:
+        for reference in standing_for_it:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
         joined = await self._homeserver.rooms.members(room_id)
@@ -377,14 +379,14 @@ class Observation:
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
         verdicts = {
             mapping.id: await delegation.may_follow(mapping, replacement)
-            for mapping in await rooms.led_into(self._database.scanner, room_id)
+            for mapping in await openings.led_into(self._database.scanner, room_id)
         }
         return {which: verdict for which, verdict in verdicts.items() if not verdict.followed}
 
     async def _goes_along(self, room_id: str, staying: Collection[int]) -> bool:
         """Tell whether some mapping goes along where others stay."""
-        led = await rooms.led_into(self._database.scanner, room_id)
-        return len(led) > len(staying) or await rooms.is_given(self._database.scanner, room_id)
+        led = await openings.led_into(self._database.scanner, room_id)
+        return len(led) > len(staying) or await openings.is_given(self._database.scanner, room_id)
 
     async def _place(self, template: str, room_id: str) -> None:
         """Put a room into the space it belongs to, unless somebody did or undid that before."""
@@ -414,7 +416,7 @@ class Observation:
         The one that it is pinned to; else one that an administrator of the homeserver made and
         that says itself, by somebody with a say in it, that the alias is its own.
         """
-        known = await rooms.reference(self._database.scanner, alias)
+        known = await references.get(self._database.scanner, alias)
         if known is not None:
             return known.room_id
         space = await self._homeserver.rooms.resolve_alias(alias)

@@ -27,7 +27,7 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.mas_answers import MasError, MasUnavailableError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import accounts, memberships, record, rooms, totals
+from scim_matrix.store import accounts, memberships, record, references, rooms, totals
 from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.errors import DatabaseError
@@ -423,7 +423,7 @@ class Reconciler:
             self._comparing = True
             async with self._database.write() as connection:
                 await accounts.retry_stopped(connection)
-                await rooms.retry_references(connection)
+                await references.retry(connection)
             self._comparison.begin(self._pace.compare_every)
             if self._following is not None and self._following.done():
                 log.error("live_drift_failed", exc_info=self._following.exception())
@@ -504,7 +504,7 @@ class Reconciler:
 
         observations = [
             Job(reference.reference, "observe", partial(self._observation.resolve, reference))
-            for reference in await rooms.unresolved(reader, now, busy, slots)
+            for reference in await references.unresolved(reader, now, busy, slots)
         ]
         # Those with work are compared before the first turn is taken there.
         looked_at = (

@@ -1,5 +1,6 @@
--- insert --
--- New lines of the map. One that was dropped is put back, with what is known of it.
+-- put --
+-- Lines of the map, new or with other options. One that was dropped is put back, with what is known
+-- of it.
 INSERT INTO mapping (origin, kind, pattern, reference, power, children, invite, exclusive, made_by,
     made_at, alias, unsettled)
 SELECT value ->> 'origin', value ->> 'kind', value ->> 'pattern', value ->> 'reference',

@@ -1,0 +1,175 @@
+"""What the references of the map stand for."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from scim_matrix.store import grants, openings
+from scim_matrix.store.database import Connection
+from scim_matrix.store.dialect import DatabaseRow
+from scim_matrix.store.openings import leaders_of, led_by
+from scim_matrix.store.queries import load
+
+_Q = load("rooms")
+
+
+@dataclass(frozen=True, slots=True)
+class RoomReference:
+    """A room as the map names it, and what is known of it.
+
+    `absent`: the alias led nowhere when it was first asked for. `candidate`: a room that it leads
+    to and that is not followed. `led_by` are those on whose own power it rests that it stands for
+    its room. `template` (JSON) says how to make it.
+    """
+
+    reference: str
+    standing: Literal["unresolved", "waiting", "pinned"]
+    room_id: str | None
+    candidate: str | None
+    absent: bool
+    template: str | None
+    attempts: int
+    led_by: tuple[str, ...] = ()
+
+
+def _reference(row: DatabaseRow) -> RoomReference:
+    return RoomReference(
+        row["reference"],
+        row["standing"],
+        row["room_id"],
+        row["candidate"],
+        bool(row["absent"]),
+        row["template"],
+        row["attempts"],
+        leaders_of(row["led_by"]),
+    )
+
+
+async def unresolved(
+    connection: Connection, now: float, besides: Sequence[str], limit: int
+) -> list[RoomReference]:
+    """Return up to `limit` references to be asked for now (seconds since the epoch).
+
+    Those in `besides` are left out.
+    """
+    values = {"now": now, "besides": orjson.dumps(besides).decode(), "limit": limit}
+    found = await connection.execute_fetchall(_Q["unresolved"], values)
+    return [_reference(row) for row in found]
+
+
+async def retry(connection: Connection) -> None:
+    """Ask again now for every reference that leads nowhere, or waits for a human."""
+    await connection.execute_fetchall(
+        "UPDATE room_reference SET next_try = 0 WHERE standing <> 'pinned'"
+    )
+
+
+async def of_room(connection: Connection, room_id: str) -> list[RoomReference]:
+    """Return the references that stand for a room."""
+    found = await connection.execute_fetchall(_Q["of_room"], {"room_id": room_id})
+    return [_reference(row) for row in found]
+
+
+async def get(connection: Connection, name: str) -> RoomReference | None:
+    """Return one reference of the map."""
+    found = await connection.execute_fetchall(_Q["reference"], {"reference": name})
+    return _reference(found[0]) if found else None
+
+
+async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable[str] = ()) -> None:
+    """Have a reference stand for a room; what its mappings give takes effect there.
+
+    `leaders` are those on whose own power that rests. Where it stood for another room, what is
+    known of everybody there counts in the new one.
+    """
+    former = await get(connection, name)
+    leaders = tuple(leaders)
+    values = {"reference": name, "room_id": room_id, "led_by": led_by(leaders)}
+    await connection.execute_fetchall(_Q["pin"], values)
+    for mapping in await openings.mappings_of(connection, name):
+        behind = {*leaders, *filter(None, [mapping.made_by])}
+        opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(behind)}
+        if former is not None and former.room_id is not None:
+            await connection.execute_fetchall(
+                "DELETE FROM opening WHERE mapping_id = :mapping_id AND room_id = :room_id"
+                " AND via IS NULL",
+                {"mapping_id": mapping.id, "room_id": former.room_id},
+            )
+        await connection.execute_fetchall(_Q["open_own"], opens)
+        if former is None or former.room_id is None:
+            await grants.would_have_had(connection, mapping.id, room_id)
+        else:
+            await grants.unsettle_mapping(connection, mapping.id)
+    if former is None or former.room_id is None:
+        await grants.settle_reference(connection, name, room_id)
+        return
+    if former.room_id != room_id:
+        await grants.carry(connection, former.room_id, room_id, name)
+    await grants.settle_map(connection)
+
+
+async def wait(
+    connection: Connection,
+    name: str,
+    candidate: str,
+    reason: str,
+    cure: str,
+    next_try: float,
+) -> None:
+    """Record that a reference leads to a room that a human must let in."""
+    await connection.execute_fetchall(
+        _Q["wait"],
+        {
+            "reference": name,
+            "candidate": candidate,
+            "reason": reason,
+            "cure": cure,
+            "next_try": next_try,
+        },
+    )
+
+
+async def points_elsewhere(
+    connection: Connection, name: str, candidate: str | None, reason: str | None, cure: str | None
+) -> bool:
+    """Record that a pinned reference's alias leads to another room; True where that is news.
+
+    Without a candidate it leads where it should.
+    """
+    values = {"reference": name, "candidate": candidate, "reason": reason, "cure": cure}
+    return bool(await connection.execute_fetchall(_Q["point_elsewhere"], values))
+
+
+async def to_be_opened(
+    connection: Connection, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Return what would be done in rooms that are not known, or not there, yet: in one or all.
+
+    `room` as the map names it, `what` (create room, join, invite), `user`, `group`, `request`.
+    """
+    found = await connection.execute_fetchall(_Q["to_be_opened"], {"reference": reference})
+    return [dict(row) for row in found]
+
+
+async def fail(
+    connection: Connection,
+    name: str,
+    reason: str,
+    next_try: float,
+    *,
+    absent: bool,
+    cure: str | None = None,
+) -> None:
+    """Record why a reference leads nowhere, and when to try again (seconds since the epoch)."""
+    await connection.execute_fetchall(
+        _Q["fail_reference"],
+        {
+            "reference": name,
+            "reason": reason,
+            "cure": cure,
+            "next_try": next_try,
+            "absent": absent,
+        },
+    )

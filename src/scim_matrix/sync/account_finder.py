@@ -1,0 +1,232 @@
+"""Find which account is a user's on the homeserver, and record it."""
+
+import structlog
+
+from scim_matrix.matrix.accounts import Accounts, Change
+from scim_matrix.matrix.errors import NameTakenError
+from scim_matrix.store import accounts, binding, record
+from scim_matrix.store.accounts import Account, Problem
+from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.record import Entry
+from scim_matrix.sync.backoff import PERMANENT
+from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
+from scim_matrix.sync.room_rights import RoomRights
+
+log = structlog.get_logger(__name__)
+
+# How long after it was asked for an account may still be made, where the answer was lost (seconds).
+LATEST = 120.0
+
+
+class StoppedError(Exception):
+    """Work on an account does not go on; why, and what would mend it."""
+
+    def __init__(self, problem: Problem, reason: str, delay: float, cure: str | None = None):
+        super().__init__(reason)
+        self.problem: Problem = problem
+        self.reason = reason
+        self.delay = delay
+        self.cure = cure
+
+
+class OvertakenError(Exception):
+    """Somebody has said otherwise since the work was begun: that is other work."""
+
+
+class AccountFinder:
+    """Asks the homeserver whose account is whose, and records what it says.
+
+    With `adopt` a user gets the account of their name where it is nobody's. With `asks_for_names`
+    it is asked who has a name before an account of it is asked for.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        homeserver: Accounts,
+        rights: RoomRights,
+        *,
+        adopt: bool,
+        asks_for_names: bool,
+    ) -> None:
+        self._database = database
+        self._accounts = homeserver
+        self._rights = rights
+        self._adopt = adopt
+        self._asks_for_names = asks_for_names
+
+    async def decide(self, account: Account) -> Bind | Make:
+        """Say which account a user gets. Raises StoppedError where that is a conflict."""
+        if account.barred is not None:
+            await self.take_off(account, account.barred)
+        if account.asked is not None:
+            assert account.proposed is not None
+            assert account.scim_id is not None
+            self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
+        # But where that is asked for, making the account tells whether the name is free.
+        named = self._asks_for_names or account.problem == "conflict"
+        return self._decided(account, await self._evidence(account, named=named))
+
+    async def taken(self, account: Account, refusal: NameTakenError) -> Account:
+        """Bind a user to the account that has their name, where it is theirs.
+
+        Raises StoppedError where it is not.
+        """
+        # Perhaps the user has signed in just now, or an answer had been lost.
+        decision = self._decided(account, await self._evidence(account, named=True))
+        if isinstance(decision, Bind):
+            return await self.bind(account, decision)
+        raise conflicting(account, reserved(decision.user_id, refusal))
+
+    async def _evidence(self, account: Account, *, named: bool) -> Evidence:
+        """Ask whom subject and mark lead to and, if neither to anybody, who has the name."""
+        subject, scim_id, name = account.profile.subject, account.scim_id, account.proposed
+        assert scim_id is not None
+        assert name is not None
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        marked = await self._accounts.by_mark(scim_id) if linked is None else None
+        looks = named and linked is None and marked is None
+        return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
+
+    async def search(self, account: Account) -> Account | None:
+        """Find the account of a user who was disabled before it was known; None is made.
+
+        Where one was asked for and no answer is known, there is none only once a second search,
+        late enough for it to have been made, has found nothing either.
+        """
+        if account.barred is not None:
+            await self.take_off(account, account.barred)
+        assert account.mark is not None
+        if account.asked is not None:
+            assert account.proposed is not None
+            self._accounts.asked_before(account.proposed, account.mark, account.asked)
+        found = await self._proven(account, account.mark)
+        if found is not None:
+            return await self.bind(account, found)
+        if account.asked is not None:
+            async with self._database.write() as connection:
+                since = await binding.search(connection, account)
+                rest = since + LATEST - connection.at
+            if rest > 0:
+                reason = "an account was asked for, and no answer is known"
+                raise StoppedError("unavailable", reason, rest)
+        async with self._database.write() as connection:
+            await binding.has_none(connection, account)
+        return None
+
+    async def _proven(self, account: Account, mark: str) -> Bind | None:
+        """Return which account subject or mark prove to be a user's, and nobody else's."""
+        subject = account.profile.subject
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        found = linked or await self._accounts.by_mark(mark)
+        if found is None or found == account.barred or self._rights.is_service(found):
+            return None
+        if await binding.is_anothers(self._database.scanner, account, found):
+            return None
+        return Bind(found, "mark" if linked is None else "link")
+
+    def _decided(self, account: Account, evidence: Evidence) -> Bind | Make:
+        """Decide whose account a user gets. Raises StoppedError where that is a conflict."""
+        decision = whose(account, evidence, adopt=self._adopt)
+        if isinstance(decision, Bind) and self._rights.is_service(decision.user_id):
+            decision = Conflict(
+                f"{decision.user_id} is the service's own account",
+                "take the user's link off it, or give the user another user name",
+            )
+        if isinstance(decision, Conflict):
+            raise conflicting(account, decision)
+        return decision
+
+    async def take_off(self, account: Account, barred: str) -> None:
+        """Let neither SSO nor a mark lead to an account that a human said is not the user's."""
+        present = await self._accounts.get(barred)
+        if present is None or self._rights.is_service(barred):
+            return
+        # Only what the service wrote there, and the identity of a user who was told another
+        # account: another identity that leads to it is its own.
+        written = account.written.subjects
+        if account.bound_by == "human" and account.profile.subject is not None:
+            written |= {account.profile.subject}
+        change = Change(
+            drop_subjects=tuple(sorted(present.subjects & written)),
+            drop_marks=tuple(present.marks & {account.scim_id or ""}),
+        )
+        if change != Change():
+            await self._accounts.change(present, change)
+
+    async def bind(self, account: Account, decision: Bind) -> Account:
+        """Record whose account it is. Raises StoppedError where that is a conflict."""
+        async with self._database.write() as connection:
+            bound = await record_bound(connection, account, decision)
+        log.info("account_bound", user_id=decision.user_id, by=decision.because)
+        return bound
+
+    async def verify(self, account: Account) -> Account | None:
+        """Ask once whether an account that an older version took is its user's.
+
+        None where there is nothing left of it. An older version wrote down an account of users
+        stored inactive too, who never had one: until it is made, anybody may take the name.
+        """
+        assert account.user_id is not None
+        present = await self._accounts.get(account.user_id)
+        if present is None:
+            async with self._database.write() as connection:
+                return await binding.never_made(connection, account)
+        if account.scim_id is None:
+            # A deleted user's: it was locked as theirs, and goes back to the same subject only.
+            decision: Bind | Conflict = Bind(account.user_id, "record")
+        else:
+            decision = still_whose(account, present)
+        if isinstance(decision, Bind):
+            return await self.bind(account, decision)
+        async with self._database.write() as connection:
+            next_try = connection.at + PERMANENT.delay(account.attempts)
+            await binding.unbind(
+                connection,
+                account,
+                account.user_id,
+                decision.reason,
+                decision.cure,
+                next_try,
+                barred=account.user_id,
+            )
+        raise conflicting(account, decision)
+
+
+async def record_bound(connection: Connection, account: Account, decision: Bind) -> Account:
+    """Record whose account it is. Raises StoppedError where that is a conflict."""
+    present = await accounts.get(connection, account.id)
+    if present is None or present.user_id != account.user_id:
+        raise OvertakenError
+    why_not = await binding.bind(connection, account, decision.user_id, decision.because)
+    if why_not is not None:
+        cure = f"scim-matrix users link {account.scim_id} to an account of their own"
+        raise conflicting(account, Conflict(why_not, cure))
+    # What was made is recorded as that.
+    if decision.because != "made":
+        entry = Entry(
+            "bind",
+            "done",
+            decision.user_id,
+            request=account.request,
+            detail=f"found by {decision.because}",
+        )
+        await record.add(connection, entry)
+    bound = await accounts.get(connection, account.id)
+    assert bound is not None
+    return bound
+
+
+def conflicting(account: Account, conflict: Conflict) -> StoppedError:
+    """Return what work on an account stops with that is somebody else's."""
+    delay = PERMANENT.delay(account.attempts)
+    return StoppedError("conflict", conflict.reason, delay, conflict.cure)
+
+
+def reserved(user_id: str, refusal: NameTakenError) -> Conflict:
+    """Return the conflict about a name that no account has and that cannot be had all the same."""
+    return Conflict(
+        f"{user_id} cannot be made: {refusal.message}",
+        "see what has that name, in whatever letters (an application service, an account that"
+        " only Synapse has), or give the user another user name or set LOCALPART_TEMPLATE",
+    )
