@@ -284,12 +284,12 @@ class Reference:
         for key in [k for k in self.dropped if not known.is_dropped(k)]:
             del self.dropped[key]
             room_id = self.pins.get(key[3])
-            for (line, person), since in self.given.items():
+            for line, person in self.given:
                 where = room_id or "", person
-                standing = self.pairs.get(where, Standing("granted", 0))
-                # What was revoked before they were forgotten counts no more.
-                counts = since is None or since > standing.since
-                if line == key and standing.state == "forgotten" and counts:
+                if (
+                    line == key
+                    and self.pairs.get(where, Standing("granted", 0)).state == "forgotten"
+                ):
                     row = self.account(person, known)
                     pair = known.pairs.get((where[0], row["user_id"] if row else None))
                     promise(
