@@ -366,7 +366,9 @@ class Reference:
                 self.pairs[new, person] = Standing(standing.state, standing.since, standing.stale)
                 if (old, person) in self.left:
                     self.left.add((new, person))
-        if any(opening["room_id"] == old for opening in known.openings):
+        dropped = {m["id"] for m in known.mappings if m["standing"] == "dropped"}
+        opened = [o for o in known.openings if o["mapping_id"] not in dropped]
+        if any(opening["room_id"] == old for opening in opened):
             return
         for where, standing in list(self.pairs.items()):
             if where[0] == old and standing.state in ("revoked", "pruned", "excluded"):
