@@ -301,6 +301,10 @@ class Reference:
 
     def observe(self, known: Known) -> None:
         """Take in where the service stands now, each step checked, and what that means."""
+        for user_id in list(self.replaced):
+            # Whom its SSO link names has it, once nobody else does.
+            if (person := self.whose(user_id, known)) is not None:
+                self._inherit(person, user_id)
         for room_id, row in known.rooms.items():
             if (new := row["successor"]) and self.successors.get(room_id) != new:
                 promise(self._is_upgrade(room_id, new), f"{room_id} was never upgraded to {new}")
@@ -567,8 +571,10 @@ class Reference:
             return None
         return row["subject"] or f"user {row['mark']}"
 
-    def linked(self, person: str, before: dict[str, Any], user_id: str, whose: str | None) -> None:
-        """Take in that a human said whose account it is; `before` is the row of the person's."""
+    def linked(self, person: str, user_id: str, known: Known) -> None:
+        """Take in that a human said whose account it is; `known` is what was known before."""
+        before, whose = self.account(person, known), self.whose(user_id, known)
+        assert before is not None
         former = before["user_id"]
         self.may_have.setdefault(person, set()).add(user_id)
         if former == user_id:
@@ -583,17 +589,23 @@ class Reference:
                     standing = Standing("revoked", self.step)
                 else:
                     del self.pairs[room_id, who]
+                    kept = self.is_given_by_a_suspended_line(room_id, who, known)
+                    if standing.state == "revoked" and kept:
+                        standing = Standing("forgotten", self.step)
                 self.pairs[room_id, former] = standing
         if former is not None:
             self.replaced[former] = before["bound_by"] in ("made", "mark")
-        # Who had it before is nobody; what is known of them in rooms counts for who has it now.
+        self._inherit(person, user_id, whose)
+        if whose is not None:
+            self.former.pop(whose, None)
+
+    def _inherit(self, person: str, user_id: str, whose: str | None = None) -> None:
+        """What is known of an account's rooms, and whose it was, counts for who has it now."""
         self.replaced.pop(user_id, None)
         for room_id, who in [w for w in self.pairs if w[1] in (user_id, whose)]:
             standing = self.pairs.pop((room_id, who))
             if standing.state != "excluded":
                 self.pairs.setdefault((room_id, person), standing)
-        if whose is not None:
-            self.former.pop(whose, None)
 
     def links(self) -> None:
         """Take in whom the homeserver's links and marks name."""
@@ -605,6 +617,19 @@ class Reference:
                 elif provider == MARK_PROVIDER and identity in self.persons:
                     person = self.persons[identity]
                     self.may_have.setdefault(person, set()).add(account.user_id)
+
+    def is_given_by_a_suspended_line(self, room_id: str, person: str, known: Known) -> bool:
+        """Tell whether a suspended mapping, which is shown, would have somebody stay."""
+        return any(
+            row["standing"] == "suspended"
+            and person in self.members(line)
+            and any(
+                opening["mapping_id"] == row["id"] and opening["room_id"] == room_id
+                for opening in known.openings
+            )
+            for line in self.lines.values()
+            for row in [known.ids[line.key]]
+        )
 
     def user(self, person: str) -> User | None:
         """Return the user who a person is now."""

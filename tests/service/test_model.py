@@ -516,10 +516,8 @@ class Machine(RuleBasedStateMachine):
                 [account] = await accounts.named(connection, user.scim_id)
                 return await accounts.link(connection, account, who, "ann")
 
-        whose = self.reference.whose(who, known)
         if self.run(say()) is None:
-            before = known.by_scim_id[user.scim_id]
-            self.reference.linked(user.person, before, who, whose)
+            self.reference.linked(user.person, who, known)
             self.hear("map")
         self.deployment.reconciler.compare()
         self.settle(how)
