@@ -96,6 +96,7 @@ class Known:
             self.references = {r["reference"]: r for r in _rows(connection, "room_reference")}
             self.rooms = {r["room_id"]: r for r in _rows(connection, "room")}
             self.memberships = _rows(connection, "membership")
+            grants = _rows(connection, "mapping_grant")
         finally:
             connection.close()
         self.by_user_id = {a["user_id"]: a for a in self.accounts if a["user_id"]}
@@ -103,6 +104,7 @@ class Known:
         self.ids = {
             (m["origin"], m["kind"], m["pattern"], m["reference"]): m for m in self.mappings
         }
+        self.grants = {(grant["mapping_id"], grant["account_id"]) for grant in grants}
         users = {a["id"]: a["user_id"] for a in self.accounts}
         self.pairs = {(m["room_id"], users[m["account_id"]]): m for m in self.memberships}
 
@@ -273,9 +275,17 @@ class Reference:
                     if standing.state == "forgotten" and since > standing.since:
                         self.pairs[where] = Standing("revoked", self.step)
 
-    def take_lines(self, lines: Iterable[Line]) -> None:
-        """Take in what the map says now; what it says no more is dropped."""
+    def take_lines(self, lines: Iterable[Line], known: Known) -> None:
+        """Take in what the map says now; what it says no more is dropped.
+
+        A line that is taken out before it was worked out for somebody has given them nothing.
+        """
         told = {line.key: line for line in lines}
+        for key, person in list(self.given):
+            if key in self.lines and key not in told and known.is_dropped(key):
+                row = self.account(person, known)
+                if row is None or (known.ids[key]["id"], row["id"]) not in known.grants:
+                    del self.given[key, person]
         self.dropped = {k: x for k, x in {**self.dropped, **self.lines}.items() if k not in told}
         self.lines = told
 
