@@ -452,7 +452,7 @@ class Liveness:
                 membership not in ("join", "invite")
                 or self._is_waiting(room_id, user_id)
                 or self._waits_for_a_line(room_id, user_id)
-                or self._is_given_by_a_suspended_line(room_id, person),
+                or reference.is_given_by_a_suspended_line(room_id, person, self.known),
                 f"{user_id} is {membership} in {room_id}, is to be out, and nothing shows it",
             )
             if self._is_waiting(room_id, user_id):
@@ -466,7 +466,7 @@ class Liveness:
             elif (
                 (room_id, user_id) in reference.own_level.keys() - reference.level_unsure
                 and self._is_opened(room_id)
-                and not self._is_given_by_a_suspended_line(room_id, person)
+                and not reference.is_given_by_a_suspended_line(room_id, person, self.known)
             ):
                 own = reference.own_level[room_id, user_id]
                 level = room.content(LEVELS).get("users", {}).get(user_id)
@@ -484,19 +484,6 @@ class Liveness:
             for line in self.reference.in_force(self.known)
             if (line.key, person) in self.reference.given
             for leaders in self.reference.leaders(line, room_id, self.known)
-        )
-
-    def _is_given_by_a_suspended_line(self, room_id: str, person: str) -> bool:
-        """Tell whether a suspended mapping, which is shown, would have somebody stay."""
-        return any(
-            row["standing"] == "suspended"
-            and person in self.reference.members(line)
-            and any(
-                opening["mapping_id"] == row["id"] and opening["room_id"] == room_id
-                for opening in self.known.openings
-            )
-            for line in self.reference.lines.values()
-            for row in [self.known.ids[line.key]]
         )
 
     def _is_pruned(self, room_id: str, user_id: str) -> bool:

@@ -96,6 +96,7 @@ class Known:
             self.references = {r["reference"]: r for r in _rows(connection, "room_reference")}
             self.rooms = {r["room_id"]: r for r in _rows(connection, "room")}
             self.memberships = _rows(connection, "membership")
+            grants = _rows(connection, "mapping_grant")
         finally:
             connection.close()
         self.by_user_id = {a["user_id"]: a for a in self.accounts if a["user_id"]}
@@ -103,6 +104,7 @@ class Known:
         self.ids = {
             (m["origin"], m["kind"], m["pattern"], m["reference"]): m for m in self.mappings
         }
+        self.grants = {(grant["mapping_id"], grant["account_id"]) for grant in grants}
         users = {a["id"]: a["user_id"] for a in self.accounts}
         self.pairs = {(m["room_id"], users[m["account_id"]]): m for m in self.memberships}
 
@@ -273,9 +275,17 @@ class Reference:
                     if standing.state == "forgotten" and since > standing.since:
                         self.pairs[where] = Standing("revoked", self.step)
 
-    def take_lines(self, lines: Iterable[Line]) -> None:
-        """Take in what the map says now; what it says no more is dropped."""
+    def take_lines(self, lines: Iterable[Line], known: Known) -> None:
+        """Take in what the map says now; what it says no more is dropped.
+
+        A line that is taken out before it was worked out for somebody has given them nothing.
+        """
         told = {line.key: line for line in lines}
+        for key, person in list(self.given):
+            if key in self.lines and key not in told and known.is_dropped(key):
+                row = self.account(person, known)
+                if row is None or (known.ids[key]["id"], row["id"]) not in known.grants:
+                    del self.given[key, person]
         self.dropped = {k: x for k, x in {**self.dropped, **self.lines}.items() if k not in told}
         self.lines = told
 
@@ -284,12 +294,12 @@ class Reference:
         for key in [k for k in self.dropped if not known.is_dropped(k)]:
             del self.dropped[key]
             room_id = self.pins.get(key[3])
-            for (line, person), since in self.given.items():
+            for line, person in self.given:
                 where = room_id or "", person
-                standing = self.pairs.get(where, Standing("granted", 0))
-                # What was revoked before they were forgotten counts no more.
-                counts = since is None or since > standing.since
-                if line == key and standing.state == "forgotten" and counts:
+                if (
+                    line == key
+                    and self.pairs.get(where, Standing("granted", 0)).state == "forgotten"
+                ):
                     row = self.account(person, known)
                     pair = known.pairs.get((where[0], row["user_id"] if row else None))
                     promise(
@@ -301,6 +311,10 @@ class Reference:
 
     def observe(self, known: Known) -> None:
         """Take in where the service stands now, each step checked, and what that means."""
+        for user_id in list(self.replaced):
+            # Whom its SSO link names has it, once nobody else does.
+            if (person := self.whose(user_id, known)) is not None:
+                self._inherit(person, user_id)
         for room_id, row in known.rooms.items():
             if (new := row["successor"]) and self.successors.get(room_id) != new:
                 promise(self._is_upgrade(room_id, new), f"{room_id} was never upgraded to {new}")
@@ -366,7 +380,9 @@ class Reference:
                 self.pairs[new, person] = Standing(standing.state, standing.since, standing.stale)
                 if (old, person) in self.left:
                     self.left.add((new, person))
-        if any(opening["room_id"] == old for opening in known.openings):
+        dropped = {m["id"] for m in known.mappings if m["standing"] == "dropped"}
+        opened = [o for o in known.openings if o["mapping_id"] not in dropped]
+        if any(opening["room_id"] == old for opening in opened):
             return
         for where, standing in list(self.pairs.items()):
             if where[0] == old and standing.state in ("revoked", "pruned", "excluded"):
@@ -565,8 +581,10 @@ class Reference:
             return None
         return row["subject"] or f"user {row['mark']}"
 
-    def linked(self, person: str, before: dict[str, Any], user_id: str, whose: str | None) -> None:
-        """Take in that a human said whose account it is; `before` is the row of the person's."""
+    def linked(self, person: str, user_id: str, known: Known) -> None:
+        """Take in that a human said whose account it is; `known` is what was known before."""
+        before, whose = self.account(person, known), self.whose(user_id, known)
+        assert before is not None
         former = before["user_id"]
         self.may_have.setdefault(person, set()).add(user_id)
         if former == user_id:
@@ -581,17 +599,23 @@ class Reference:
                     standing = Standing("revoked", self.step)
                 else:
                     del self.pairs[room_id, who]
+                    kept = self.is_given_by_a_suspended_line(room_id, who, known)
+                    if standing.state == "revoked" and kept:
+                        standing = Standing("forgotten", self.step)
                 self.pairs[room_id, former] = standing
         if former is not None:
             self.replaced[former] = before["bound_by"] in ("made", "mark")
-        # Who had it before is nobody; what is known of them in rooms counts for who has it now.
+        self._inherit(person, user_id, whose)
+        if whose is not None:
+            self.former.pop(whose, None)
+
+    def _inherit(self, person: str, user_id: str, whose: str | None = None) -> None:
+        """What is known of an account's rooms, and whose it was, counts for who has it now."""
         self.replaced.pop(user_id, None)
         for room_id, who in [w for w in self.pairs if w[1] in (user_id, whose)]:
             standing = self.pairs.pop((room_id, who))
             if standing.state != "excluded":
                 self.pairs.setdefault((room_id, person), standing)
-        if whose is not None:
-            self.former.pop(whose, None)
 
     def links(self) -> None:
         """Take in whom the homeserver's links and marks name."""
@@ -603,6 +627,19 @@ class Reference:
                 elif provider == MARK_PROVIDER and identity in self.persons:
                     person = self.persons[identity]
                     self.may_have.setdefault(person, set()).add(account.user_id)
+
+    def is_given_by_a_suspended_line(self, room_id: str, person: str, known: Known) -> bool:
+        """Tell whether a suspended mapping, which is shown, would have somebody stay."""
+        return any(
+            row["standing"] == "suspended"
+            and person in self.members(line)
+            and any(
+                opening["mapping_id"] == row["id"] and opening["room_id"] == room_id
+                for opening in known.openings
+            )
+            for line in self.lines.values()
+            for row in [known.ids[line.key]]
+        )
 
     def user(self, person: str) -> User | None:
         """Return the user who a person is now."""

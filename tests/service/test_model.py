@@ -232,15 +232,17 @@ class Machine(RuleBasedStateMachine):
             shown = self.run(Shown.of(self.deployment))
             Liveness(self.reference, known, shown).check()
 
-    def check(self, before: dict[tuple[str, str], Standing], deeds: int) -> None:
-        """Check what the service did, where it stands now."""
+    def check(
+        self, before: dict[tuple[str, str], Standing], deeds: int, at: float | None = None
+    ) -> None:
+        """Check what the service did, where it stands now; `at` is when, if not by its clock."""
         known, reference = self.known, self.reference
         reference.absent |= {name for name, row in known.references.items() if row["absent"]}
         reference.links()
         reference.observe(known)
         reference.explain(known)
-        now, passed = self.deployment.database.clock.now(), self.deployment.hands.passed
-        safety = Safety(reference, before, known, now, passed)
+        now = self.deployment.database.clock.now() if at is None else at
+        safety = Safety(reference, before, known, now, self.deployment.hands.passed)
         for deed in self.world.deeds[deeds:]:
             safety.check(deed)
 
@@ -400,7 +402,8 @@ class Machine(RuleBasedStateMachine):
     def _take_map(self) -> None:
         """Have the model take in the configuration's lines as they are now."""
         mine = {k: line for k, line in self.reference.lines.items() if line.made_by is not None}
-        self.reference.take_lines([*mine.values(), *map(Line, self.deployment.map)])
+        lines = [*mine.values(), *map(Line, self.deployment.map)]
+        self.reference.take_lines(lines, self.known)
         self.hear("map")
 
     @rule(given=lines, how=then)
@@ -516,10 +519,8 @@ class Machine(RuleBasedStateMachine):
                 [account] = await accounts.named(connection, user.scim_id)
                 return await binding.link(connection, account, who, "ann")
 
-        whose = self.reference.whose(who, known)
         if self.run(say()) is None:
-            before = known.by_scim_id[user.scim_id]
-            self.reference.linked(user.person, before, who, whose)
+            self.reference.linked(user.person, who, known)
             self.hear("map")
         self.deployment.reconciler.compare()
         self.settle(how)
@@ -562,7 +563,7 @@ class Machine(RuleBasedStateMachine):
                 await groupmap.add(connection, mapping, maker, None)
 
         self.run(add())
-        self.reference.take_lines([*self.reference.lines.values(), line])
+        self.reference.take_lines([*self.reference.lines.values(), line], self.known)
         self.deployment.reconciler.compare()
         self.hear("map")
         self.settle(how)
@@ -581,7 +582,7 @@ class Machine(RuleBasedStateMachine):
 
         self.run(remove())
         left = [line for line in self.reference.lines.values() if line is not made[number]]
-        self.reference.take_lines(left)
+        self.reference.take_lines(left, self.known)
         self.hear("map")
         self.deployment.reconciler.compare()
         self.settle(how)
@@ -800,8 +801,10 @@ class Machine(RuleBasedStateMachine):
     def killed(self, how: str) -> None:
         """Have the process be killed while a change is under way that is done."""
         before, deeds = copy.deepcopy(self.reference.pairs), len(self.world.deeds)
+        # Whoever starts again goes by the wall clock, which may have been set.
+        at = self.deployment.database.clock.now()
         self.run(self.deployment.die(is_change))
-        self.check(before, deeds)
+        self.check(before, deeds, at)
         self.settle(how)
 
     @rule(on=st.booleans(), how=then)

@@ -269,8 +269,8 @@ DELETE FROM mapping WHERE id IN (SELECT d.id FROM mapping d WHERE d.standing = '
     AND NOT EXISTS (SELECT 1 FROM unsettled)
     AND NOT EXISTS (
         SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
-        WHERE g.mapping_id = d.id AND m.account_id = g.account_id AND m.state = 'forgotten'
-        AND m.observed IS DISTINCT FROM 'leave'
+        WHERE g.mapping_id = d.id AND m.account_id = g.account_id
+        AND m.state IN ('forgotten', 'revoked', 'pruned') AND m.observed IS DISTINCT FROM 'leave'
         AND o.mapping_id = d.id AND o.room_id = m.room_id)
     AND NOT EXISTS (
         SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
