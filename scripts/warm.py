@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -77,7 +78,8 @@ class _Forks:
                 if pid == 0:
                     try:
                         status = self._run(asked, list(_chosen(session.items, asked.tests)))
-                    except BaseException:  # noqa: BLE001
+                    except BaseException:
+                        self._told.write_text(traceback.format_exc(), "utf-8")
                         status = FAILED
                     os._exit(status)
                 self._asked.send(_ended(pid, asked.seconds))
