@@ -10,7 +10,6 @@ import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 # The fork's exit status where it ends by itself.
-PASSED, FAILED, COLD = 0, 1, 2
+PASSED, FAILED, COLD, LOST = 0, 1, 2, 3
 _OF_FUNCTION = 0x1  # CO_OPTIMIZED
 
 
@@ -76,12 +75,11 @@ class _Forks:
                 asked: Asked = self._asked.recv()
                 pid = os.fork()
                 if pid == 0:
+                    status = LOST
                     try:
                         status = self._run(asked, list(_chosen(session.items, asked.tests)))
-                    except BaseException:
-                        self._told.write_text(traceback.format_exc(), "utf-8")
-                        status = FAILED
-                    os._exit(status)
+                    finally:
+                        os._exit(status)
                 self._asked.send(_ended(pid, asked.seconds))
         return True
 
