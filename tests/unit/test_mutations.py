@@ -46,6 +46,15 @@ def test_comparisons_conditions_constants_and_statements_are_changed(line: str) 
         assert changed == rest
 
 
+def test_two_changes_that_read_alike_are_told_apart() -> None:
+    """By what they are in, or else by a number: each is listed by itself if it changes nothing."""
+    found = [
+        mutant.change for mutant in of_python("def f():\n    g(1, 1)\ndef h():\n    g(1, 1)\n")
+    ]
+    alike = [change for change in found if ": 1 → 2" in change]
+    assert alike == [f"{name}: g(1, 1) : 1 → 2{n}" for name in "fh" for n in ("", " (2)")]
+
+
 def test_what_only_readers_see_is_left_alone() -> None:
     """Docstrings and log lines."""
     for mutant in of_python(PYTHON):
@@ -77,3 +86,11 @@ def test_conditions_and_columns_of_sql_are_changed(line: str) -> None:
     [mutant] = [m for m in of_sql(SQL) if line == m.source.splitlines()[m.line - 1]]
     assert mutant.statement == "lose"
     assert "-- Whoever is granted a room AND is not there." in mutant.source
+
+
+def test_no_half_condition_of_sql_is_left_out() -> None:
+    """What stood behind it would become a condition of something else."""
+    whole = "SELECT 1 WHERE a = :b AND c GLOB :d AND e"
+    found = {mutant.change for mutant in of_sql(f"-- find --\n{whole}\n")}
+    assert f"find: {whole} → SELECT 1 WHERE a = :b AND c GLOB :d" in found
+    assert f"find: {whole} → SELECT 1 WHERE a = :b GLOB :d AND e" not in found
