@@ -1,8 +1,13 @@
-"""What counts as a single change of the source."""
+"""What counts as a single change of the source, how it is made, and where it is run."""
+
+import importlib.util
+from pathlib import Path
 
 import pytest
 
 from scripts.mutations import of_python, of_sql
+from scripts.noticing import around
+from scripts.warm import ColdError, change
 
 PYTHON = '''\
 """A docstring with 1 < 2."""
@@ -94,3 +99,41 @@ def test_no_half_condition_of_sql_is_left_out() -> None:
     found = {mutant.change for mutant in of_sql(f"-- find --\n{whole}\n")}
     assert f"find: {whole} → SELECT 1 WHERE a = :b AND c GLOB :d" in found
     assert f"find: {whole} → SELECT 1 WHERE a = :b GLOB :d AND e" not in found
+
+
+MODULE = """\
+LIMIT = 1
+
+
+class Pair:
+    async def held(self) -> bool:
+        return [n > LIMIT for n in (1, 2)][1]
+"""
+
+
+async def test_what_functions_do_is_changed_in_place(tmp_path: Path) -> None:
+    """What was imported does what the file says now; what a module does at its import does not."""
+    file = tmp_path / "warmed.py"
+    file.write_text(MODULE)
+    spec = importlib.util.spec_from_file_location("warmed", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pair = module.Pair()
+    assert await pair.held() is True
+
+    file.write_text(MODULE.replace("n > LIMIT", "n < LIMIT"))
+    change(file, MODULE)
+    assert await pair.held() is False
+    file.write_text(MODULE.replace("LIMIT = 1", "LIMIT = 2"))
+    with pytest.raises(ColdError):
+        change(file, MODULE)
+
+
+@pytest.mark.parametrize(("line", "lines"), [(1, [1]), (4, [4]), (5, [5]), (6, [6])])
+def test_a_change_is_run_where_its_statement_is(line: int, lines: list[int]) -> None:
+    """In all of its lines, and not in the statements inside it."""
+    assert list(around(MODULE, line)) == lines
+    assert list(around("f(\n    1,\n    2,\n)\nif a and (\n    b\n):\n    c\n", 2)) == [1, 2, 3, 4]
+    assert list(around("f(\n    1,\n    2,\n)\nif a and (\n    b\n):\n    c\n", 6)) == [5, 6, 7]
