@@ -77,6 +77,8 @@ DECIDING = (
     f"{PACKAGE}/groupmap.py",
     f"{PACKAGE}/localpart.py",
 )
+# Seconds within which a test must notice a mutant to be asked again by `--check`.
+SOON = 20.0
 UNSEEN = ("survived", "not run")
 
 
@@ -138,10 +140,11 @@ def noticed() -> dict[str, str]:
 
 
 def note(tried: Mapping[str, Tried]) -> None:
-    """Write down the tests that noticed mutants; those of lines that are gone are left out."""
-    found = noticed() | {key: by for key, (_, by) in tried.items() if by and "::" in by}
+    """Write down the tests that noticed mutants soon; those of lines that are gone are left out."""
+    soon = {key: t.by for key, t in tried.items() if t.by and "::" in t.by and t.seconds < SOON}
+    found = noticed() | soon
     there = {candidate.key for candidate in candidates(DECIDING)}
-    unseen = {key for key, (outcome, _) in tried.items() if outcome in UNSEEN}
+    unseen = {key for key, t in tried.items() if t.outcome in UNSEEN}
     left = {key: found[key] for key in sorted(found.keys() & there - unseen)}
     NOTICED.write_text(json.dumps(left, indent=0, ensure_ascii=False) + "\n", "utf-8")
 
@@ -150,15 +153,15 @@ def show(tried: Mapping[str, Tried]) -> int:
     """Print what was tried by module, and what no test noticed; return how many of these."""
     table = Table("module", "tried", "killed", "survived", "not run", "equivalent")
     by_module: dict[str, Counter[str]] = {}
-    for key, (outcome, _) in sorted(tried.items()):
-        by_module.setdefault(key.partition(": ")[0], Counter())[outcome] += 1
-    by_module["all"] = Counter(outcome for outcome, _ in tried.values())
+    for key, one in sorted(tried.items()):
+        by_module.setdefault(key.partition(": ")[0], Counter())[one.outcome] += 1
+    by_module["all"] = Counter(one.outcome for one in tried.values())
     for module, counts in by_module.items():
         numbers = [counts[o] for o in ("killed", "survived", "not run", "equivalent")]
         table.add_row(module, *map(str, [counts.total(), *numbers]))
     console = Console(width=120)
     console.print(table)
-    unseen = sorted(key for key, (outcome, _) in tried.items() if outcome in UNSEEN)
+    unseen = sorted(key for key, one in tried.items() if one.outcome in UNSEEN)
     for key in unseen:
         console.print(f"{tried[key].outcome}: {key}", markup=False, highlight=False, soft_wrap=True)
     return len(unseen)
@@ -209,8 +212,9 @@ def try_sample(sample: list[Candidate], seed: str, folder: Path, workers: int) -
         chosen = tests.of(candidate)
         tried = workshop.try_out(candidate, chosen, tests.seconds(chosen))
         tests.noticed(candidate.path, tried.by)
-        with file.open("a", encoding="utf-8") as kept_file:
-            kept_file.write(json.dumps([candidate.key, *tried]) + "\n")
+        if tried.outcome != "not run":
+            with file.open("a", encoding="utf-8") as kept_file:
+                kept_file.write(json.dumps([candidate.key, *tried]) + "\n")
         return tried
 
     tried = Workshops(folder, workers).map(work, sample)

@@ -55,7 +55,11 @@ _SQL: tuple[tuple[str, str], ...] = (
     (r"\bTRUE\b", "FALSE"),
     (r"\bFALSE\b", "TRUE"),
     # A condition or a column less.
-    (r"\bAND (?:NOT )?[a-z_.]+(?: (?:=|<|<>|<=|>|>=) (?::?[a-z_.]+|'[a-z_]*'|\d+))?(?=[\s)])", ""),
+    (
+        r"\bAND (?:NOT )?[a-z_.]+(?: (?:=|<|<>|<=|>|>=) (?::?[a-z_.]+|'[a-z_]*'|\d+))?(?=[\s)])"
+        r"(?! (?:IS|IN|NOT|GLOB|BETWEEN|[=<>|-]))",
+        "",
+    ),
     (r"\b[a-z_]+ = (?:NULL|TRUE|FALSE|\d+|'[a-z_]+'|:\w+|excluded\.\w+),\s*", ""),
     (r",\s*[a-z_]+ = (?:NULL|TRUE|FALSE|\d+|'[a-z_]+'|:\w+|excluded\.\w+)(?=\s)", ""),
 )

@@ -1,6 +1,7 @@
 """Which tests should notice a change of the source, and whether they do."""
 
 import ast
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -8,10 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 from coverage import CoverageData
 
 from scripts.mutations import Mutant
-from scripts.warm import COLD, PASSED, Asked, ColdError, serve
+from scripts.warm import COLD, FAILED, PASSED, Asked, ColdError, serve
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "src/scim_matrix"
@@ -55,10 +56,11 @@ class Candidate:
 
 
 class Tried(NamedTuple):
-    """What came of a mutant, and the test that noticed it."""
+    """What came of a mutant, the test that noticed it, and after how many seconds."""
 
     outcome: Outcome
     by: str | None = None
+    seconds: float = 0.0
 
 
 class Tests:
@@ -168,6 +170,10 @@ def around(source: str, line: int) -> range:
     return lines
 
 
+class LostError(Exception):
+    """The tests' process ended, and no test did that."""
+
+
 class Workshop:
     """A copy of the project in which mutants are tried one by one, with the tests of some files."""
 
@@ -190,23 +196,34 @@ class Workshop:
         """Run tests on a mutant."""
         if not tests:
             return Tried("not run")
+        file = self.root / candidate.path
         if self._warm is None:
             self._warm = self._start(self._files)
-        file = self.root / candidate.path
         before, times = file.read_text("utf-8"), file.stat()
         file.write_text(candidate.mutant.source, "utf-8")
         # Else what was compiled of it before might count as this.
         os.utime(file, (times.st_atime, times.st_mtime + next(self._tries)))
+        begun = time.monotonic()
         try:
-            failed = self._ask(self._warm, (file, before), tests, seconds)
-        except ColdError:
-            cold = self._start(tests)
-            failed = self._ask(cold, None, tests, seconds)
-            cold.close()
+            try:
+                failed = self._ask(self._warm, (file, before), tests, seconds)
+            except ColdError:
+                failed = self._ask_anew(tests, seconds)
+        except (LostError, EOFError, BrokenPipeError):
+            self._warm = None
+            return Tried("not run")
         finally:
             file.write_text(before, "utf-8")
             os.utime(file, (times.st_atime, times.st_mtime))
-        return Tried("killed", failed) if failed else Tried("survived")
+        took = time.monotonic() - begun
+        return Tried("killed", failed, took) if failed else Tried("survived", seconds=took)
+
+    def _ask_anew(self, tests: Sequence[str], seconds: float) -> str | None:
+        with contextlib.closing(self._start(tests)) as asked:
+            try:
+                return self._ask(asked, None, tests, seconds)
+            except (EOFError, BrokenPipeError):
+                return "(they cannot be imported)"
 
     def _start(self, tests: Sequence[str]) -> "Connection[Any, Any]":
         """Return where to ask a run of these tests for forks."""
@@ -215,7 +232,7 @@ class Workshop:
         _CONTEXT.Process(target=serve, args=arguments, daemon=True).start()
         theirs.close()
         # What is imported later might be changed already. Where it cannot be, asking will tell.
-        with suppress(EOFError):
+        with contextlib.suppress(EOFError):
             ours.recv()
         return ours
 
@@ -231,18 +248,17 @@ class Workshop:
         They take so many seconds alone; where they take many times as long they never end.
         """
         self._told.unlink(missing_ok=True)
-        try:
-            asked.send(Asked(changed, tests, 60 + 5 * seconds))
-            status = asked.recv()
-        except (EOFError, BrokenPipeError):
-            return "(they cannot be run)"
+        asked.send(Asked(changed, tests, 60 + 5 * seconds))
+        status = asked.recv()
         if status == COLD:
             raise ColdError
         if status is None:
             return "(they never end)"
         if status == PASSED:
             return None
-        return self._told.read_text("utf-8") if self._told.exists() else "(they end)"
+        if status != FAILED:
+            raise LostError
+        return self._told.read_text("utf-8")
 
 
 def sources() -> list[str]:

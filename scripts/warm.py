@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 # The fork's exit status where it ends by itself.
-PASSED, FAILED, COLD = 0, 1, 2
+PASSED, FAILED, COLD, LOST = 0, 1, 2, 3
 _OF_FUNCTION = 0x1  # CO_OPTIMIZED
 
 
@@ -75,11 +75,11 @@ class _Forks:
                 asked: Asked = self._asked.recv()
                 pid = os.fork()
                 if pid == 0:
+                    status = LOST
                     try:
                         status = self._run(asked, list(_chosen(session.items, asked.tests)))
-                    except BaseException:  # noqa: BLE001
-                        status = FAILED
-                    os._exit(status)
+                    finally:
+                        os._exit(status)
                 self._asked.send(_ended(pid, asked.seconds))
         return True
 

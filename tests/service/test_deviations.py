@@ -159,6 +159,7 @@ async def test_patches_of_users(
         ({"op": "add", "path": "emails[", "value": {"value": "x"}}, "invalidPath", ""),
         ({"op": "add", "path": "x" * 20_000, "value": 1}, "invalidPath", "longer than"),
         ({"op": "add", "value": "x"}, "invalidValue", ""),
+        ({"op": "add", "value": [{"title": "a"}, {"active": False}]}, "invalidValue", ""),
     ],
 )
 async def test_patches_that_cannot_be(

@@ -233,6 +233,8 @@ class Scenario:
             case "alias":
                 alias, room_id = how
                 world.alias(alias, room_id)
+            case "alias is gone":
+                del world.rooms.aliases[how]
             case "alias taken by":
                 alias, room_id = how
                 world.alias(alias, room_id, canonical=False)

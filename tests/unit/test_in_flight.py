@@ -73,3 +73,14 @@ def test_kinds_are_compared_with_themselves_only(kind: str) -> None:
         in_flight.took("Join", SECOND)
         in_flight.took(kind, 10 * SECOND)
     assert in_flight.slots == 16
+
+
+def test_half_as_much_is_asked_of_a_server_that_wants_less_and_at_least_one() -> None:
+    """It grows back with answers."""
+    in_flight = InFlight(USUAL)
+    asked = []
+    for _ in range(4):
+        in_flight.halve()
+        asked.append(in_flight.slots)
+    assert asked == [2, 1, 1, 1]
+    assert after(200, in_flight, one_process) == USUAL

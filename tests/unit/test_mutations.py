@@ -1,8 +1,13 @@
-"""What counts as a single change of the source."""
+"""What counts as a single change of the source, how it is made, and where it is run."""
+
+import importlib.util
+from pathlib import Path
 
 import pytest
 
 from scripts.mutations import of_python, of_sql
+from scripts.noticing import around
+from scripts.warm import ColdError, change
 
 PYTHON = '''\
 """A docstring with 1 < 2."""
@@ -46,6 +51,15 @@ def test_comparisons_conditions_constants_and_statements_are_changed(line: str) 
         assert changed == rest
 
 
+def test_two_changes_that_read_alike_are_told_apart() -> None:
+    """By what they are in, or else by a number: each is listed by itself if it changes nothing."""
+    found = [
+        mutant.change for mutant in of_python("def f():\n    g(1, 1)\ndef h():\n    g(1, 1)\n")
+    ]
+    alike = [change for change in found if ": 1 → 2" in change]
+    assert alike == [f"{name}: g(1, 1) : 1 → 2{n}" for name in "fh" for n in ("", " (2)")]
+
+
 def test_what_only_readers_see_is_left_alone() -> None:
     """Docstrings and log lines."""
     for mutant in of_python(PYTHON):
@@ -77,3 +91,49 @@ def test_conditions_and_columns_of_sql_are_changed(line: str) -> None:
     [mutant] = [m for m in of_sql(SQL) if line == m.source.splitlines()[m.line - 1]]
     assert mutant.statement == "lose"
     assert "-- Whoever is granted a room AND is not there." in mutant.source
+
+
+def test_no_half_condition_of_sql_is_left_out() -> None:
+    """What stood behind it would become a condition of something else."""
+    whole = "SELECT 1 WHERE a = :b AND c GLOB :d AND e"
+    found = {mutant.change for mutant in of_sql(f"-- find --\n{whole}\n")}
+    assert f"find: {whole} → SELECT 1 WHERE a = :b AND c GLOB :d" in found
+    assert f"find: {whole} → SELECT 1 WHERE a = :b GLOB :d AND e" not in found
+
+
+MODULE = """\
+LIMIT = 1
+
+
+class Pair:
+    async def held(self) -> bool:
+        return [n > LIMIT for n in (1, 2)][1]
+"""
+
+
+async def test_what_functions_do_is_changed_in_place(tmp_path: Path) -> None:
+    """What was imported does what the file says now; what a module does at its import does not."""
+    file = tmp_path / "warmed.py"
+    file.write_text(MODULE)
+    spec = importlib.util.spec_from_file_location("warmed", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pair = module.Pair()
+    assert await pair.held() is True
+
+    file.write_text(MODULE.replace("n > LIMIT", "n < LIMIT"))
+    change(file, MODULE)
+    assert await pair.held() is False
+    file.write_text(MODULE.replace("LIMIT = 1", "LIMIT = 2"))
+    with pytest.raises(ColdError):
+        change(file, MODULE)
+
+
+@pytest.mark.parametrize(("line", "lines"), [(1, [1]), (4, [4]), (5, [5]), (6, [6])])
+def test_a_change_is_run_where_its_statement_is(line: int, lines: list[int]) -> None:
+    """In all of its lines, and not in the statements inside it."""
+    assert list(around(MODULE, line)) == lines
+    assert list(around("f(\n    1,\n    2,\n)\nif a and (\n    b\n):\n    c\n", 2)) == [1, 2, 3, 4]
+    assert list(around("f(\n    1,\n    2,\n)\nif a and (\n    b\n):\n    c\n", 6)) == [5, 6, 7]
