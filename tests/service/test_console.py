@@ -17,6 +17,8 @@ from scim_matrix.store import record
 from tests.service.client import call
 from tests.service.visiting import ADMIN, visited
 
+PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+
 # The library keeps the session under a plain name.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 
@@ -254,6 +256,25 @@ async def test_what_waits_for_a_human_is_no_import_that_stands_still(tmp_path: P
         page = await (await scene.visitor()).sees("")
         assert "Say whose account it is" in page
         assert "in line</dt>" not in page
+
+
+async def test_whoever_is_spared_is_no_import_that_stands_still(tmp_path: Path) -> None:
+    """What a protection holds up is done when it ends, and not in line before."""
+    spared = {"PROTECTED_USERS": "@ann:example.org"}
+    async with visited(tmp_path, {"staff": ["!r1"]}, **spared) as scene:
+        scene.room("Team")
+        staff = await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.settled()
+        users = (await call(scene.client, "GET", "/Users"))[1]["Resources"]
+        [ann] = (user["id"] for user in users if user["userName"] == "ann")
+        emptied = {"op": "remove", "path": f'members[value eq "{ann}"]'}
+        disabled = {"op": "replace", "path": "active", "value": False}
+        for path, operation in ((f"/Groups/{staff}", emptied), (f"/Users/{ann}", disabled)):
+            body = {"schemas": [PATCH], "Operations": [operation]}
+            assert (await call(scene.client, "PATCH", path, body))[0] < 300
+        await scene.settled()
+        await scene.shows("sparedPairs", 1)
+        assert "in line</dt>" not in await (await scene.visitor()).sees("")
 
 
 async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
