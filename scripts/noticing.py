@@ -186,6 +186,9 @@ class Workshop:
         for name in sources():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+        # What belongs to the project is asked of git.
+        for words in (["init", "--quiet"], ["add", "--all"]):
+            subprocess.run(["git", *words], cwd=folder, check=True)
 
     @property
     def environment(self) -> dict[str, str]:
