@@ -252,13 +252,14 @@ SELECT (SELECT count(*) FROM account WHERE todo IS NOT NULL) - (SELECT count(*) 
         WHERE todo IS NOT NULL AND problem IS NOT NULL AND problem IN ('conflict', 'spared'))
         AS accounts_left,
     (SELECT count(*) FROM scim_user) AS accounts,
-    coalesce(sum(c.todo), 0) - (SELECT count(*) FROM (
-            SELECT p.room_id FROM account a CROSS JOIN membership p
-            WHERE a.problem IS NOT NULL AND a.problem = 'conflict' AND p.account_id = a.id
-            AND p.todo IS NOT NULL
-            UNION ALL SELECT room_id FROM membership
-            WHERE problem IS NOT NULL AND problem = 'spared' AND todo IS NOT NULL) p
-        WHERE EXISTS (SELECT 1 FROM opening o
+    coalesce(sum(c.todo), 0) - (SELECT count(*) FROM account a CROSS JOIN membership p
+        WHERE a.problem IS NOT NULL AND a.problem = 'conflict' AND p.account_id = a.id
+        AND p.todo IS NOT NULL AND EXISTS (SELECT 1 FROM opening o
+            JOIN mapping m ON m.id = o.mapping_id WHERE o.room_id = p.room_id
+            AND o.standing = 'followed' AND m.standing = 'in_force'))
+    - (SELECT count(*) FROM membership p
+        WHERE p.problem IS NOT NULL AND p.problem = 'spared' AND p.todo IS NOT NULL
+        AND EXISTS (SELECT 1 FROM opening o
             JOIN mapping m ON m.id = o.mapping_id WHERE o.room_id = p.room_id
             AND o.standing = 'followed' AND m.standing = 'in_force')) AS memberships_left,
     coalesce(sum(c.memberships), 0) AS memberships
