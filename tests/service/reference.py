@@ -244,11 +244,18 @@ class Reference:
                 continue
             if standing.state != "granted":
                 self.pairs[where] = Standing("granted", self.step)
-                if cause == "identity provider":
+                # Of somebody who left unseen nobody can say whether that was before.
+                if cause == "identity provider" and self._is_seen_out(where, known):
                     self.left.discard(where)
                     self.left_surely.discard(where)
         self._catch_up(known, granted)
         self._end_approvals(known)
+
+    def _is_seen_out(self, where: Pair, known: Known) -> bool:
+        """Tell whether the service does not think that a person is in a room."""
+        row = self.account(where[1], known)
+        pair = known.pairs.get((where[0], row["user_id"] if row else None))
+        return pair is None or pair["observed"] in ("leave", "ban")
 
     def _end_approvals(self, known: Known) -> None:
         """What a human let through ends where it is no longer to be done."""
@@ -414,6 +421,11 @@ class Reference:
                     below |= self.children(line, space)
                 self._follow_upgrades(below)
 
+        for line in self.dropped.values():
+            # What a line meant that is out of the map is found out still.
+            name = line.mapping.room
+            if name in self.world.rooms.aliases and name not in self.absent | self.pins.keys():
+                self.explained.setdefault(name, set()).add(self.world.rooms.aliases[name])
         for rooms in (*self.explained.values(), *self.below.values()):
             self._follow_upgrades(rooms)
 

@@ -457,12 +457,15 @@ class Machine(RuleBasedStateMachine):
         """Ask for the removal of those whom the map forgot."""
         self.run(self.deployment.prune())
         known = self.known
-        users = {a["id"]: a["user_id"] for a in known.accounts}
+        rows = {a["id"]: a for a in known.accounts}
         for row in known.memberships:
-            user_id = users[row["account_id"]]
-            if row["state"] != "pruned" or user_id is None:
+            account = rows[row["account_id"]]
+            user_id, user = account["user_id"], self.reference.users.get(account["scim_id"])
+            if row["state"] != "pruned" or (user_id is None and user is None):
                 continue
-            where = row["room_id"], self.reference.whose(user_id, known) or user_id
+            # Whoever has no account yet may get that of somebody whom it had put in.
+            person = user.person if user else self.reference.whose(user_id, known)
+            where = row["room_id"], person or user_id
             # A room may have been opened, and left for what it was upgraded to, at one settling.
             standing = self.reference.pairs.get(where, Standing("forgotten", 0))
             assert standing.state in ("forgotten", "revoked", "pruned"), (where, standing)
