@@ -175,7 +175,23 @@ async def test_a_preview_counts_one_person_as_one(tmp_path: Path) -> None:
         asked = {"room": room, "exclusive": "on"}
         _, text, _ = await visitor.send(page, f"{page}/preview", **asked)
         assert f"This would add 1 person to {room}; 0 of the group are in it already." in text
-        assert "1 other person would have to leave" in text
+        assert "1 other person there would have to leave" in text
+
+
+async def test_a_preview_counts_in_the_rooms_of_a_space_too(tmp_path: Path) -> None:
+    """Whoever would have to leave a room below it is told before, not only in the space."""
+    async with visited(tmp_path) as scene:
+        space, below = scene.room("House", space=True), scene.room("Kitchen")
+        scene.world.child(space, ADMIN, below)
+        scene.world.account("@guest:example.org")
+        scene.world.bring(below, "@guest:example.org")
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        asked = {"room": space, "exclusive": "on", "children": "on"}
+        _, text, _ = await visitor.send(page, f"{page}/preview", **asked)
+        for room in (space, below):
+            assert f"This would add 1 person to {room}; 0 of the group are in it already." in text
+        assert text.count("would have to leave") == 1
 
 
 async def test_acts_told_together_name_what_they_have_in_common(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What the console says of an action."""
 
+from dataclasses import replace
+
 import pytest
 
 from scim_matrix.console import sayings
@@ -39,36 +41,42 @@ def test_what_a_decision_came_too_late_for_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "meeting", "says"),
+    ("mapping", "meetings", "says"),
     [
-        (OPEN, None, "This would add the group's people to #a:x."),
-        (CLOSED, None, "#a:x. Others would have to leave, unless another group"),
+        (OPEN, [], "This would add the group's people to #a:x."),
+        (CLOSED, [], "#a:x. Others would have to leave, unless another group"),
         (
             OPEN,
-            Meeting(2, 1, 9),
+            [Meeting("#a:x", 2, 1, 9)],
             "add 2 people to #a:x; 1 of the group is in it already.",
         ),
         (
             CLOSED,
-            Meeting(1, 0, 1),
-            "#a:x; 0 of the group are in it already. 1 other person ",
+            [Meeting("#a:x", 1, 0, 1)],
+            "#a:x; 0 of the group are in it already. 1 other person there would",
         ),
-        (CLOSED, Meeting(1, 2, 3), "invite 1 person"),
-        (CLOSED, Meeting(1, 2, 3), "3 other people would have to leave"),
+        (CLOSED, [Meeting("#a:x", 1, 2, 3)], "invite 1 person"),
+        (CLOSED, [Meeting("#a:x", 1, 2, 3)], "3 other people there would have to leave"),
+        (
+            replace(CLOSED, children=True),
+            [Meeting("#a:x", 1, 0, 0), Meeting("!b", 1, 0, 6)],
+            "invite 1 person to !b; 0 of the group are in it already. 6 other people there would",
+        ),
+        (replace(CLOSED, children=True), [], "#a:x and the rooms below it. Others would"),
     ],
 )
 def test_a_change_of_the_map_is_told_before(
-    mapping: Mapping, meeting: Meeting | None, says: str
+    mapping: Mapping, meetings: list[Meeting], says: str
 ) -> None:
     """Who would come and who would have to leave, as far as whoever asks may know that."""
-    told = sayings.would_map(mapping, meeting)
+    told = sayings.would_map(mapping, meetings)
     assert says in told
     assert ("have to leave" in told) is mapping.exclusive
 
 
 def test_nobody_has_to_leave_a_room_that_holds_nobody_else() -> None:
     """Then there is nothing to say of others."""
-    assert "leave" not in sayings.would_map(CLOSED, Meeting(1, 0, 0))
+    assert "leave" not in sayings.would_map(CLOSED, [Meeting("#a:x", 1, 0, 0)])
 
 
 def test_a_change_of_the_map_is_told() -> None:

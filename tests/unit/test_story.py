@@ -113,7 +113,7 @@ def ann(
             f"there, left alone: the map no longer gives it ({CAUSE}).",
             "scim-matrix sync --prune takes out all of those",
         ),
-        ({"state": "dismissed"}, f"stays, as a human decided ({CAUSE}).", None),
+        ({"state": "dismissed"}, "stays, as a human decided.", None),
         (
             {"state": "revoked", "todo": "leave"},
             f"to leave next: Staff no longer gives it ({CAUSE}).",
@@ -131,7 +131,7 @@ def ann(
         ),
         (
             {"state": "pruned", "todo": "leave", "opened": False},
-            f"to leave next: a human asked for it (sync --prune) ({CAUSE}).",
+            f"to leave next: a human asked for it ({CAUSE}).",
             None,
         ),
         (

@@ -169,17 +169,29 @@ class GroupPages:
             asked = await self._asked_for(request, form)
         except GroupMapError as error:
             return await self._answer(request, {"problem": str(error)}, form)
-        meeting = None
+        meetings: list[sayings.Meeting] = []
         # How many are in a group, and who of the room is, is told to those only who see the group.
         if await self._concerns(request, await self._shown(request, asked.group["id"])):
-            reader = request.config_dict[DATABASE].scanner
-            people = await console.accounts_of(reader, asked.group["id"])
-            inside = set(await request.config_dict[HOMESERVER].rooms.members(asked.mapping.room))
-            service = request.config_dict[HOMESERVER].user_id
-            others = inside - people - {service}
-            meeting = sayings.Meeting(len(people - inside), len(people & inside), len(others))
-        told = sayings.would_map(asked.wish.mapping, meeting)
+            meetings = await self._meetings(request, asked)
+        told = sayings.would_map(asked.wish.mapping, meetings)
         return await self._answer(request, {"told": told}, form)
+
+    async def _meetings(self, request: web.Request, asked: _Asked) -> list[sayings.Meeting]:
+        """Return whom a group would meet in the room of a mapping, and in those below it."""
+        people = await console.accounts_of(request.config_dict[DATABASE].scanner, asked.group["id"])
+        homeserver = request.config_dict[HOMESERVER]
+        rooms = {asked.mapping.room: asked.wish.mapping.room}
+        if asked.mapping.children:
+            below, _ = await self._pages.access.rooms_below(request[USER], asked.mapping.room)
+            rooms |= {room_id: room_id for room_id in below}
+        meetings = []
+        for room_id, name in rooms.items():
+            inside = set(await homeserver.rooms.members(room_id))
+            others = inside - people - {homeserver.user_id}
+            meetings.append(
+                sayings.Meeting(name, len(people - inside), len(people & inside), len(others))
+            )
+        return meetings
 
     async def _answer(
         self, request: web.Request, preview: dict[str, Any], form: MappingType[str, Any]

@@ -1,5 +1,6 @@
 """What a page says of an action: what happened, and what will (pure)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scim_matrix.groupmap import Mapping
@@ -40,28 +41,34 @@ def _decided(decision: Decision, room: str | None, number: int) -> str:
 class Meeting:
     """How many of a group are in a room and how many are not, and how many others are there."""
 
+    room: str
     outside: int
     inside: int
     others: int
 
 
-def would_map(mapping: Mapping, meeting: Meeting | None) -> str:
-    """Return what a mapping would lead to; the numbers are None where they are not to be known."""
+def would_map(mapping: Mapping, meetings: Sequence[Meeting]) -> str:
+    """Return what a mapping would lead to, in its room and in those below it.
+
+    Without meetings nobody is counted, since the numbers are not to be known.
+    """
     what = "invite" if mapping.invite else "add"
-    if meeting is None:
-        told = f"This would {what} the group's people to {mapping.room}."
-        leaving = "Others"
-    else:
+    unless = "would have to leave, unless another group opens the room for them."
+    if not meetings:
+        below = " and the rooms below it" if mapping.children else ""
+        told = f"This would {what} the group's people to {mapping.room}{below}."
+        return f"{told} Others {unless}" if mapping.exclusive else told
+    sentences = []
+    for meeting in meetings:
         verb = "is" if meeting.inside == 1 else "are"
-        told = (
-            f"This would {what} {people(meeting.outside)} to {mapping.room};"
+        sentences.append(
+            f"This would {what} {people(meeting.outside)} to {meeting.room};"
             f" {meeting.inside} of the group {verb} in it already."
         )
-        noun = "person" if meeting.others == 1 else "people"
-        leaving = f"{meeting.others} other {noun}" if meeting.others else ""
-    if mapping.exclusive and leaving:
-        told += f" {leaving} would have to leave, unless another group opens the room for them."
-    return told
+        if mapping.exclusive and meeting.others:
+            noun = "person" if meeting.others == 1 else "people"
+            sentences.append(f"{meeting.others} other {noun} there {unless}")
+    return " ".join(sentences)
 
 
 def mapped(group: str, room: str, mapping: Mapping) -> str:

@@ -243,10 +243,10 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
             "scim-matrix sync --prune takes out all of those" if there else None,
         )
     if place["state"] == "dismissed":
-        return f"stays, as a human decided{since(place)}.", None
+        return "stays, as a human decided.", None
     causes = {
         "revoked": f"{place['group_name'] or 'the group'} no longer gives it",
-        "pruned": "a human asked for it (sync --prune)",
+        "pruned": "a human asked for it",
         "excluded": "no group gives it, and the room is to hold nobody else",
     }
     cause = f"{causes[place['state']]}{since(place)}"

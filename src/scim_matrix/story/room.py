@@ -98,7 +98,7 @@ def _state(row: Row, room_id: str) -> tuple[str, str | None]:
             return "staying, as a human decided.", None
     cause = {
         "revoked": f"because {group} no longer gives it",
-        "pruned": "because a human asked for it (sync --prune)",
+        "pruned": "because a human asked for it",
         "excluded": "because no group gives it, and the room is to hold nobody else",
     }[row["state"]]
     if row["observed"] == "leave":
