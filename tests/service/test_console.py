@@ -77,6 +77,33 @@ async def test_beyond_the_end_of_a_list_is_its_beginning(tmp_path: Path) -> None
             assert (status, leads) == (303, f"/console/{there}")
 
 
+async def test_whoever_is_disabled_is_held_for_that_and_not_for_their_group(
+    tmp_path: Path,
+) -> None:
+    """Leavers and a group that lost its people look different where one decides."""
+    limits = {"REMOVAL_LIMIT_PERCENT": "1", "REMOVAL_LIMIT_COUNT": "1"}
+    async with visited(tmp_path, {"staff": ["!r1"]}, ON_DISABLE="nothing", **limits) as scene:
+        scene.room("Team")
+        names = ("ann", "bob", "cat", "dan")
+        staff = await scene.group("Staff", *names, externalId="staff")
+        await scene.settled()
+        users = (await call(scene.client, "GET", "/Users"))[1]["Resources"]
+        ids = {user["userName"]: user["id"] for user in users}
+        for name, path, operation in (
+            ("ann", f"/Groups/{staff}", {"path": f'members[value eq "{ids["ann"]}"]'}),
+            ("bob", f"/Groups/{staff}", {"path": f'members[value eq "{ids["bob"]}"]'}),
+            ("cat", f"/Users/{ids['cat']}", {"path": "active", "value": False}),
+        ):
+            change = {"op": "replace" if name == "cat" else "remove", **operation}
+            body = {"schemas": [PATCH], "Operations": [change]}
+            assert (await call(scene.client, "PATCH", path, body))[0] < 300
+            await scene.settled()
+        await scene.shows("heldPairs", 2)
+        page = await (await scene.visitor()).sees("held")
+        assert "Because Staff no longer gives it: 1 person" in page
+        assert "Disabled or deleted at the identity provider: 1 person" in page
+
+
 async def test_held_removals_are_paged(tmp_path: Path) -> None:
     """Ten places to a page, and back by one."""
     async with visited(tmp_path, {"staff": ["!r1"]}) as scene:

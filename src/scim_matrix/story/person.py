@@ -245,7 +245,7 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     if place["state"] == "dismissed":
         return "stays, as a human decided.", None
     causes = {
-        "revoked": f"{place['group_name'] or 'the group'} no longer gives it",
+        "revoked": _revoked(person, place),
         "pruned": "a human asked for it",
         "excluded": "no group gives it, and the room is to hold nobody else",
     }
@@ -253,6 +253,13 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     if place["observed"] == "leave":
         return f"not there: {cause}.", None
     return _leaving(place, cause)
+
+
+def _revoked(person: Person, place: Row) -> str:
+    """Return why a room is given no more: whoever is disabled may be in its groups still."""
+    if person.account is not None and person.account["desired"] not in ("active", "unmanaged"):
+        return "the user is disabled or deleted at the identity provider"
+    return f"{place['group_name'] or 'the group'} no longer gives it"
 
 
 def _leaving(place: Row, cause: str) -> tuple[str, str | None]:

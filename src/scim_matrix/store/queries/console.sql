@@ -232,15 +232,18 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
 -- held_causes --
 -- Because of which groups something is held in a room, or accounts are, with how many, since when
 -- and by which requests.
-SELECT group_name, held_because, count(*) AS people, min(since) AS since,
+SELECT group_name, held_because, disabled, count(*) AS people, min(since) AS since,
     count(DISTINCT request) AS requests,
     CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request
-FROM (SELECT group_name, held_because, nullif(since, 0) AS since, request FROM membership
-        WHERE room_id = :room_id AND brake = 'held' AND brake <> 'free'
-    UNION ALL SELECT NULL, held_because, nullif(since, 0), request FROM account
+FROM (SELECT CASE WHEN a.desired IN ('active', 'unmanaged') THEN m.group_name END AS group_name,
+        m.held_because, a.desired NOT IN ('active', 'unmanaged') AS disabled,
+        nullif(m.since, 0) AS since, m.request FROM membership m CROSS JOIN account a
+        WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free'
+        AND a.id = m.account_id
+    UNION ALL SELECT NULL, held_because, TRUE, nullif(since, 0), request FROM account
         WHERE CAST(:room_id AS TEXT) IS NULL AND brake = 'held' AND brake <> 'free') cause
-GROUP BY group_name, held_because
-ORDER BY people DESC, group_name NULLS FIRST, held_because
+GROUP BY group_name, held_because, disabled
+ORDER BY people DESC, group_name NULLS FIRST, held_because, disabled
 
 -- held_people --
 -- Whose removal from a room is held.
