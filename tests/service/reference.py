@@ -323,11 +323,11 @@ class Reference:
         for user_id in known.by_user_id:
             # Whom its SSO link names has an account, once no other user does.
             if (person := self.whose(user_id, known)) is not None:
-                before = self.holders.get(user_id, person)
+                holder = self.holders.get(user_id, person)
                 if user_id in self.replaced:
                     self._inherit(person, user_id)
-                elif before != person and self.user(before) is None:
-                    self._inherit(person, user_id, before)
+                elif holder != person and self.user(holder) is None:
+                    self._inherit(person, user_id, holder)
                 self.holders[user_id] = person
         for room_id, row in known.rooms.items():
             if (new := row["successor"]) and self.successors.get(room_id) != new:

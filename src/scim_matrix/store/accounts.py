@@ -387,6 +387,8 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
         },
     )
     [row] = await connection.execute_fetchall("SELECT changes() AS changed")
+    if row["changed"] and account.ours.deactivated and not seen.ours.deactivated:
+        await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(row["changed"])
 
 
