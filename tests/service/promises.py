@@ -313,6 +313,7 @@ class Liveness:
                 or account.deactivated
                 or not is_made
                 or self.reference.whose(user_id, self.known) is not None
+                or user_id in self.reference.dismissed_accounts
                 or self.shown.tells(["held", "failing", "spared"], None, user_id),
                 f"{user_id} was replaced and is open",
             )

@@ -174,6 +174,8 @@ class Reference:
     left_surely: set[Pair] = field(default_factory=set)
     # Who every user was that there ever was, by SCIM id.
     persons: dict[str, str] = field(default_factory=dict)
+    # Whose accounts were when that was last looked at.
+    holders: dict[str, str] = field(default_factory=dict)
     # Accounts that a human replaced by others, and whether the service had made them.
     replaced: dict[str, bool] = field(default_factory=dict)
     step: int = 0
@@ -318,10 +320,15 @@ class Reference:
 
     def observe(self, known: Known) -> None:
         """Take in where the service stands now, each step checked, and what that means."""
-        for user_id in list(self.replaced):
-            # Whom its SSO link names has it, once nobody else does.
+        for user_id in known.by_user_id:
+            # Whom its SSO link names has an account, once no other user does.
             if (person := self.whose(user_id, known)) is not None:
-                self._inherit(person, user_id)
+                holder = self.holders.get(user_id, person)
+                if user_id in self.replaced:
+                    self._inherit(person, user_id)
+                elif holder != person and self.user(holder) is None:
+                    self._inherit(person, user_id, holder)
+                self.holders[user_id] = person
         for room_id, row in known.rooms.items():
             if (new := row["successor"]) and self.successors.get(room_id) != new:
                 promise(self._is_upgrade(room_id, new), f"{room_id} was never upgraded to {new}")
@@ -618,6 +625,7 @@ class Reference:
         if former is not None:
             self.replaced[former] = before["bound_by"] in ("made", "mark")
         self._inherit(person, user_id, whose)
+        self.holders[user_id] = person
         if whose is not None:
             self.former.pop(whose, None)
 

@@ -6,7 +6,8 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
-from scim_matrix.store import accounts, groupmap, memberships, observed, rooms
+from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
+from scim_matrix.store.accounts import Confirmation, Disablement, Written
 from scim_matrix.store.database import Connection, Database
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
@@ -248,3 +249,23 @@ async def test_counts_tell_what_is_shown(database: Database) -> None:
         "unmanagedMembers": 1,
     }
     assert expected == counts
+
+
+async def test_who_was_deactivated_has_not_left_by_themselves(database: Database) -> None:
+    """Whom the service brings back joins again, though their absence was seen before."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        ann = await people.account("ann")
+        await people.observed("join", "ann")
+        await people.activity(ann, active=False)
+        assert await brake.hold_room(connection, ROOM, "limit") == 1
+        deactivated = Confirmation(Disablement(deactivated=True), Written())
+        assert await accounts.confirm(connection, await people.account_of(ann), deactivated)
+        await people.activity(ann, active=True)
+        assert await observed.observe(connection, ROOM, [], []) == ["@ann:s"]
+        await observed.respect(connection, ROOM, ["@ann:s"])
+        assert (await people.membership(ROOM, "ann")).todo is None
+        active = Confirmation(Disablement(), Written(), usable=True)
+        assert await accounts.confirm(connection, await people.account_of(ann), active)
+        assert (await people.membership(ROOM, "ann")).todo == "join"

@@ -24,6 +24,7 @@ LARGE = {"account", "membership", "mapping_grant", "group_member", "unmanaged_me
 # Those that read a whole table all the same, and why that is right.
 KNOWN = {
     "brake.account_tally": "the brake's share is of all accounts; asked once for each to be taken",
+    "brake.doubt_removed": "once for each backup that is put back",
     "console.held_places": "of how many accounts some are held, and only where some are",
     "console.people_named": "looks for a part of a user ID, in indexes and on a reader",
     "memberships.bound_account_rests": "once at each start",

@@ -360,6 +360,8 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "notice": seen.notice,
         },
     )
+    if found and account.ours.deactivated and not seen.ours.deactivated:
+        await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(found)
 
 

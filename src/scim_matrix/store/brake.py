@@ -159,11 +159,15 @@ async def is_restored(connection: Connection) -> bool:
 
 
 async def begin_restoration(connection: Connection) -> None:
-    """Have removals wait that only a backup speaks of, those that it shows as approved too."""
+    """Have removals wait that only a backup speaks of, those that it shows as approved too.
+
+    Those of people whom it shows to be out are looked at anew.
+    """
     await connection.execute_fetchall(
         "UPDATE installation SET restored_tick = :tick", {"tick": await connection.tick()}
     )
-    await together(connection, (_Q["end_approvals"], ()), (_Q["end_account_approvals"], ()))
+    names = ("end_approvals", "end_account_approvals", "doubt_removed")
+    await together(connection, *((_Q[name], ()) for name in names))
     await record.add(connection, Entry("restore", "held"))
 
 

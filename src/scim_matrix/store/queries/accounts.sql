@@ -164,6 +164,12 @@ UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state RETURNING 1
 
+-- bring_back --
+-- An account that the service deactivated, which takes it out of its rooms, is active again: it has
+-- not left them by itself.
+UPDATE membership SET observed = NULL, left_by_choice = FALSE
+WHERE account_id = :id AND state = 'granted' AND observed IS DISTINCT FROM 'ban'
+
 -- fail --
 -- Why work on an account does not go on, and when to try again.
 UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason, cure = :cure,

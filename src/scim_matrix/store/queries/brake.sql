@@ -118,6 +118,13 @@ WHERE id = :account_id AND brake = 'held' AND held_tick = :held_tick RETURNING 1
 UPDATE membership SET brake = 'free', approved_by = NULL
 WHERE brake = 'approved' AND brake <> 'free'
 
+-- doubt_removed --
+-- Who was out of a room when a backup was made may have been invited since.
+UPDATE membership SET observed = NULL
+WHERE observed = 'leave' AND state IN ('revoked', 'pruned', 'excluded')
+AND EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+    WHERE o.room_id = membership.room_id AND o.standing = 'followed' AND p.standing = 'in_force')
+
 -- end_account_approvals --
 -- The same for accounts.
 UPDATE account SET brake = 'free', approved_by = NULL
