@@ -13,6 +13,7 @@ import pytest
 from scim_matrix.app_keys import DATABASE
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.queries import load
+from scim_matrix.store.sqlite import Sqlite
 from tests.homeserver.deployment import deployed
 from tests.service.conftest import Start
 
@@ -124,8 +125,8 @@ class Trace:
 
     async def begin(self) -> None:
         """Listen on each of its connections."""
-        connections = (self._database._writer, *self._database._readers)
-        for connection in connections:
+        for connection in (self._database._writer, *self._database._readers):
+            assert isinstance(connection, Sqlite)
             await connection.set_trace_callback(self._note)
 
     def _note(self, sql: str) -> None:

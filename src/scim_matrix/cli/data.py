@@ -17,7 +17,8 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies
 from scim_matrix.store import legacy
 from scim_matrix.store.database import Connection
-from scim_matrix.store.sqlite import SQLITE_VERSION, migrations
+from scim_matrix.store.migrations import load
+from scim_matrix.store.sqlite import SQLITE_VERSION
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -94,7 +95,7 @@ def version(as_json: bool) -> None:
     """Show the versions of scim-matrix, its database schema, Python and SQLite."""
     versions = {
         "scim-matrix": __version__,
-        "schema": migrations()[-1][0],
+        "schema": load()[-1][0],
         "python": platform.python_version(),
         "sqlite": SQLITE_VERSION,
     }
