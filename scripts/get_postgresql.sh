@@ -5,9 +5,6 @@ compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >/dev/null
-    # The tests run servers of their own: Debian's need not start.
-    mkdir -p /etc/postgresql-common
-    echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
     apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 else
     echo "POSTGRESQL IS NOT HERE, and cannot be installed without root: the service is tried over SQLite only" >&2

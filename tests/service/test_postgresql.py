@@ -1,7 +1,9 @@
 """What only PostgreSQL can do or have happen to it, and what it must do as SQLite does."""
 
 import asyncio
+import os
 import random
+import subprocess
 import sys
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +13,8 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store import groupmap, references
 from scim_matrix.store.database import Connection, Database, reading
 from scim_matrix.store.errors import (
     DatabaseError,
@@ -21,6 +25,9 @@ from scim_matrix.store.errors import (
 from scim_matrix.store.migrations import load
 from scim_matrix.store.text import folded
 from tests.postgresql import Server, serving
+from tests.service.client import made
+from tests.service.conftest import Start
+from tests.service.test_cli import good, run
 
 
 @pytest.fixture
@@ -327,3 +334,74 @@ async def test_both_schemas_have_the_same_columns(both: list[Connection]) -> Non
     ]
     assert sorted(map(tuple, names[0])) == sorted(map(tuple, names[1]))
     assert load("postgresql")[-1][0] == load()[-1][0]
+
+
+async def test_the_service_is_well_again_by_itself(own: Server, start: Start) -> None:
+    """While the database is away it says so, to identity providers when to come again."""
+    url = own.filled().get_secret_value()
+    client = await start(DATA_DIR="", DATABASE_URL=url)
+    await made(client, "Users", userName="ann")
+
+    async def health() -> int:
+        async with client.get("/healthz") as answer:
+            return answer.status
+
+    assert await health() == 200
+    own.stop()
+    assert await health() == 503
+    body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "bob"}
+    async with client.post("/scim/v2/Users", json=body) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+        assert (await answer.json())["detail"] == "the database cannot be used right now"
+    own.start()
+    assert await health() == 200
+    await made(client, "Users", userName="bob")
+
+
+async def test_commands_find_the_database(postgresql: Server, tmp_path: Path) -> None:
+    """By the settings, beside a service or without one; what SQLite alone has is told of."""
+    url = postgresql.filled()
+    variables = {**good(tmp_path), "DATA_DIR": "", "DATABASE_URL": url.get_secret_value()}
+    database = await Database.open(url)
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", "#room:s")])
+        await references.pin(connection, "#room:s", "!room", ["@eve:s"])
+
+    async def ran(*words: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(run, *words, cwd=tmp_path, **variables)
+        return done.returncode, done.stdout + done.stderr
+
+    assert "!room" in (await ran("rooms"))[1]
+    assert (await ran("approve", "#room:s", "--by", "Grace"))[0] == 0
+    [entry] = await database.reader.execute_fetchall("SELECT * FROM action")
+    assert (entry["kind"], entry["room_id"], entry["decided_by"]) == ("alias", "!room", "Grace")
+    status, told = await ran("backup", "copy")
+    assert (status, "pg_dump" in told) == (1, True)
+    await database.close()
+
+
+def test_a_second_service_is_refused_and_told_of_the_first(
+    postgresql: Server, tmp_path: Path
+) -> None:
+    """Two on one database would undo each other's work; whoever comes after may have it."""
+    url = postgresql.filled().get_secret_value()
+    variables = {**good(tmp_path), "DATA_DIR": "", "DATABASE_URL": url}
+    serve = [str(Path(sys.executable).with_name("scim-matrix")), "serve"]
+    with subprocess.Popen(
+        serve,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        try:
+            assert first.stderr is not None
+            assert any("listening" in line for line in first.stderr)
+            second = run("serve", cwd=tmp_path, **variables)
+            assert second.returncode == 1
+            assert f"is served already by scim-matrix {first.pid} on " in second.stderr
+            assert "listening on 127.0.0.1:0" in second.stderr
+        finally:
+            first.terminate()
+            first.communicate()
+    assert first.returncode == 0
