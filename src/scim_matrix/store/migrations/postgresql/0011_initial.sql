@@ -418,6 +418,8 @@ CREATE INDEX membership_pruned ON membership (room_id) WHERE state = 'pruned';
 CREATE INDEX membership_excluded ON membership (room_id) WHERE state = 'excluded';
 CREATE INDEX membership_led ON membership (room_id) WHERE led;
 CREATE INDEX membership_power ON membership (room_id, next_try) WHERE power_todo;
+-- Where hardly any is so, the planner would rather read them all than those of an account.
+CREATE INDEX membership_former ON membership (account_id) WHERE state <> 'granted';
 CREATE INDEX membership_brake ON membership (room_id) WHERE brake <> 'free';
 CREATE INDEX membership_problem ON membership (room_id) WHERE problem IS NOT NULL;
 CREATE INDEX mapping_reference ON mapping (reference);
