@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, references
-from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.database import Connection, Database, reading, together
 from scim_matrix.store.errors import (
     DatabaseError,
     DatabaseTooNewError,
@@ -240,6 +240,20 @@ async def test_errors_tell_no_values(database: Database) -> None:
         await Database.open(nowhere)
     assert "127.0.0.1" in str(refused.value)
     assert "pass-word" not in str(refused.value)
+
+
+async def test_one_that_fails_of_several_sent_together_ends_them(database: Database) -> None:
+    """What comes after it does not run, what went before is undone, and its own error is told."""
+
+    async def write(*room_ids: str) -> None:
+        sql = "INSERT INTO room (room_id) VALUES (:room_id)"
+        async with database.write() as connection:
+            await together(connection, *((sql, {"room_id": room_id}) for room_id in room_ids))
+
+    with pytest.raises(DatabaseError, match="UniqueViolation"):
+        await write("!a", "!b", "!b", "!c")
+    await write("!d", "!e")
+    assert await rooms(database) == ["!d", "!e"]
 
 
 async def test_nul_is_kept_out(database: Database) -> None:

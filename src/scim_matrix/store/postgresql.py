@@ -358,12 +358,13 @@ class Postgresql:
     async def _together(
         self, connection: _Connection, statements: Sequence[Statement]
     ) -> list[list[DatabaseRow]]:
-        found: list[list[DatabaseRow]] = []
-        for sql, values in statements:
-            text, names = written(sql)
-            cursor = await connection.execute(text, _arguments(values, names) or None)
-            found.append(list(await cursor.fetchall()) if cursor.description else [])
-        return found
+        one_journey = connection.pipeline() if len(statements) > 1 else contextlib.nullcontext()
+        cursors = []
+        async with one_journey:
+            for sql, values in statements:
+                text, names = written(sql)
+                cursors.append(await connection.execute(text, _arguments(values, names)))
+        return [list(await c.fetchall()) if c.description else [] for c in cursors]
 
 
 async def _run(connection: _Connection, script: str) -> None:
