@@ -15,11 +15,13 @@ walk: $(STAMP)
 
 test: lint
 	bash scripts/get_chromium.sh
+	bash scripts/get_postgresql.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What the tests run of the code; counting it makes them a third slower.
 coverage: $(STAMP)
 	bash scripts/get_chromium.sh
+	bash scripts/get_postgresql.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 # Which single changes of the code, of a sample, no test notices: an hour, and it goes on where it
@@ -47,7 +49,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.1
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 lock: $(STAMP)
-	$(LOCK) --output-file deploy/requirements.txt setup.cfg
+	$(LOCK) --extra postgresql --output-file deploy/requirements.txt setup.cfg
 	echo 'setuptools>=77' | $(LOCK) --output-file deploy/requirements-build.txt -
 
 # Asks PyPI for known vulnerabilities of what is locked.

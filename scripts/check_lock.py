@@ -32,7 +32,8 @@ def main() -> int:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     build = re.search(r'requires = \["(.*)"\]', (ROOT / "pyproject.toml").read_text())
-    needed = (setup["options"]["install_requires"], build[1] if build else "")
+    image = setup["options"]["install_requires"] + setup["options.extras_require"]["postgresql"]
+    needed = (image, build[1] if build else "")
     status = 0
     for name, wanted in zip(LOCKS, needed, strict=True):
         found = problems(wanted, (ROOT / name).read_text())

@@ -3,9 +3,14 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+import pytest
+
+from scim_matrix.store.database import Place
+from tests import postgresql as servers
 
 T = TypeVar("T")
 # Homeservers and databases sync each commit: milliseconds on a disk, nothing in memory.
@@ -17,6 +22,24 @@ def pytest_configure() -> None:
     """Have temporary directories in memory where there is room, unless told where."""
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.Server]:
+    """Run a PostgreSQL, once for all tests of a process."""
+    with servers.serving() as server:
+        if server is None:
+            pytest.skip("POSTGRESQL IS NOT HERE: install Debian's package postgresql")
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Return where an empty database is, of either kind."""
+    if request.param == "sqlite":
+        return tmp_path
+    server: servers.Server = request.getfixturevalue("postgresql")
+    return server.filled()
 
 
 async def eventually(

@@ -68,7 +68,7 @@ async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None
 
 async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(settings.data_dir)
+        database = await Database.open(settings.place, serving=_address(settings))
         stack.push_async_callback(database.close)
         homeserver = connect(settings, dry_run=settings.dry_run, tracing=[metrics.tracing()])
         stack.push_async_callback(homeserver.close)
@@ -154,11 +154,18 @@ async def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT, then drain: no new requests, running ones finish.
 
     `environment` is where systemd leaves its socket, watchdog and passed listeners. Raises
-    OccupiedError where another service runs on this DATA_DIR.
+    OccupiedError where another service runs on this database.
     """
-    address = f"listening on {settings.listen_host}:{settings.listen_port}"
-    with occupying(settings.data_dir, address):
+    if settings.data_dir is None:
         await _serve(settings, environment)
+        return
+    with occupying(settings.data_dir, _address(settings)):
+        await _serve(settings, environment)
+
+
+def _address(settings: Settings) -> str:
+    """Return what others are told of this service."""
+    return f"listening on {settings.listen_host}:{settings.listen_port}"
 
 
 async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
+import importlib.util
 import os
 import ssl
 from collections.abc import Mapping
@@ -21,8 +22,9 @@ from pydantic import (
 
 from scim_matrix import groupmap, localpart, settings_cures
 from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
+from scim_matrix.store.database import Place
 
-SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET")
+SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET", "DATABASE_URL")
 # What the Matrix Authentication Service (MAS) is asked with: all of these or none.
 _MAS = ("MAS_URL", "MAS_CLIENT_ID", "MAS_CLIENT_SECRET")
 # Needed where accounts do not belong to MAS.
@@ -62,6 +64,15 @@ def _template(value: str) -> str:
     return value
 
 
+def _database(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        if importlib.util.find_spec("psycopg") is None:
+            raise ValueError("needs the extra postgresql: pip install 'scim-matrix[postgresql]'")
+    return value
+
+
 def _url(value: str) -> str:
     TypeAdapter(HttpUrl).validate_python(value)
     return value.rstrip("/")
@@ -95,7 +106,18 @@ class Settings(BaseModel):
     matrix_admin_user_id: Annotated[
         str, Field(pattern=r"^@[^:]+:.+$"), _about("a server admin of its own for this service")
     ]
-    data_dir: Annotated[Path, _about("where the database lives")]
+    data_dir: Annotated[
+        Path | None,
+        _about("where the database lives", default="needed without `DATABASE_URL`"),
+    ] = None
+    database_url: Annotated[
+        SecretStr | None,
+        AfterValidator(_database),
+        _about(
+            "a database of PostgreSQL in place of `DATA_DIR`, e.g. `postgresql://ann:…@db/scim`"
+            " ([PostgreSQL](setup/postgresql.md))"
+        ),
+    ] = None
     matrix_admin_token: Annotated[
         SecretStr | None,
         _about(
@@ -277,6 +299,13 @@ class Settings(BaseModel):
     ] = None
 
     @property
+    def place(self) -> Place:
+        """Where the database is."""
+        place = self.data_dir or self.database_url
+        assert place is not None
+        return place
+
+    @property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The bearer secrets in force."""
         return tuple(self.webhook_secret.get_secret_value().split())
@@ -293,6 +322,7 @@ class Settings(BaseModel):
         for name in SECRETS:
             values |= _secret(name, environment, problems)
         problems += _account_system(values)
+        problems += _one_database(values)
         if "idp_group_to_room" in values:
             try:
                 values["idp_group_to_room"] = groupmap.parse_group_map(values["idp_group_to_room"])
@@ -365,6 +395,32 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
         problems.append(f"{name}_FILE: cannot be read: {error}")
     # Long enough not to be told of as too short, too: nothing starts with it.
     return {name.lower(): "unreadable-secret"}
+
+
+def place_of(environment: Mapping[str, str]) -> Place | None:
+    """Return where an environment has the database, None where it does not say that."""
+    problems: list[str] = []
+    found = _secret("DATABASE_URL", environment, problems)
+    if environment.get("DATA_DIR"):
+        found["data_dir"] = environment["DATA_DIR"]
+    if found:
+        problems += _one_database(found)
+    if problems:
+        raise ConfigurationError(problems)
+    if "data_dir" in found:
+        return Path(found["data_dir"])
+    try:
+        return _database(SecretStr(found["database_url"])) if found else None
+    except ValueError as error:
+        raise ConfigurationError([f"DATABASE_URL: {error}"]) from error
+
+
+def _one_database(values: Mapping[str, Any]) -> list[str]:
+    if {"data_dir", "database_url"} <= values.keys():
+        return ["DATABASE_URL: DATA_DIR is set as well; keep one of the two"]
+    if not {"data_dir", "database_url"} & values.keys():
+        return [f"DATA_DIR: {_not_set('DATA_DIR')}, or DATABASE_URL"]
+    return []
 
 
 def _account_system(values: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ _SUCH_AS = {
     "MATRIX_ADMIN_USER_ID": "a user of that server such as @scim-bot:example.com",
     "MATRIX_ADMIN_TOKEN": "an access token of MATRIX_ADMIN_USER_ID",
     "DATA_DIR": "a folder such as /var/lib/scim-matrix",
+    "DATABASE_URL": "an address such as postgresql://scim:password@db.example.com/scim",
     "IDP_NAME": "a name such as oidc-authentik (scim-matrix check lists those of Synapse)",
     "MAS_URL": "an address such as https://account.example.com/",
     "MAS_CLIENT_ID": "the ULID of a client such as 01J44Q10GR4AMTFZEEF936DTCM",
@@ -45,7 +46,8 @@ def cure(model: type[BaseModel], problem: str) -> str:
     name = problem.partition(":")[0]
     name = name if name in fields else name.removesuffix("_FILE")
     if problem.endswith("keep one of the two"):
-        return f"take {name} or {name}_FILE out"
+        other = "DATA_DIR" if "DATA_DIR" in problem else f"{name}_FILE"
+        return f"take {name} or {other} out"
     leave = "" if fields[name].is_required() else ", or leave it out"
     return f"set {name} to {_SUCH_AS.get(name) or _taken(fields[name])}{leave}"
 

@@ -34,7 +34,7 @@ from scim_matrix.store import (
     references,
     rooms,
 )
-from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.database import Connection, Database, Place, reading
 from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -87,11 +87,11 @@ class Deployment:
     """One installation of the service: its database, its map, the identity provider's client."""
 
     def __init__(
-        self, homeserver: MemoryHomeserver, folder: Path, configuration: Configuration
+        self, homeserver: MemoryHomeserver, place: Place, configuration: Configuration
     ) -> None:
         self.homeserver = homeserver
         self.world = homeserver.world
-        self.folder = folder
+        self.place = place
         self.configuration = configuration
         self.hands = Hands()
         self.map: tuple[Mapping, ...] = ()
@@ -107,12 +107,18 @@ class Deployment:
         """The homeserver's accounts as the service asks for them."""
         return self._synapse.accounts
 
+    @property
+    def folder(self) -> Path:
+        """Where SQLite's file is."""
+        assert isinstance(self.place, Path)
+        return self.place
+
     # -- Starting and stopping ----------------------------------------------
 
     async def start(self) -> None:
         """Start the service on its folder."""
         configuration = self.configuration
-        self.database = await Database.open(self.folder, self.hands.clock())
+        self.database = await Database.open(self.place, self.hands.clock())
         self._synapse = Homeserver.connect(
             self.homeserver.url, self.world.service, TOKEN, IDP, dry_run=configuration.dry_run
         )
@@ -272,7 +278,7 @@ class Deployment:
         """Make sure that what the service keeps as it changes is what queries say."""
         now, agenda = self.database.clock.now(), self.reconciler._agenda
         # Apart from the service's own connections, whose statements tests may count.
-        async with reading(self.folder) as reader:
+        async with reading(self.place) as reader:
             await oracle.rooms_due(reader, now, [], agenda)
             await oracle.next_due(reader, now, agenda)
             await oracle.counts(reader)
@@ -311,13 +317,13 @@ async def _decide(connection: Connection, what: str, decision: brake.Decision, b
 
 @contextlib.asynccontextmanager
 async def deployed(
-    folder: Path, world: World | None = None, configuration: Configuration | None = None
+    place: Place, world: World | None = None, configuration: Configuration | None = None
 ) -> AsyncIterator[Deployment]:
     """Run the service, stopped and settled by the test, on a homeserver in memory."""
     live.PAUSE = 0.0
     logging.getLogger("nio").setLevel(logging.WARNING)
     async with serving(world or World()) as homeserver:
-        deployment = Deployment(homeserver, folder, configuration or Configuration())
+        deployment = Deployment(homeserver, place, configuration or Configuration())
         app = web.Application()
         app.router.add_route("*", PREFIX + "/{path:.*}", deployment.handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

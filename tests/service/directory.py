@@ -85,8 +85,8 @@ class Directory:
     async def account_id(self, name: str) -> int:
         """Return the number of the account of a user, of a former one too."""
         [row] = await self._connection.execute_fetchall(
-            "SELECT id FROM account WHERE scim_id = ?1 OR user_id = ?2 OR proposed = ?2",
-            (name, f"@{name}:s"),
+            "SELECT id FROM account WHERE scim_id = :name OR user_id = :whole OR proposed = :whole",
+            {"name": name, "whole": f"@{name}:s"},
         )
         return int(row["id"])
 
@@ -111,9 +111,9 @@ class Directory:
         """Return what is stored of memberships, by room and user."""
         return await self._connection.execute_fetchall(
             "SELECT m.*, coalesce(a.user_id, a.proposed) AS user_id FROM membership m"
-            " JOIN account a ON a.id = m.account_id WHERE ?1 IS NULL OR m.room_id = ?1"
+            " JOIN account a ON a.id = m.account_id WHERE m.room_id = coalesce(:room_id, m.room_id)"
             " ORDER BY m.room_id, user_id",
-            (room_id,),
+            {"room_id": room_id},
         )
 
     async def states(self, room_id: str = ROOM) -> dict[str, str]:
@@ -140,6 +140,7 @@ class Directory:
     async def unmanaged(self, room_id: str = ROOM) -> Sequence[str]:
         """Return who is in a room without being managed."""
         found = await self._connection.execute_fetchall(
-            "SELECT user_id FROM unmanaged_member WHERE room_id = ? ORDER BY 1", (room_id,)
+            "SELECT user_id FROM unmanaged_member WHERE room_id = :room_id ORDER BY 1",
+            {"room_id": room_id},
         )
         return [row["user_id"] for row in found]

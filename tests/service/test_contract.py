@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from scim2_server.testing import AsyncScimStorageContract, BlockingStorage
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.storage import RequestStorage
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Database, Place
 
 PROVIDER = make_provider(1024 * 1024)
 
@@ -26,7 +25,7 @@ class IdentityById(Identity):
 
 
 class TestRequestStorage(AsyncScimStorageContract):
-    """The published contract, over a real SQLite file."""
+    """The published contract, over both databases."""
 
     @pytest.fixture
     def provider(self) -> ScimProvider:
@@ -34,10 +33,10 @@ class TestRequestStorage(AsyncScimStorageContract):
         return PROVIDER
 
     @pytest.fixture
-    def storage(self, provider: ScimProvider, tmp_path: Path) -> Iterator[BlockingStorage]:
+    def storage(self, provider: ScimProvider, place: Place) -> Iterator[BlockingStorage]:
         """Run our storage on an event loop of its own."""
         with asyncio.Runner() as runner:
-            database = runner.run(Database.open(tmp_path))
+            database = runner.run(Database.open(place))
             identity = IdentityById("example.org", None, "externalId", 0)
             storage = RequestStorage(database, provider, identity, writes=True)
             yield BlockingStorage(storage, runner)

@@ -37,8 +37,8 @@ async def put(connection: Connection, *mappings: Mapping) -> None:
 async def mapping_id(connection: Connection, mapping: Mapping) -> int:
     """Return the number of a mapping."""
     [row] = await connection.execute_fetchall(
-        "SELECT id FROM mapping WHERE pattern = ? AND reference = ?",
-        (mapping.pattern, mapping.room),
+        "SELECT id FROM mapping WHERE pattern = :pattern AND reference = :reference",
+        {"pattern": mapping.pattern, "reference": mapping.room},
     )
     return int(row["id"])
 
@@ -335,8 +335,8 @@ async def everybody(people: Directory, connection: Connection) -> None:
     await people.observed("join", *names)
     await people.members("staff", "ann", "bob")
     await connection.execute_fetchall(
-        "UPDATE membership SET left_by_choice = TRUE, observed = 'leave' WHERE account_id = ?",
-        (await people.account_id("bob"),),
+        "UPDATE membership SET left_by_choice = TRUE, observed = 'leave' WHERE account_id = :id",
+        {"id": await people.account_id("bob")},
     )
     await brake.hold_room(connection, ROOM, "limit")
     [dan] = [one for one in await brake.held(connection) if one.user_id == "@dan:s"]

@@ -24,14 +24,15 @@ from scim_matrix.store import (
 from scim_matrix.store.accounts import Disablement, Profile, Written
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
-from scim_matrix.store.sqlite import DATABASE_NAME, migrations
+from scim_matrix.store.migrations import load
+from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.store.text import composed, folded
 from tests.service import oracle
 
 # What came with which schema: holding, forgetting and the record; options, leaving by choice and
 # spaces; mappings of the console.
 GUARD, OPTIONS, CONSOLE = 3, 4, 6
-EARLIER = [number for number, _ in migrations()[:6]]
+EARLIER = [number for number, _ in load()[:6]]
 JULIAN = 2460000.5
 SECONDS = (JULIAN - 2440587.5) * 86400
 EXPIRES = 2_000_000_000.0
@@ -65,7 +66,7 @@ class Old:
         for function in (folded, composed):
             self.connection.create_function(function.__name__, 1, function)
         self.connection.execute("PRAGMA foreign_keys = ON")
-        for number, script in migrations():
+        for number, script in load():
             if number <= version:
                 self.connection.executescript(f"{script}; PRAGMA user_version = {number};")
         self._group("staff", "ann", "bob", "una", "inner")
@@ -346,7 +347,7 @@ async def test_the_file_is_whole(old: Old, opened: Database, tmp_path: Path) -> 
         [(verdict,)] = await connection.execute_fetchall("PRAGMA integrity_check")
         assert verdict == "ok"
         assert await connection.execute_fetchall("PRAGMA foreign_key_check") == []
-    assert await rows(opened, "PRAGMA user_version") == [{"user_version": len(migrations())}]
+    assert await rows(opened, "PRAGMA user_version") == [{"user_version": len(load())}]
     tables = await rows(opened, "SELECT name, sql FROM sqlite_master WHERE type = 'table'")
     gone = {"pair", "stranger", "room_child", "console_mapping", "new_account", "new_mapping"}
     assert not gone & {row["name"] for row in tables}

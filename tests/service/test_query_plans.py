@@ -1,4 +1,4 @@
-"""No request, turn or probe reads a whole table of people: plans as SQLite makes them by default.
+"""No request, turn or probe reads a whole table of people, as SQLite and PostgreSQL plan it.
 
 Scans of a partial index are none: they read what is held, pruned or to be done, not everybody.
 """
@@ -8,12 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from scim_matrix.app_keys import DATABASE
+from scim_matrix.store import queries
 from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.postgresql import Postgresql, written
 from scim_matrix.store.queries import load
+from scim_matrix.store.sqlite import Sqlite
 from tests.homeserver.deployment import deployed
+from tests.postgresql import Server
 from tests.service.conftest import Start
 
 FILES = (
@@ -125,8 +130,8 @@ class Trace:
 
     async def begin(self) -> None:
         """Listen on each of its connections."""
-        connections = (self._database._writer, *self._database._readers)
-        for connection in connections:
+        for connection in (self._database._writer, *self._database._readers):
+            assert isinstance(connection, Sqlite)
             await connection.set_trace_callback(self._note)
 
     def _note(self, sql: str) -> None:
@@ -225,3 +230,72 @@ async def test_probes_read_no_whole_table_but_to_count(start: Start) -> None:
     await client.get("/metrics")
     found = await trace.scans()
     assert unknown(found) == set(), found
+
+
+# What PostgreSQL plans by: many people, each in three groups that open a room.
+FILLED = """
+SET session_replication_role = replica;
+INSERT INTO scim_user (id, user_name_key, active, document, created, last_modified)
+SELECT 'u' || n, 'u' || n, TRUE, '{}', '2020', '2020' FROM generate_series(1, 5000) n;
+INSERT INTO group_member (group_id, value)
+SELECT 'g' || n % 100, 'u' || n / 3 + 1 FROM generate_series(0, 14999) n;
+INSERT INTO account (scim_id, user_id, bound_by, desired, profile, confirmed, usable)
+SELECT 'u' || n, '@u' || n || ':s', 'made', 'active', '{}', 'active', TRUE
+FROM generate_series(1, 5000) n;
+INSERT INTO mapping (origin, kind, pattern, reference)
+SELECT 'configuration', 'external_id', 'x' || n, '!r' || n FROM generate_series(1, 100) n;
+INSERT INTO opening (mapping_id, room_id, standing)
+SELECT n, '!r' || n, 'followed' FROM generate_series(1, 100) n;
+INSERT INTO mapping_grant (account_id, mapping_id, state, origin, tick)
+SELECT n / 3 + 1, n % 100 + 1, 'granted', 'identity_provider', 1 FROM generate_series(0, 14999) n;
+INSERT INTO membership (room_id, account_id, state, observed, fit)
+SELECT '!r' || n % 100 + 1, n / 3 + 1, 'granted', 'join', 2 FROM generate_series(0, 14999) n;
+INSERT INTO unmanaged_member (room_id, user_id)
+SELECT '!r' || n % 100 + 1, '@s' || n || ':s' FROM generate_series(1, 5000) n;
+SET session_replication_role = origin;
+ANALYZE;
+"""
+# Those that it may read a whole table for all the same.
+KNOWN_THERE = {
+    "console.people_named": KNOWN["console.people_named"],
+    "memberships.bound_account_rests": KNOWN["memberships.bound_account_rests"],
+    "memberships.prune": KNOWN["memberships.prune"],
+    "views.progress": "counts everybody, for the command `status --watch`",
+    "views.users": "lists everybody, for the command `users`",
+}
+
+
+def whole(plan: dict[str, Any], partial: set[str]) -> list[str]:
+    """Return which large tables a plan of PostgreSQL reads from one end to the other."""
+    found = [step for part in plan.get("Plans", []) for step in whole(part, partial)]
+    reads = plan["Node Type"] in ("Seq Scan", "Index Scan", "Index Only Scan")
+    by_index = "Index Cond" in plan or plan.get("Index Name") in partial
+    if reads and not by_index and plan["Relation Name"] in LARGE | {"scim_user"}:
+        found.append(f"{plan['Node Type']} {plan['Relation Name']}")
+    return found
+
+
+async def test_every_statement_finds_by_index_whom_it_concerns_in_postgresql(
+    postgresql: Server,
+) -> None:
+    """With many people of whom statistics tell; and each statement is one that it takes."""
+    url = postgresql.filled()
+    database = await Database.open(url)
+    writer = database._writer
+    assert isinstance(writer, Postgresql)
+    await writer.run(FILLED)
+    await writer.run("SET plan_cache_mode = force_generic_plan")
+    indexes = "SELECT indexname FROM pg_indexes WHERE indexdef LIKE '% WHERE %'"
+    partial = {row["indexname"] for row in await writer.fetch(indexes)}
+    found = {}
+    for name in sorted(file.stem for file in Path(queries.__file__).parent.glob("*.sql")):
+        for query, sql in load(name).items():
+            text, names = written(sql)
+            await writer.run(f"PREPARE asked AS {text.decode()}")
+            given = f"({', '.join(['NULL'] * len(names))})" if names else ""
+            [[plan]] = await writer.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE asked{given}")
+            await writer.run("DEALLOCATE asked")
+            if steps := whole(orjson.loads(plan)[0]["Plan"], partial):
+                found[f"{name}.{query}"] = steps
+    await database.close()
+    assert found.keys() <= KNOWN_THERE.keys(), found

@@ -1,8 +1,7 @@
-"""Searches in SQL find what the protocol library's own evaluator finds."""
+"""Searches in SQL find what the protocol library's own evaluator finds, in either database."""
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,7 +19,7 @@ from scim2_models import (
 from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.storage import RequestStorage
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Database, Place
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 PROVIDER = make_provider(1024 * 1024)
@@ -163,12 +162,16 @@ class Shelf:
         return page.resources
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shelf(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shelf]:
     """Fill a database."""
-    path: Path = tmp_path_factory.mktemp("shelf")
+    place: Place = tmp_path_factory.mktemp("shelf")
+    if request.param == "postgresql":
+        place = request.getfixturevalue("postgresql").filled()
     with asyncio.Runner() as runner:
-        database = runner.run(Database.open(path))
+        database = runner.run(Database.open(place))
         storage = RequestStorage(database, PROVIDER, IDENTITY, writes=True)
         for resource_type, documents in zip(PROVIDER.resource_types, (USERS, GROUPS), strict=True):
             model = cast(Any, PROVIDER.model_for(resource_type))

@@ -3,6 +3,7 @@
 import asyncio
 
 from scim_matrix.store.database import Database
+from scim_matrix.store.sqlite import Sqlite
 from scim_matrix.store.tally import Counted, Tally
 from tests.conftest import eventually
 from tests.service.directory import Directory
@@ -61,7 +62,9 @@ async def test_slow_counting_rests(database: Database) -> None:
     tally = Tally(database, large=-1, rest=1e9)
     before = await tally.counted()
     seen: list[str] = []
-    await database._readers[2].set_trace_callback(seen.append)
+    counter = database._readers[2]
+    assert isinstance(counter, Sqlite)
+    await counter.set_trace_callback(seen.append)
     assert [await tally.counted() for _ in range(3)] == [before] * 3
     await database.counter.execute_fetchall("SELECT 1")
     assert seen == ["SELECT 1"]

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from scim_matrix.config import ConfigurationError, Settings, doubtful
+from scim_matrix.config import ConfigurationError, Settings, doubtful, place_of
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 GOOD = {
@@ -139,6 +140,30 @@ def test_a_secret_in_two_places_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("a-secret-that-is-long-enough")
     found = problems({**GOOD, f"{name}_FILE": str(tmp_path / "file")})
     assert found == [f"{name}: {name}_FILE is set as well; keep one of the two"]
+
+
+def test_one_database(tmp_path: Path) -> None:
+    """A folder or a PostgreSQL, whose address may stand in a file; not both, nor anything else."""
+    url = "postgresql://ann:pass-word@db/scim"
+    nowhere = {name: value for name, value in GOOD.items() if name != "DATA_DIR"}
+    (tmp_path / "database_url").write_text(f"{url}\n")
+    for given in (
+        {"DATABASE_URL": url},
+        {"DATABASE_URL_FILE": str(tmp_path / "database_url")},
+        {"CREDENTIALS_DIRECTORY": str(tmp_path)},
+    ):
+        settings = Settings.load({**nowhere, **given})
+        assert settings.place == settings.database_url == SecretStr(url)
+        assert "pass-word" not in repr(settings)
+        assert place_of({**nowhere, **given}) == SecretStr(url)
+    assert problems({**GOOD, "DATABASE_URL": url}) == [
+        "DATABASE_URL: DATA_DIR is set as well; keep one of the two"
+    ]
+    assert problems(nowhere) == ["DATA_DIR: is not set (needed; set DATA_DIR), or DATABASE_URL"]
+    wrong = {**nowhere, "DATABASE_URL": "mysql://ann:pass-word@db/scim"}
+    assert problems(wrong) == ["DATABASE_URL: must begin with postgresql://"]
+    with pytest.raises(ConfigurationError, match="must begin"):
+        place_of(wrong)
 
 
 def test_misspelt_variables_are_told_with_the_nearest_name() -> None:

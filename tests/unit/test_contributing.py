@@ -74,6 +74,7 @@ def test_the_example_stands_in_every_place_that_is_listed(
         "src/scim_matrix/validation.py",
         "src/scim_matrix/membership.py",
         "src/scim_matrix/store/sqlite.py",
+        "src/scim_matrix/store/postgresql.py",
         "src/scim_matrix/store/memberships.py",
         "src/scim_matrix/sync/observation.py",
         "src/scim_matrix/sync/plan.py",

@@ -43,7 +43,13 @@ def test_no_arrow_upwards(layer: str) -> None:
 
 
 def test_only_drivers_know_which_database_it_is() -> None:
-    """Whatever else reads and writes names our own connection, rows and errors, not SQLite's."""
-    drivers = re.compile(r"^ *(import|from) (sqlite3|aiosqlite)\b", re.MULTILINE)
-    knowing = {name for name, file in MODULES.items() if drivers.search(file.read_text())}
-    assert knowing == {"scim_matrix.store.sqlite", "scim_matrix.store.backup"}
+    """Whatever else reads and writes names our own connection, rows and errors, not theirs."""
+    knowing = {
+        name: set(re.findall(r"^ *(?:import|from) (sqlite3|psycopg)\b", file.read_text(), re.M))
+        for name, file in MODULES.items()
+    }
+    assert {name: found for name, found in knowing.items() if found} == {
+        "scim_matrix.store.sqlite": {"sqlite3"},
+        "scim_matrix.store.backup": {"sqlite3"},
+        "scim_matrix.store.postgresql": {"psycopg"},
+    }

@@ -8,8 +8,8 @@ import pytest
 from scim_matrix.cli.first_steps import PRODUCTS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "setup"
-# Pages about homeservers, and the index.
-OTHERS = {"README", "homeserver", "mas"}
+# Pages about homeservers and databases, and the index.
+OTHERS = {"README", "homeserver", "mas", "postgresql"}
 PROVIDERS = sorted(p for p in FOLDER.glob("*.md") if p.stem not in OTHERS)
 SHAPE = [
     "What you need",

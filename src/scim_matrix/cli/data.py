@@ -8,57 +8,67 @@ import orjson
 from click.shell_completion import get_completion_class
 
 from scim_matrix import __version__
-from scim_matrix.cli.database import DATA_DIR, write
-from scim_matrix.cli.environment import environment
+from scim_matrix.cli.database import PLACE, settings_with, write
 from scim_matrix.cli.output import JSON, visible
-from scim_matrix.config import ConfigurationError, Settings
+from scim_matrix.config import ConfigurationError
 from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies
 from scim_matrix.store import legacy
-from scim_matrix.store.database import Connection
-from scim_matrix.store.sqlite import SQLITE_VERSION, migrations
+from scim_matrix.store.database import Connection, Place
+from scim_matrix.store.migrations import load
+from scim_matrix.store.sqlite import SQLITE_VERSION
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+def _folder(place: Place) -> Path:
+    if isinstance(place, Path):
+        return place
+    raise click.ClickException(
+        "PostgreSQL is copied and put back by its own pg_dump and pg_restore:"
+        " docs/setup/postgresql.md"
+    )
+
+
 @click.command()
-@DATA_DIR
+@PLACE
 @click.argument("file", type=_FILE)
-def backup(data_dir: Path, file: Path) -> None:
+def backup(place: Place, file: Path) -> None:
     """Copy the database, consistent even while the service writes, to the new FILE.
 
     FILE holds names and e-mail addresses, no secrets of this service; only its owner may read it.
     """
     try:
-        copies.backup(data_dir.absolute(), file)
+        copies.backup(_folder(place).absolute(), file)
     except copies.BackupError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"copied to {file} ({file.stat().st_size} bytes), checked")
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def restore(data_dir: Path, file: Path, yes: bool) -> None:
+def restore(place: Place, file: Path, yes: bool) -> None:
     """Replace the database by the backup FILE; the service must be stopped.
 
     What the identity provider said since is forgotten: have it synchronise everything again.
     """
+    folder = _folder(place)
     if not yes:
-        click.confirm(f"Replace the database in {data_dir}?", abort=True)
+        click.confirm(f"Replace the database in {folder}?", abort=True)
     try:
-        copies.restore(data_dir, file)
+        copies.restore(folder, file)
     except copies.BackupError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"restored from {file}; let the identity provider synchronise everything again")
 
 
 @click.command("import-json")
-@DATA_DIR
+@PLACE
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def import_json(data_dir: Path, folder: Path) -> None:
+def import_json(place: Place, folder: Path) -> None:
     """Take over users.json and groups.json of an older service from FOLDER.
 
     users.json is keyed by external ID, groups.json by externalId. The ids that the identity
@@ -67,7 +77,7 @@ def import_json(data_dir: Path, folder: Path) -> None:
     holds anything already is left as it is.
     """
     try:
-        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+        settings = settings_with(place)
         identity = Identity(
             settings.matrix_server_name,
             settings.localpart_template,
@@ -80,7 +90,7 @@ def import_json(data_dir: Path, folder: Path) -> None:
         async def work(connection: Connection) -> None:
             await legacy.take_over(connection, found, people)
 
-        write(data_dir, "import-json", work)
+        write(place, "import-json", work)
     except (ConfigurationError, legacy.LegacyError, LocalpartError) as error:
         raise click.ClickException(str(error)) from error
     for sentence in found.left_out:
@@ -94,7 +104,7 @@ def version(as_json: bool) -> None:
     """Show the versions of scim-matrix, its database schema, Python and SQLite."""
     versions = {
         "scim-matrix": __version__,
-        "schema": migrations()[-1][0],
+        "schema": load()[-1][0],
         "python": platform.python_version(),
         "sqlite": SQLITE_VERSION,
     }

@@ -10,30 +10,49 @@ from typing import TypeVar
 import click
 
 from scim_matrix.cli.environment import INSTALLED, environment
+from scim_matrix.config import ConfigurationError, Settings, place_of
 from scim_matrix.store import totals
-from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.database import Connection, Database, Place, reading
 from scim_matrix.store.errors import DatabaseError
 
 T = TypeVar("T")
 
 
-def _needed(context: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
-    if value is None and not context.resilient_parsing:
+def _needed(context: click.Context, _: click.Parameter, value: Path | None) -> Place | None:
+    if value is not None or context.resilient_parsing:
+        return value
+    try:
+        place = place_of({**environment(), "DATA_DIR": ""})
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    if place is None:
         raise click.UsageError(
-            f"DATA_DIR is not known: give --data-dir or --env-file, be somebody who may read"
-            f" {INSTALLED}, or run this where the service runs (podman exec scim-matrix"
-            f" scim-matrix {context.info_name}); docs/operating.md has it for each way to deploy"
+            "DATA_DIR and DATABASE_URL are not known: give --data-dir or --env-file, be"
+            f" somebody who may read {INSTALLED}, or run this where the service runs (podman exec"
+            f" scim-matrix scim-matrix {context.info_name}); docs/operating.md has it for each way"
+            " to deploy"
         )
-    return value
+    return place
 
 
-DATA_DIR = click.option(
+PLACE = click.option(
     "--data-dir",
-    default=lambda: environment().get("DATA_DIR"),
+    "place",
+    default=lambda: environment().get("DATA_DIR") or None,
     callback=_needed,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where the database lives; from DATA_DIR if not given.",
+    help="Where the database lives; from DATA_DIR or DATABASE_URL if not given.",
 )
+
+
+def settings_with(place: Place) -> Settings:
+    """Return the settings, with the database that a command was told. Raises ConfigurationError."""
+    variables = environment()
+    for name in ("DATA_DIR", "DATABASE_URL", "DATABASE_URL_FILE"):
+        variables.pop(name, None)
+    if isinstance(place, Path):
+        return Settings.load({**variables, "DATA_DIR": str(place)})
+    return Settings.load({**variables, "DATABASE_URL": place.get_secret_value()})
 
 
 def _operator() -> str:
@@ -61,17 +80,17 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
         raise click.ClickException(str(error)) from error
 
 
-def read(data_dir: Path, work: Callable[[Connection], Awaitable[T]]) -> T:
+def read(place: Place, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Read the database, without ever holding up a service that writes."""
 
     async def run() -> T:
-        async with reading(data_dir) as connection:
+        async with reading(place) as connection:
             return await work(connection)
 
     return _run(run)
 
 
-def write(data_dir: Path, cause: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+def write(place: Place, cause: str, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Run one transaction on the database, beside a running service or without one.
 
     A running service takes up what was decided within seconds. `cause` stands in the record as
@@ -79,7 +98,7 @@ def write(data_dir: Path, cause: str, work: Callable[[Connection], Awaitable[T]]
     """
 
     async def run() -> T:
-        database = await Database.open(data_dir)
+        database = await Database.open(place)
         try:
             async with database.write(cause) as connection:
                 await totals.happened(connection, "decided")

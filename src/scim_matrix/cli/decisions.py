@@ -4,17 +4,16 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scim_matrix.cli.database import BY, DATA_DIR, read, write
+from scim_matrix.cli.database import BY, PLACE, read, write
 from scim_matrix.cli.output import show, with_names
 from scim_matrix.cli.rooms import find
 from scim_matrix.store import brake, grants, memberships, record, references, rooms, totals
 from scim_matrix.store.brake import Decision, Held
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, Place
 
 EXIT_NOTHING = 3
 EXIT_WAITED = 4
@@ -49,7 +48,7 @@ def _either(alias: str, room_id: str | None, candidate: str) -> str:
     )
 
 
-def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
+def _decide(place: Place, what: str, decision: Decision, by: str) -> None:
     async def work(connection: Connection) -> _Decided:
         if what == "restored" and decision == "approved":
             return _Decided([], freed=await brake.end_restoration(connection, by))
@@ -73,7 +72,7 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
         names = await rooms.names(connection)
         return _Decided(await brake.decide(connection, shown, decision, by), names=names)
 
-    decided = write(data_dir, f"command line {by}", work)
+    decided = write(place, f"command line {by}", work)
     if decided.alias is not None:
         click.echo(f"{what} stands for {decided.alias} from now on")
         return
@@ -94,10 +93,10 @@ def _decide(data_dir: Path, what: str, decision: Decision, by: str) -> None:
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @BY
 @click.argument("target")
-def approve(data_dir: Path, by: str, target: str) -> None:
+def approve(place: Place, by: str, target: str) -> None:
     """Let what waits for a human go on: exactly what is held now, which is printed.
 
     TARGET is a room (name, alias or room ID) with held removals; "accounts" for accounts that are
@@ -105,25 +104,25 @@ def approve(data_dir: Path, by: str, target: str) -> None:
     for; or "restored" to let removals go on that only a backup put back speaks of. A running
     service takes it up within seconds. Exit status: 0 something was approved, 3 nothing was held.
     """
-    _decide(data_dir, target, "approved", by)
+    _decide(place, target, "approved", by)
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @BY
 @click.argument("target")
-def dismiss(data_dir: Path, by: str, target: str) -> None:
+def dismiss(place: Place, by: str, target: str) -> None:
     """Drop the held removals of TARGET (a room's name, alias or ID): those people stay there.
 
     They stay until the identity provider grants them the room anew, in exclusive rooms and
     through `sync --prune` too. "accounts" means held accounts, which stay as they are. Exit
     status: 0 something was dismissed, 3 nothing was held.
     """
-    _decide(data_dir, target, "dismissed", by)
+    _decide(place, target, "dismissed", by)
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @BY
 @click.option(
     "--prune",
@@ -135,7 +134,7 @@ def dismiss(data_dir: Path, by: str, target: str) -> None:
     default=None,
     help="Wait until everything is done, showing how far it is; the default on a terminal.",
 )
-def sync(data_dir: Path, by: str, prune: bool, wait: bool | None) -> None:
+def sync(place: Place, by: str, prune: bool, wait: bool | None) -> None:
     """Have the running service compare every mapped room with the homeserver now.
 
     Exit status: 0 asked for (with --wait: done), 4 the service did not take it up.
@@ -153,16 +152,16 @@ def sync(data_dir: Path, by: str, prune: bool, wait: bool | None) -> None:
 
     asked = time.time()
     # SCIM requests wait behind each of these pieces, and not behind all of them.
-    while prune and write(data_dir, "sync --prune", grants.settle_map):
+    while prune and write(place, "sync --prune", grants.settle_map):
         pass
-    number = write(data_dir, "sync --prune" if prune else "sync", work)
+    number = write(place, "sync --prune" if prune else "sync", work)
     if prune:
         click.echo(f"{number} people of forgotten mappings are to leave")
     if sys.stdout.isatty() if wait is None else wait:
-        _wait(data_dir, asked)
+        _wait(place, asked)
 
 
-def _wait(data_dir: Path, asked: float) -> None:
+def _wait(place: Place, asked: float) -> None:
     async def ask(connection: Connection) -> tuple[float, int]:
         work = await memberships.counts(connection)
         left = work["pendingPairs"] + work["pendingAccounts"]
@@ -175,7 +174,7 @@ def _wait(data_dir: Path, asked: float) -> None:
         task = progress.add_task("comparing", total=None, rate="")
         total, seen, moved = 0, -1, time.monotonic()
         while True:
-            compared, left = read(data_dir, ask)
+            compared, left = read(place, ask)
             if compared >= asked and left <= 0:
                 break
             if left != seen:

@@ -1,10 +1,13 @@
 """Where commands take the settings from: the environment, and one file."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import click
 import dotenv
+
+from scim_matrix.config import ConfigurationError, place_of
 
 # What deploy/scim-matrix.service reads, and where it keeps its data.
 INSTALLED = Path("/etc/scim-matrix/scim-matrix.env")
@@ -50,6 +53,9 @@ def environment() -> dict[str, str]:
     told = dotenv.dotenv_values(path, interpolate=False)
     found = {name: value for name, value in told.items() if value is not None}
     found.setdefault("CREDENTIALS_DIRECTORY", str(path.absolute().parent))
-    if path == INSTALLED and STATE.is_dir():
-        found.setdefault("DATA_DIR", str(STATE))
-    return {**found, **os.environ}
+    merged = {**found, **os.environ}
+    # Whoever has both is told so where the settings are read.
+    with contextlib.suppress(ConfigurationError):
+        if path == INSTALLED and STATE.is_dir() and place_of(merged) is None:
+            merged["DATA_DIR"] = str(STATE)
+    return merged

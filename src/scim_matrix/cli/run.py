@@ -12,10 +12,9 @@ from scim_matrix.config import IGNORED, ConfigurationError, Settings, doubtful
 from scim_matrix.edge.listening import ListenError
 from scim_matrix.ops.logging import set_up
 from scim_matrix.store.errors import DatabaseError
-from scim_matrix.store.occupancy import OccupiedError
 
 EXIT_CONFIGURATION = 2
-_UNUSABLE = (DatabaseError, OccupiedError, ListenError, OSError)
+_UNUSABLE = (DatabaseError, ListenError, OSError)
 
 
 @click.command()

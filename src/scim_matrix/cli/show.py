@@ -2,22 +2,20 @@
 
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from scim_matrix.cli.database import DATA_DIR, read
-from scim_matrix.cli.environment import environment
+from scim_matrix.cli.database import PLACE, read, settings_with
 from scim_matrix.cli.output import JSON, Rows, Since, json_line, show, visible, with_names
 from scim_matrix.cli.rooms import find
 from scim_matrix.cli.table import wrapped
 from scim_matrix.cli.watch import watch_progress
-from scim_matrix.config import ConfigurationError, Settings
+from scim_matrix.config import ConfigurationError
 from scim_matrix.membership import Membership
 from scim_matrix.store import brake, memberships, record, references, totals, views
 from scim_matrix.store import rooms as known_rooms
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, Place
 from scim_matrix.store.text import told
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake, Tally
@@ -30,11 +28,11 @@ LIMIT = click.option("--limit", default=1000, show_default=True, help="At most s
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @LIMIT
 @JSON
 @click.option("--watch", is_flag=True, help="First show how far it is until nothing is left.")
-def status(data_dir: Path, limit: int, as_json: bool, watch: bool) -> None:
+def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
     """Show what is pending, held and failing, with reasons.
 
     Also whose account or which step of the map a human has to settle, and how. Exit status: 0
@@ -56,8 +54,8 @@ def status(data_dir: Path, limit: int, as_json: bool, watch: bool) -> None:
         return summary, with_names(rows, await known_rooms.names(connection))
 
     if watch:
-        watch_progress(data_dir)
-    summary, rows = read(data_dir, work)
+        watch_progress(place)
+    summary, rows = read(place, work)
     for row in rows:
         row.pop("since")
     if as_json:
@@ -71,16 +69,16 @@ def status(data_dir: Path, limit: int, as_json: bool, watch: bool) -> None:
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @JSON
-def plan(data_dir: Path, as_json: bool) -> None:
+def plan(place: Place, as_json: bool) -> None:
     """Show what the service would do now, room by room, as far as it knows; nothing is done.
 
     What the brake would hold is marked so. Who turns out to be an administrator of the homeserver
     is not kicked even if this says so.
     """
     try:
-        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+        settings = settings_with(place)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     policy = Policy(settings.matrix_admin_user_id, settings.protected_users)
@@ -90,7 +88,7 @@ def plan(data_dir: Path, as_json: bool) -> None:
     accounts = AccountPolicy(
         settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
     )
-    rows = read(data_dir, lambda connection: _planned(connection, policy, accounts, limit))
+    rows = read(place, lambda connection: _planned(connection, policy, accounts, limit))
     show(rows, as_json=as_json, empty="nothing would be done")
 
 
@@ -147,10 +145,10 @@ def _row(
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @click.option("--match", help="Only groups whose displayName matches this glob.")
 @JSON
-def groups(data_dir: Path, match: str | None, as_json: bool) -> None:
+def groups(place: Place, match: str | None, as_json: bool) -> None:
     """Show groups, how many members they have and which rooms the map opens for them."""
 
     async def work(connection: Connection) -> Rows:
@@ -160,7 +158,7 @@ def groups(data_dir: Path, match: str | None, as_json: bool) -> None:
         names = await known_rooms.names(connection)
         return [{**group, "rooms": _named(group["rooms"], names)} for group in found]
 
-    show(read(data_dir, work), as_json=as_json, empty="no such group")
+    show(read(place, work), as_json=as_json, empty="no such group")
 
 
 def _named(rooms: str | None, names: dict[str, str]) -> list[str]:
@@ -170,10 +168,10 @@ def _named(rooms: str | None, names: dict[str, str]) -> list[str]:
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @click.argument("room", required=False)
 @JSON
-def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
+def rooms(place: Place, room: str | None, as_json: bool) -> None:
     """Show mapped rooms; with ROOM (name, alias or room ID) who is in it and why.
 
     Exit status: 1 where no mapped room is called so, or several are.
@@ -191,7 +189,7 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
         return with_names(people, names)
 
     show(
-        read(data_dir, work),
+        read(place, work),
         as_json=as_json,
         empty="no room is mapped" if room is None else "nobody is in it",
         leave_out=() if room is None else OF_ONE_ROOM,
@@ -199,7 +197,7 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @click.option("--user", help="Only what was done to this user ID.")
 @click.option("--room", help="Only what was done in this room (name, alias or room ID).")
 @click.option(
@@ -211,7 +209,7 @@ def rooms(data_dir: Path, room: str | None, as_json: bool) -> None:
 @click.option("--limit", default=1000, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def log(
-    data_dir: Path,
+    place: Place,
     user: str | None,
     room: str | None,
     since: float | None,
@@ -227,7 +225,7 @@ def log(
         rows = await record.find(connection, users=users, rooms=named, since=start, limit=limit)
         return with_names(rows, await known_rooms.names(connection))
 
-    for entry in read(data_dir, work):
+    for entry in read(place, work):
         entry["at"] = told(entry["at"])
         if as_json:
             click.echo(json_line(entry))

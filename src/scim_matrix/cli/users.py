@@ -1,13 +1,11 @@
 """Commands about users: show them, and settle whose account is whose."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import click
 
-from scim_matrix.cli.database import BY, DATA_DIR, read, write
-from scim_matrix.cli.environment import environment
+from scim_matrix.cli.database import BY, PLACE, read, settings_with, write
 from scim_matrix.cli.output import JSON, show, with_names
 from scim_matrix.config import ConfigurationError, Settings
 from scim_matrix.localpart import is_user_id
@@ -15,24 +13,24 @@ from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts, binding, record, views
 from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.accounts import Account
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, Place
 
 
 @click.group(invoke_without_command=True)
-@DATA_DIR
+@PLACE
 @click.option("--match", help="Only users whose userName or Matrix user ID matches this glob.")
 @click.option("--rooms", is_flag=True, help="Each room of each user, and why.")
 @JSON
 @click.pass_context
 def users(
-    context: click.Context, data_dir: Path, match: str | None, rooms: bool, as_json: bool
+    context: click.Context, place: Place, match: str | None, rooms: bool, as_json: bool
 ) -> None:
     """Show users, their accounts, and with --rooms where each of them is and why.
 
     An account in conflict is somebody else's as far as anybody can tell; `users link` says
     otherwise.
     """
-    context.obj = data_dir
+    context.obj = place
     if context.invoked_subcommand is not None:
         return
 
@@ -49,7 +47,7 @@ def users(
         return with_names(places, await known_rooms.names(connection))
 
     leave_out = ("granted",) if rooms else ("id", "applied", "held")
-    show(read(data_dir, work), as_json=as_json, empty="no such user", leave_out=leave_out)
+    show(read(place, work), as_json=as_json, empty="no such user", leave_out=leave_out)
 
 
 async def _one(connection: Connection, name: str) -> Account:
@@ -83,7 +81,7 @@ async def _check_account(settings: Settings, account: str) -> None:
 @click.argument("user")
 @click.argument("account")
 @click.pass_obj
-def link(data_dir: Path, by: str, user: str, account: str) -> None:
+def link(place: Place, by: str, user: str, account: str) -> None:
     """Say that the Matrix account ACCOUNT (@name:server) is USER's (SCIM id or user name).
 
     A running service takes it up within seconds: it links the account, brings its profile in
@@ -93,7 +91,7 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
     if not is_user_id(account):
         raise click.BadParameter("must be a Matrix user ID, @name:server", param_hint="ACCOUNT")
     try:
-        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+        settings = settings_with(place)
         asyncio.run(_check_account(settings, account))
     except (ConfigurationError, HomeserverError) as error:
         raise click.ClickException(str(error)) from error
@@ -103,7 +101,7 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
         if (why_not := await binding.link(connection, one, account, by)) is not None:
             raise click.ClickException(why_not)
 
-    write(data_dir, f"command line {by}", work)
+    write(place, f"command line {by}", work)
     click.echo(f"{account} is {user}'s")
 
 
@@ -111,7 +109,7 @@ def link(data_dir: Path, by: str, user: str, account: str) -> None:
 @BY
 @click.argument("user")
 @click.pass_obj
-def unlink(data_dir: Path, by: str, user: str) -> None:
+def unlink(place: Place, by: str, user: str) -> None:
     """Say that USER's (SCIM id or user name) present Matrix account is not theirs.
 
     What leads to the account for USER is taken off it (SSO link, mark); else it is left as it is,
@@ -135,5 +133,5 @@ def unlink(data_dir: Path, by: str, user: str) -> None:
         await record.add(connection, entry)
         return one.user_id
 
-    former = write(data_dir, f"command line {by}", work)
+    former = write(place, f"command line {by}", work)
     click.echo(f"{former} is not {user}'s any more; nothing was done to it")

@@ -1,7 +1,6 @@
 """How far accounts and memberships are, shown until nothing is left."""
 
 import time
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -10,11 +9,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from scim_matrix.cli.database import read
 from scim_matrix.course import Course
 from scim_matrix.store import views
+from scim_matrix.store.database import Place
 
 REFRESH_SECONDS = 1.0
 
 
-def watch_progress(data_dir: Path) -> None:
+def watch_progress(place: Place) -> None:
     """Show a bar each for accounts and memberships until nothing is left, or it is interrupted.
 
     Where the output is no terminal, a line each second.
@@ -25,7 +25,7 @@ def watch_progress(data_dir: Path) -> None:
     with Progress(*columns, TextColumn("{task.fields[told]}"), console=console) as progress:
         bars = {what: progress.add_task(what, total=None, told="") for what in courses}
         while True:
-            found = read(data_dir, views.progress)
+            found = read(place, views.progress)
             for what, amount in found.items():
                 course = courses[what]
                 course.note(time.monotonic(), amount.left)

@@ -2,21 +2,19 @@
 
 import contextlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import Literal
 
 import click
 from rich.console import Console
 
 from scim_matrix import problems
-from scim_matrix.cli.database import DATA_DIR, read
-from scim_matrix.cli.environment import environment
+from scim_matrix.cli.database import PLACE, read, settings_with
 from scim_matrix.cli.output import PIPE, json_line, visible
 from scim_matrix.cli.rooms import find
 from scim_matrix.cli.table import wrapped
-from scim_matrix.config import ConfigurationError, Settings
+from scim_matrix.config import ConfigurationError
 from scim_matrix.store import story as stories
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, Place
 from scim_matrix.story import group, person, room
 from scim_matrix.story.rows import Line, Part, Story
 from scim_matrix.sync.plan import Policy
@@ -25,7 +23,7 @@ Kind = Literal["person", "group", "room"]
 
 
 @click.command()
-@DATA_DIR
+@PLACE
 @click.option(
     "--as",
     "kind",
@@ -35,7 +33,7 @@ Kind = Literal["person", "group", "room"]
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.argument("what")
 @click.argument("where", metavar="[ROOM]", required=False)
-def why(data_dir: Path, kind: Kind | None, as_json: bool, what: str, where: str | None) -> None:
+def why(place: Place, kind: Kind | None, as_json: bool, what: str, where: str | None) -> None:
     """Tell why WHAT is as it is, in sentences: a person, a group, a room, or a problem's code.
 
     A person is a Matrix user ID, a user name or a SCIM id, and ROOM leaves the other rooms out; a
@@ -47,9 +45,9 @@ def why(data_dir: Path, kind: Kind | None, as_json: bool, what: str, where: str 
         found = [] if where is None else await find(connection, where)
         if where is not None and not found:
             raise click.ClickException(f"{where}: no mapped room has this name, alias or ID")
-        return await _story(connection, data_dir, what, kind, found[-1] if found else None)
+        return await _story(connection, place, what, kind, found[-1] if found else None)
 
-    story = read(data_dir, work)
+    story = read(place, work)
     if as_json:
         click.echo(json_line(asdict(story)))
         return
@@ -77,7 +75,7 @@ def _indented(text: str, first: str, rest: str, width: int) -> list[str]:
 
 
 async def _story(
-    connection: Connection, data_dir: Path, what: str, kind: Kind | None, room_id: str | None
+    connection: Connection, place: Place, what: str, kind: Kind | None, room_id: str | None
 ) -> Story:
     if what in problems.BY_CODE:
         return _problem(problems.BY_CODE[what])
@@ -98,7 +96,7 @@ async def _story(
         return group.story(await stories.group(connection, str(identity)))
     account = None if identity is None else int(identity)
     rows = await stories.person(connection, account, what)
-    return person.story(rows, _protection(data_dir, rows.user_id), room_id)
+    return person.story(rows, _protection(place, rows.user_id), room_id)
 
 
 async def _meant(connection: Connection, what: str) -> list[tuple[Kind, str | int | None]]:
@@ -118,10 +116,10 @@ def _problem(problem: problems.Problem) -> Story:
     return Story(problem.code, [Part("A problem", lines)])
 
 
-def _protection(data_dir: Path, user_id: str | None) -> str | None:
+def _protection(place: Place, user_id: str | None) -> str | None:
     """Return why nobody touches somebody, as far as the settings tell; administrators are not."""
     with contextlib.suppress(ConfigurationError):
-        settings = Settings.load({**environment(), "DATA_DIR": str(data_dir)})
+        settings = settings_with(place)
         policy = Policy(settings.matrix_admin_user_id, settings.protected_users)
         return policy.protection(user_id) if user_id is not None else None
     return None

@@ -51,7 +51,8 @@ def connect(
         provider=settings.mas_provider,
         end_sessions=settings.end_sessions_on_disable,
     )
-    user_id, file = settings.matrix_admin_user_id, settings.data_dir / TOKEN_FILE
+    user_id = settings.matrix_admin_user_id
+    file = None if settings.data_dir is None else settings.data_dir / TOKEN_FILE
     # MAS's resource `compat`: Synapse itself has no sign-in any more.
     door = Transport.connect(settings.mas_url, user_id, "", tracing=tracing)
     token = None if given is not None else MasToken(mas, user_id, file)

@@ -53,16 +53,17 @@ class _Stored(Shape):
 
 
 class MasToken:
-    """Keeps a token for the service's account `user_id` in the file `path`.
+    """Keeps a token for the service's account `user_id` in the file `path`, else in memory.
 
     The account is made where MAS has none of this name. The file is readable by its owner only,
     and whatever stands in it is nowhere else: neither in logs nor in errors.
     """
 
-    def __init__(self, client: MasClient, user_id: str, path: Path) -> None:
+    def __init__(self, client: MasClient, user_id: str, path: Path | None) -> None:
         self._mas = client
         self._user_id = user_id
         self._path = path
+        self._kept: _Stored | None = None
         self._making = asyncio.Lock()
 
     def stored(self) -> str | None:
@@ -152,6 +153,8 @@ class MasToken:
 
     def _read(self) -> _Stored | None:
         """Return what the file holds for this account, None where that is nothing of use."""
+        if self._path is None:
+            return self._kept
         try:
             kept = _Stored.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
@@ -163,6 +166,9 @@ class MasToken:
 
     def _write(self, kept: _Stored) -> None:
         """Replace the file whole: a crash leaves the former one."""
+        if self._path is None:
+            self._kept = kept
+            return
         new = self._path.with_name(self._path.name + ".new")
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -15,7 +15,7 @@ from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops import check_mas, check_settings, check_sign_in
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Database, Place
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 from scim_matrix.sync.room_rights import read_levels
@@ -38,11 +38,13 @@ async def check(settings: Settings) -> list[Finding]:
     What still may come right by itself is a warning, what cannot work an error.
     """
     mappings = settings.group_map()
-    findings = list(await asyncio.to_thread(lambda: [*check_settings.of_files(settings.data_dir)]))
+    folder, findings = settings.data_dir, list[Finding]()
+    if folder is not None:
+        findings += await asyncio.to_thread(lambda: [*check_settings.of_files(folder)])
     groups: Sequence[dict[str, Any]] = ()
     sound = False
-    if await asyncio.to_thread(check_settings.is_folder, settings.data_dir):
-        finding, groups = await _database(settings.data_dir)
+    if folder is None or await asyncio.to_thread(check_settings.is_folder, folder):
+        finding, groups = await _database(settings.place)
         findings.append(finding)
         sound = finding.verdict == "ok"
     findings += check_settings.of_words(settings, mappings)
@@ -76,13 +78,15 @@ def _by_room(mappings: Iterable[Mapping]) -> dict[str, list[Mapping]]:
     return found
 
 
-async def _database(data_dir: Path) -> tuple[Finding, Sequence[dict[str, Any]]]:
+async def _database(place: Place) -> tuple[Finding, Sequence[dict[str, Any]]]:
     """Return whether the database is sound, and the groups in it."""
     groups: Sequence[dict[str, Any]] = ()
     try:
-        database = await Database.open(data_dir)
+        database = await Database.open(place)
     except DatabaseError as error:
         cure = "see who owns DATA_DIR and its disk"
+        if not isinstance(place, Path):
+            cure = "see that it runs, is reached and lets this role in: docs/setup/postgresql.md"
         return Finding("error", "database", str(error), cure), groups
     try:
         damage = await database.damage()
@@ -94,7 +98,8 @@ async def _database(data_dir: Path) -> tuple[Finding, Sequence[dict[str, Any]]]:
     if damage is not None:
         cure = "scim-matrix restore a backup"
         return Finding("error", "database", f"damaged: {damage}", cure), groups
-    return Finding("ok", "database", f"{data_dir} can be written and is sound"), groups
+    told = place if isinstance(place, Path) else "DATABASE_URL"
+    return Finding("ok", "database", f"{told} can be written and is sound"), groups
 
 
 async def _homeserver(homeserver: Homeserver, *, protected: bool) -> list[Finding]:

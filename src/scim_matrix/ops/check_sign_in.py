@@ -22,7 +22,7 @@ async def of_sign_in(settings: Settings, homeserver: Accounts) -> list[Finding]:
 
     Says nothing before there are users. Raises what `Accounts` does.
     """
-    database = await Database.open(settings.data_dir)
+    database = await Database.open(settings.place)
     try:
         connection = database.scanner
         counts = await views.subjects(connection)

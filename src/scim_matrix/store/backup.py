@@ -5,7 +5,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from scim_matrix.store.sqlite import DATABASE_NAME, migrations
+from scim_matrix.store.migrations import load
+from scim_matrix.store.sqlite import DATABASE_NAME
 
 # Pages copied at a time; between them a running service writes.
 _PAGES = 1000
@@ -85,5 +86,5 @@ def _check(copy: sqlite3.Connection) -> None:
     [(version,)] = copy.execute("PRAGMA user_version").fetchall()
     if verdict != "ok":
         raise BackupError(f"it is damaged: {verdict}")
-    if not 1 <= version <= migrations()[-1][0]:
+    if not 1 <= version <= load()[-1][0]:
         raise BackupError(f"it is no database of this version of scim-matrix (schema {version})")

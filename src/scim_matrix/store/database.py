@@ -6,10 +6,15 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from scim_matrix.clock import Clock
-from scim_matrix.store.dialect import DatabaseRow, Statement, Values
+from scim_matrix.store import sqlite
+from scim_matrix.store.dialect import DatabaseRow, Driver, Statement, Values
 from scim_matrix.store.errors import DatabaseError
-from scim_matrix.store.sqlite import Sqlite, check_version, open_reader, open_writer
+
+# Where a database is: SQLite's folder, or the URL of PostgreSQL, which may hold a password.
+Place = Path | SecretStr
 
 
 class Connection:
@@ -19,7 +24,7 @@ class Connection:
     (seconds since the epoch).
     """
 
-    def __init__(self, connection: Sqlite, at: float = 0.0, cause: str | None = None) -> None:
+    def __init__(self, connection: Driver, at: float = 0.0, cause: str | None = None) -> None:
         self._connection = connection
         self._tick: int | None = None
         self.at = at
@@ -64,19 +69,19 @@ async def together(connection: Connection, *statements: Statement) -> list[list[
 
 
 class Database:
-    """The connections to one database file.
+    """The connections to one database.
 
     The writer runs one transaction at a time. `reader` (for short look-ups), `scanner` (for what
     grows with the data) and `counter` (for counting everything) see the last committed state and
-    never wait for the writer (WAL).
+    never wait for the writer.
     """
 
     def __init__(
         self,
-        writer: Sqlite,
-        reader: Sqlite,
-        scanner: Sqlite,
-        counter: Sqlite,
+        writer: Driver,
+        reader: Driver,
+        scanner: Driver,
+        counter: Driver,
         clock: Clock,
     ) -> None:
         self._writer = writer
@@ -91,16 +96,25 @@ class Database:
         self.counter = Connection(counter)
 
     @classmethod
-    async def open(cls, data_dir: Path, clock: Clock | None = None) -> "Database":
-        """Open (and where needed create or migrate) the database in `data_dir`.
+    async def open(
+        cls, place: Place, clock: Clock | None = None, *, serving: str | None = None
+    ) -> "Database":
+        """Open (and where needed create or migrate) a database.
 
-        `clock` is what the times of writes go by.
+        `clock` is what the times of writes go by. With `serving`, where a service listens, a
+        database of PostgreSQL is kept from every other service (a folder is by `occupying`).
 
         Raises DatabaseError.
         """
-        writer = await open_writer(data_dir)
+        writer: Driver
+        if isinstance(place, Path):
+            writer = await sqlite.open_writer(place)
+        else:
+            from scim_matrix.store import postgresql
+
+            writer = await postgresql.open_writer(place, serving)
         try:
-            reader, scanner, counter = [await open_reader(data_dir) for _ in range(3)]
+            reader, scanner, counter = [await _open_reader(place) for _ in range(3)]
         except BaseException:
             await writer.close()
             raise
@@ -117,15 +131,20 @@ class Database:
         runs; where the commit fails, it fails for every block that shared it.
         """
         async with self._turn:
+            is_first = self._shared is None
+            committed = self._shared = self._shared or self._share()
             before = f"RELEASE SAVEPOINT block{self._blocks}"
-            if self._shared is None:
-                before, self._shared = self._writer.BEGIN, self._share()
-            committed = self._shared
             self._blocks += 1
             # By a name of its own a block can undo none before it.
             block = f"block{self._blocks}"
+            savepoint = f"SAVEPOINT {block}"
             try:
-                await self._writer.fetch_together([(before, ()), (f"SAVEPOINT {block}", ())])
+                # Shielded: what is cut off half-way would be known to nobody.
+                await asyncio.shield(
+                    self._writer.begin(savepoint)
+                    if is_first
+                    else self._writer.fetch_together([(before, ()), (savepoint, ())])
+                )
                 yield Connection(self._writer, self.clock.now(), cause)
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
@@ -146,11 +165,9 @@ class Database:
                 return
             self._shared = None
             try:
-                # Each block is released before anything else: where SQLite has rolled it back by
-                # itself, that fails.
-                await self._writer.fetch_together(
-                    [(f"RELEASE SAVEPOINT block{self._blocks}", ()), ("COMMIT", ())]
-                )
+                # Each block is released before anything else: where the database has rolled it
+                # back by itself, that fails.
+                await self._writer.end(f"RELEASE SAVEPOINT block{self._blocks}")
             except DatabaseError as error:
                 await self._writer.rollback()
                 _fail(committed, error)
@@ -163,8 +180,8 @@ class Database:
         try:
             await self._writer.fetch(f"ROLLBACK TO SAVEPOINT {block}")
         except DatabaseError:
-            # Nothing was begun, or SQLite has rolled back the whole transaction by itself (no room
-            # on the disk).
+            # Nothing was begun, or the database has rolled back the whole transaction by itself (no
+            # room on the disk, a connection that was lost).
             await self._writer.rollback()
             self._shared = None
             _fail(committed, error)
@@ -182,17 +199,24 @@ class Database:
 
 
 @contextlib.asynccontextmanager
-async def reading(data_dir: Path) -> AsyncIterator[Connection]:
+async def reading(place: Place) -> AsyncIterator[Connection]:
     """Read a database that a service may be using, without ever waiting for its writer.
 
     Raises DatabaseError.
     """
-    reader = await open_reader(data_dir)
+    reader = await _open_reader(place, check=True)
     try:
-        await check_version(reader)
         yield Connection(reader, time.time())
     finally:
         await reader.close()
+
+
+async def _open_reader(place: Place, *, check: bool = False) -> Driver:
+    if isinstance(place, Path):
+        return await sqlite.open_reader(place, check=check)
+    from scim_matrix.store import postgresql
+
+    return await postgresql.open_reader(place, check=check)
 
 
 def _fail(committed: asyncio.Future[None], error: BaseException) -> None:

@@ -19,7 +19,7 @@ the rest they name these functions, and a database's dialect says what it has in
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -38,6 +38,34 @@ class DatabaseRow(Protocol):
 
     def keys(self) -> list[str]:
         """Return the names in order."""
+
+
+class Driver(Protocol):
+    """A connection to a database. Whatever fails raises a DatabaseError."""
+
+    async def fetch(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
+        """Run one statement and return its rows."""
+
+    async def fetch_together(self, statements: Sequence[Statement]) -> list[list[DatabaseRow]]:
+        """Run statements one after the other and return the rows of each."""
+
+    async def run_many(self, sql: str, values: Iterable[Values]) -> None:
+        """Run one statement for each of several sets of values."""
+
+    async def begin(self, savepoint: str) -> None:
+        """Begin a transaction that may write, and a savepoint in it."""
+
+    async def end(self, release: str) -> None:
+        """Release the last savepoint, and make durable what the transaction did."""
+
+    async def rollback(self) -> None:
+        """Undo the transaction, where there is one."""
+
+    async def damage(self) -> str | None:
+        """Return what is damaged, None where all is sound."""
+
+    async def close(self) -> None:
+        """Close the connection."""
 
 
 class Dialect:
@@ -68,3 +96,5 @@ SQLITE = Dialect(
         "place_in": "instr(",
     }
 )
+# The others are functions of its schema.
+POSTGRESQL = Dialect({"list_of": "json_agg(", "object_of": "json_build_object("})

@@ -10,8 +10,8 @@ class DatabaseTooNewError(DatabaseError):
 
 
 class DatabaseUnusableError(DatabaseError):
-    """The database cannot be opened, read or written (permissions, full disk, damage)."""
+    """The database cannot be opened, read or written (permissions, full disk, damage, away)."""
 
 
-class NotUniqueError(DatabaseError):
-    """Another row has a value that must be unique."""
+class OccupiedError(DatabaseUnusableError):
+    """Another service runs on this database; the message says which."""

@@ -8,13 +8,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from scim_matrix.store.errors import DatabaseUnusableError
+from scim_matrix.store.errors import DatabaseUnusableError, OccupiedError
 
 NAME = "serving.lock"
-
-
-class OccupiedError(Exception):
-    """Another service runs on this DATA_DIR; the message says which."""
 
 
 @contextlib.contextmanager

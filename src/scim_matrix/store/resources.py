@@ -11,7 +11,6 @@ import orjson
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import DatabaseRow, Statement
-from scim_matrix.store.errors import NotUniqueError
 from scim_matrix.store.text import composed, folded
 
 Kind = Literal["User", "Group"]
@@ -143,14 +142,14 @@ async def create(
     values = _values(kind, document)
     now = _now()
     row = Row(kind, resource_id or str(uuid.uuid4()), document, now, now, 1)
-    try:
-        await connection.execute_fetchall(
-            f"INSERT INTO {TABLE[kind]} (id, created, last_modified, {', '.join(values)})"
-            f" VALUES (:id, :now, :now, {', '.join(f':{column}' for column in values)})",
-            {**values, "id": row.id, "now": now},
-        )
-    except NotUniqueError as error:
-        raise await _taken(connection, kind, row.id, document) from error
+    made = await connection.execute_fetchall(
+        f"INSERT INTO {TABLE[kind]} (id, created, last_modified, {', '.join(values)})"
+        f" VALUES (:id, :now, :now, {', '.join(f':{column}' for column in values)})"
+        " ON CONFLICT DO NOTHING RETURNING 1",
+        {**values, "id": row.id, "now": now},
+    )
+    if not made:
+        raise await _taken(connection, kind, row.id, document)
     return row
 
 
@@ -164,15 +163,19 @@ async def update(
     await grants.settle_first(connection, [resource_id])
     values = _values(kind, document)
     assignments = ", ".join(f"{column} = :{column}" for column in values)
-    try:
-        updated = await connection.execute_fetchall(
-            f"UPDATE {TABLE[kind]} SET last_modified = :now, version = version + 1,"
-            f" {assignments} WHERE id = :id RETURNING {_COLUMNS}",
-            {**values, "id": resource_id, "now": _now()},
-        )
-    except NotUniqueError as error:
-        raise await _taken(connection, kind, resource_id, document) from error
+    unique, _ = _UNIQUE[kind]
+    # Asked for within the statement: after an error PostgreSQL answers nothing more in this block.
+    updated = await connection.execute_fetchall(
+        f"UPDATE {TABLE[kind]} SET last_modified = :now, version = version + 1, {assignments}"
+        f" WHERE id = :id AND NOT EXISTS (SELECT 1 FROM {TABLE[kind]} o"
+        f" WHERE o.{unique} = :{unique} AND o.id <> :id) RETURNING {_COLUMNS}",
+        {**values, "id": resource_id, "now": _now()},
+    )
     if not updated:
+        if await connection.execute_fetchall(
+            f"SELECT 1 FROM {TABLE[kind]} WHERE id = :id", {"id": resource_id}
+        ):
+            raise await _taken(connection, kind, resource_id, document)
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
     await grants.settle(connection, [resource_id])
     return _row(kind, updated[0])

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +10,8 @@ import aiosqlite
 
 from scim_matrix.store import text
 from scim_matrix.store.dialect import SQLITE, DatabaseRow, Statement, Values
-from scim_matrix.store.errors import (
-    DatabaseError,
-    DatabaseTooNewError,
-    DatabaseUnusableError,
-    NotUniqueError,
-)
+from scim_matrix.store.errors import DatabaseError, DatabaseTooNewError, DatabaseUnusableError
+from scim_matrix.store.migrations import load
 
 DATABASE_NAME = "scim-matrix.sqlite3"
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -34,32 +29,17 @@ CREATE TEMP TABLE wanted (
 ) WITHOUT ROWID;
 """
 
-_NOT_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
-
 
 def _error(path: Path, error: sqlite3.Error) -> DatabaseError:
-    kind = DatabaseError
-    if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorcode in _NOT_UNIQUE:
-        kind = NotUniqueError
-    elif isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
-        kind = DatabaseUnusableError
-    return kind(f"{path}: {error}")
-
-
-def migrations() -> list[tuple[int, str]]:
-    """Return the bundled migrations as (number, SQL), in order."""
-    folder = resources.files("scim_matrix.store.migrations")
-    scripts = sorted(f.name for f in folder.iterdir() if f.name.endswith(".sql"))
-    return [(int(name.split("_")[0]), (folder / name).read_text("utf-8")) for name in scripts]
+    unusable = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+    return (DatabaseUnusableError if unusable else DatabaseError)(f"{path}: {error}")
 
 
 class Sqlite(aiosqlite.Connection):
     """A connection whose thread can be handed several statements at once.
 
-    Whatever fails raises a DatabaseError. `BEGIN` begins a transaction that may write.
+    Whatever fails raises a DatabaseError.
     """
-
-    BEGIN = "BEGIN IMMEDIATE"
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
@@ -72,6 +52,14 @@ class Sqlite(aiosqlite.Connection):
         """Return what is damaged, None where all is sound."""
         [(verdict,)] = await self.execute_fetchall("PRAGMA quick_check(1)")
         return None if verdict == "ok" else str(verdict)
+
+    async def begin(self, savepoint: str) -> None:
+        """Begin a transaction that may write, and a savepoint in it."""
+        await self.fetch_together([("BEGIN IMMEDIATE", ()), (savepoint, ())])
+
+    async def end(self, release: str) -> None:
+        """Release the last savepoint, and make durable what the transaction did."""
+        await self.fetch_together([(release, ()), ("COMMIT", ())])
 
     async def open(self) -> None:
         """Connect."""
@@ -135,19 +123,28 @@ async def open_writer(data_dir: Path) -> Sqlite:
     return writer
 
 
-async def open_reader(data_dir: Path) -> Sqlite:
-    """Open the database in a folder to read, never waiting for a writer. Raises DatabaseError."""
+async def open_reader(data_dir: Path, *, check: bool = False) -> Sqlite:
+    """Open the database in a folder to read, never waiting for a writer.
+
+    Raises DatabaseError; with `check` also where its schema is not that of this version.
+    """
     reader = Sqlite(data_dir / DATABASE_NAME, read_only=True)
     await reader.open()
-    await _add_functions(reader)
+    try:
+        await _add_functions(reader)
+        if check:
+            await _check_version(reader)
+    except BaseException:
+        await reader.close()
+        raise
     reader.row_factory = sqlite3.Row
     return reader
 
 
-async def check_version(reader: Sqlite) -> None:
+async def _check_version(reader: Sqlite) -> None:
     """Raise DatabaseError unless the schema is the one that this version of the service has."""
     [(version,)] = await reader.execute_fetchall("PRAGMA user_version")
-    known = migrations()[-1][0]
+    known = load()[-1][0]
     if version > known:
         raise DatabaseTooNewError(f"{reader.path} has schema version {version}, this is {known}")
     if version < known:
@@ -170,7 +167,7 @@ def _null_safe(function: Callable[[str], str]) -> Callable[[Any], Any]:
 
 async def _migrate(writer: aiosqlite.Connection) -> None:
     [(version,)] = await writer.execute_fetchall("PRAGMA user_version")
-    known = migrations()
+    known = load()
     if version > known[-1][0]:
         raise DatabaseTooNewError(
             f"the database has schema version {version}, this version of scim-matrix knows "

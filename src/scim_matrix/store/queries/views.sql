@@ -94,7 +94,7 @@ ORDER BY 2 NULLS FIRST
 
 -- places --
 -- Where some are whose user IDs are listed, in that order.
-WITH listed (user_id, number) AS MATERIALIZED (SELECT value, key FROM each_entry(:user_ids))
+WITH listed (user_id, number) AS MATERIALIZED (SELECT atom, key FROM each_entry(:user_ids))
 SELECT m.room_id, a.user_id, m.account_id, m.state,
     m.state = 'granted' AS granted, m.observed AS membership, m.power,
     m.brake = 'held' AS held, m.left_by_choice,

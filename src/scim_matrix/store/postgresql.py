@@ -1,0 +1,461 @@
+"""PostgreSQL: connections to a server, and the migrations that bring a database up to date."""
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.string import TextLoader
+from pydantic import SecretStr
+
+from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
+from scim_matrix.store.errors import (
+    DatabaseError,
+    DatabaseTooNewError,
+    DatabaseUnusableError,
+    OccupiedError,
+)
+from scim_matrix.store.migrations import load
+
+T = TypeVar("T")
+
+# Advisory locks of this database, by class and number.
+_LOCKS = int.from_bytes(b"scim", "big")
+_WRITING, _SERVING = 1, 2
+# Has a transaction wait until no other one writes.
+_LOCK = f"SELECT pg_advisory_xact_lock({_LOCKS}, {_WRITING})"
+
+# What libpq is told where the URL does not say otherwise. A failover is followed to the server that
+# takes writes; one that has gone without a word is noticed.
+_CONNECTING = {
+    "connect_timeout": "5",
+    "target_session_attrs": "read-write",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+
+# A commit is durable, whatever the server does for others. The server ends what takes too long, and
+# the session of a client that has stopped or gone: it may hold the lock that writers wait for.
+# Statements are written to go along indexes, in the order in which they join: the planner, which
+# knows nothing of scratch tables nor of what has just been imported, would read whole tables.
+# Compiling a statement takes longer than any of ours.
+_SESSION = """
+SET statement_timeout = '30s';
+SET idle_in_transaction_session_timeout = '60s';
+SET tcp_keepalives_idle = 10;
+SET tcp_keepalives_interval = 5;
+SET tcp_keepalives_count = 3;
+SELECT set_config('synchronous_commit', 'on', FALSE)
+WHERE current_setting('synchronous_commit') = 'off';
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET enable_seqscan = off;
+SET join_collapse_limit = 1;
+SET from_collapse_limit = 1;
+SET jit = off;
+SET client_min_messages = warning;
+SET standard_conforming_strings = on;
+"""
+_READING = "SET default_transaction_read_only = on;"
+
+# What a block notes for itself while it settles grants (store/queries/grants.sql).
+_SCRATCH = """
+CREATE TEMP TABLE touched (account_id BIGINT PRIMARY KEY);
+CREATE TEMP TABLE opened (
+    account_id BIGINT, mapping_id BIGINT, group_name TEXT, PRIMARY KEY (account_id, mapping_id)
+);
+CREATE TEMP TABLE wanted (
+    account_id BIGINT, room_id TEXT, group_name TEXT, power BIGINT, invite BOOLEAN,
+    led BOOLEAN, told BIGINT, request TEXT,
+    PRIMARY KEY (account_id, room_id)
+);
+"""
+
+_WHO_SERVES = """
+SELECT a.application_name, a.client_addr::text, a.backend_start::timestamptz(0)::text
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+WHERE l.locktype = 'advisory' AND l.classid = $1 AND l.objid = $2 AND l.granted
+"""
+
+_MIGRATIONS = "postgresql"
+_DATABASE = """
+SELECT current_setting('server_version_num')::int AS version, d.datcollate AS collation,
+    pg_encoding_to_char(d.encoding) AS encoding,
+    EXISTS (SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu') AS icu
+FROM pg_database d WHERE d.datname = current_database()
+"""
+# Texts are sorted by their code points, as SQLite does.
+_BY_CODE_POINT = ("C", "POSIX", "C.UTF-8", "C.utf8")
+
+_PARTS = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*)|(?<![:\w]):(\w+)")
+# Of a JSON text: an escaped U+0000, however many backslashes stand before it.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+@lru_cache(maxsize=1000)
+def written(sql: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement with `$1`, `$2` … for its values, and their names in that order."""
+    names: list[str] = []
+
+    def numbered(part: re.Match[str]) -> str:
+        if part[1]:
+            return "" if part[1].startswith("--") else part[1]
+        if part[2] not in names:
+            names.append(part[2])
+        return f"${names.index(part[2]) + 1}"
+
+    return _PARTS.sub(numbered, POSTGRESQL.written(sql)).encode(), tuple(names)
+
+
+def _taken(value: object) -> object:
+    """Return a value as PostgreSQL takes it, which knows no U+0000."""
+    if isinstance(value, str):
+        if "\0" in value:
+            value = value.replace("\0", "\ufffd")
+        if "\\u0000" in value and value.startswith(("[", "{")):
+            value = _NUL.sub(r"\1\\ufffd", value)
+    return value
+
+
+def _arguments(values: Values, names: Sequence[str]) -> list[object]:
+    given: Any = values
+    return [_taken(given[name]) for name in names]
+
+
+class _Row(tuple[Any, ...]):
+    """Values in order, and by their names."""
+
+    __slots__ = ()
+    places: Mapping[str, int] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        return tuple.__getitem__(self, self.places[key] if isinstance(key, str) else key)
+
+    def keys(self) -> list[str]:
+        return list(self.places)
+
+
+@lru_cache(maxsize=1000)
+def _kind(names: tuple[str, ...]) -> type[_Row]:
+    places = {name: place for place, name in reversed(list(enumerate(names)))}
+    return type("Row", (_Row,), {"__slots__": (), "places": {name: places[name] for name in names}})
+
+
+def _rows(cursor: Any) -> Callable[[Sequence[Any]], _Row]:
+    return _kind(tuple(column.name for column in cursor.description or ()))
+
+
+_Connection = psycopg.AsyncConnection[_Row]
+
+
+class Postgresql:
+    """A connection that is made anew where it has gone; never within a transaction.
+
+    Whatever fails raises a DatabaseError. One that is opened as `serving` keeps every other such
+    connection out for as long as it lasts.
+    """
+
+    def __init__(
+        self, url: SecretStr, *, read_only: bool = False, serving: str | None = None
+    ) -> None:
+        try:
+            told = conninfo_to_dict(url.get_secret_value())
+        except psycopg.Error as error:
+            raise DatabaseUnusableError("DATABASE_URL: is no URL of PostgreSQL") from error
+        self.name = f"PostgreSQL at {told.get('host', 'localhost')}, {told.get('dbname', '')}"
+        here = f"scim-matrix {os.getpid()} on {socket.gethostname()}"
+        name = here if serving is None else f"{here}, {serving}"
+        self._conninfo = make_conninfo(
+            **{**_CONNECTING, "application_name": name.encode()[:63].decode(errors="ignore")}
+            | {key: str(value) for key, value in told.items() if value is not None}
+        )
+        self._read_only = read_only
+        self._serving = serving is not None
+        self._prepared = False
+        self._within = False
+        self._lock = asyncio.Lock()
+        self._connection: _Connection | None = None
+
+    # -- The connection -----------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect."""
+        async with self._lock, self._errors():
+            await self._connect()
+
+    async def prepare(self) -> None:
+        """Have this connection, and those that come in its place, be ready to write."""
+        async with self._lock, self._errors():
+            self._prepared = True
+            await _run(await self._connected(), _SCRATCH)
+
+    async def _connect(self) -> _Connection:
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo,
+            autocommit=True,
+            row_factory=_rows,
+            cursor_factory=psycopg.AsyncRawCursor,
+        )
+        try:
+            # Documents stay text, which the store reads by itself.
+            for kind in ("json", "jsonb"):
+                connection.adapters.register_loader(kind, TextLoader)
+            await _run(connection, _SESSION + _READING if self._read_only else _SESSION)
+            if self._serving:
+                await self._occupy(connection)
+            if self._prepared:
+                await _run(connection, _SCRATCH)
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    async def _occupy(self, connection: _Connection) -> None:
+        """Keep others from serving, by a lock that ends with this session.
+
+        It is that of the session which writes: who has lost it writes nothing any more.
+        """
+        keys = [_LOCKS, _SERVING]
+        asked = await connection.execute(b"SELECT pg_try_advisory_lock($1::int, $2::int)", keys)
+        [(free,)] = await asked.fetchall()
+        if free:
+            return
+        first = await (await connection.execute(_WHO_SERVES.encode(), keys)).fetchone()
+        who, where, since = first or ("another service", None, None)
+        raise OccupiedError(
+            f"DATABASE_URL: {self.name} is served already by {who}"
+            + (f" ({where})" if where else "")
+            + (f", since {since}" if since else "")
+            + ": stop that service first, or give this one a database of its own"
+        )
+
+    async def _connected(self) -> _Connection:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            return connection
+        if self._within:
+            raise DatabaseUnusableError(f"{self.name}: the connection was lost")
+        return await self._connect()
+
+    @contextlib.asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            # Without its context: the server's own words tell what stands in the row.
+            raise self._error(error) from None
+
+    def _error(self, error: psycopg.Error) -> DatabaseError:
+        unusable = (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            psycopg.errors.ReadOnlySqlTransaction,
+            psycopg.errors.InsufficientPrivilege,
+        )
+        if isinstance(error, unusable):
+            reason = error.diag.message_primary or " ".join(str(error).split())
+            return DatabaseUnusableError(f"{self.name}: {reason}")
+        about = error.diag.constraint_name or error.diag.column_name or ""
+        if isinstance(error, psycopg.ProgrammingError):
+            about = error.diag.message_primary or ""
+        return DatabaseError(
+            f"{self.name}: {type(error).__name__} {error.sqlstate} {about}".strip()
+        )
+
+    # -- Statements ---------------------------------------------------------
+
+    async def fetch(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
+        """Run one statement and return its rows."""
+        [rows] = await self.fetch_together([(sql, values)])
+        return rows
+
+    async def fetch_together(self, statements: Sequence[Statement]) -> list[list[DatabaseRow]]:
+        """Run statements one after the other and return the rows of each."""
+        return await self._again(lambda connection: self._together(connection, statements))
+
+    async def run_many(self, sql: str, values: Iterable[Values]) -> None:
+        """Run one statement for each of several sets of values."""
+        text, names = written(sql)
+        sets = [_arguments(each, names) for each in values]
+
+        async def run(connection: _Connection) -> None:
+            async with connection.cursor() as cursor:
+                await cursor.executemany(text, sets)
+
+        if sets:
+            await self._again(run)
+
+    async def run(self, script: str) -> None:
+        """Run several statements without values."""
+        await self._again(lambda connection: _run(connection, script))
+
+    async def begin(self, savepoint: str) -> None:
+        """Begin a transaction that may write, once no other one does, and a savepoint in it."""
+
+        async def run(connection: _Connection) -> None:
+            await _run(connection, f"BEGIN; {_LOCK}; {savepoint}")
+
+        await self._again(run, begins=True)
+
+    async def end(self, release: str) -> None:
+        """Release the last savepoint, and make durable what the transaction did."""
+        async with self._lock, self._errors():
+            await _run(await self._connected(), f"{release}; COMMIT")
+            self._within = False
+
+    async def rollback(self) -> None:
+        """Undo the transaction, where there is one."""
+        async with self._lock:
+            self._within = False
+            connection = self._connection
+            if connection is None or connection.closed:
+                return
+            try:
+                await connection.execute(b"ROLLBACK")
+            except psycopg.Error:
+                await connection.close()
+
+    async def damage(self) -> str | None:
+        """Return what is damaged: nothing that could be asked for."""
+        return None
+
+    async def close(self) -> None:
+        """Close the connection once what it does has ended."""
+        async with self._lock:
+            connection = self._connection
+            if connection is None or connection.closed:
+                return
+            with contextlib.suppress(psycopg.Error):
+                # Or whoever comes next might be there before the server has noticed.
+                await connection.execute(b"SELECT pg_advisory_unlock_all()")
+            await connection.close()
+
+    async def _again(
+        self, work: Callable[[_Connection], Awaitable[T]], *, begins: bool = False
+    ) -> T:
+        """Do what needs a connection, once more on a new one where it turns out to have gone."""
+        async with self._lock, self._errors():
+            connection = await self._connected()
+            try:
+                done = await work(connection)
+            except psycopg.OperationalError:
+                if self._within or not connection.closed:
+                    raise
+                done = await work(await self._connected())
+            self._within |= begins
+            return done
+
+    async def _together(
+        self, connection: _Connection, statements: Sequence[Statement]
+    ) -> list[list[DatabaseRow]]:
+        one_journey = connection.pipeline() if len(statements) > 1 else contextlib.nullcontext()
+        cursors = []
+        async with one_journey:
+            for sql, values in statements:
+                text, names = written(sql)
+                cursors.append(await connection.execute(text, _arguments(values, names)))
+        return [list(await c.fetchall()) if c.description else [] for c in cursors]
+
+
+async def _run(connection: _Connection, script: str) -> None:
+    """Run several statements, which have no values, in one journey."""
+    await connection.execute(script.encode(), prepare=False)
+
+
+async def open_writer(url: SecretStr, serving: str | None = None) -> Postgresql:
+    """Open (and where needed fill or migrate) a database, to write.
+
+    Where it is for a service, `serving` tells others where that listens. Raises DatabaseError.
+    """
+    writer = Postgresql(url, serving=serving)
+    await writer.open()
+    try:
+        await _check_database(writer)
+        await _migrate(writer)
+        await writer.prepare()
+    except BaseException:
+        await writer.close()
+        raise
+    return writer
+
+
+async def open_reader(url: SecretStr, *, check: bool = False) -> Postgresql:
+    """Open a database to read, never waiting for a writer.
+
+    Raises DatabaseError; with `check` also where its schema is not that of this version.
+    """
+    reader = Postgresql(url, read_only=True)
+    await reader.open()
+    try:
+        if check:
+            await _check_version(reader)
+    except BaseException:
+        await reader.close()
+        raise
+    return reader
+
+
+async def _check_version(reader: Postgresql) -> None:
+    """Raise DatabaseError unless the schema is the one that this version of the service has."""
+    version, known = await _version(reader), load(_MIGRATIONS)[-1][0]
+    if version > known:
+        raise DatabaseTooNewError(f"{reader.name} has schema version {version}, this is {known}")
+    if version < known:
+        raise DatabaseUnusableError(
+            f"{reader.name} has schema version {version}, this is {known}: start the service first"
+        )
+
+
+async def _check_database(writer: Postgresql) -> None:
+    """Refuse a database in which texts would be compared or sorted otherwise than in SQLite."""
+    [row] = await writer.fetch(_DATABASE)
+    problem = None
+    if row["version"] < 140000:
+        problem = f"is version {row['version'] // 10000}: 14 or later is needed"
+    elif row["encoding"] != "UTF8" or row["collation"] not in _BY_CODE_POINT:
+        problem = (
+            f"has encoding {row['encoding']} and collation {row['collation']}: make it by CREATE"
+            " DATABASE … TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C', as Synapse's"
+        )
+    elif not row["icu"]:
+        problem = "knows no collation und-x-icu: a server that was built with ICU is needed"
+    if problem is not None:
+        raise DatabaseUnusableError(f"{writer.name} {problem}")
+
+
+async def _version(connection: Postgresql) -> int:
+    [found] = await connection.fetch("SELECT to_regclass('schema_version') IS NOT NULL AS there")
+    if not found["there"]:
+        return 0
+    [row] = await connection.fetch("SELECT number FROM schema_version")
+    return int(row["number"])
+
+
+async def _migrate(writer: Postgresql) -> None:
+    """Bring the schema up to date: whoever starts at the same time waits, and finds it done."""
+    await writer.begin("SAVEPOINT migration")
+    try:
+        version, known = await _version(writer), load(_MIGRATIONS)
+        if version > known[-1][0]:
+            raise DatabaseTooNewError(
+                f"the database has schema version {version}, this version of scim-matrix knows "
+                f"up to {known[-1][0]}: run the newer version, or restore an older backup"
+            )
+        for number, script in known:
+            if number > version:
+                await writer.run(script)
+                await writer.fetch("UPDATE schema_version SET number = :number", {"number": number})
+        await writer.end("RELEASE SAVEPOINT migration")
+    except BaseException:
+        await writer.rollback()
+        raise

@@ -1,0 +1,422 @@
+"""What only PostgreSQL can do or have happen to it, and what it must do as SQLite does."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import unicodedata
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from scim_matrix.groupmap import Mapping
+from scim_matrix.store import groupmap, references
+from scim_matrix.store.database import Connection, Database, reading, together
+from scim_matrix.store.errors import (
+    DatabaseError,
+    DatabaseTooNewError,
+    DatabaseUnusableError,
+    OccupiedError,
+)
+from scim_matrix.store.migrations import load
+from scim_matrix.store.text import folded
+from tests.postgresql import Server, serving
+from tests.service.client import made
+from tests.service.conftest import Start
+from tests.service.test_cli import good, run
+
+
+@pytest.fixture
+async def database(postgresql: Server) -> AsyncIterator[Database]:
+    """Return an empty database."""
+    opened = await Database.open(postgresql.filled())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def own(postgresql: Server) -> Iterator[Server]:
+    """Return a server that a test may stop."""
+    with serving() as server:
+        assert server is not None
+        yield server
+
+
+async def insert(connection: Connection, room_id: str) -> None:
+    """Store a room."""
+    sql = "INSERT INTO room (room_id) VALUES (:room_id)"
+    await connection.execute_fetchall(sql, {"room_id": room_id})
+
+
+async def rooms(database: Database) -> list[str]:
+    """Return which rooms are stored."""
+    found = await database.reader.execute_fetchall("SELECT room_id FROM room ORDER BY 1")
+    return [room_id for (room_id,) in found]
+
+
+async def test_several_may_start_on_an_empty_database(postgresql: Server) -> None:
+    """One of them makes the schema, the others find it."""
+    url = postgresql.database()
+    opened = await asyncio.gather(*(Database.open(url) for _ in range(3)))
+    async with opened[0].write() as connection:
+        await insert(connection, "!r")
+    assert [await rooms(database) for database in opened] == [["!r"]] * 3
+    for database in opened:
+        await database.close()
+
+
+async def test_a_newer_database_is_refused(postgresql: Server) -> None:
+    """A database of a newer version is left as it is, to be written and to be read."""
+    url = postgresql.filled()
+    name = str(url.get_secret_value()).partition("@/")[2].partition("?")[0]
+    postgresql.run("UPDATE schema_version SET number = 9999", name)
+    with pytest.raises(DatabaseTooNewError, match="run the newer version"):
+        await Database.open(url)
+    with pytest.raises(DatabaseTooNewError, match="9999"):
+        async with reading(url):
+            pass
+
+
+async def test_what_no_service_has_filled_is_not_read(postgresql: Server) -> None:
+    """A command says that the service must be started first."""
+    with pytest.raises(DatabaseUnusableError, match="start the service first"):
+        async with reading(postgresql.database()):
+            pass
+
+
+async def test_a_database_that_sorts_otherwise_is_refused(postgresql: Server) -> None:
+    """It is said how to make one that compares texts as the service does."""
+    postgresql.run("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    with pytest.raises(DatabaseUnusableError, match=r"SQL_ASCII.*LOCALE 'C'"):
+        await Database.open(postgresql.url("ascii"))
+
+
+async def test_two_lose_no_update(postgresql: Server) -> None:
+    """Transactions of two processes run one at a time, from their first statement on."""
+    url = postgresql.filled()
+    opened = [await Database.open(url) for _ in range(2)]
+    [before] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
+
+    async def count(database: Database) -> None:
+        for _ in range(50):
+            async with database.write() as connection:
+                [row] = await connection.execute_fetchall("SELECT number FROM tick")
+                await connection.execute_fetchall(
+                    "UPDATE tick SET number = :number", {"number": row["number"] + 1}
+                )
+
+    await asyncio.gather(*map(count, opened))
+    [after] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
+    assert after["number"] - before["number"] == 100
+    for database in opened:
+        await database.close()
+
+
+async def test_a_server_that_starts_again_is_no_error_for_who_asks_then(own: Server) -> None:
+    """Connections that were lost are made anew, those that write with all that they need."""
+    database = await Database.open(own.filled())
+    async with database.write() as connection:
+        await insert(connection, "!a")
+    own.stop()
+    own.start()
+    assert await rooms(database) == ["!a"]
+    async with database.write() as connection:
+        await insert(connection, "!b")
+        assert await connection.execute_fetchall("SELECT * FROM touched") == []
+    assert await rooms(database) == ["!a", "!b"]
+    await database.close()
+
+
+async def test_a_server_that_is_away_fails_what_is_asked_then(own: Server) -> None:
+    """A block that was under way is undone, its rest does not run on another connection."""
+    database = await Database.open(own.filled())
+
+    async def under_way() -> None:
+        async with database.write() as connection:
+            await insert(connection, "!a")
+            own.stop()
+            with pytest.raises(DatabaseUnusableError):
+                await insert(connection, "!b")
+            own.start()
+            await insert(connection, "!c")
+
+    with pytest.raises(DatabaseUnusableError, match="connection was lost"):
+        await under_way()
+    assert await rooms(database) == []
+    own.stop()
+    with pytest.raises(DatabaseUnusableError):
+        await rooms(database)
+    with pytest.raises(DatabaseUnusableError):
+        async with database.write():
+            pass
+    own.start()
+    async with database.write() as connection:
+        await insert(connection, "!d")
+    assert await rooms(database) == ["!d"]
+    await database.close()
+
+
+async def test_commits_are_durable(postgresql: Server) -> None:
+    """Also on a server that lets others lose theirs."""
+    url = postgresql.filled()
+    name = str(url.get_secret_value()).partition("@/")[2].partition("?")[0]
+    postgresql.run(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    database = await Database.open(url)
+    async with database.write() as connection:
+        [(value,)] = await connection.execute_fetchall("SHOW synchronous_commit")
+        assert value == "on"
+    await database.close()
+
+
+async def test_one_service_at_a_time(postgresql: Server) -> None:
+    """Whoever comes second is told of the first, and may have the database after it."""
+    url = postgresql.filled()
+    first = await Database.open(url, serving="listening on 127.0.0.1:5001")
+    with pytest.raises(OccupiedError, match=r"served already by scim-matrix \d+ on .*:5001"):
+        await Database.open(url, serving="listening on 127.0.0.1:5002")
+    # Commands do not mind.
+    await (await Database.open(url)).close()
+    await first.close()
+    await (await Database.open(url, serving="listening on 127.0.0.1:5002")).close()
+
+
+async def test_who_has_lost_the_database_to_another_writes_nothing(postgresql: Server) -> None:
+    """The lock is that of the session which writes, so that no write outlasts it."""
+    url = postgresql.filled()
+    first = await Database.open(url, serving="first")
+    postgresql.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE '%, first'"
+    )
+    second = await Database.open(url, serving="second")
+    with pytest.raises(OccupiedError, match="second"):
+        async with first.write() as connection:
+            await insert(connection, "!r")
+    await second.close()
+    async with first.write() as connection:
+        await insert(connection, "!r")
+    await first.close()
+
+
+async def test_a_cancelled_block_leaves_those_that_share_its_commit(database: Database) -> None:
+    """Whatever it was doing: it is undone, and what comes next runs."""
+
+    async def sleeping() -> None:
+        async with database.write() as connection:
+            await insert(connection, "!cancelled")
+            reached.set()
+            await connection.execute_fetchall("SELECT pg_sleep(30)")
+
+    reached = asyncio.Event()
+    task = asyncio.create_task(sleeping())
+    await reached.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.write() as connection:
+        await insert(connection, "!r")
+    assert await rooms(database) == ["!r"]
+
+
+async def test_errors_tell_no_values(database: Database) -> None:
+    """What the server says of a row is not repeated, nor is a password."""
+
+    async def write() -> None:
+        async with database.write() as connection:
+            await insert(connection, "!secret")
+            await insert(connection, "!secret")
+
+    with pytest.raises(DatabaseError) as raised:
+        await write()
+    assert "room_pkey" in str(raised.value)
+    assert "secret" not in f"{raised.value} {raised.value.__cause__}"
+    nowhere = SecretStr("postgresql://ann:pass-word@127.0.0.1:1/x")
+    with pytest.raises(DatabaseUnusableError) as refused:
+        await Database.open(nowhere)
+    assert "127.0.0.1" in str(refused.value)
+    assert "pass-word" not in str(refused.value)
+
+
+async def test_one_that_fails_of_several_sent_together_ends_them(database: Database) -> None:
+    """What comes after it does not run, what went before is undone, and its own error is told."""
+
+    async def write(*room_ids: str) -> None:
+        sql = "INSERT INTO room (room_id) VALUES (:room_id)"
+        async with database.write() as connection:
+            await together(connection, *((sql, {"room_id": room_id}) for room_id in room_ids))
+
+    with pytest.raises(DatabaseError, match="UniqueViolation"):
+        await write("!a", "!b", "!b", "!c")
+    await write("!d", "!e")
+    assert await rooms(database) == ["!d", "!e"]
+
+
+async def test_nul_is_kept_out(database: Database) -> None:
+    """A name with U+0000, which PostgreSQL cannot have, has U+FFFD in its place."""
+    async with database.write() as connection:
+        await insert(connection, "!a\0b")
+    assert await rooms(database) == ["!a\ufffdb"]
+    values = orjson.dumps(["a\0", "\\u0000"]).decode()
+    found = await database.reader.execute_fetchall(
+        "SELECT value FROM each_text(:values)", {"values": values}
+    )
+    assert [value for (value,) in found] == ["a\ufffd", "\\u0000"]
+
+
+@pytest.fixture
+async def both(database: Database, tmp_path: Path) -> AsyncIterator[list[Connection]]:
+    """Return what reads an empty database of either kind."""
+    sqlite = await Database.open(tmp_path)
+    yield [database.reader, sqlite.reader]
+    await sqlite.close()
+
+
+async def test_patterns_match_as_in_sqlite(both: list[Connection]) -> None:
+    """Whatever a pattern holds: sets, ranges, what is never closed, what is special elsewhere."""
+    chosen = random.Random(7)
+    pairs = [
+        [
+            "".join(chosen.choices("aab*?[[]]^-.\\|(){}+$é\nz:", k=chosen.randint(0, 9))),
+            "".join(chosen.choices("ab*?[]^-.\\é\nz:", k=chosen.randint(0, 4))),
+        ]
+        for _ in range(4000)
+    ]
+    values = orjson.dumps([{"pattern": pattern, "text": text} for pattern, text in pairs]).decode()
+    sql = (
+        "SELECT matches(e.value ->> 'pattern', e.value ->> 'text') AS so"
+        " FROM each_entry(:pairs) e ORDER BY e.key"
+    )
+    found = [
+        [bool(row["so"]) for row in await connection.execute_fetchall(sql, {"pairs": values})]
+        for connection in both
+    ]
+    assert any(found[0])
+    differing = [pair for pair, *so in zip(pairs, *found, strict=True) if so[0] != so[1]]
+    assert differing == []
+
+
+async def test_texts_are_compared_and_sorted_as_in_sqlite(both: list[Connection]) -> None:
+    """Folded as in Python, whatever the language, and sorted by code point."""
+    signs = [
+        sign
+        for sign in map(chr, range(1, sys.maxunicode + 1))
+        # Later Unicode versions than Python's know more letters.
+        if unicodedata.category(sign) not in ("Cn", "Cs")
+    ]
+    words = ["ΑΣ", "ΑΣ Β", "Σ", "İstanbul", "STRASSE", "ǅ", "e\u0301", "\u212b", "a-b", "ab", "B"]
+    texts = words + random.Random(3).sample(signs, 5000)
+    values = {"texts": orjson.dumps(texts).decode()}
+    for connection in both:
+        rows = await connection.execute_fetchall(
+            "SELECT folded(e.atom) AS folded FROM each_entry(:texts) e ORDER BY e.key", values
+        )
+        told = [row["folded"] for row in rows]
+        assert [(t, f) for t, f in zip(texts, told, strict=True) if f != folded(t)] == []
+        rows = await connection.execute_fetchall(
+            "SELECT value FROM each_text(:texts) t ORDER BY value", values
+        )
+        assert [value for (value,) in rows] == sorted(texts)
+
+
+async def test_both_schemas_have_the_same_columns(both: list[Connection]) -> None:
+    """Each table, its columns and what may not be NULL, and the number of the schema."""
+    postgresql, sqlite = both
+    theirs = await postgresql.execute_fetchall(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND table_name <> 'schema_version'"
+    )
+    ours = await sqlite.execute_fetchall(
+        "SELECT m.name, c.name FROM sqlite_master m, pragma_table_xinfo(m.name) c"
+        " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'"
+    )
+    assert sorted(map(tuple, theirs)) == sorted(map(tuple, ours))
+    names = [
+        await connection.execute_fetchall(sql)
+        for connection, sql in (
+            (
+                postgresql,
+                "SELECT indexname FROM pg_indexes WHERE indexdef NOT LIKE '% UNIQUE %'"
+                " AND indexname <> 'membership_former'"
+                " AND schemaname = 'public'",
+            ),
+            (sqlite, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"),
+        )
+    ]
+    assert sorted(map(tuple, names[0])) == sorted(map(tuple, names[1]))
+    assert load("postgresql")[-1][0] == load()[-1][0]
+
+
+async def test_the_service_is_well_again_by_itself(own: Server, start: Start) -> None:
+    """While the database is away it says so, to identity providers when to come again."""
+    url = own.filled().get_secret_value()
+    client = await start(DATA_DIR="", DATABASE_URL=url)
+    await made(client, "Users", userName="ann")
+
+    async def health() -> int:
+        async with client.get("/healthz") as answer:
+            return answer.status
+
+    assert await health() == 200
+    own.stop()
+    assert await health() == 503
+    body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "bob"}
+    async with client.post("/scim/v2/Users", json=body) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+        assert (await answer.json())["detail"] == "the database cannot be used right now"
+    own.start()
+    assert await health() == 200
+    await made(client, "Users", userName="bob")
+
+
+async def test_commands_find_the_database(postgresql: Server, tmp_path: Path) -> None:
+    """By the settings, beside a service or without one; what SQLite alone has is told of."""
+    url = postgresql.filled()
+    variables = {**good(tmp_path), "DATA_DIR": "", "DATABASE_URL": url.get_secret_value()}
+    database = await Database.open(url)
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", "#room:s")])
+        await references.pin(connection, "#room:s", "!room", ["@eve:s"])
+
+    async def ran(*words: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(run, *words, cwd=tmp_path, **variables)
+        return done.returncode, done.stdout + done.stderr
+
+    assert "!room" in (await ran("rooms"))[1]
+    assert (await ran("approve", "#room:s", "--by", "Grace"))[0] == 0
+    [entry] = await database.reader.execute_fetchall("SELECT * FROM action")
+    assert (entry["kind"], entry["room_id"], entry["decided_by"]) == ("alias", "!room", "Grace")
+    status, told = await ran("backup", "copy")
+    assert (status, "pg_dump" in told) == (1, True)
+    await database.close()
+
+
+def test_a_second_service_is_refused_and_told_of_the_first(
+    postgresql: Server, tmp_path: Path
+) -> None:
+    """Two on one database would undo each other's work; whoever comes after may have it."""
+    url = postgresql.filled().get_secret_value()
+    variables = {**good(tmp_path), "DATA_DIR": "", "DATABASE_URL": url}
+    serve = [str(Path(sys.executable).with_name("scim-matrix")), "serve"]
+    with subprocess.Popen(
+        serve,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        try:
+            assert first.stderr is not None
+            assert any("listening" in line for line in first.stderr)
+            second = run("serve", cwd=tmp_path, **variables)
+            assert second.returncode == 1
+            assert f"is served already by scim-matrix {first.pid} on " in second.stderr
+            assert "listening on 127.0.0.1:0" in second.stderr
+        finally:
+            first.terminate()
+            first.communicate()
+    assert first.returncode == 0
