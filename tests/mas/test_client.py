@@ -273,6 +273,17 @@ async def test_a_list_that_does_not_go_on_is_no_answer(mas: Mas, connect: Connec
         await accounts.admins()
 
 
+@pytest.mark.parametrize("page", [{"links": {}}, {"data": None, "links": {}}])
+async def test_a_list_that_is_not_there_is_no_empty_list(
+    mas: Mas, connect: Connect, page: dict[str, object]
+) -> None:
+    """Or nobody would administer the homeserver, and whoever does would be removed."""
+    mas.fault = lambda method, path: web.json_response(page) if everything(path) else None
+    accounts = MasAccounts(connect(), None, "demo.test")  # type: ignore[arg-type]
+    with pytest.raises(UnavailableError, match="no usable answer"):
+        await accounts.admins()
+
+
 async def test_a_dry_run_sends_nothing_that_changes(
     mas: Mas, connect: Connect, transport: Transport, tag: str
 ) -> None:

@@ -209,7 +209,7 @@ async def test_a_cancelled_block_leaves_those_that_share_its_commit(database: Da
         async with database.write() as connection:
             await insert(connection, "!cancelled")
             reached.set()
-            await connection.execute_fetchall("SELECT pg_sleep(30)")
+            await connection.execute_fetchall("SELECT pg_sleep(3)")
 
     reached = asyncio.Event()
     task = asyncio.create_task(sleeping())

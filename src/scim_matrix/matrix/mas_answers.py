@@ -81,9 +81,9 @@ class Links(Shape):
 
 
 class Page(Shape, Generic[S]):
-    """A page of a list."""
+    """A page of a list; MAS leaves `data` out only where it was asked to count and no more."""
 
-    data: list[Resource[S]] | None = None
+    data: list[Resource[S]]
     links: Links
 
 

@@ -204,7 +204,7 @@ class MasClient:
         while True:
             answer = await self._ask("GET", path, query=sent)
             page = shaped(answer.body, Page[of])  # type: ignore[valid-type]
-            found = tuple(page.data or ())
+            found = tuple(page.data)
             if any(_is_unasked(resource.attributes, sent) for resource in found):
                 raise MasUnavailableError("no usable answer: a list of what was not asked for")
             yield found
