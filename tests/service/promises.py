@@ -448,7 +448,9 @@ class Liveness:
             )
             if membership == "join":
                 self._level(room_id, user_id, power(lines))
-        elif state == "revoked" or self._is_pruned(room_id, user_id):
+        elif (state == "revoked" and self._is_opened(room_id)) or self._is_to_leave(
+            room_id, user_id
+        ):
             promise(
                 membership not in ("join", "invite")
                 or self._is_waiting(room_id, user_id)
@@ -487,10 +489,12 @@ class Liveness:
             for leaders in self.reference.leaders(line, room_id, self.known)
         )
 
-    def _is_pruned(self, room_id: str, user_id: str) -> bool:
+    def _is_to_leave(self, room_id: str, user_id: str) -> bool:
         """Tell whether somebody is still to be taken out: rooms off the map are not compared."""
         row = self.known.pairs.get((room_id, user_id))
-        return row is not None and row["state"] == "pruned" and row["observed"] != "leave"
+        if row is None or row["state"] not in ("revoked", "pruned"):
+            return False
+        return bool(row["observed"] != "leave")
 
     def _is_stuck(self, user_id: str) -> bool:
         """Tell whether an account itself does not go on, and that is shown."""

@@ -156,6 +156,8 @@ class Reference:
     own_level: dict[Pair, int | None] = field(default_factory=dict)
     # Who left a room by their own will, where that is respected.
     left: set[Pair] = field(default_factory=set)
+    # Who left a room since the service last saw it.
+    went: set[Pair] = field(default_factory=set)
     # Unapproved removals and disablings, by room, with when.
     removed: dict[str | None, list[tuple[float, str]]] = field(default_factory=dict)
     approved: set[tuple[str | None, str]] = field(default_factory=set)
@@ -250,6 +252,9 @@ class Reference:
                 if cause == "identity provider" and self._is_seen_out(where, known):
                     self.left.discard(where)
                     self.left_surely.discard(where)
+            # Nor, once they are only invited, whether they declined.
+            if where in self.went and all(line.mapping.invite for line in granted[where]):
+                self.left.add(where)
         self._catch_up(known, granted)
         self._end_approvals(known)
 
@@ -352,6 +357,7 @@ class Reference:
         for line in self.lines.values():
             self._observe_children(line, known)
         self.settle("map", known)
+        self.went = {where for where in self.went if not self._is_seen_out(where, known)}
 
     def _observe_children(self, line: Line, known: Known) -> None:
         if not line.mapping.children:

@@ -617,6 +617,7 @@ class Machine(RuleBasedStateMachine):
         where = room_id, self.reference.whose(who, self.known) or who
         self.reference.left.discard(where)
         self.reference.left_surely.discard(where)
+        self.reference.went.discard(where)
 
     @rule(room=rooms, who=people, how=then)
     def leave(self, room: str, who: str, how: str) -> None:
@@ -626,6 +627,7 @@ class Machine(RuleBasedStateMachine):
         if membership in ("join", "invite"):
             self.world.rooms.leave(room_id, who)
             where = room_id, self.reference.whose(who, known) or who
+            self.reference.went.add(where)
             lines = self.reference.granted(known).get(where, [])
             if lines and all(line.mapping.invite for line in lines):
                 self.reference.left.add(where)
@@ -644,6 +646,7 @@ class Machine(RuleBasedStateMachine):
             event = Event(MEMBER, who, MODERATOR, {"membership": membership})
             self.world.rooms.put(self.world.rooms.get(room_id), event)
             where = room_id, self.reference.whose(who, self.known) or who
+            self.reference.went.add(where)
             lines = self.reference.granted(self.known).get(where, [])
             if lines and all(line.mapping.invite for line in lines):
                 self.reference.left.add(where)
