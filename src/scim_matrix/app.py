@@ -100,7 +100,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         _add_routes(app, settings, database, reconciler)
 
         async def show(request: web.Request) -> web.Response:
-            return metrics.show(await app[TALLY].counted(), reconciler)
+            return await metrics.show(await app[TALLY].counted(), reconciler)
 
         app.router.add_get("/metrics", show)
         # Counted before anybody asks: with a million memberships the first to ask would wait.

@@ -1,11 +1,15 @@
 """What is counted, once for all who ask."""
 
 import asyncio
+from pathlib import Path
 
+from scim_matrix.ops.hearing import Hearing
+from scim_matrix.ops.metrics import Metrics
 from scim_matrix.store.database import Database
 from scim_matrix.store.sqlite import Sqlite
 from scim_matrix.store.tally import Counted, Tally
 from tests.conftest import eventually
+from tests.homeserver.deployment import deployed
 from tests.service.directory import Directory
 
 
@@ -68,3 +72,22 @@ async def test_slow_counting_rests(database: Database) -> None:
     assert [await tally.counted() for _ in range(3)] == [before] * 3
     await database.counter.execute_fetchall("SELECT 1")
     assert seen == ["SELECT 1"]
+
+
+async def test_metrics_are_written_once_for_all_who_ask_at_the_same_time(tmp_path: Path) -> None:
+    """Writing costs more than answering; whoever asks later gets what is true then."""
+    async with deployed(tmp_path) as deployment:
+        metrics = Metrics(Hearing(0.0))
+
+        async def text() -> bytes:
+            counted = await Tally(deployment.database).counted()
+            answer = await metrics.show(counted, deployment.reconciler)
+            assert isinstance(answer.body, bytes)
+            return answer.body
+
+        counted = await Tally(deployment.database).counted()
+        shown = [metrics.show(counted, deployment.reconciler) for _ in range(30)]
+        assert len({id(answer.body) for answer in await asyncio.gather(*shown)}) == 1
+        assert b'scim_matrix_resources{kind="users"} 0.0' in await text()
+        await user(deployment.database, "ann")
+        assert b'scim_matrix_resources{kind="users"} 1.0' in await text()

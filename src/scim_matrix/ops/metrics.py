@@ -1,5 +1,6 @@
 """Metrics for Prometheus: no label holds a name, an ID or an address."""
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -170,6 +171,7 @@ class Metrics:
         )
         self._snapshot = _Snapshot()
         self._registry.register(self._snapshot)
+        self._writing: asyncio.Task[bytes] | None = None
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -221,12 +223,18 @@ class Metrics:
         taken = time.perf_counter() - context.start
         self._sent_seconds.labels(where, parameters.method).observe(taken)
 
-    def show(self, counted: Counted, reconciler: Reconciler) -> web.Response:
-        """Return the answer to GET /metrics."""
+    async def show(self, counted: Counted, reconciler: Reconciler) -> web.Response:
+        """Return the answer to GET /metrics, written once for all who ask at the same time."""
         self._snapshot.families = _families(counted.totals, counted.work, reconciler)
-        return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._written(), name="metrics")
+        # What somebody else waits for as well must outlive this request.
+        body = await asyncio.shield(self._writing)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _written(self) -> bytes:
+        self._writing = None
+        return generate_latest(self._registry)
 
 
 async def _started(
