@@ -31,8 +31,9 @@ from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
+from scim_matrix.sync.housekeeping import Pace
 from scim_matrix.sync.plan import Policy
-from scim_matrix.sync.reconciler import Pace, Reconciler
+from scim_matrix.sync.reconciler import Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
 
 log = structlog.get_logger(__name__)

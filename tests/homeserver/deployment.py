@@ -39,8 +39,9 @@ from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync import live
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.guard import Brake
+from scim_matrix.sync.housekeeping import Pace
 from scim_matrix.sync.plan import Policy
-from scim_matrix.sync.reconciler import Pace, Reconciler
+from scim_matrix.sync.reconciler import Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
 from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
@@ -171,7 +172,7 @@ class Deployment:
         """End the service without a chance to say so to anybody."""
         self.reconciler.stop()
         await self.reconciler._comparison.stop()
-        tasks = [task for _, task in self.reconciler._running.values()]
+        tasks = self.reconciler._jobs.tasks
         tasks += [] if self.reconciler._following is None else [self.reconciler._following]
         for task in tasks:
             task.cancel()
@@ -276,7 +277,7 @@ class Deployment:
 
     async def keeps_what_is_so(self) -> None:
         """Make sure that what the service keeps as it changes is what queries say."""
-        now, agenda = self.database.clock.now(), self.reconciler._agenda
+        now, agenda = self.database.clock.now(), self.reconciler._due._agenda
         # Apart from the service's own connections, whose statements tests may count.
         async with reading(self.place) as reader:
             await oracle.rooms_due(reader, now, [], agenda)

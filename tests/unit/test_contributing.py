@@ -83,6 +83,7 @@ def test_the_example_stands_in_every_place_that_is_listed(
         "src/scim_matrix/console/site.py",
         "src/scim_matrix/sync/live.py",
         "src/scim_matrix/sync/reconciler.py",
+        "src/scim_matrix/sync/servers.py",
         "src/scim_matrix/console/needs.py",
         "src/scim_matrix/problems.py",
         "src/scim_matrix/settings_cures.py",
