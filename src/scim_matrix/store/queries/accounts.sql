@@ -177,9 +177,9 @@ UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason
     asked = CASE WHEN :problem = 'unavailable' THEN asked END
 WHERE id = :id
 
--- is_anothers --
--- Whether an account is another user's.
-SELECT 1 FROM account WHERE user_id = :user_id AND id <> :id AND scim_id IS NOT NULL
+-- is_taken --
+-- Whether an account is some user's.
+SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 
 -- holder --
 -- Whose account has a user ID.
