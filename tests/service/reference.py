@@ -310,10 +310,9 @@ class Reference:
             room_id = self.pins.get(key[3])
             for line, person in self.given:
                 where = room_id or "", person
-                if (
-                    line == key
-                    and self.pairs.get(where, Standing("granted", 0)).state == "forgotten"
-                ):
+                standing = self.pairs.get(where, Standing("granted", 0))
+                # Of what only a backup has it is not known that it is one before it has ended.
+                if line == key and standing.state == "forgotten" and not standing.stale:
                     row = self.account(person, known)
                     pair = known.pairs.get((where[0], row["user_id"] if row else None))
                     promise(
