@@ -145,6 +145,8 @@ class Reference:
     pairs: dict[Pair, Standing] = field(default_factory=dict)
     # What lines give: granted, or since when the identity provider has revoked it.
     given: dict[tuple[Key, str], int | None] = field(default_factory=dict)
+    # Since when they give it by the identity provider's word, 0 where the map alone said so.
+    told: dict[tuple[Key, str], int] = field(default_factory=dict)
     # The accounts that a person may have, and who a deleted user was, with how much time must have
     # passed, whatever clocks say, before anything but a lock is done to them.
     may_have: dict[str, set[str]] = field(default_factory=dict)
@@ -231,6 +233,8 @@ class Reference:
             (line.key, person) for line in self.dropped.values() for person in self.members(line)
         } & self.given.keys()
         for pair in given:
+            if self.given.get(pair, 0) is not None:
+                self.told[pair] = self.step if cause == "identity provider" else 0
             self.given[pair] = None
         for pair, since in list(self.given.items()):
             if pair[0] not in self.lines and pair[0] not in self.dropped:
@@ -242,18 +246,20 @@ class Reference:
             if standing.state == "granted" and where not in granted:
                 lost: State = "revoked" if cause == "identity provider" else "forgotten"
                 self.pairs[where] = Standing(lost, self.step)
-        for where in granted:
+        for where, lines in granted.items():
             standing = self.pairs.get(where, Standing("forgotten", 0))
-            if standing.state == "dismissed" and cause == "map":
+            told = max(self.told[line.key, where[1]] for line in lines)
+            # What the identity provider says of others, or said before, is no new word for them.
+            if standing.state == "dismissed" and told <= standing.since:
                 continue
             if standing.state != "granted":
                 self.pairs[where] = Standing("granted", self.step)
                 # Of somebody who left unseen nobody can say whether that was before.
-                if cause == "identity provider" and self._is_seen_out(where, known):
+                if told == self.step and self._is_seen_out(where, known):
                     self.left.discard(where)
                     self.left_surely.discard(where)
             # Nor, once they are only invited, whether they declined.
-            if where in self.went and all(line.mapping.invite for line in granted[where]):
+            if where in self.went and all(line.mapping.invite for line in lines):
                 self.left.add(where)
         self._catch_up(known, granted)
         self._end_approvals(known)
