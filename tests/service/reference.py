@@ -563,6 +563,16 @@ class Reference:
         """Return on whose own power a line itself rests."""
         return set() if line.made_by is None or self.trusts(line.made_by) else {line.made_by}
 
+    def all_leaders(self) -> set[str | None]:
+        """Return everybody on whose power anything may rest that the map means."""
+        said = (CHILD, PARENT, CANONICAL)
+        return {line.made_by for line in self.lines.values() if line.made_by is not None} | {
+            event.sender
+            for room in self.world.rooms.all.values()
+            for (kind, _), event in room.state.items()
+            if kind in said and event.sender != self.world.service
+        }
+
     def last(self, room_id: str) -> str:
         """Return what took a room's place, as far as the service has followed that."""
         while (new := self.successors.get(room_id)) is not None:
