@@ -565,13 +565,11 @@ class Reference:
 
     def all_leaders(self) -> set[str | None]:
         """Return everybody on whose power anything may rest that the map means."""
-        said = (CHILD, PARENT, CANONICAL)
-        return {line.made_by for line in self.lines.values() if line.made_by is not None} | {
-            event.sender
-            for room in self.world.rooms.all.values()
-            for (kind, _), event in room.state.items()
-            if kind in said and event.sender != self.world.service
-        }
+        found: set[str | None] = {line.made_by for line in self.lines.values()}
+        for room in self.world.rooms.all.values():
+            said = [e for (kind, _), e in room.state.items() if kind in (CHILD, PARENT, CANONICAL)]
+            found |= {event.sender for event in said}
+        return found - {None, self.world.service}
 
     def last(self, room_id: str) -> str:
         """Return what took a room's place, as far as the service has followed that."""
