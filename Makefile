@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo walk test coverage mutants few-mutants lint lock audit deploy screenshots chaos bench release clean
+.PHONY: demo walk test coverage model mutants few-mutants lint lock audit deploy screenshots chaos bench release clean
 
 demo: $(STAMP)
 	$(BIN)/scim-matrix demo
@@ -23,6 +23,13 @@ coverage: $(STAMP)
 	bash scripts/get_chromium.sh
 	bash scripts/get_postgresql.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
+# The model test with other moves each time, until the time is over (SECONDS) or it finds something;
+# STEPS moves an example.
+SECONDS ?= 1800
+STEPS ?= 40
+model: $(STAMP)
+	$(BIN)/python -m scripts.model --seconds $(SECONDS) --steps $(STEPS)
 
 # Which single changes of the code, of a sample, no test notices: an hour, and it goes on where it
 # was cut off (SEED, SAMPLE). Those that change nothing are listed in scripts/equivalent.toml.

@@ -217,8 +217,10 @@ class Deployment:
             await groupmap.put(connection, self.map, piece=1)
         self.reconciler.compare()
 
-    async def scim(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Send one SCIM request; return the answer's status and body."""
+    async def scim(
+        self, method: str, path: str, body: Any = None, request_id: str = ""
+    ) -> tuple[int, Any]:
+        """Send one SCIM request, maybe with an id; return the answer's status and body."""
         async with self.session.request(
             method,
             f"{self.url}{PREFIX}{path}",
@@ -226,6 +228,7 @@ class Deployment:
             headers={
                 "Authorization": f"Bearer {SECRET}",
                 "Content-Type": "application/scim+json",
+                "X-Request-ID": request_id,
             },
         ) as answer:
             return answer.status, await answer.json() if answer.content_length else None

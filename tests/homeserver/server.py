@@ -288,7 +288,7 @@ class MemoryHomeserver:
                     await self._stir.wait()
         return {
             "next_batch": f"s{len(rooms.events)}",
-            "rooms": {"join": {r: {"timeline": {"events": e}} for r, e in found.items()}},
+            "rooms": {"join": {r: _timeline(e, content) for r, e in found.items()}},
         }
 
     @contextlib.contextmanager
@@ -331,6 +331,12 @@ class MemoryHomeserver:
                     self.world.part(user_id)
                 if before != after:
                     self.world.deeds.append(Deed("account", user_id, None, before, after))
+
+
+def _timeline(events: list[dict[str, Any]], content: dict[str, Any]) -> dict[str, Any]:
+    """Return the last events, as many as a filter lets through, and whether others are left out."""
+    limit = content["room"].get("timeline", {}).get("limit", 10)
+    return {"timeline": {"events": events[-limit:], "limited": len(events) > limit}}
 
 
 def _json(status: int, answer: dict[str, Any]) -> web.Response:

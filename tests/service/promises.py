@@ -168,15 +168,14 @@ class Safety:
                 )
                 promise(not reference.is_protected(user_id), f"{deed}: {user_id} is protected")
                 own = reference.own_level[room_id, user_id]
+                # Nor is it known at once what a line grants that is spelled otherwise.
+                powers = {line.mapping.power for line in self.granted.get(where, [])}
                 promise(
-                    after == own or (after is not None and after == self._power(where)),
+                    after == own or (after is not None and after in powers),
                     f"{deed}: {user_id} had {own} of their own",
                 )
                 if after == own:
                     del reference.own_level[room_id, user_id]
-
-    def _power(self, where: Pair) -> int | None:
-        return power(self.granted.get(where, []))
 
     # -- Accounts -----------------------------------------------------------
 

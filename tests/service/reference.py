@@ -145,6 +145,8 @@ class Reference:
     pairs: dict[Pair, Standing] = field(default_factory=dict)
     # What lines give: granted, or since when the identity provider has revoked it.
     given: dict[tuple[Key, str], int | None] = field(default_factory=dict)
+    # Since when they give it by the identity provider's word, 0 where the map alone said so.
+    told: dict[tuple[Key, str], int] = field(default_factory=dict)
     # The accounts that a person may have, and who a deleted user was, with how much time must have
     # passed, whatever clocks say, before anything but a lock is done to them.
     may_have: dict[str, set[str]] = field(default_factory=dict)
@@ -231,6 +233,8 @@ class Reference:
             (line.key, person) for line in self.dropped.values() for person in self.members(line)
         } & self.given.keys()
         for pair in given:
+            if self.given.get(pair, 0) is not None:
+                self.told[pair] = self.step if cause == "identity provider" else 0
             self.given[pair] = None
         for pair, since in list(self.given.items()):
             if pair[0] not in self.lines and pair[0] not in self.dropped:
@@ -242,18 +246,20 @@ class Reference:
             if standing.state == "granted" and where not in granted:
                 lost: State = "revoked" if cause == "identity provider" else "forgotten"
                 self.pairs[where] = Standing(lost, self.step)
-        for where in granted:
+        for where, lines in granted.items():
             standing = self.pairs.get(where, Standing("forgotten", 0))
-            if standing.state == "dismissed" and cause == "map":
+            told = max(self.told[line.key, where[1]] for line in lines)
+            # What the identity provider says of others, or said before, is no new word for them.
+            if standing.state == "dismissed" and told <= standing.since:
                 continue
             if standing.state != "granted":
                 self.pairs[where] = Standing("granted", self.step)
                 # Of somebody who left unseen nobody can say whether that was before.
-                if cause == "identity provider" and self._is_seen_out(where, known):
+                if told == self.step and self._is_seen_out(where, known):
                     self.left.discard(where)
                     self.left_surely.discard(where)
             # Nor, once they are only invited, whether they declined.
-            if where in self.went and all(line.mapping.invite for line in granted[where]):
+            if where in self.went and all(line.mapping.invite for line in lines):
                 self.left.add(where)
         self._catch_up(known, granted)
         self._end_approvals(known)
@@ -310,10 +316,9 @@ class Reference:
             room_id = self.pins.get(key[3])
             for line, person in self.given:
                 where = room_id or "", person
-                if (
-                    line == key
-                    and self.pairs.get(where, Standing("granted", 0)).state == "forgotten"
-                ):
+                standing = self.pairs.get(where, Standing("granted", 0))
+                # Of what only a backup has it is not known that it is one before it has ended.
+                if line == key and standing.state == "forgotten" and not standing.stale:
                     row = self.account(person, known)
                     pair = known.pairs.get((where[0], row["user_id"] if row else None))
                     promise(
@@ -557,6 +562,14 @@ class Reference:
     def makers(self, line: Line) -> set[str]:
         """Return on whose own power a line itself rests."""
         return set() if line.made_by is None or self.trusts(line.made_by) else {line.made_by}
+
+    def all_leaders(self) -> set[str | None]:
+        """Return everybody on whose power anything may rest that the map means."""
+        found: set[str | None] = {line.made_by for line in self.lines.values()}
+        for room in self.world.rooms.all.values():
+            said = [e for (kind, _), e in room.state.items() if kind in (CHILD, PARENT, CANONICAL)]
+            found |= {event.sender for event in said}
+        return found - {None, self.world.service}
 
     def last(self, room_id: str) -> str:
         """Return what took a room's place, as far as the service has followed that."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
-from scim_matrix.store import record
+from scim_matrix.store import record, views
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -104,6 +104,17 @@ async def test_who_is_linked_back_has_it_all_again(tmp_path: Path) -> None:
         assert (former.locked, present.locked) == (False, False)
         assert (IDP, "sub") in present.links
         assert former.links == []
+
+
+async def test_an_account_nobody_has_looked_at_is_not_known_to_be_linked(tmp_path: Path) -> None:
+    """What was seen of the account before, its SSO link, says nothing of the one a human names."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment, "sub")
+        assert (await views.subjects(deployment.database.reader))["linked"] == 1
+        deployment.homeserver.dark = True
+        await deployment.link(scim_id, "@ann:s")
+        await deployment.quiet()
+        assert (await views.subjects(deployment.database.reader))["linked"] == 0
 
 
 async def test_the_account_before_stays_where_it_is_protected(tmp_path: Path) -> None:

@@ -108,11 +108,11 @@ async def test_what_is_so_already_is_success(
     rooms = homeserver.rooms
     assert await rooms.resolve_alias(f"#{tag}room:{SERVER_NAME}") == room
     for _ in range(2):
-        await rooms.invite(room, ann.user_id)
+        assert await rooms.invite(room, ann.user_id)
     assert await rooms.member_events(room, "invite") == {ann.user_id: admin.user_id}
     for _ in range(2):
         await rooms.force_join(room, ann.user_id)
-    await rooms.invite(room, ann.user_id)
+    assert not await rooms.invite(room, ann.user_id)
     assert set(await rooms.members(room)) == {ann.user_id, admin.user_id}
     for _ in range(2):
         await rooms.kick(room, ann.user_id, "ü" * 70_000)

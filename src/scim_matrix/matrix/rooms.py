@@ -322,14 +322,19 @@ class Rooms:
         )
         return (await self._transport.call(call, _Room)).room_id
 
-    async def invite(self, room_id: str, user_id: str) -> None:
-        """Invite a user to a room (client-server API). Being in it already is success."""
+    async def invite(self, room_id: str, user_id: str) -> bool:
+        """Invite a user to a room (client-server API).
+
+        Being in it already is success; tells whether they are not.
+        """
         self._transport.changes("invite")
         try:
             await self._transport.call(self._transport.client.room_invite(room_id, user_id), Done)
         except RefusedError as error:
             if not (error.status == 403 and ALREADY_IN_THE_ROOM in error.message):
                 raise
+            return False
+        return True
 
     async def force_join(self, room_id: str, user_id: str) -> None:
         """Bring a local user into a room (admin API, Edit Room Membership).

@@ -39,10 +39,9 @@ async def has_none(connection: Connection, account: Account) -> None:
     await together(connection, (_Q["has_none"], values), (_Q["forget_released"], values))
 
 
-async def is_anothers(connection: Connection, account: Account, user_id: str) -> bool:
-    """Tell whether a Matrix account is that of another user."""
-    values = {"id": account.id, "user_id": user_id}
-    return bool(await connection.execute_fetchall(_Q["is_anothers"], values))
+async def is_taken(connection: Connection, user_id: str) -> bool:
+    """Tell whether a Matrix account is some user's."""
+    return bool(await connection.execute_fetchall(_Q["is_taken"], {"user_id": user_id}))
 
 
 async def bind(

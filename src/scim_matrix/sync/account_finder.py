@@ -121,7 +121,7 @@ class AccountFinder:
         found = linked or await self._accounts.by_mark(mark)
         if found is None or found == account.barred or self._rights.is_service(found):
             return None
-        if await binding.is_anothers(self._database.scanner, account, found):
+        if await binding.is_taken(self._database.scanner, found):
             return None
         return Bind(found, "mark" if linked is None else "link")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 
@@ -16,6 +17,8 @@ from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.power import PowerLevels, power_levels
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # For how long (seconds) the list of the homeserver's administrators is believed.
 ADMINS_KEEP = 5.0
@@ -96,14 +99,14 @@ class RoomRights:
         return await read_levels(self._homeserver, room_id)
 
     async def with_power(
-        self, room_id: str, request: Callable[[], Awaitable[None]], kicked: str | None = None
-    ) -> None:
+        self, room_id: str, request: Callable[[], Awaitable[T]], kicked: str | None = None
+    ) -> T:
         """Send a request; where the service lacks power in the room, take it and send again.
 
         Not to kick somebody with as much power as the service has, who is protected by that.
         """
         try:
-            await request()
+            return await request()
         except RefusedError as error:
             if error.status != 403 or error.errcode != FORBIDDEN:
                 raise
@@ -113,7 +116,7 @@ class RoomRights:
                 ) from error
             log.info("taking_room_admin", room_id=room_id, because=str(error))
             await self._homeserver.rooms.become_room_admin(room_id)
-            await request()
+            return await request()
 
     async def _is_able_to_kick(self, room_id: str) -> bool:
         service = self._homeserver.user_id

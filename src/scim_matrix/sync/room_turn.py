@@ -146,7 +146,7 @@ class RoomTurn:
             return
         begun = time.perf_counter()
         try:
-            await self._carry_out(action)
+            observed = await self._carry_out(action)
         except UnavailableError as error:
             # Perhaps it is about this one person: others go first next time.
             await self._failed(pair, "unavailable", str(error), TRANSIENT.delay(pair.attempts))
@@ -155,7 +155,6 @@ class RoomTurn:
             await self._refused(action, error)
             return
         self._took(type(action).__name__, time.perf_counter() - begun)
-        observed = _LEADS_TO[type(action)]
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:
             await memberships.reach(connection, pair, observed)
@@ -168,19 +167,24 @@ class RoomTurn:
             request=pair.request,
         )
 
-    async def _carry_out(self, action: Join | Invite | Kick) -> None:
-        """Ask the homeserver for one action."""
+    async def _carry_out(self, action: Join | Invite | Kick) -> Observed:
+        """Ask the homeserver for one action; return the membership that it led to or found."""
         room_id, user_id = action.pair.room_id, action.pair.user_id
         rooms = self._homeserver.rooms
         match action:
             case Join():
                 await self._rights.with_power(room_id, lambda: rooms.force_join(room_id, user_id))
+                return "join"
             case Invite():
-                await self._rights.with_power(room_id, lambda: rooms.invite(room_id, user_id))
+                invited = await self._rights.with_power(
+                    room_id, lambda: rooms.invite(room_id, user_id)
+                )
+                return "invite" if invited else "join"
             case Kick(reason=reason):
                 await self._rights.with_power(
                     room_id, lambda: rooms.kick(room_id, user_id, reason), user_id
                 )
+                return "leave"
 
     async def _spare(self, pair: Membership, reason: str) -> None:
         """Leave somebody in a room until what protects them has gone; record it once."""
@@ -270,11 +274,6 @@ class RoomTurn:
         await self._failed(pair, problem, why, PERMANENT.delay(pair.attempts))
 
 
-_LEADS_TO: dict[type[Action], Literal["join", "invite", "leave"]] = {
-    Join: "join",
-    Invite: "invite",
-    Kick: "leave",
-}
 _EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked"}
 
 

@@ -177,9 +177,9 @@ UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason
     asked = CASE WHEN :problem = 'unavailable' THEN asked END
 WHERE id = :id
 
--- is_anothers --
--- Whether an account is another user's.
-SELECT 1 FROM account WHERE user_id = :user_id AND id <> :id AND scim_id IS NOT NULL
+-- is_taken --
+-- Whether an account is some user's.
+SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 
 -- holder --
 -- Whose account has a user ID.
@@ -251,6 +251,7 @@ UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
     barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
     cure = NULL, usable = usable AND user_id IS NOT DISTINCT FROM :user_id,
     confirmed = CASE WHEN user_id = :user_id AND bound_by = :bound_by THEN confirmed END,
+    confirmed_profile = CASE WHEN user_id = :user_id THEN confirmed_profile END,
     asked = NULL, next_try = 0
 WHERE id = :id
 
@@ -274,15 +275,15 @@ AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state 
 -- unbind --
 -- An account is no longer a user's; nothing is done to it.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
-    usable = FALSE, confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE,
-    suspended_by_us = FALSE, deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL,
+    usable = FALSE, confirmed = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
+    deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL,
     problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
 WHERE id = :id
 
 -- never_made --
 -- There is no such account: one is made when it is needed.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = user_id, usable = FALSE,
-    confirmed = NULL, confirmed_profile = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
+    confirmed = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
     deactivated_by_us = FALSE, by_hand = NULL, doing = NULL, written = '{"emails":[],"subjects":[]}',
     problem = NULL, reason = NULL, cure = NULL, next_try = 0
 WHERE id = :id

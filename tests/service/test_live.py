@@ -1,0 +1,123 @@
+"""Who comes and goes is seen as it happens, before any comparison; what is left out is compared."""
+
+from pathlib import Path
+from typing import Any
+
+from scim_matrix.matrix.live import MEMBER
+from scim_matrix.store import views
+from tests.conftest import eventually
+from tests.homeserver import Request, World
+from tests.homeserver.deployment import Deployment, deployed
+from tests.homeserver.rooms import Event
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
+PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+ROOM = "!room"
+# Synapse is asked for no more events of a room at once.
+MOST_EVENTS = 100
+
+
+async def in_group(deployment: Deployment, *names: str, **options: Any) -> tuple[str, list[str]]:
+    """Have people in a group, which opens a room with options; return its path, and their ids."""
+    ids = []
+    for name in names:
+        user = {"schemas": [SCHEMA + "User"], "userName": name, "externalId": name}
+        ids.append((await deployment.scim("POST", "/Users", user))[1]["id"])
+    group = {"schemas": [SCHEMA + "Group"], "displayName": "staff", "externalId": "g"}
+    members = {"members": [{"value": scim_id} for scim_id in ids]}
+    _, made = await deployment.scim("POST", "/Groups", {**group, **members})
+    await deployment.put_map({"g": [{"room": ROOM, **options}]})
+    await followed(deployment)
+    return f"/Groups/{made['id']}", ids
+
+
+async def followed(deployment: Deployment) -> None:
+    """Settle, and wait until the room is followed: that has a pace of its own."""
+    await deployment.quiet()
+
+    async def look() -> bool:
+        return deployment.reconciler.follows_live
+
+    await eventually(look, bool)
+
+
+def say(world: World, sender: str, user_id: str, membership: str) -> None:
+    """Have somebody come or go, by themselves or by another's hand."""
+    event = Event(MEMBER, user_id, sender, {"membership": membership})
+    world.rooms.put(world.rooms.get(ROOM), event)
+
+
+def comparisons(deployment: Deployment, begun: int) -> int:
+    """Return how often it was asked who is in the room, since so many requests."""
+    asked = ("_synapse", "admin", "v1", "rooms", ROOM, "members")
+    return [request.path for request in deployment.homeserver.requests[begun:]].count(asked)
+
+
+async def test_whom_a_hand_kicks_is_back_at_once(tmp_path: Path) -> None:
+    """It was not their own will, and no comparison is waited for."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "ann")
+        begun = len(deployment.homeserver.requests)
+        say(world, "@owner:s", "@ann:s", "leave")
+        await deployment.settle()
+        assert room.membership("@ann:s") == "join"
+        assert comparisons(deployment, begun) == 0
+
+
+async def test_what_sync_leaves_out_is_compared(tmp_path: Path) -> None:
+    """More happened in a room than it tells at once, a removal by hand among it."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "ann")
+        begun = len(deployment.homeserver.requests)
+        say(world, "@owner:s", "@ann:s", "leave")
+        for number in range(MOST_EVENTS):
+            world.bring(ROOM, f"@guest{number}:s")
+        await deployment.settle()
+        assert room.membership("@ann:s") == "join"
+        assert comparisons(deployment, begun) == 1
+
+
+async def test_who_joins_by_themselves_speaks_for_no_backup(tmp_path: Path) -> None:
+    """A removal that only a backup speaks of waits, however often they come and go meanwhile."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        group, [_, bob] = await in_group(deployment, "ann", "bob", mode="invite")
+        for user_id in ("@ann:s", "@bob:s"):
+            say(world, user_id, user_id, "join")
+        await deployment.settle()
+        operation = {"op": "remove", "path": f'members[value eq "{bob}"]'}
+        body = {"schemas": [PATCH], "Operations": [operation]}
+        assert (await deployment.scim("PATCH", group, body))[0] == 204
+        await deployment.settle()
+        assert room.membership("@bob:s") == "leave"
+        await deployment.copy("copy")
+        await deployment.restore("copy")
+        await followed(deployment)
+        say(world, "@bob:s", "@bob:s", "join")
+        await deployment.settle()
+        assert room.membership("@bob:s") == "join"
+        rows = await views.left_to_do(deployment.database.reader, 10)
+        assert [(row["state"], row["user"]) for row in rows] == [("held", "@bob:s")]
+
+
+async def test_who_comes_before_their_invitation_is_known_to_be_in_the_room(
+    tmp_path: Path,
+) -> None:
+    """So that they get at once the power that their group gives there."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        levels = {"users": {world.service: 100}}
+        room = world.rooms.create(world.service, room_id=ROOM, version="10", levels=levels)
+
+        def come(request: Request) -> None:
+            if request.path[-1] == "invite":
+                world.bring(ROOM, "@ann:s")
+
+        deployment.homeserver.before = come
+        await in_group(deployment, "ann", mode="invite", powerLevel=50)
+        assert (room.membership("@ann:s"), room.level("@ann:s")) == ("join", 50)
