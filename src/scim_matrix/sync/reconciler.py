@@ -27,6 +27,7 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.mas_answers import MasError, MasUnavailableError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
+from scim_matrix.problems import OF_SERVERS
 from scim_matrix.store import accounts, memberships, record, references, rooms, totals
 from scim_matrix.store.agenda import Agenda
 from scim_matrix.store.database import Connection, Database
@@ -39,6 +40,7 @@ from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.copies import Copies
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
+from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
 from scim_matrix.sync.room_turn import RoomTurn
 from scim_matrix.sync.settling import Settling
@@ -142,6 +144,8 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._commits = 0
         self._begun = False
+        # What is written down of the servers, for commands; None: it may be an older process's.
+        self._told: set[str] | None = None
         self._stopping = False
         self._running: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         # Jobs that said nothing: how often in a row, and until when they are left alone.
@@ -185,6 +189,10 @@ class Reconciler:
     def removals_wait(self) -> bool:
         """Whether nobody is removed: nobody can say at present who administers the homeserver."""
         return self._rights.everybody_stays
+
+    async def protection(self) -> Policy:
+        """Return whom nobody removes, as the next removal would be decided."""
+        return await self._rights.protection()
 
     @property
     def _servers(self) -> list[Breaker]:
@@ -291,6 +299,17 @@ class Reconciler:
             delay = TRANSIENT.delay(5)
             for server in self._servers:
                 server.rest(delay)
+        with contextlib.suppress(OSError, DatabaseError):
+            await self._tell_of_servers()
+
+    async def _tell_of_servers(self) -> None:
+        """Write down what ails the servers, where that has changed: commands cannot ask them."""
+        ailing = {*self.codes()} & {*OF_SERVERS}
+        known = all(server.condition != "unknown" for server in self._servers)
+        if known and ailing != self._told:
+            async with self._database.write() as connection:
+                await totals.ail(connection, ailing, OF_SERVERS)
+            self._told = ailing
 
     async def begin(self) -> None:
         """Prepare the work, before SCIM requests are taken; once.
