@@ -494,6 +494,26 @@ def test_a_groups_story() -> None:
     assert unmapped[1] == ("give the map a key for it: its externalId x1, or displayName:Staff")
 
 
+def lines(story: Story, heading: str) -> list[bool]:
+    """Return of each sentence of a part whether it is about what is held."""
+    return [line.is_held for part in story.parts if part.heading == heading for line in part.lines]
+
+
+@pytest.mark.parametrize("brake", ["held", "free"])
+def test_what_is_held_is_known_as_such(brake: str) -> None:
+    """In each story, so that a page leads to where it is decided; nothing else is."""
+    state = {"state": "revoked", "todo": "leave", "brake": brake, "held_because": "limit"}
+    held = brake == "held"
+    assert lines(ann(places=[{**PLACE, **state}]), "Rooms") == [held]
+    account = {"desired": "disabled", "brake": brake, "held_because": "limit"}
+    assert lines(ann(account), "Account").count(True) == held
+    story = room.story(Room("!k", None, (), (), [{**SOME, **state}], (), (), NAMES))
+    assert lines(story, "People") == [held]
+    leaving = {**SOME, **state, "room_id": "!k"}
+    told_of = group.story(Group(GROUP, (), (), (), [leaving], (), NAMES))
+    assert lines(told_of, "Waiting") == [held]
+
+
 CONFLICT = {"problem": "conflict", "cure": "link them"}
 
 

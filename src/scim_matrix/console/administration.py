@@ -69,6 +69,7 @@ class Administration:
         progress = await views.progress(reader)
         for what, amount in progress.items():
             self._courses[what].note(database.clock.now(), amount.left)
+        rows = await console.needing(reader, NAMED)
         context = {
             "progress": progress,
             "courses": self._courses,
@@ -78,7 +79,8 @@ class Administration:
             "work": counted.work,
             "numbers": counted.totals,
             "heard_at": request.config_dict[HEARING].at,
-            "needs": needs(await self._pages.codes(request), await console.needing(reader, NAMED)),
+            "needs": needs(await self._pages.codes(request), rows),
+            "groups": await causes.groups_behind(reader, rows),
             "lately": words.lately(
                 await story.lately(reader, LATELY), names, former=await story.former(reader)
             ).lines,

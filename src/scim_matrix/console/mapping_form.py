@@ -47,9 +47,8 @@ def wish(group_id: str, form: MappingType[str, Any]) -> Wish:
     try:
         [mapping] = parse_group_map(orjson.dumps({group_id: [entry]}).decode())
     except GroupMapError as error:
-        place, _, reason = str(error).partition(": ")
-        field = _FIELDS.get(place.rpartition(".")[2], "This")
-        raise GroupMapError(f"{field} {reason}.") from error
+        field = _FIELDS.get(error.field or "", "This")
+        raise GroupMapError(f"{field} {error.reason}.") from error
     except orjson.JSONEncodeError as error:
         raise GroupMapError("This is no text that a room could be named by.") from error
     return Wish(replace(mapping, kind="group_id", pattern=group_id))

@@ -99,4 +99,4 @@ def _leaving(group: Group) -> Iterator[Line]:
             yield Line(f"{what}{why}.", room_id=row["room_id"])
             continue
         reason, decide = held(row["held_because"], f"'{row['room_id']}'")
-        yield Line(f"{what}, held: {reason}.", decide, row["room_id"])
+        yield Line(f"{what}, held: {reason}.", decide, row["room_id"], is_held=True)

@@ -119,7 +119,7 @@ def _account(account: Row) -> Iterator[Line]:
         )
     if account["brake"] == "held":
         why, decide = held(account["held_because"], "accounts")
-        yield Line(f"Held: {why}.", decide)
+        yield Line(f"Held: {why}.", decide, is_held=True)
     elif account["problem"] is not None and account["user_id"] is not None:
         yield Line(f"Not done ({account['problem']}): {plain(account['reason'])}.{again(account)}")
     elif account["todo"] is not None and account["user_id"] is not None:
@@ -209,7 +209,8 @@ def _place(person: Person, place: Row) -> Line:
     state, cure = _state(person, place)
     why = _because(person, place)
     where = called(place["room_id"], person.names)
-    return Line(f"{where}: {state}{f' {why}' if why else ''}", cure, place["room_id"])
+    told = f"{where}: {state}{f' {why}' if why else ''}"
+    return Line(told, cure, place["room_id"], is_held=place["brake"] == "held")
 
 
 def _because(person: Person, place: Row) -> str:

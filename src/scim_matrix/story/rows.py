@@ -10,11 +10,15 @@ Rows = Sequence[Row]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A sentence or two, what to do about it, and the room that it is about, if any."""
+    """A sentence or two, what to do about it, and the room that it is about, if any.
+
+    `is_held` tells that it is about what the brake holds for a human.
+    """
 
     text: str
     cure: str | None = None
     room_id: str | None = None
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,49 +38,49 @@ ORDER BY u.user_name_key NULLS LAST, a.user_id NULLS FIRST LIMIT :limit
 -- needing --
 -- What a human may have to settle, the most first: alike are those of one problem, room and reason,
 -- of whom one is named.
-WITH one (code, room, reason, cure, who, since, group_id) AS (
+WITH one (code, room, reason, cure, who, since, group_id, group_name) AS (
     SELECT CASE m.held_because WHEN 'restored' THEN 'restored' ELSE 'removals-held' END,
         m.room_id, CASE m.state WHEN 'excluded' THEN 'the room is to hold nobody else'
-            WHEN 'pruned' THEN 'a human asked for it' ELSE 'because of ' || m.group_name END,
-        NULL, a.user_id, m.since, NULL
+            WHEN 'pruned' THEN 'a human asked for it' END, NULL, a.user_id, m.since, NULL,
+        CASE WHEN m.state = 'revoked' THEN m.group_name END
     FROM membership m CROSS JOIN account a
     WHERE m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
     UNION ALL
     SELECT CASE held_because WHEN 'restored' THEN 'restored' ELSE 'accounts-held' END,
-        NULL, NULL, NULL, user_id, since, NULL FROM account WHERE brake = 'held' AND brake <> 'free'
+        NULL, NULL, NULL, user_id, since, NULL, NULL FROM account WHERE brake = 'held' AND brake <> 'free'
     UNION ALL
     SELECT CASE WHEN m.todo IS NULL THEN 'power-refused' ELSE 'action-refused' END,
-        m.room_id, m.reason, NULL, coalesce(a.user_id, a.proposed), m.since, NULL
+        m.room_id, m.reason, NULL, coalesce(a.user_id, a.proposed), m.since, NULL, NULL
     FROM membership m CROSS JOIN account a
     WHERE m.problem IS NOT NULL AND m.problem = 'refused' AND (m.todo IS NOT NULL OR m.power_todo)
     AND a.id = m.account_id
     UNION ALL
     SELECT CASE problem WHEN 'conflict' THEN 'account-conflict' ELSE 'account-failed' END,
-        NULL, reason, cure, coalesce(user_id, proposed, scim_id), since, NULL
+        NULL, reason, cure, coalesce(user_id, proposed, scim_id), since, NULL, NULL
     FROM account WHERE problem IS NOT NULL AND (problem = 'conflict'
         OR (problem IN ('refused', 'unavailable') AND todo IS NOT NULL))
     UNION ALL
     SELECT CASE r.standing WHEN 'unresolved' THEN 'room-unresolved' WHEN 'waiting'
             THEN 'room-waits' ELSE 'alias-moved' END, r.reference, r.reason, r.cure, NULL, NULL,
-        NULL
+        NULL, NULL
     FROM room_reference r WHERE r.reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
     UNION ALL
-    SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL
+    SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL, NULL
     FROM room WHERE unusable IS NOT NULL
     UNION ALL
-    SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL
+    SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL, NULL
     FROM room WHERE upgrade_to IS NOT NULL
     UNION ALL
-    SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL
+    SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL, NULL
     FROM opening o JOIN mapping m ON m.id = o.mapping_id
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
     UNION ALL
     SELECT 'mapping-suspended', reference, reason, cure, made_by, NULL,
-        CASE kind WHEN 'group_id' THEN pattern END
+        CASE kind WHEN 'group_id' THEN pattern END, NULL
     FROM mapping WHERE standing = 'suspended'
     UNION ALL
-    SELECT 'removal-waits', m.room_id, NULL, NULL, a.user_id, m.since, NULL
+    SELECT 'removal-waits', m.room_id, NULL, NULL, a.user_id, m.since, NULL, NULL
     FROM room_count c CROSS JOIN membership m CROSS JOIN account a
     WHERE c.todo > 0 AND m.room_id = c.room_id AND m.todo IS NOT NULL AND m.state = 'revoked'
     AND m.brake = 'free' AND a.id = m.account_id AND a.user_id IS NOT NULL
@@ -89,16 +89,17 @@ WITH one (code, room, reason, cure, who, since, group_id) AS (
         AND o.standing = 'followed' AND p.standing = 'in_force')
 ),
 alike AS (
-    SELECT code, room, reason, cure, count(DISTINCT who) AS people, min(who) AS who,
+    SELECT code, room, reason, cure, group_name, count(DISTINCT who) AS people, min(who) AS who,
         min(nullif(since, 0)) AS since, min(group_id) AS group_id
-    FROM one GROUP BY code, room, reason, cure
+    FROM one GROUP BY code, room, reason, cure, group_name
 ),
 placed AS (
     SELECT *, count(*) OVER (PARTITION BY code) AS alike,
-        row_number() OVER (PARTITION BY code ORDER BY people DESC, room, reason, cure) AS place
+        row_number() OVER (PARTITION BY code ORDER BY people DESC, room, reason, cure,
+            group_name) AS place
     FROM alike
 )
-SELECT code, room, reason, cure, people, who, since, group_id, alike FROM placed
+SELECT code, room, reason, cure, people, who, since, group_id, group_name, alike FROM placed
 WHERE place <= :limit ORDER BY code, place
 
 -- rooms_listed --
