@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import json5
 
-from scim_matrix.validation import first_problem
+from scim_matrix.validation import explained
 
 # group_id is the console's: the SCIM id of one group.
 Kind = Literal["external_id", "display_name", "everyone", "group_id"]
@@ -46,7 +46,15 @@ class Mapping:
 
 
 class GroupMapError(ValueError):
-    """The map cannot be used; the message says where and why."""
+    """The map cannot be used; the message says where and why.
+
+    `field` is the option that is wrong, `reason` what is wrong with it, where that is known.
+    """
+
+    def __init__(self, message: str, field: str | None = None, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.reason = reason or message
 
 
 def parse_group_map(text: str) -> tuple[Mapping, ...]:
@@ -62,9 +70,9 @@ def parse_group_map(text: str) -> tuple[Mapping, ...]:
             document = json5.loads(text, allow_duplicate_keys=False)
         except ValueError as error:
             raise GroupMapError(f"not JSON: {error}") from error
-    problem = first_problem("group-map", document)
+    problem = explained("group-map", document)
     if problem is not None:
-        raise GroupMapError(problem)
+        raise GroupMapError(str(problem), problem.field, problem.reason)
     return consistent(_mapping(key, entry) for key, rooms in document.items() for entry in rooms)
 
 

@@ -396,6 +396,13 @@ TABLE = (
     ),
 )
 
+# What can be wrong with the servers as a whole, and stops work until it is mended.
+OF_SERVERS = (
+    *("homeserver-down", "homeserver-refused", "homeserver-mismatched"),
+    *("mas-down", "mas-refused", "mas-mismatched"),
+    *("delegated-authentication", "admins-unknown"),
+)
+
 BY_CODE: Mapping[str, Problem] = {problem.code: problem for problem in TABLE}
 _BY_EVENT = {event: problem.code for problem in TABLE for event in problem.events}
 

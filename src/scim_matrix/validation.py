@@ -1,6 +1,7 @@
 """Bundled JSON Schemas: `jsonschema-rs` decides, `jsonschema` explains."""
 
 import functools
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -44,19 +45,40 @@ def _explainer(name: str, partly: bool) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(_schema(name, partly), format_checker=_FORMATS)
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a document: where, of which attribute (None: of all of it), and what."""
+
+    place: str
+    field: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it as a sentence that starts with the place."""
+        return f"{self.place}: {self.reason}"
+
+
 def first_problem(name: str, document: Any, *, partly: bool = False) -> str | None:
     """Return what is wrong with a document, or None where the schema `name` accepts it.
 
     The sentence starts with the place ("emails[0].value: is not a string"). `partly` asks for
     nothing that is missing at the top.
     """
+    problem = explained(name, document, partly=partly)
+    return None if problem is None else str(problem)
+
+
+def explained(name: str, document: Any, *, partly: bool = False) -> Problem | None:
+    """Return what `first_problem` tells, in its parts."""
     if _decider(name, partly).is_valid(document):
         return None
     error = jsonschema.exceptions.best_match(_explainer(name, partly).iter_errors(document))
     if error is None:
         raise RuntimeError(f"the two validators disagree about {name}")
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
-    return f"{place.lstrip('.') or 'document'}: {_reason(error)}"
+    path = [*error.absolute_path]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    field = path[-1] if path and isinstance(path[-1], str) else None
+    return Problem(place.lstrip(".") or "document", field, _reason(error))
 
 
 _ARTICLE = {"array": "a list", "object": "an object", "integer": "an integer"}

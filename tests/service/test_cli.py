@@ -17,9 +17,11 @@ from click.testing import CliRunner
 
 from scim_matrix.cli import environment, main
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import groupmap, references
+from scim_matrix.problems import OF_SERVERS
+from scim_matrix.store import groupmap, record, references, totals
 from scim_matrix.store.database import Database
 from scim_matrix.store.sqlite import DATABASE_NAME
+from tests.homeserver.deployment import deployed
 from tests.preforked import fork
 from tests.service.directory import Directory
 
@@ -334,3 +336,74 @@ async def test_an_import_can_be_watched_until_nothing_is_left(tmp_path: Path) ->
     assert "nothing is left to do" in told
     assert await watching.wait() == 0
     await database.close()
+
+
+async def test_a_server_that_is_away_is_told_by_status(tmp_path: Path) -> None:
+    """First of all, with code, cure and since when, until it is there again; the status is 1."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.quiet()
+        status = ("status", "--json", "--data-dir", str(tmp_path))
+        ended = await asyncio.to_thread(run, *status, cwd=tmp_path)
+        assert (ended.returncode, json.loads(ended.stdout)["work"]) == (0, [])
+        deployment.homeserver.dark = True
+        deployment.reconciler.compare()
+        await deployment.settle()
+        ended = await asyncio.to_thread(run, *status, cwd=tmp_path)
+        [row] = json.loads(ended.stdout)["work"]
+        assert (ended.returncode, row["code"], row["state"]) == (1, "homeserver-down", "failing")
+        assert "does not answer as Synapse does" in row["reason"]
+        assert "So since 20" in row["reason"]
+        assert "`MATRIX_URL`" in row["cure"]
+        plain = await asyncio.to_thread(run, *status[::2], str(tmp_path), cwd=tmp_path)
+        assert "homeserver-down" in plain.stdout
+        deployment.homeserver.dark = False
+        await deployment.quiet()
+        ended = await asyncio.to_thread(run, *status, cwd=tmp_path)
+        assert (ended.returncode, json.loads(ended.stdout)["work"]) == (0, [])
+
+
+async def test_what_an_older_process_saw_of_a_server_is_not_told_for_ever(tmp_path: Path) -> None:
+    """A service that was killed while the homeserver was away corrects that once it answers."""
+    database = await Database.open(tmp_path)
+    async with database.write() as connection:
+        await totals.ail(connection, ["mas-down", "homeserver-down"], OF_SERVERS)
+    assert [*await totals.ailing(database.reader, OF_SERVERS)] == ["homeserver-down", "mas-down"]
+    await database.close()
+    async with deployed(tmp_path) as deployment:
+        await deployment.quiet()
+        assert await totals.ailing(deployment.database.reader, OF_SERVERS) == {}
+
+
+async def test_a_decision_about_nothing_says_so(tmp_path: Path) -> None:
+    """Nothing is said to be approved or dismissed, and the exit status is that of the help."""
+    database = await Database.open(tmp_path)
+    async with database.write() as connection:
+        await groupmap.put(connection, [Mapping("everyone", "", "!room")])
+    await database.close()
+    for command, target, says in (
+        ("approve", "!room", "no removal is held in !room: nobody was approved"),
+        ("dismiss", "!room", "no removal is held in !room: nobody was dismissed"),
+        ("approve", "accounts", "no account is held: nobody was approved"),
+        ("dismiss", "accounts", "no account is held: nobody was dismissed"),
+        ("approve", "restored", "no backup that was put back waits to be confirmed"),
+    ):
+        arguments = (command, target, "--data-dir", str(tmp_path))
+        ended = await asyncio.to_thread(run, *arguments, cwd=tmp_path)
+        assert (ended.returncode, says in ended.stdout) == (3, True), ended
+        told = " ".join(
+            (await asyncio.to_thread(run, command, "--help", cwd=tmp_path)).stdout.split()
+        )
+        assert "3 nothing was held" in told
+
+
+async def test_what_came_of_a_request_is_found(tmp_path: Path) -> None:
+    """By the ID that its answer carried, and nothing of any other request."""
+    database = await Database.open(tmp_path)
+    async with database.write() as connection:
+        for request in ("r1", "r2"):
+            entry = record.Entry("kick", "done", f"@{request}:s", "!room", request=request)
+            await record.add(connection, entry)
+    await database.close()
+    arguments = ("log", "--request", "r2", "--json", "--data-dir", str(tmp_path))
+    ended = await asyncio.to_thread(run, *arguments, cwd=tmp_path)
+    assert [json.loads(line)["user_id"] for line in ended.stdout.splitlines()] == ["@r2:s"]

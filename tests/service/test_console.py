@@ -14,7 +14,7 @@ from scim_matrix.console import access
 from scim_matrix.console.linking import plain
 from scim_matrix.problems import BY_CODE
 from scim_matrix.store import record
-from tests.service.client import call
+from tests.service.client import call, made
 from tests.service.visiting import ADMIN, visited
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -99,7 +99,7 @@ async def test_whoever_is_disabled_is_held_for_that_and_not_for_their_group(
             assert (await call(scene.client, "PATCH", path, body))[0] < 300
             await scene.settled()
         await scene.shows("heldPairs", 2)
-        page = await (await scene.visitor()).sees("held")
+        page = re.sub("<[^>]+>", "", await (await scene.visitor()).sees("held"))
         assert "Because Staff no longer gives it: 1 person" in page
         assert "Disabled or deleted at the identity provider: 1 person" in page
 
@@ -267,6 +267,7 @@ async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
     async with visited(tmp_path, {"staff": ["!r1", "#gone:example.org"]}) as scene:
         scene.room("Team", version="10", creator="@boss:example.org")
         await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.shows("failingRooms", 2)
         await scene.write(
             "UPDATE membership SET problem = 'refused', reason = 'no', next_try = 4e9"
         )
@@ -331,3 +332,41 @@ async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
         page = await (await scene.visitor()).sees("")
         assert "… and 293 more of the kind." in page
         assert page.count("/console/rooms/%21x1&#34;") + page.count('/console/rooms/%21x1"') > 0
+
+
+async def test_what_came_of_a_request_is_a_click_away(tmp_path: Path) -> None:
+    """From wherever the console names a request, and nothing of another one."""
+    limits = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
+    async with visited(tmp_path, {"staff": ["!r1"]}, **limits) as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        empty = {"displayName": "Staff", "externalId": "staff", "members": []}
+        assert (await call(scene.client, "PUT", f"/Groups/{group}", empty))[0] == 200
+        await scene.shows("heldPairs", 1)
+        visitor = await scene.visitor()
+        [request] = {*re.findall(r"log[?]request=([0-9a-f]+)", await visitor.sees("held"))}
+        assert f"log?request={request}" in await visitor.sees("log?kind=kick")
+        page = await visitor.sees(f"log?request={request}")
+        assert page.count("<td data-label=") // 5 == 1
+        assert "held" in page
+        assert "Nothing was recorded" in await visitor.sees("log?request=none")
+
+
+async def test_whoever_was_deleted_is_found_by_their_name(tmp_path: Path) -> None:
+    """And by their address: with what became of them, for as long as their account is known."""
+    async with visited(tmp_path) as scene:
+        names = {"displayName": "Ánn Archer", "emails": [{"value": "Archer@example.org"}]}
+        user = await made(scene.client, "Users", userName="ann", **names)
+        await scene.group("Staff", "bob")
+        await scene.settled()
+        assert (await call(scene.client, "DELETE", f"/Users/{user['id']}"))[0] == 204
+        await scene.settled()
+        visitor = await scene.visitor()
+        for words in ("%C3%A1nn arch", "archer@", "@ann"):
+            page = await visitor.sees(f"people?q={words.replace(' ', '+')}")
+            assert ">Ánn Archer</a>" in page, words
+            assert "deleted at the identity provider" in page
+            assert "bob" not in page
+        path = page.split('href="/console/people/')[1].split('"')[0]
+        assert "deleted the user of this account" in await visitor.sees(f"people/{path}")

@@ -14,6 +14,7 @@ from yarl import URL
 
 from scim_matrix.app import make_app
 from scim_matrix.app_keys import DATABASE
+from scim_matrix.store import totals
 from scim_matrix.store.database import Connection, Database
 from tests.conftest import eventually
 from tests.homeserver import Event, MemoryHomeserver, Room, World, serving
@@ -100,6 +101,12 @@ class Scene:
             lambda r: (
                 r["ready"] and not (r["work"]["pendingPairs"] or r["work"]["pendingAccounts"])
             ),
+        )
+
+    async def compared(self, since: float) -> None:
+        """Wait until every room has been compared since a time (seconds since the epoch)."""
+        await eventually(
+            lambda: totals.when(self.database.reader, "compared"), lambda at: at >= since
         )
 
     async def shows(self, what: str, number: int) -> None:

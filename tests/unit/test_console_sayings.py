@@ -44,7 +44,7 @@ def test_what_a_decision_came_too_late_for_is_told() -> None:
     ("mapping", "meetings", "says"),
     [
         (OPEN, [], "This would add the group's people to #a:x."),
-        (CLOSED, [], "#a:x. Others would have to leave, unless another group"),
+        (CLOSED, [], "#a:x. Others would have to leave, whom no other group"),
         (
             OPEN,
             [Meeting("#a:x", 2, 1, 9)],
@@ -69,14 +69,26 @@ def test_a_change_of_the_map_is_told_before(
     mapping: Mapping, meetings: list[Meeting], says: str
 ) -> None:
     """Who would come and who would have to leave, as far as whoever asks may know that."""
-    told = sayings.would_map(mapping, meetings)
+    told = sayings.would_map(mapping, "#a:x", meetings)
     assert says in told
     assert ("have to leave" in told) is mapping.exclusive
 
 
 def test_nobody_has_to_leave_a_room_that_holds_nobody_else() -> None:
     """Then there is nothing to say of others."""
-    assert "leave" not in sayings.would_map(CLOSED, [Meeting("#a:x", 1, 0, 0)])
+    assert "leave" not in sayings.would_map(CLOSED, "#a:x", [Meeting("#a:x", 1, 0, 0)])
+
+
+def test_a_power_level_that_cannot_be_given_is_told() -> None:
+    """Before the mapping is kept and when it is; of one that can be, nothing."""
+    powerful = replace(OPEN, power=100)
+    for told in (
+        sayings.would_map(powerful, "#a:x", [], "it is too high"),
+        sayings.mapped("Staff", "#a:x", powerful, "it is too high"),
+    ):
+        assert told.endswith("Power level 100 cannot be given there: it is too high.")
+    assert "cannot" not in sayings.would_map(powerful, "#a:x", [])
+    assert "cannot" not in sayings.mapped("Staff", "#a:x", powerful)
 
 
 def test_a_change_of_the_map_is_told() -> None:

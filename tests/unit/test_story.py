@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from scim_matrix.story import group, person, room
-from scim_matrix.story.rows import Group, Person, Room, Rows, Story
+from scim_matrix.story.rows import Former, Group, Person, Room, Rows, Story
+from scim_matrix.story.words import became, spans, then
 
 AT = 1_793_491_200.0
 WHEN = "2026-11-01 00:00 UTC"
@@ -34,7 +35,7 @@ MAPPING = {
     **{"reference_cure": None, "opening_standing": "followed", "opening_reason": None},
     **{"opening_cure": None, "room_id": "!k", "via": None, "group_name": "Staff"},
     **{"group_id": "g1", "name": "Staff", "joined": 3, "waiting": 1, "people": 4},
-    **{"groups": "Staff"},
+    **{"groups": "Staff", "powerless": 0, "power_reason": None},
 }
 EDGES = [
     {"inner_id": "u1", "outer_id": "g2", "outer": "Cooks"},
@@ -368,7 +369,7 @@ SOME = {
     **{"state": "granted", "observed": "join", "left_by_choice": False, "todo": None},
     **{"brake": "free", "held_because": None, "problem": None, "reason": None},
     **{"group_name": "Staff", "people": 20, "user_id": "@ann:s", "first": AT, "last": AT + 60},
-    **{"requests": 20, "request": None},
+    **{"requests": 20, "request": None, "in_conflict": False},
 }
 SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
 
@@ -378,6 +379,17 @@ SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
     [
         ({}, "20 people there because of Staff.", None),
         ({"people": 1}, "@ann:s there because of Staff.", None),
+        (
+            {"problem": "refused", "reason": "too high."},
+            "20 people there because of Staff, without their power level: too high.",
+            None,
+        ),
+        (
+            {"observed": None, "todo": "join", "in_conflict": True},
+            "20 people to be brought in because of Staff, once it is settled whose account it is"
+            f" {SPAN}.",
+            "scim-matrix users says why, and what to type",
+        ),
         ({"observed": "ban"}, "20 people banned by hand.", None),
         (
             {"left_by_choice": True, "observed": "leave"},
@@ -447,19 +459,23 @@ def test_a_groups_story() -> None:
     """What is in it and around it, what it opens, who is to leave because of it."""
     leaving = {
         **{"room_id": "!k", "brake": "held", "held_because": "limit", "reason": None},
-        **{"people": 20, "first": AT},
+        **{"people": 20, "first": AT, "in_conflict": False},
     }
+    unsettled = {**leaving, "brake": "free", "people": 1, "in_conflict": True}
     inside = [{"id": "g2", "display_name": "Cooks"}, {"id": "g3", "display_name": "Pages"}]
     edges = [{"inner_id": "g1", "outer_id": "g4", "outer": "All"}]
     outer = {**MAPPING, "group_id": "g4", "name": "All"}
-    story = group.story(Group(GROUP, inside, edges, [MAPPING, outer], [leaving], (), NAMES))
+    powerless = {"powerless": 2, "power_reason": "too high"}
+    rows = [MAPPING | powerless, outer]
+    story = group.story(Group(GROUP, inside, edges, rows, [leaving, unsettled], (), NAMES))
     assert [text for text, _ in told(story, "At the identity provider")][1:] == [
         "2 people in it, and in it the groups Cooks and Pages: 5 people active, groups inside it"
         " included.",
         "It is inside All, and gets what that gets.",
     ]
     assert [text for text, _ in told(story, "Rooms")] == [
-        "Kitchen (!k): opened by displayName:St* → Kitchen. 3 people there, 1 person on the way.",
+        "Kitchen (!k): opened by displayName:St* → Kitchen. 3 people there, 1 person on the way."
+        " 2 people without the power level: too high.",
         "Kitchen (!k): opened as part of All by displayName:St* → Kitchen. 3 people there,"
         " 1 person on the way.",
     ]
@@ -468,10 +484,158 @@ def test_a_groups_story() -> None:
             f"20 people to leave Kitchen (!k) since {WHEN}, held: unusually many removals at once,"
             " so a human decides.",
             HOLD,
-        )
+        ),
+        (
+            f"1 person to leave Kitchen (!k) since {WHEN}, once it is settled whose account it is.",
+            "scim-matrix users says why, and what to type",
+        ),
     ]
     [unmapped] = told(group.story(Group(GROUP, (), (), (), (), ())), "Rooms")
     assert unmapped[1] == ("give the map a key for it: its externalId x1, or displayName:Staff")
+
+
+def lines(story: Story, heading: str) -> list[bool]:
+    """Return of each sentence of a part whether it is about what is held."""
+    return [line.is_held for part in story.parts if part.heading == heading for line in part.lines]
+
+
+@pytest.mark.parametrize("brake", ["held", "free"])
+def test_what_is_held_is_known_as_such(brake: str) -> None:
+    """In each story, so that a page leads to where it is decided; nothing else is."""
+    state = {"state": "revoked", "todo": "leave", "brake": brake, "held_because": "limit"}
+    held = brake == "held"
+    assert lines(ann(places=[{**PLACE, **state}]), "Rooms") == [held]
+    account = {"desired": "disabled", "brake": brake, "held_because": "limit"}
+    assert lines(ann(account), "Account").count(True) == held
+    story = room.story(Room("!k", None, (), (), [{**SOME, **state}], (), (), NAMES))
+    assert lines(story, "People") == [held]
+    leaving = {**SOME, **state, "room_id": "!k"}
+    told_of = group.story(Group(GROUP, (), (), (), [leaving], (), NAMES))
+    assert lines(told_of, "Waiting") == [held]
+
+
+CONFLICT = {"problem": "conflict", "cure": "link them"}
+
+
+def test_nobody_in_conflict_is_said_to_leave_next() -> None:
+    """It is not known whose account theirs is: in their story, and in the room's, with the cure."""
+    leaving = {"state": "revoked", "todo": "leave"}
+    [line] = told(ann(CONFLICT, [{**PLACE, **leaving}]), "Rooms")
+    assert line == (
+        f"Kitchen (!k): to leave, once the account is settled: Staff no longer gives it ({CAUSE}).",
+        "link them",
+    )
+    some = {**SOME, **leaving, "in_conflict": True}
+    [line] = told(room.story(Room("!k", None, (), (), [some], (), (), NAMES)), "People")
+    assert line == (
+        "20 people to leave because Staff no longer gives it, once it is settled whose account it"
+        f" is {SPAN}.",
+        "scim-matrix users says why, and what to type",
+    )
+
+
+@pytest.mark.parametrize(
+    ("difference", "says"),
+    [
+        (
+            {"origin": "configuration", "made_by": None, "made_at": AT, "kind": "everyone"},
+            f"the configuration (* → Kitchen, {WHEN})",
+        ),
+        (
+            {"origin": "console", "made_by": "@eve:s", "made_at": None, "group": "Staff"},
+            "@eve:s in the console (Staff → Kitchen)",
+        ),
+    ],
+)
+def test_who_closed_a_room_is_told(difference: dict[str, Any], says: str) -> None:
+    """The line of the map, whose it is, and since when: in a person's story and the room's."""
+    closed = [{**MAPPING, "pattern": "", "group": None, **difference}]
+    excluded = {"state": "excluded", "todo": "leave"}
+    rows = Person(
+        *("@ann:s", ACCOUNT, (), (), (), [{**PLACE, **excluded}], (), (), (), NAMES), closed
+    )
+    [(sentence, _)] = told(person.story(rows), "Rooms")
+    assert f"the room is to hold nobody else, as said by {says}" in sentence
+    some = {**SOME, **excluded}
+    story = room.story(Room("!k", None, (), (), [some], (), (), NAMES, closed))
+    [(sentence, _)] = told(story, "People")
+    assert f"as said by {says}" in sentence
+
+
+FORMER = [
+    Former("g1", "Staff", AT, "Crew", is_taken=True, request="r1"),
+    Former("g2", "Cooks", AT, None, request="r2"),
+    Former("g3", "Staff", AT - 60, "Hands", is_taken=True, request="r3"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "cause", "expected"),
+    [
+        ("Staff", AT - 90, None, "Staff (Hands now)"),
+        ("Staff", AT - 30, None, "Staff (Crew now)"),
+        ("Staff", AT, None, "Staff (Crew now)"),
+        # Another group is called so since, and does what nobody asked for before.
+        ("Staff", AT + 30, None, "Staff"),
+        ("Staff", None, None, "Staff"),
+        ("Staff", AT + 30, "r3", "Staff (Hands now)"),
+        ("Cooks", AT + 30, None, "Cooks (deleted since)"),
+        ("Pages", AT, None, "Pages"),
+    ],
+)
+def test_a_group_is_called_as_it_was_and_is(
+    name: str, at: float | None, cause: str | None, expected: str
+) -> None:
+    """By whoever had the name at that time; a request that ended it is about that group."""
+    assert then(name, at, FORMER, cause) == expected
+
+
+def test_each_moment_of_a_name_belongs_to_one_group() -> None:
+    """Whose it was by `became` is whose story has it."""
+    for at in (AT - 90, AT - 60, AT - 30, AT, AT + 30):
+        meant = [
+            group_id
+            for group_id, now in (("g1", "Crew"), ("g2", None), ("g3", "Hands"), ("g9", "Staff"))
+            for span in spans(group_id, now, FORMER)
+            if span.name == "Staff" and span.after < at <= span.until
+        ]
+        found = became("Staff", at, FORMER)
+        assert meant == ["g9" if found is None else found.group_id]
+
+
+def test_a_group_that_is_gone_has_a_story() -> None:
+    """When it ended, and what it was called before; the map is to have no key for it."""
+    gone = {"id": "g2", "display_name": "Cooks", "deleted": AT}
+    story = group.story(Group(gone, (), (), (), (), (), NAMES, FORMER))
+    assert told(story, "At the identity provider") == [
+        (f"Cooks was deleted there {WHEN}; its SCIM id was g2.", None)
+    ]
+    assert told(story, "Rooms") == []
+    renamed = group.story(Group({**GROUP, "display_name": "Crew"}, (), (), (), (), (), {}, FORMER))
+    assert (f"It was called Staff until {WHEN}.", None) in told(renamed, "At the identity provider")
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence"),
+    [
+        (
+            {"kind": "rename_group", "detail": "Crew"},
+            "the group Staff is called Crew from then on (request r1)",
+        ),
+        (
+            {"kind": "delete_group", "detail": None, "requests": 2, "request": None},
+            "the group Staff was deleted at the identity provider (2 requests)",
+        ),
+    ],
+)
+def test_what_became_of_a_group_is_told(difference: dict[str, Any], sentence: str) -> None:
+    """Beside what was done because of it."""
+    act = {
+        **{"at": AT, "kind": "", "outcome": "asked", "user_id": "g1", "room_id": None, "by": None},
+        **{"group_name": "Staff", "request": "r1", "detail": None, "people": 1, "requests": 1},
+    }
+    rows = Group(GROUP, (), (), (), (), [{**act, **difference}])
+    assert told(group.story(rows), "Lately") == [(f"{WHEN}: {sentence}", None)]
 
 
 def test_what_was_done_lately_is_told_in_groups() -> None:

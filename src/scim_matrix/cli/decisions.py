@@ -87,9 +87,17 @@ def _decide(place: Place, what: str, decision: Decision, by: str) -> None:
             for one in decided.held
         ]
         show(with_names(rows, decided.names), as_json=False, empty="")
-    click.echo(f"{len(decided.held) + decided.freed} {decision} by {by}")
     if not decided.held and not decided.freed:
+        click.echo(f"{_nothing(what)}: nobody was {decision}")
         sys.exit(EXIT_NOTHING)
+    click.echo(f"{len(decided.held) + decided.freed} {decision} by {by}")
+
+
+def _nothing(what: str) -> str:
+    """Return that there was nothing to decide about."""
+    if what == "restored":
+        return "no backup that was put back waits to be confirmed"
+    return "no account is held" if what == "accounts" else f"no removal is held in {what}"
 
 
 @click.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from scim_matrix import problems
 from scim_matrix.cli.database import PLACE, read, settings_with
 from scim_matrix.cli.output import JSON, Rows, Since, json_line, show, visible, with_names
 from scim_matrix.cli.rooms import find
@@ -35,9 +36,10 @@ LIMIT = click.option("--limit", default=1000, show_default=True, help="At most s
 def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
     """Show what is pending, held and failing, with reasons.
 
-    Also whose account or which step of the map a human has to settle, and how. Exit status: 0
-    nothing needs anybody, 1 something is held, failing, conflicting, suspended, not followed or
-    waiting for the map.
+    Also whose account or which step of the map a human has to settle, and how; and, first, that
+    the homeserver or MAS does not answer, as the service last saw them. Exit status: 0 nothing
+    needs anybody, 1 something is held, failing, conflicting, suspended, not followed or waiting for
+    the map.
     """
 
     async def work(connection: Connection) -> tuple[dict[str, Any], list[Any]]:
@@ -50,7 +52,7 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
             "lastComparison": told(found.compared_at),
             "restored": found.restored,
         }
-        rows = await views.left_to_do(connection, limit)
+        rows = [*await _servers(connection), *await views.left_to_do(connection, limit)]
         return summary, with_names(rows, await known_rooms.names(connection))
 
     if watch:
@@ -61,11 +63,27 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
     if as_json:
         click.echo(json_line({**summary, "work": rows}))
     else:
-        told_of = "  ".join(f"{name}: {value}" for name, value in summary.items())
+        # A number stays beside its name.
+        told_of = "  ".join(f"{name}:\xa0{value}" for name, value in summary.items())
         width = shutil.get_terminal_size().columns
-        click.echo("\n".join(wrapped(told_of, width) if sys.stdout.isatty() else [told_of]))
+        lines = wrapped(told_of, width) if sys.stdout.isatty() else [told_of]
+        click.echo("\n".join(lines).replace("\xa0", " "))
         show(rows, as_json=False, empty="nothing is left to do")
     click.get_current_context().exit(int(any(row["state"] not in _WELL for row in rows)))
+
+
+async def _servers(connection: Connection) -> Rows:
+    """Return what is wrong with the homeserver or MAS, as the service last saw them."""
+    found = await totals.ailing(connection, problems.OF_SERVERS)
+    return [
+        {
+            **{"state": "failing", "what": "MAS" if code.startswith("mas") else "homeserver"},
+            **{"room": None, "user": None, "group": None},
+            "reason": f"{problems.BY_CODE[code].means} So since {told(since)}.",
+            **{"cure": problems.BY_CODE[code].cure, "code": code, "since": since},
+        }
+        for code, since in found.items()
+    ]
 
 
 @click.command()
@@ -200,6 +218,7 @@ def rooms(place: Place, room: str | None, as_json: bool) -> None:
 @PLACE
 @click.option("--user", help="Only what was done to this user ID.")
 @click.option("--room", help="Only what was done in this room (name, alias or room ID).")
+@click.option("--request", help="Only what came of this request (its X-Request-ID).")
 @click.option(
     "--since",
     type=Since(),
@@ -212,6 +231,7 @@ def log(
     place: Place,
     user: str | None,
     room: str | None,
+    request: str | None,
     since: float | None,
     limit: int,
     as_json: bool,
@@ -222,7 +242,9 @@ def log(
     async def work(connection: Connection) -> Rows:
         named = [] if room is None else await find(connection, room) or [room]
         users = None if user is None else [user]
-        rows = await record.find(connection, users=users, rooms=named, since=start, limit=limit)
+        rows = await record.find(
+            connection, users=users, rooms=named, request=request, since=start, limit=limit
+        )
         return with_names(rows, await known_rooms.names(connection))
 
     for entry in read(place, work):

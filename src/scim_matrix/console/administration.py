@@ -11,7 +11,7 @@ from aiohttp import web
 
 from scim_matrix import problems
 from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
-from scim_matrix.console import sayings, session, times
+from scim_matrix.console import causes, sayings, session, times
 from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
@@ -25,7 +25,7 @@ SHOWN = 300
 # And so many rooms stand on a page.
 PLACES = 10
 ACCOUNTS = "accounts"
-FILTERS = ("user", "room", "group", "kind", "outcome", "since")
+FILTERS = ("user", "room", "group", "request", "kind", "outcome", "since")
 # So many people and rooms that have a problem are named with it.
 NAMED = 5
 # So many kinds of things that were done are told.
@@ -34,10 +34,14 @@ LATELY = 15
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What is held in one place, because of what, and who of it is shown (store/console.py)."""
+    """What is held in one place, because of what, and who of it is shown (store/console.py).
+
+    `closed` are the lines of the map that let nobody else be there.
+    """
 
     place: dict[str, Any]
     causes: list[dict[str, Any]]
+    closed: list[dict[str, Any]]
     people: list[dict[str, Any]]
 
     @property
@@ -65,6 +69,7 @@ class Administration:
         progress = await views.progress(reader)
         for what, amount in progress.items():
             self._courses[what].note(database.clock.now(), amount.left)
+        rows = await console.needing(reader, NAMED)
         context = {
             "progress": progress,
             "courses": self._courses,
@@ -74,8 +79,11 @@ class Administration:
             "work": counted.work,
             "numbers": counted.totals,
             "heard_at": request.config_dict[HEARING].at,
-            "needs": needs(await self._pages.codes(request), await console.needing(reader, NAMED)),
-            "lately": words.lately(await story.lately(reader, LATELY), names).lines,
+            "needs": needs(await self._pages.codes(request), rows),
+            "groups": await causes.groups_behind(reader, rows),
+            "lately": words.lately(
+                await story.lately(reader, LATELY), names, former=await story.former(reader)
+            ).lines,
         }
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
         return await self._pages.render(request, part, context)
@@ -112,15 +120,12 @@ class Administration:
         if first and not places:
             # What was held there has been decided.
             raise to_the_first(request)
+        holds = [await _hold(reader, place) for place in places]
+        rows = [row for hold in holds for row in (*hold.causes, *hold.people)]
         context = {
-            "holds": [
-                Hold(
-                    place,
-                    await console.held_causes(reader, place["room_id"]),
-                    await console.held_in(reader, place["room_id"], SHOWN),
-                )
-                for place in places
-            ],
+            "holds": holds,
+            "groups": await causes.groups_behind(reader, rows),
+            "told": causes.told,
             "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)
@@ -172,6 +177,7 @@ class Administration:
         older = rows[-PAGE]["id"] if len(rows) > PAGE else None
         context = {
             "rows": rows[::-1][:PAGE],
+            "groups": await causes.groups_behind(database.scanner, rows),
             "query": kept,
             "export": urlencode({**kept, "export": "csv"}),
             "older": urlencode({**kept, "before": older}) if older else None,
@@ -182,6 +188,16 @@ class Administration:
             "problem": problem,
         }
         return await self._pages.render(request, "log.html", context, 400 if problem else 200)
+
+
+async def _hold(reader: Connection, place: dict[str, Any]) -> Hold:
+    room_id = place["room_id"]
+    return Hold(
+        place,
+        await console.held_causes(reader, room_id),
+        await story.closed(reader, [room_id] if room_id else []),
+        await console.held_in(reader, room_id, SHOWN),
+    )
 
 
 async def _chosen(
@@ -205,6 +221,7 @@ async def _chosen(
         "rooms": named,
         "since": _since(kept["since"], database.clock.now(), where),
         "group": kept["group"] or None,
+        "request": kept["request"] or None,
         "kind": kept["kind"] or None,
         "outcome": kept["outcome"] or None,
         "before": int(before[:18]) if before else None,

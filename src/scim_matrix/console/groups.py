@@ -6,36 +6,28 @@ they find the name, where they look for one to map.
 
 from collections.abc import Callable, Iterable, Set
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, RECONCILER
 from scim_matrix.console import sayings, session
-from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
-from scim_matrix.console.mapping_form import Wish, wish
+from scim_matrix.console.asking import Asked, Asking, Form
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
-from scim_matrix.groupmap import GroupMapError, Mapping
-from scim_matrix.store import console, groupmap, memberships, record, story
+from scim_matrix.groupmap import GroupMapError
+from scim_matrix.store import console, groupmap, memberships, record, rooms, story
 from scim_matrix.store.database import Connection
 from scim_matrix.store.record import Entry
 from scim_matrix.story import group as group_story
 from scim_matrix.story.rows import Story
-from scim_matrix.sync.authority import Reach, Verdict, removal
+from scim_matrix.story.words import called
+from scim_matrix.sync.authority import Reach, removal
 
 # Which groups are shown, by the words of the page: whether the map names them.
 MAPPED: MappingType[str, bool] = {"mapped": True, "not mapped": False}
 _NOT_MADE_HERE = "This mapping is not one that was made here."
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    group: dict[str, Any]
-    wish: Wish
-    mapping: Mapping
+_GONE = "There is no such group any more."
 
 
 class GroupPages:
@@ -43,6 +35,7 @@ class GroupPages:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
+        self._asking = Asking(pages)
 
     # -- Looking ----------------------------------------------------------
 
@@ -58,10 +51,12 @@ class GroupPages:
             part = Part(first, found[0]["number"] if found else 0, query)
             opened = await console.groups_opened(reader, [group["id"] for group in found])
             context = {"groups": found, "opened": opened, "part": part, "others": []}
+            context["gone"] = [] if first or query["q"] else await console.of_nobody(reader)
         else:
             own = await console.groups_opening(reader, await self._pages.own_rooms(request))
             part = part_of(own, request, query)
             context = {"groups": own[part.first : part.last], "opened": {}, "part": part}
+            context["gone"] = []
             context["others"] = await self._others(reader, query["q"], {g["id"] for g in own})
         context |= {"query": query, "filters": MAPPED}
         return await self._pages.render(request, "groups.html", context)
@@ -120,47 +115,26 @@ class GroupPages:
 
     async def _group(self, request: web.Request) -> dict[str, Any]:
         reader = request.config_dict[DATABASE].scanner
-        group = await console.group(reader, request.match_info["id"])
-        if group is None:
-            raise web.HTTPNotFound(text="There is no such group any more.")
-        return group
+        group_id = request.match_info["id"]
+        found = await console.group(reader, group_id)
+        if found is not None:
+            return {**found, "deleted": False}
+        # What was mapped here of a group that is gone can still be taken out.
+        former = (await story.group(reader, group_id)).group
+        known = former["deleted"] is not None and await self._pages.is_admin(request)
+        if not known and not await console.of_group(reader, group_id):
+            raise web.HTTPNotFound(text=_GONE)
+        gone: dict[str, Any] = {"externalId": None, "members": [], "number": 0, "deleted": True}
+        return {"id": group_id, "displayName": former["display_name"], **gone}
 
     # -- Asking -----------------------------------------------------------
 
-    async def _asked_for(self, request: web.Request, form: MappingType[str, Any]) -> _Asked:
-        """Return what a form asks for, by somebody who may.
-
-        Raises GroupMapError with plain words, or HTTPForbidden.
-        """
+    async def _asked_for(self, request: web.Request, form: Form) -> Asked:
+        """Return what a form asks for; raises as Asking does, and HTTPNotFound."""
         group = await self._group(request)
-        asked = wish(group["id"], form)
-        named = asked.mapping.room
-        room_id = await self._pages.access.find_room(request[USER], named)
-        if room_id is None:
-            if not await self._pages.is_admin(request):
-                raise web.HTTPForbidden(text=NOT_YOURS)
-            raise GroupMapError(f"{named} does not exist on this homeserver.")
-        mapping = asked.bound(room_id)
-        verdict = await self._verdict(request, mapping)
-        if not verdict.followed:
-            raise web.HTTPForbidden(text=f"{verdict.reason} {verdict.cure}")
-        return _Asked(group, asked, mapping)
-
-    async def _verdict(self, request: web.Request, mapping: Mapping) -> Verdict:
-        """Tell whether whoever asks may make a mapping, in the rooms of its space too."""
-        access = self._pages.access
-        ask = partial(access.verdict, request[USER], reach=Reach.of(mapping))
-        verdict = await ask([mapping.room])
-        if not (verdict.followed and mapping.children) or await self._pages.is_admin(request):
-            return verdict
-        rooms, unnamed = await access.rooms_below(request[USER], mapping.room)
-        if len(rooms) >= MOST_CHILDREN:
-            return Verdict(
-                False,
-                f"This space has more than {MOST_CHILDREN} rooms.",
-                "Ask an administrator of the homeserver to map it.",
-            )
-        return await ask([mapping.room, *rooms], unnamed=unnamed)
+        if group["deleted"]:
+            raise web.HTTPNotFound(text=_GONE)
+        return await self._asking.asked_for(request, group, form)
 
     async def preview(self, request: web.Request) -> web.StreamResponse:
         """POST: what a mapping would do, before it is kept."""
@@ -172,29 +146,12 @@ class GroupPages:
         meetings: list[sayings.Meeting] = []
         # How many are in a group, and who of the room is, is told to those only who see the group.
         if await self._concerns(request, await self._shown(request, asked.group["id"])):
-            meetings = await self._meetings(request, asked)
-        told = sayings.would_map(asked.wish.mapping, meetings)
+            meetings = await self._asking.meetings(request, asked)
+        told = sayings.would_map(asked.mapping, asked.room, meetings, asked.powerless)
         return await self._answer(request, {"told": told}, form)
 
-    async def _meetings(self, request: web.Request, asked: _Asked) -> list[sayings.Meeting]:
-        """Return whom a group would meet in the room of a mapping, and in those below it."""
-        people = await console.accounts_of(request.config_dict[DATABASE].scanner, asked.group["id"])
-        homeserver = request.config_dict[HOMESERVER]
-        rooms = {asked.mapping.room: asked.wish.mapping.room}
-        if asked.mapping.children:
-            below, _ = await self._pages.access.rooms_below(request[USER], asked.mapping.room)
-            rooms |= {room_id: room_id for room_id in below}
-        meetings = []
-        for room_id, name in rooms.items():
-            inside = set(await homeserver.rooms.members(room_id))
-            others = inside - people - {homeserver.user_id}
-            meetings.append(
-                sayings.Meeting(name, len(people - inside), len(people & inside), len(others))
-            )
-        return meetings
-
     async def _answer(
-        self, request: web.Request, preview: dict[str, Any], form: MappingType[str, Any]
+        self, request: web.Request, preview: dict[str, Any], form: Form
     ) -> web.StreamResponse:
         if "HX-Request" in request.headers:
             return await self._pages.render(request, "preview.html", {"preview": preview})
@@ -220,10 +177,9 @@ class GroupPages:
                 )
                 await record.add(connection, entry)
         request.config_dict[RECONCILER].compare()
-        room = asked.wish.mapping.room
-        told = sayings.mapped_already(group["displayName"], room)
+        told = sayings.mapped_already(group["displayName"], asked.room)
         if kept:
-            told = sayings.mapped(group["displayName"], room, asked.mapping)
+            told = sayings.mapped(group["displayName"], asked.room, asked.mapping, asked.powerless)
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
@@ -261,8 +217,13 @@ class GroupPages:
         still_opens = any(
             one["standing"] == "in_force" and mapping["room_id"] in one["rooms"] for one in left
         )
+        names = await rooms.names(database.scanner)
+        room = mapping["room"]
         told = sayings.unmapped(
-            group["displayName"], mapping["room"], removals, still_opens=still_opens
+            group["displayName"],
+            room if room.startswith("#") else called(room, names),
+            removals,
+            still_opens=still_opens,
         )
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")

@@ -8,6 +8,9 @@ import orjson
 
 from scim_matrix.groupmap import GroupMapError, Mapping, parse_group_map
 
+# Fields of the form, as the map calls what stands in them.
+_FIELDS = {"room": "The room", "powerLevel": "The power level"}
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -35,7 +38,7 @@ def wish(group_id: str, form: MappingType[str, Any]) -> Wish:
         try:
             entry["powerLevel"] = int(power)
         except ValueError:
-            raise GroupMapError("The power level must be a whole number.") from None
+            raise GroupMapError("The power level must be a whole number from 0 to 100.") from None
     for name in ("children", "exclusive"):
         if form.get(name):
             entry[name] = True
@@ -43,6 +46,9 @@ def wish(group_id: str, form: MappingType[str, Any]) -> Wish:
         entry["mode"] = "invite"
     try:
         [mapping] = parse_group_map(orjson.dumps({group_id: [entry]}).decode())
-    except (GroupMapError, orjson.JSONEncodeError) as error:
-        raise GroupMapError(f"This cannot be mapped: {str(error).split(': ', 1)[-1]}") from error
+    except GroupMapError as error:
+        field = _FIELDS.get(error.field or "", "This")
+        raise GroupMapError(f"{field} {error.reason}.") from error
+    except orjson.JSONEncodeError as error:
+        raise GroupMapError("This is no text that a room could be named by.") from error
     return Wish(replace(mapping, kind="group_id", pattern=group_id))

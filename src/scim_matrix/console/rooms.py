@@ -21,7 +21,8 @@ FILTERS: Mapping[str, Callable[[Row], bool]] = {
     "with people by hand": lambda row: bool(row["by_hand"]),
     "waiting": lambda row: row["todo"] > 0 or row["standing"] in ("waiting", "unresolved"),
     "held": lambda row: row["held"] > 0,
-    "with a problem": lambda row: row["problem"] is not None,
+    "with a problem": lambda row: row["problem"] is not None or row["powerless"] > 0,
+    "no longer mapped": lambda row: row["standing"] == "unmapped",
 }
 
 

@@ -39,7 +39,7 @@ def _decided(decision: Decision, room: str | None, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """How many of a group are in a room and how many are not, and how many others are there."""
+    """How many of a group are in a room and how many are not, and how many others have to leave."""
 
     room: str
     outside: int
@@ -47,18 +47,21 @@ class Meeting:
     others: int
 
 
-def would_map(mapping: Mapping, meetings: Sequence[Meeting]) -> str:
+def would_map(
+    mapping: Mapping, room: str, meetings: Sequence[Meeting], powerless: str | None = None
+) -> str:
     """Return what a mapping would lead to, in its room and in those below it.
 
-    Without meetings nobody is counted, since the numbers are not to be known.
+    `room` is what its room is called, `powerless` why its power level cannot be given. Without
+    meetings nobody is counted, since the numbers are not to be known.
     """
     what = "invite" if mapping.invite else "add"
-    unless = "would have to leave, unless another group opens the room for them."
+    sentences = []
     if not meetings:
         below = " and the rooms below it" if mapping.children else ""
-        told = f"This would {what} the group's people to {mapping.room}{below}."
-        return f"{told} Others {unless}" if mapping.exclusive else told
-    sentences = []
+        sentences.append(f"This would {what} the group's people to {room}{below}.")
+        if mapping.exclusive:
+            sentences.append("Others would have to leave, whom no other group gives the room.")
     for meeting in meetings:
         verb = "is" if meeting.inside == 1 else "are"
         sentences.append(
@@ -67,18 +70,29 @@ def would_map(mapping: Mapping, meetings: Sequence[Meeting]) -> str:
         )
         if mapping.exclusive and meeting.others:
             noun = "person" if meeting.others == 1 else "people"
-            sentences.append(f"{meeting.others} other {noun} there {unless}")
-    return " ".join(sentences)
+            sentences.append(
+                f"{meeting.others} other {noun} there would have to leave: nobody protects them,"
+                " and no other group gives them the room."
+            )
+    return " ".join([*sentences, *_powerless(mapping, powerless)])
 
 
-def mapped(group: str, room: str, mapping: Mapping) -> str:
-    """Return what a mapping that was kept leads to."""
+def _powerless(mapping: Mapping, why: str | None) -> list[str]:
+    """Return that a power level is not given, and why."""
+    if why is None:
+        return []
+    return [f"Power level {mapping.power} cannot be given there: {why}."]
+
+
+def mapped(group: str, room: str, mapping: Mapping, powerless: str | None = None) -> str:
+    """Return what a mapping that was kept leads to; see `would_map`."""
     what = "is invited to" if mapping.invite else "is brought into"
     others = " Others leave it, through the brake." if mapping.exclusive else ""
-    return (
+    told = (
         f"Kept: whoever is active in {group} {what} {room} from now on, and leaves it with the"
         f" group.{others} Those who are in the group already are on their way."
     )
+    return " ".join([told, *_powerless(mapping, powerless)])
 
 
 def mapped_already(group: str, room: str) -> str:

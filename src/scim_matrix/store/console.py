@@ -51,7 +51,7 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
         return None
     # Some of very many, by name: looking up the names of all would take longer than the page may.
     members = await connection.execute_fetchall(
-        "SELECT m.value AS id, g.id IS NOT NULL AS is_group,"
+        "SELECT m.value AS id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user,"
         " coalesce(u.document ->> 'displayName', u.document ->> 'userName',"
         "  g.display_name, m.value) AS name"
         " FROM (SELECT value FROM group_member WHERE group_id = :group_id LIMIT :most) m"
@@ -71,22 +71,31 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
 async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]]:
     """Return the mappings that a group falls under, with who made them, if anybody.
 
-    `room_id` is the room that a mapping names, `rooms` are those that it opens.
+    Of a group that is gone those that were made of it in the console. `room_id` is the room that a
+    mapping names, `rooms` are those that it opens. To so many people (`powerless`) its power level
+    is not given, for a reason (`power_reason`).
     """
     found = await connection.execute_fetchall(
         "SELECT m.id, m.kind, m.pattern, coalesce(m.alias, m.reference) AS room, m.reference,"
         " m.power, m.children, m.invite, m.exclusive, m.made_by, m.standing,"
         " coalesce(m.reason, r.reason) AS error, coalesce(m.cure, r.cure) AS cure, r.room_id"
-        " FROM scim_group g JOIN mapping m ON (m.kind = 'external_id'"
-        "  AND m.pattern = g.external_id) OR (m.kind = 'group_id' AND m.pattern = g.id)"
+        " FROM mapping m JOIN room_reference r ON r.reference = m.reference"
+        " LEFT JOIN scim_group g ON g.id = :group_id"
+        " WHERE m.standing IN ('in_force', 'suspended') AND ((m.kind = 'group_id'"
+        "  AND m.pattern = :group_id) OR (m.kind = 'external_id' AND m.pattern = g.external_id)"
         "  OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))"
-        "  OR m.kind = 'everyone'"
-        " JOIN room_reference r ON r.reference = m.reference"
-        " WHERE g.id = :group_id AND m.standing IN ('in_force', 'suspended')"
+        "  OR (m.kind = 'everyone' AND g.id IS NOT NULL))"
         " ORDER BY m.reference",
         {"group_id": group_id},
     )
-    return [{**row, "rooms": await _opened(connection, row["id"])} for row in found]
+    return [
+        {
+            **row,
+            "rooms": await _opened(connection, row["id"]),
+            **(await _rows(connection, "powerless", id=row["id"]))[0],
+        }
+        for row in found
+    ]
 
 
 async def _opened(connection: Connection, mapping_id: int) -> list[str]:
@@ -132,6 +141,13 @@ async def groups_listed(
     return await _rows(connection, "groups_listed", **values)
 
 
+async def groups_by_name(connection: Connection, names: Iterable[str]) -> dict[str, str]:
+    """Return the IDs of the groups that have some names, those left out that several have."""
+    keys = _json({folded(name) for name in names})
+    found = await _rows(connection, "groups_by_name", keys=keys)
+    return {row["display_name"]: row["id"] for row in found if row["number"] == 1}
+
+
 async def groups_opened(connection: Connection, groups: Iterable[str]) -> dict[str, Rows]:
     """Return what the map says of groups, by ID: a row for each room, or one without a room."""
     found: dict[str, Rows] = {}
@@ -143,7 +159,8 @@ async def groups_opened(connection: Connection, groups: Iterable[str]) -> dict[s
 async def rooms_listed(connection: Connection) -> Rows:
     """Return the rooms of the map, each once, and the references that lead to none.
 
-    What is wrong with one of several references to a room is told of the room.
+    And the rooms that are `unmapped` though somebody is to leave them. What is wrong with one of
+    several references to a room is told of the room.
     """
     found: dict[str, dict[str, Any]] = {}
     for row in await _rows(connection, "rooms_listed"):
@@ -180,6 +197,17 @@ async def people_in(
         told = f"{row['group_name']} ({key(row['kind'], row['pattern'])})"
         why.setdefault(row["account_id"], []).append(told)
     return [{**row, "because": "; ".join(why.get(row["account_id"], []))} for row in found]
+
+
+async def staying(connection: Connection, room_id: str, inside: Iterable[str]) -> set[str]:
+    """Return who would stay in a room that is to hold nobody else, of those `inside` and others."""
+    found = await _rows(connection, "staying", room_id=room_id, inside=_json(inside))
+    return {row["user_id"] for row in found}
+
+
+async def of_nobody(connection: Connection) -> Rows:
+    """Return the mappings made in the console whose group is gone, with its last name."""
+    return await _rows(connection, "of_nobody")
 
 
 async def held_places(connection: Connection, limit: int, offset: int) -> Rows:

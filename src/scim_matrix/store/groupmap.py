@@ -42,7 +42,7 @@ async def put(
     )
     present = {(r["kind"], r["pattern"], r["reference"]): r for r in found}
     dropped = [present[key]["id"] for key in present.keys() - wanted.keys()]
-    here = {"origin": "configuration", "made_by": None, "made_at": None, "alias": None}
+    here = {"origin": "configuration", "made_by": None, "made_at": connection.at, "alias": None}
     added = [{**values, **here} for key, values in wanted.items() if key not in present]
     altered = [
         {**values, **here}

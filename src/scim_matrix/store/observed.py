@@ -13,9 +13,6 @@ from scim_matrix.store.queries import load
 
 _Q = load("observed")
 
-# States in which nothing says so of somebody.
-_UNMANAGED = ("forgotten", "dismissed")
-
 
 def _json(values: Iterable[str]) -> str:
     return orjson.dumps(list(values)).decode()
@@ -172,7 +169,7 @@ async def observe_one(
         (_Q["one"], values),
         (_Q["end_approvals"], values),
     )
-    if known and known[0]["state"] not in _UNMANAGED:
+    if known and known[0]["state"] != "forgotten":
         return known[0]["todo"] is not None
     if observed != "join":
         return False
@@ -188,7 +185,7 @@ async def observe_one(
 async def is_managed(connection: Connection, room_id: str, user_id: str) -> bool:
     """Tell whether something says of an account whether it should be in a room."""
     found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
-    return bool(found) and found[0]["state"] not in _UNMANAGED
+    return bool(found) and found[0]["state"] not in ("forgotten", "dismissed")
 
 
 async def is_known(connection: Connection, room_id: str, user_id: str, observed: Observed) -> bool:

@@ -30,6 +30,8 @@ Kind = Literal[
     "unmap",
     "sync",
     "restore",
+    "rename_group",
+    "delete_group",
 ]
 Outcome = Literal["done", "refused", "held", "approved", "dismissed", "asked", "spared", "dry_run"]
 
@@ -38,7 +40,8 @@ Outcome = Literal["done", "refused", "held", "approved", "dismissed", "asked", "
 class Entry:
     """One action: what, whom, where, because of which group and SCIM request, and how it ended.
 
-    `by` is the human who decided or asked, `approved` whether one let it through.
+    `by` is the human who decided or asked, `approved` whether one let it through. Of a group that
+    was renamed (`detail` is its new name) or deleted `user_id` is the SCIM id.
     """
 
     kind: Kind
@@ -71,16 +74,17 @@ async def find(
     since: float,
     limit: int,
     group: str | None = None,
+    request: str | None = None,
     kind: Kind | None = None,
     outcome: Outcome | None = None,
     before: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the newest entries, oldest first: of some users, of rooms, of a group.
+    """Return the newest entries, oldest first: of some users, of rooms, of a group, of a request.
 
     `before` is the ID of an entry: what is newer, or is it, is left out.
     """
     conditions: list[str] = ["at >= :since"]
-    exact = {"group_name": group, "kind": kind, "outcome": outcome}
+    exact = {"group_name": group, "request": request, "kind": kind, "outcome": outcome}
     for column, value in exact.items():
         if value is not None:
             conditions.append(f"{column} = :{column}")

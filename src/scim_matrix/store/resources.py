@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import orjson
 
-from scim_matrix.store import grants
+from scim_matrix.store import grants, record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.text import composed, folded
@@ -162,6 +162,7 @@ async def update(
     """
     await grants.settle_first(connection, [resource_id])
     values = _values(kind, document)
+    former = await _name(connection, resource_id) if kind == "Group" else None
     assignments = ", ".join(f"{column} = :{column}" for column in values)
     unique, _ = _UNIQUE[kind]
     # Asked for within the statement: after an error PostgreSQL answers nothing more in this block.
@@ -177,8 +178,27 @@ async def update(
         ):
             raise await _taken(connection, kind, resource_id, document)
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
+    if former is not None and former != document["displayName"]:
+        await _record(connection, "rename_group", resource_id, former, document["displayName"])
     await grants.settle(connection, [resource_id])
     return _row(kind, updated[0])
+
+
+async def _name(connection: Connection, group_id: str) -> str | None:
+    found = await connection.execute_fetchall(
+        "SELECT display_name FROM scim_group WHERE id = :id", {"id": group_id}
+    )
+    return found[0]["display_name"] if found else None
+
+
+async def _record(
+    connection: Connection, kind: record.Kind, group_id: str, name: str, now: str | None = None
+) -> None:
+    """Record what a group was called until now: what was done because of it goes by that name."""
+    entry = record.Entry(
+        kind, "asked", group_id, group_name=name, request=connection.cause, detail=now
+    )
+    await record.add(connection, entry)
 
 
 def _bumping(kind: Kind, resource_id: str) -> Statement:
@@ -191,6 +211,7 @@ def _bumping(kind: Kind, resource_id: str) -> Statement:
 
 async def delete(connection: Connection, kind: Kind, resource_id: str) -> None:
     """Delete a resource; what it granted ends. Raises NoSuchResourceError."""
+    former = await _name(connection, resource_id) if kind == "Group" else None
     _, deleted, *_ = await together(
         connection,
         grants.touching([resource_id]),
@@ -199,6 +220,8 @@ async def delete(connection: Connection, kind: Kind, resource_id: str) -> None:
     )
     if not deleted:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
+    if former is not None:
+        await _record(connection, "delete_group", resource_id, former)
     await grants.settle(connection)
 
 

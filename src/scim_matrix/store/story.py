@@ -1,5 +1,6 @@
 """What the stories of people, rooms and groups are made of (scim_matrix/story)."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -8,7 +9,8 @@ from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
-from scim_matrix.story.rows import Group, Person, Room
+from scim_matrix.story.rows import Former, Group, Person, Room
+from scim_matrix.story.words import spans
 
 # So many things that were done are told.
 LATELY = 10
@@ -27,9 +29,29 @@ async def accounts_called(connection: Connection, name: str) -> list[int]:
 
 
 async def groups_called(connection: Connection, name: str) -> list[str]:
-    """Return the IDs of the groups that an ID, externalId or name stands for."""
+    """Return the IDs of the groups that an ID, externalId or name stands for.
+
+    Where there is none, those that were called so once, or had that ID.
+    """
     found = await _rows(connection, "groups_called", name=name, folded=folded(name))
-    return [row["id"] for row in found]
+    if found:
+        return [row["id"] for row in found]
+    known = await former(connection)
+    meant = [one.group_id for one in known if one.group_id == name or one.name == name]
+    return list(dict.fromkeys(meant))
+
+
+async def former(connection: Connection) -> list[Former]:
+    """Return the names that groups had, the newest end first, and what has become of each."""
+    return [
+        Former(**{**row, "is_taken": bool(row["is_taken"])})
+        for row in await _rows(connection, "former")
+    ]
+
+
+async def closed(connection: Connection, room_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the lines of the map that let nobody else be in some rooms."""
+    return await _rows(connection, "closed", rooms=orjson.dumps(list(room_ids)).decode())
 
 
 async def is_seen(connection: Connection, user_id: str) -> bool:
@@ -50,17 +72,20 @@ async def person(
     edges = await _rows(connection, "edges", id=scim_id)
     around = orjson.dumps([row["outer_id"] for row in edges]).decode()
     hand = await _rows(connection, "places_by_hand", user_id=user_id)
+    places = await _rows(connection, "places", id=account_id)
     return Person(
         user_id,
         account,
         edges,
         await _rows(connection, "keys", groups=around),
         await _rows(connection, "given", id=account_id),
-        await _rows(connection, "places", id=account_id),
+        places,
         [row["room_id"] for row in hand],
         await _rows(connection, "second_accounts", id=account_id),
         await _rows(connection, "lately_to", user_id=user_id, limit=LATELY),
         await rooms.names(connection),
+        await closed(connection, [p["room_id"] for p in places if p["state"] == "excluded"]),
+        await former(connection),
     )
 
 
@@ -77,26 +102,44 @@ async def room(connection: Connection, room_id: str) -> Room:
         [row["user_id"] for row in hand],
         await _rows(connection, "lately_in", room_id=room_id, limit=LATELY),
         await rooms.names(connection),
+        await closed(connection, [room_id]),
+        await former(connection),
     )
 
 
 async def group(connection: Connection, group_id: str) -> Group:
-    """Return what a group's story is made of."""
-    [found] = await _rows(connection, "group", id=group_id)
+    """Return what a group's story is made of, of one that was deleted too."""
+    known = await former(connection)
+    found = await _rows(connection, "group", id=group_id)
+    row = found[0] if found else await _deleted(connection, group_id, known)
     edges = await _rows(connection, "edges", id=group_id)
     around = [group_id, *(row["outer_id"] for row in edges)]
     openers = await _rows(connection, "openers_of", groups=orjson.dumps(around).decode())
     opened = orjson.dumps(sorted({r["room_id"] for r in openers if r["room_id"]})).decode()
-    name = found["display_name"]
+    called = spans(group_id, row["display_name"] if found else None, known)
+    told = orjson.dumps(called).decode()
     return Group(
-        found,
+        row,
         await _rows(connection, "inside", id=group_id),
         edges,
         openers,
-        await _rows(connection, "leaving", rooms=opened, name=name),
-        await _rows(connection, "lately_by", name=name, limit=LATELY),
+        await _rows(connection, "leaving", rooms=opened, spans=told),
+        await _rows(connection, "lately_by", id=group_id, spans=told, limit=LATELY),
         await rooms.names(connection),
+        known,
     )
+
+
+async def _deleted(
+    connection: Connection, group_id: str, known: Sequence[Former]
+) -> dict[str, Any]:
+    """Return the row of a group that is no more: its last name, and until when it had it."""
+    last = next((one for one in known if one.group_id == group_id), None)
+    if last is not None:
+        return {"id": group_id, "display_name": last.name, "deleted": last.until}
+    given = await _rows(connection, "name_given", id=group_id)
+    name = given[0]["group_name"] if given else group_id
+    return {"id": group_id, "display_name": name, "deleted": None}
 
 
 async def lately(connection: Connection, limit: int) -> list[dict[str, Any]]:

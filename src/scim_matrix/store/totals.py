@@ -1,5 +1,6 @@
 """How much there is of everything, for metrics and the command line."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +65,26 @@ async def happened(connection: Connection, what: Moment) -> None:
         " ON CONFLICT (what) DO UPDATE SET at = excluded.at",
         {"what": what, "at": connection.at},
     )
+
+
+async def ail(connection: Connection, codes: Collection[str], known: Collection[str]) -> None:
+    """Record what ails now of all that is `known` to happen to servers, and since when."""
+    for code in known:
+        if code in codes:
+            await connection.execute_fetchall(
+                "INSERT INTO moment (what, at) VALUES (:what, :at) ON CONFLICT (what) DO NOTHING",
+                {"what": code, "at": connection.at},
+            )
+        else:
+            await connection.execute_fetchall(
+                "DELETE FROM moment WHERE what = :what", {"what": code}
+            )
+
+
+async def ailing(connection: Connection, known: Collection[str]) -> dict[str, float]:
+    """Return what ails of all that is `known` to, since when (seconds since the epoch)."""
+    found = await connection.execute_fetchall("SELECT what, at FROM moment ORDER BY at, what")
+    return {row["what"]: row["at"] for row in found if row["what"] in known}
 
 
 async def when(connection: Connection, what: Moment) -> float:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from scim_matrix.story.rows import Group, Line, Part, Story
+from scim_matrix.story.rows import Group, Line, Part, Row, Story
 from scim_matrix.story.words import (
+    SETTLED,
+    TO_SETTLE,
     called,
     dated,
     held,
@@ -24,7 +26,7 @@ def story(group: Group) -> Story:
         Part("At the identity provider", list(_group(group))),
         Part("Rooms", list(_rooms(group))),
         Part("Waiting", list(_leaving(group))),
-        lately(group.lately, group.names),
+        lately(group.lately, group.names, former=group.former),
     ]
     name = group.group["display_name"]
     return Story(f"{name}, a group", [part for part in parts if part.lines])
@@ -32,6 +34,18 @@ def story(group: Group) -> Story:
 
 def _group(group: Group) -> Iterator[Line]:
     row = group.group
+    if "deleted" in row:
+        at = f" {when(row['deleted'])}" if row["deleted"] else ""
+        yield Line(f"{row['display_name']} was deleted there{at}; its SCIM id was {row['id']}.")
+    else:
+        yield from _living(group, row)
+    known = [one for one in group.former if one.group_id == row["id"]]
+    before = [f"{one.name} until {when(one.until)}" for one in known if one.now is not None]
+    if before:
+        yield Line(f"It was called {listed(before)}.")
+
+
+def _living(group: Group, row: Row) -> Iterator[Line]:
     external = row["external_id"]
     known_by = f"externalId {external}" if external else "without an externalId"
     yield Line(
@@ -59,8 +73,12 @@ def _rooms(group: Group) -> Iterator[Line]:
             yield Line(f"{line}, but {why[0]}.", why[1], room_id)
             continue
         waiting = f", {people(row['waiting'])} on the way" if row["waiting"] else ""
-        yield Line(f"{line}. {people(row['joined'])} there{waiting}.", room_id=room_id)
-    if not group.openers:
+        without = ""
+        if row["powerless"]:
+            who = people(row["powerless"])
+            without = f" {who} without the power level: {plain(row['power_reason'])}."
+        yield Line(f"{line}. {people(row['joined'])} there{waiting}.{without}", room_id=room_id)
+    if not group.openers and "deleted" not in group.group:
         row = group.group
         by_id = f"its externalId {row['external_id']}, or " if row["external_id"] else ""
         yield Line(
@@ -73,9 +91,12 @@ def _leaving(group: Group) -> Iterator[Line]:
     for row in group.leaving:
         where = called(row["room_id"], group.names)
         what = f"{people(row['people'])} to leave {where} since {when(row['first'])}"
+        if row["in_conflict"]:
+            yield Line(f"{what}, once {SETTLED}.", TO_SETTLE, row["room_id"])
+            continue
         if row["brake"] != "held":
             why = f": {plain(row['reason'])}" if row["reason"] else ""
             yield Line(f"{what}{why}.", room_id=row["room_id"])
             continue
         reason, decide = held(row["held_because"], f"'{row['room_id']}'")
-        yield Line(f"{what}, held: {reason}.", decide, row["room_id"])
+        yield Line(f"{what}, held: {reason}.", decide, row["room_id"], is_held=True)

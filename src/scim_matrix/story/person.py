@@ -16,8 +16,10 @@ from scim_matrix.story.words import (
     plain,
     since,
     stopped,
+    then,
     ways,
     when,
+    why_closed,
 )
 
 _FOUND_BY = {
@@ -58,7 +60,7 @@ def story(person: Person, protection: str | None = None, room_id: str | None = N
         parts.append(Part("At the identity provider", [Line(nobody), *_protection(protection)]))
     parts.append(Part("Rooms", list(_rooms(person, room_id))))
     done = [row for row in person.lately if room_id in (None, row["room_id"])]
-    parts.append(lately(done, person.names, person.user_id))
+    parts.append(lately(done, person.names, person.user_id, person.former))
     return Story(title, [part for part in parts if part.lines])
 
 
@@ -117,7 +119,7 @@ def _account(account: Row) -> Iterator[Line]:
         )
     if account["brake"] == "held":
         why, decide = held(account["held_because"], "accounts")
-        yield Line(f"Held: {why}.", decide)
+        yield Line(f"Held: {why}.", decide, is_held=True)
     elif account["problem"] is not None and account["user_id"] is not None:
         yield Line(f"Not done ({account['problem']}): {plain(account['reason'])}.{again(account)}")
     elif account["todo"] is not None and account["user_id"] is not None:
@@ -207,7 +209,8 @@ def _place(person: Person, place: Row) -> Line:
     state, cure = _state(person, place)
     why = _because(person, place)
     where = called(place["room_id"], person.names)
-    return Line(f"{where}: {state}{f' {why}' if why else ''}", cure, place["room_id"])
+    told = f"{where}: {state}{f' {why}' if why else ''}"
+    return Line(told, cure, place["room_id"], is_held=place["brake"] == "held")
 
 
 def _because(person: Person, place: Row) -> str:
@@ -247,11 +250,16 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     causes = {
         "revoked": _revoked(person, place),
         "pruned": "a human asked for it",
-        "excluded": "no group gives it, and the room is to hold nobody else",
+        "excluded": why_closed(
+            [row for row in person.closed if row["room_id"] == place["room_id"]], person.names
+        ),
     }
     cause = f"{causes[place['state']]}{since(place)}"
     if place["observed"] == "leave":
         return f"not there: {cause}.", None
+    account = person.account or {}
+    if account.get("problem") == "conflict":
+        return f"to leave, once the account is settled: {cause}.", account["cure"]
     return _leaving(place, cause)
 
 
@@ -259,7 +267,9 @@ def _revoked(person: Person, place: Row) -> str:
     """Return why a room is given no more: whoever is disabled may be in its groups still."""
     if person.account is not None and person.account["desired"] not in ("active", "unmanaged"):
         return "the user is disabled or deleted at the identity provider"
-    return f"{place['group_name'] or 'the group'} no longer gives it"
+    name = place["group_name"]
+    group = then(name, place["since"], person.former) if name else "the group"
+    return f"{group} no longer gives it"
 
 
 def _leaving(place: Row, cause: str) -> tuple[str, str | None]:

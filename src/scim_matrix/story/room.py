@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from scim_matrix.story.rows import Line, Part, Room, Row, Story
 from scim_matrix.story.words import (
+    SETTLED,
+    TO_SETTLE,
     called,
     held,
     lately,
@@ -12,7 +14,9 @@ from scim_matrix.story.words import (
     people,
     plain,
     stopped,
+    then,
     when,
+    why_closed,
 )
 
 # So many of those who are there by hand are named.
@@ -25,7 +29,7 @@ def story(room: Room) -> Story:
         Part("Room", list(_room(room))),
         Part("Opened by", list(_openers(room))),
         Part("People", list(_people(room))),
-        lately(room.lately, room.names),
+        lately(room.lately, room.names, former=room.former),
     ]
     return Story(called(room.room_id, room.names), [part for part in parts if part.lines])
 
@@ -65,9 +69,9 @@ def _openers(room: Room) -> Iterator[Line]:
 
 def _people(room: Room) -> Iterator[Line]:
     for row in room.people:
-        state, cure = _state(row, room.room_id)
+        state, cure = _state(row, room)
         who = row["user_id"] if row["people"] == 1 else people(row["people"])
-        yield Line(f"{who} {state}", cure)
+        yield Line(f"{who} {state}", cure, is_held=row["brake"] == "held")
     if room.by_hand:
         more = "" if len(room.by_hand) <= NAMED else " and others"
         named = listed(room.by_hand[:NAMED]) if not more else ", ".join(room.by_hand[:NAMED])
@@ -77,18 +81,22 @@ def _people(room: Room) -> Iterator[Line]:
         )
 
 
-def _state(row: Row, room_id: str) -> tuple[str, str | None]:
+def _state(row: Row, room: Room) -> tuple[str, str | None]:
     """Return how some people are in a room, and what to do about it."""
-    group = row["group_name"] or "no group"
+    name = row["group_name"]
+    group = then(name, row["last"], room.former) if name else "no group"
     if row["observed"] == "ban":
         return "banned by hand.", None
     match row["state"]:
         case "granted" if row["observed"] == "join":
-            return f"there because of {group}.", None
+            without = f", without their power level: {plain(row['reason'])}"
+            return f"there because of {group}{without if row['problem'] else ''}.", None
         case "granted" if row["left_by_choice"]:
             return "left by themselves, which is respected.", None
         case "granted" if row["observed"] == "invite" and row["todo"] is None:
             return f"invited because of {group}.", None
+        case "granted" if row["in_conflict"]:
+            return f"to be brought in because of {group}, once {SETTLED}{_between(row)}.", TO_SETTLE
         case "granted":
             failed = f", which failed: {plain(row['reason'])}" if row["problem"] else ""
             return f"to be brought in because of {group}{failed}{_between(row)}.", None
@@ -99,12 +107,14 @@ def _state(row: Row, room_id: str) -> tuple[str, str | None]:
     cause = {
         "revoked": f"because {group} no longer gives it",
         "pruned": "because a human asked for it",
-        "excluded": "because no group gives it, and the room is to hold nobody else",
+        "excluded": f"because {why_closed(room.closed, room.names)}",
     }[row["state"]]
     if row["observed"] == "leave":
         return f"gone {cause}{_between(row)}.", None
+    if row["in_conflict"]:
+        return f"to leave {cause}, once {SETTLED}{_between(row)}.", TO_SETTLE
     if row["brake"] == "held":
-        why, decide = held(row["held_because"], f"'{room_id}'")
+        why, decide = held(row["held_because"], f"'{room.room_id}'")
         return f"to leave {cause}{_between(row)}. Held: {why}.", decide
     failed = f", {row['problem']}: {plain(row['reason'])}" if row["problem"] else ""
     return f"to leave {cause}{_between(row)}{failed}.", None

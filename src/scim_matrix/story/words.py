@@ -1,10 +1,12 @@
 """The words in which stories are told (pure)."""
 
 import datetime
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from scim_matrix.groupmap import key
-from scim_matrix.story.rows import Line, Part, Row, Rows
+from scim_matrix.story.rows import Former, Line, Part, Row, Rows
 
 # By what is done, as the record names it (store/record.py).
 _ACTS = {
@@ -29,7 +31,15 @@ _ACTS = {
     "unmap": "taking out a mapping of",
     "sync": "a comparison",
     "restore": "a backup that was put back",
+    "rename_group": "another name for the group",
+    "delete_group": "the end of the group",
 }
+# After every moment (seconds since the epoch), as JSON can say it.
+EVER = 1e15
+# Until when nothing is done for somebody whose account may be another's, and what ends that.
+SETTLED = "it is settled whose account it is"
+TO_SETTLE = "scim-matrix users says why, and what to type"
+_OF_GROUPS = ("rename_group", "delete_group")
 _OUTCOMES = {
     "done": "done",
     "refused": "refused",
@@ -109,6 +119,81 @@ def mapping(row: Row, names: Mapping[str, str]) -> str:
     return ", ".join(told)
 
 
+def why_closed(rows: Rows, names: Mapping[str, str]) -> str:
+    """Return why those leave a room to whom no group gives it: who says so, where and since when.
+
+    `rows` are the lines of the map that let nobody else be there, as they are now.
+    """
+    told = "no group gives it, and the room is to hold nobody else"
+    says = [_closing(row, names) for row in rows]
+    return f"{told}, as said by {listed(says)}" if says else told
+
+
+def _closing(row: Row, names: Mapping[str, str]) -> str:
+    room = row["alias"] or names.get(row["reference"], row["reference"])
+    who = row["made_by"] and f"{row['made_by']} in the console"
+    at = f", {when(row['made_at'])}" if row["made_at"] else ""
+    line = row["group"] or key(row["kind"], row["pattern"])
+    return f"{who or 'the configuration'} ({line} → {room}{at})"
+
+
+# -- Groups and their names --------------------------------------------------------------------
+
+
+def became(
+    name: str, at: float, former: Iterable[Former], request: str | None = None
+) -> Former | None:
+    """Return the group that had a name at some time (seconds), None where one has it still.
+
+    What is done because of a name comes after its end, too: what came of the `request` that ended
+    it is about whoever had it then; and so is all else where nobody took the name since.
+    """
+    had = sorted((one for one in former if one.name == name), key=lambda one: one.until)
+    found = [one for one in had if request is not None and one.request == request]
+    found += [one for one in had if at <= one.until]
+    found += [one for one in had[-1:] if not one.is_taken]
+    return found[0] if found else None
+
+
+def then(name: str, at: float | None, former: Iterable[Former], request: str | None = None) -> str:
+    """Return a group as it was called then (None or 0: of late), and what it is called now."""
+    found = became(name, at or math.inf, former, request)
+    if found is None or found.now == name:
+        return name
+    return f"{name} ({'deleted since' if found.now is None else f'{found.now} now'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """That a name meant a group, after and until some time (seconds).
+
+    And what came of `request` later, if any, and nothing that came of those of `others`.
+    """
+
+    name: str
+    after: float
+    until: float
+    request: str | None
+    others: list[str]
+
+
+def spans(group_id: str, now: str | None, former: Sequence[Former]) -> list[Span]:
+    """Return which names meant a group, and when; see `became`.
+
+    `now` is what it is called now, None where it was deleted.
+    """
+    ends = [(one.name, one.until, one.request) for one in former if one.group_id == group_id]
+    ends += [] if now is None else [(now, EVER, None)]
+    found = []
+    for name, until, request in ends:
+        others = [one for one in former if one.name == name and one.until != until]
+        after = max((one.until for one in others if one.until < until), default=-1.0)
+        is_last = not any(one.until > until or one.is_taken for one in former if one.name == name)
+        requests = [one.request for one in others if one.request is not None]
+        found.append(Span(name, after, EVER if is_last else until, request, requests))
+    return found
+
+
 def stopped(row: Row) -> tuple[str, str | None] | None:
     """Return why a line of the map opens a room to nobody, and the cure; None where it does."""
     if row["mapping_standing"] == "suspended":
@@ -148,9 +233,15 @@ def ways(start: str, edges: Rows) -> dict[str, list[str]]:
     return found
 
 
-def lately(rows: Rows, names: Mapping[str, str], who: str | None = None) -> Part:
+def lately(
+    rows: Rows,
+    names: Mapping[str, str],
+    who: str | None = None,
+    former: Sequence[Former] = (),
+) -> Part:
     """Return what was done, the newest first; `who` is whom a list of one person is about."""
-    return Part("Lately", [Line(_act(row, names, who), room_id=row["room_id"]) for row in rows])
+    lines = [Line(_act(row, names, who, former), room_id=row["room_id"]) for row in rows]
+    return Part("Lately", lines)
 
 
 def detail(outcome: str, text: str) -> str:
@@ -158,7 +249,9 @@ def detail(outcome: str, text: str) -> str:
     return _HELD_FOR.get(text, text) if outcome == "held" else text
 
 
-def _act(row: Row, names: Mapping[str, str], who: str | None) -> str:
+def _act(row: Row, names: Mapping[str, str], who: str | None, former: Sequence[Former]) -> str:
+    if row["kind"] in _OF_GROUPS:
+        return f"{when(row['at'])}: {_of_group(row)}{_in_brackets(_requests(row))}"
     room = names.get(row["room_id"], row["room_id"] or "")
     what = f"{_ACTS.get(row['kind'], row['kind'])} {room}".strip()
     whom = ""
@@ -166,13 +259,24 @@ def _act(row: Row, names: Mapping[str, str], who: str | None) -> str:
         whom = f", {row['user_id']}" if row["people"] == 1 else f", {people(row['people'])}"
     outcome = _OUTCOMES.get(row["outcome"], row["outcome"])
     by = f" by {row['by']}" if row["by"] else ""
-    why = [f"because of {row['group_name']}"] if row["group_name"] else []
+    group = row["group_name"]
+    why = [f"because of {then(group, row['at'], former, row['request'])}"] if group else []
     why += [detail(row["outcome"], row["detail"])] if row["detail"] else []
-    if row["requests"] > 1:
-        why.append(f"{row['requests']} requests")
-    elif row["request"]:
-        why.append(f"request {row['request']}")
+    why += _requests(row)
     return f"{when(row['at'])}: {what}{whom}: {outcome}{by}{_in_brackets(why)}"
+
+
+def _of_group(row: Row) -> str:
+    """Return what the identity provider did with a group itself."""
+    if row["kind"] == "delete_group":
+        return f"the group {row['group_name']} was deleted at the identity provider"
+    return f"the group {row['group_name']} is called {row['detail'] or 'otherwise'} from then on"
+
+
+def _requests(row: Row) -> list[str]:
+    if row["requests"] > 1:
+        return [f"{row['requests']} requests"]
+    return [f"request {row['request']}"] if row["request"] else []
 
 
 def _in_brackets(words: list[str]) -> str:

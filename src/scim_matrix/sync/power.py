@@ -45,6 +45,35 @@ class PowerLevels:
         return _level(self.content.get("events", {}).get(action, default), _NOBODY)
 
 
+def out_of_reach(levels: PowerLevels, service: str, server: str, wanted: int) -> str | None:
+    """Return why the service cannot give a power level in a room, None where it can.
+
+    Where it may not change levels it takes the level of the local user who has most, 100 where that
+    is a creator (Synapse, rest/admin/rooms.py, MakeRoomAdminRestServlet).
+    """
+    own, needed = levels.of(service), levels.needed(POWER_LEVELS)
+    if own < needed:
+        local = [user for user in levels.content.get("users", {}) if _is_of(user, server)]
+        highest = [levels.of(user) for user in local if user not in levels.creators]
+        highest += [100 for user in levels.creators if _is_of(user, server)]
+        own = max([own, *highest])
+    if own < needed:
+        return (
+            f"changing power levels takes {needed} in the room, and nobody of {server} whose power"
+            " the service could take has that"
+        )
+    return not_below(wanted, own) if wanted >= own else None
+
+
+def not_below(wanted: int, own: int) -> str:
+    """Return why nobody gets a level: Matrix lets nobody take back what is not below their own."""
+    return f"power level {wanted} is not below the service's own, {own}"
+
+
+def _is_of(user_id: str, server: str) -> bool:
+    return user_id.partition(":")[2] == server
+
+
 def power_levels(
     content: dict[str, Any] | None, creation: dict[str, Any], creator: str, version: str
 ) -> PowerLevels:
@@ -126,9 +155,7 @@ def power_plan(levels: PowerLevels, pairs: Iterable[Membership], policy: Policy)
         elif current >= wanted:
             result.reached.append((pair, pair.power, before))
         elif wanted >= own:
-            result.refused.append(
-                (pair, f"power level {wanted} is not below the service's own, {own}")
-            )
+            result.refused.append((pair, not_below(wanted, own)))
         else:
             _set(users, pair.user_id, wanted)
             result.tries.append((pair, wanted, before))

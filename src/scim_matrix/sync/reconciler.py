@@ -9,7 +9,8 @@ import structlog
 
 from scim_matrix.matrix.errors import HomeserverError, RefusedError, WithheldError
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import accounts, memberships, rooms
+from scim_matrix.problems import OF_SERVERS
+from scim_matrix.store import accounts, memberships, rooms, totals
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -23,6 +24,7 @@ from scim_matrix.sync.housekeeping import Housekeeping, Pace
 from scim_matrix.sync.jobs import Job, Jobs
 from scim_matrix.sync.live import LiveDrift
 from scim_matrix.sync.observation import Observation
+from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
 from scim_matrix.sync.room_turn import RoomTurn
 from scim_matrix.sync.servers import Lane, Servers
@@ -90,6 +92,8 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._commits = 0
         self._begun = False
+        # What is written down of the servers, for commands; None: it may be an older process's.
+        self._told: set[str] | None = None
         self._stopping = False
 
     def _live_drift(self, policy: RoomPolicy) -> LiveDrift:
@@ -143,6 +147,10 @@ class Reconciler:
     def removals_wait(self) -> bool:
         """Whether nobody is removed: nobody can say at present who administers the homeserver."""
         return self._rights.everybody_stays
+
+    async def protection(self) -> Policy:
+        """Return whom nobody removes, as the next removal would be decided."""
+        return await self._rights.protection()
 
     @property
     def working(self) -> int:
@@ -236,6 +244,17 @@ class Reconciler:
             delay = TRANSIENT.delay(5)
             for server in self._servers.all:
                 server.rest(delay)
+        with contextlib.suppress(OSError, DatabaseError):
+            await self._tell_of_servers()
+
+    async def _tell_of_servers(self) -> None:
+        """Write down what ails the servers, where that has changed: commands cannot ask them."""
+        ailing = {*self.codes()} & {*OF_SERVERS}
+        known = all(server.condition != "unknown" for server in self._servers.all)
+        if known and ailing != self._told:
+            async with self._database.write() as connection:
+                await totals.ail(connection, ailing, OF_SERVERS)
+            self._told = ailing
 
     async def begin(self) -> None:
         """Prepare the work, before SCIM requests are taken; once.

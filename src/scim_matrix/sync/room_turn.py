@@ -15,9 +15,10 @@ from scim_matrix.matrix.errors import (
 )
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership, Observed
-from scim_matrix.store import brake, memberships, record
+from scim_matrix.store import brake, memberships, record, story
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
+from scim_matrix.story.words import why_closed
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.delegation import Leaders, leaders, leading
 from scim_matrix.sync.guard import Tally
@@ -158,7 +159,8 @@ class RoomTurn:
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:
             await memberships.reach(connection, pair, observed)
-            await record.add(connection, _entry(action, "done"))
+            why = await _why(connection, pair) if isinstance(action, Kick) else None
+            await record.add(connection, _entry(action, "done", why))
         log.info(
             _EVENTS[type(action)],
             room_id=pair.room_id,
@@ -300,6 +302,13 @@ async def _within(
     return decided
 
 
+async def _why(connection: Connection, pair: Membership) -> str | None:
+    """Return why somebody leaves whom no group had put there; of others the group says it."""
+    if pair.state != "excluded":
+        return None
+    return why_closed(await story.closed(connection, [pair.room_id]), {})
+
+
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:
     pair = action.pair
     kind: record.Kind = "kick"
@@ -310,7 +319,7 @@ def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -
         outcome,
         pair.user_id,
         pair.room_id,
-        pair.group_name,
+        None if pair.state == "excluded" else pair.group_name,
         pair.request,
         pair.approved_by is not None,
         detail,

@@ -49,7 +49,7 @@ WHERE room_id = :room_id AND todo = 'leave' AND brake = 'free'
 AND problem IS DISTINCT FROM 'spared'
 AND (SELECT user_id FROM account a WHERE a.id = account_id) IS NOT NULL
 RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, room_id,
-    group_name, request
+    CASE WHEN state <> 'excluded' THEN group_name END AS group_name, request
 
 -- hold_restored_room --
 -- Removals that only a backup put back speaks of wait until they are confirmed.
@@ -57,7 +57,7 @@ UPDATE membership SET brake = 'held', held_because = 'restored', held_tick = :ti
 WHERE room_id = :room_id AND todo = 'leave' AND brake = 'free'
 AND tick <= (SELECT coalesce(restored_tick, -1) FROM installation)
 RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, room_id,
-    group_name, request
+    CASE WHEN state <> 'excluded' THEN group_name END AS group_name, request
 
 -- hold_accounts --
 -- An account and all others that are to be disabled wait for a human, but those whose request is
@@ -76,7 +76,9 @@ RETURNING user_id, request
 
 -- held_memberships --
 -- What waits for a human, in one room or in all.
-SELECT m.room_id, m.account_id, a.user_id, m.group_name, m.request, m.held_tick, m.held_because
+SELECT m.room_id, m.account_id, a.user_id,
+    CASE WHEN m.state <> 'excluded' THEN m.group_name END AS group_name, m.request, m.held_tick,
+    m.held_because
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.brake = 'held' AND m.brake <> 'free' AND (CAST(:room_id AS TEXT) IS NULL OR m.room_id = :room_id)
 ORDER BY m.room_id, a.user_id NULLS FIRST

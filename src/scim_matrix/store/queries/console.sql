@@ -1,6 +1,7 @@
 -- people_named --
 -- People with some text in their user name, name, e-mail address or user ID, by indexes alone. As
--- many of each kind are looked for as are shown, so that a short text is no long search.
+-- many of each kind are looked for as are shown, so that a short text is no long search. Of those
+-- whom the identity provider deleted the name and the addresses are known that their account had.
 WITH found (id) AS (
     SELECT a.id FROM (SELECT id FROM scim_user
         WHERE place_in(user_name_key, :words) > 0 ORDER BY user_name_key LIMIT :limit) u
@@ -15,9 +16,17 @@ WITH found (id) AS (
         WHERE place_in(user_id, :words) > 0 LIMIT :limit) b
     UNION SELECT id FROM (SELECT id FROM account
         WHERE place_in(proposed, :words) > 0 LIMIT :limit) p
+    UNION SELECT id FROM (SELECT id FROM account
+        WHERE scim_id IS NULL AND desired IN ('deleted', 'expired')
+        AND (place_in(folded(text_at(profile, '$.display_name')), :words) > 0 OR EXISTS (
+            SELECT 1 FROM each_entry(text_at(profile, '$.emails')) e
+            WHERE place_in(folded(e.atom), :words) > 0)) LIMIT :limit) g
 )
 SELECT a.scim_id, a.user_id, coalesce(a.user_id, a.proposed) AS account,
-    u.document ->> 'userName' AS user_name, u.document ->> 'displayName' AS display_name,
+    u.document ->> 'userName' AS user_name,
+    coalesce(u.document ->> 'displayName', CASE WHEN u.id IS NULL
+        THEN text_at(a.profile, '$.display_name') END) AS display_name,
+    a.scim_id IS NULL AND a.desired <> 'unmanaged' AS is_deleted,
     CASE WHEN a.problem = 'conflict' THEN 'conflict' WHEN a.brake = 'held' THEN 'held'
         WHEN a.user_id IS NULL AND a.desired <> 'active' THEN 'no account'
         WHEN a.problem IS NOT NULL THEN a.problem
@@ -29,47 +38,49 @@ ORDER BY u.user_name_key NULLS LAST, a.user_id NULLS FIRST LIMIT :limit
 -- needing --
 -- What a human may have to settle, the most first: alike are those of one problem, room and reason,
 -- of whom one is named.
-WITH one (code, room, reason, cure, who, since, group_id) AS (
+WITH one (code, room, reason, cure, who, since, group_id, group_name) AS (
     SELECT CASE m.held_because WHEN 'restored' THEN 'restored' ELSE 'removals-held' END,
-        m.room_id, 'because of ' || m.group_name, NULL, a.user_id, m.since, NULL
+        m.room_id, CASE m.state WHEN 'excluded' THEN 'the room is to hold nobody else'
+            WHEN 'pruned' THEN 'a human asked for it' END, NULL, a.user_id, m.since, NULL,
+        CASE WHEN m.state = 'revoked' THEN m.group_name END
     FROM membership m CROSS JOIN account a
     WHERE m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
     UNION ALL
     SELECT CASE held_because WHEN 'restored' THEN 'restored' ELSE 'accounts-held' END,
-        NULL, NULL, NULL, user_id, since, NULL FROM account WHERE brake = 'held' AND brake <> 'free'
+        NULL, NULL, NULL, user_id, since, NULL, NULL FROM account WHERE brake = 'held' AND brake <> 'free'
     UNION ALL
     SELECT CASE WHEN m.todo IS NULL THEN 'power-refused' ELSE 'action-refused' END,
-        m.room_id, m.reason, NULL, coalesce(a.user_id, a.proposed), m.since, NULL
+        m.room_id, m.reason, NULL, coalesce(a.user_id, a.proposed), m.since, NULL, NULL
     FROM membership m CROSS JOIN account a
     WHERE m.problem IS NOT NULL AND m.problem = 'refused' AND (m.todo IS NOT NULL OR m.power_todo)
     AND a.id = m.account_id
     UNION ALL
     SELECT CASE problem WHEN 'conflict' THEN 'account-conflict' ELSE 'account-failed' END,
-        NULL, reason, cure, coalesce(user_id, proposed, scim_id), since, NULL
+        NULL, reason, cure, coalesce(user_id, proposed, scim_id), since, NULL, NULL
     FROM account WHERE problem IS NOT NULL AND (problem = 'conflict'
         OR (problem IN ('refused', 'unavailable') AND todo IS NOT NULL))
     UNION ALL
     SELECT CASE r.standing WHEN 'unresolved' THEN 'room-unresolved' WHEN 'waiting'
             THEN 'room-waits' ELSE 'alias-moved' END, r.reference, r.reason, r.cure, NULL, NULL,
-        NULL
+        NULL, NULL
     FROM room_reference r WHERE r.reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
     UNION ALL
-    SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL
+    SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL, NULL
     FROM room WHERE unusable IS NOT NULL
     UNION ALL
-    SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL
+    SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL, NULL
     FROM room WHERE upgrade_to IS NOT NULL
     UNION ALL
-    SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL
+    SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL, NULL
     FROM opening o JOIN mapping m ON m.id = o.mapping_id
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
     UNION ALL
     SELECT 'mapping-suspended', reference, reason, cure, made_by, NULL,
-        CASE kind WHEN 'group_id' THEN pattern END
+        CASE kind WHEN 'group_id' THEN pattern END, NULL
     FROM mapping WHERE standing = 'suspended'
     UNION ALL
-    SELECT 'removal-waits', m.room_id, NULL, NULL, a.user_id, m.since, NULL
+    SELECT 'removal-waits', m.room_id, NULL, NULL, a.user_id, m.since, NULL, NULL
     FROM room_count c CROSS JOIN membership m CROSS JOIN account a
     WHERE c.todo > 0 AND m.room_id = c.room_id AND m.todo IS NOT NULL AND m.state = 'revoked'
     AND m.brake = 'free' AND a.id = m.account_id AND a.user_id IS NOT NULL
@@ -78,21 +89,23 @@ WITH one (code, room, reason, cure, who, since, group_id) AS (
         AND o.standing = 'followed' AND p.standing = 'in_force')
 ),
 alike AS (
-    SELECT code, room, reason, cure, count(DISTINCT who) AS people, min(who) AS who,
+    SELECT code, room, reason, cure, group_name, count(DISTINCT who) AS people, min(who) AS who,
         min(nullif(since, 0)) AS since, min(group_id) AS group_id
-    FROM one GROUP BY code, room, reason, cure
+    FROM one GROUP BY code, room, reason, cure, group_name
 ),
 placed AS (
     SELECT *, count(*) OVER (PARTITION BY code) AS alike,
-        row_number() OVER (PARTITION BY code ORDER BY people DESC, room, reason, cure) AS place
+        row_number() OVER (PARTITION BY code ORDER BY people DESC, room, reason, cure,
+            group_name) AS place
     FROM alike
 )
-SELECT code, room, reason, cure, people, who, since, group_id, alike FROM placed
+SELECT code, room, reason, cure, people, who, since, group_id, group_name, alike FROM placed
 WHERE place <= :limit ORDER BY code, place
 
 -- rooms_listed --
 -- Every room that the map names, or that a step leads to: whether it is followed, and whether
--- something waits in it, from indexes and numbers that are kept.
+-- something waits in it, from indexes and numbers that are kept. And those that it names no more, as
+-- long as somebody is to leave them.
 WITH named (reference, alias, room_id, standing, problem, cure) AS (
     SELECT r.reference, (SELECT min(m.alias) FROM mapping m WHERE m.reference = r.reference),
         coalesce(r.room_id, r.candidate),
@@ -108,6 +121,13 @@ WITH named (reference, alias, room_id, standing, problem, cure) AS (
 holding (room_id, number) AS (
     SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
     GROUP BY room_id
+),
+refusing (room_id, number) AS (
+    SELECT room_id, count(*) FROM membership
+    WHERE problem IS NOT NULL AND problem = 'refused' AND power_todo GROUP BY room_id
+),
+left_over (room_id) AS (
+    SELECT room_id FROM holding UNION SELECT room_id FROM room_count WHERE todo > 0
 )
 SELECT * FROM (SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS reference, n.standing,
     coalesce(t.unusable, n.problem, t.reason, (SELECT max(m.reason) FROM mapping m
@@ -115,9 +135,13 @@ SELECT * FROM (SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS refe
     coalesce(n.cure, t.cure, (SELECT max(m.cure) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure,
     t.compared_at, coalesce(c.todo, 0) AS todo, coalesce(h.number, 0) AS held,
+    coalesce(p.number, 0) AS powerless,
     EXISTS (SELECT 1 FROM unmanaged_member s WHERE s.room_id = n.room_id) AS by_hand
-FROM named n LEFT JOIN room t ON t.room_id = n.room_id
-LEFT JOIN room_count c ON c.room_id = n.room_id LEFT JOIN holding h ON h.room_id = n.room_id) listed
+FROM (SELECT * FROM named UNION ALL
+    SELECT l.room_id, NULL, l.room_id, 'unmapped', NULL, NULL FROM left_over l
+    WHERE NOT EXISTS (SELECT 1 FROM named k WHERE k.room_id = l.room_id)) n
+LEFT JOIN room t ON t.room_id = n.room_id LEFT JOIN room_count c ON c.room_id = n.room_id
+LEFT JOIN holding h ON h.room_id = n.room_id LEFT JOIN refusing p ON p.room_id = n.room_id) listed
 ORDER BY room_id NULLS FIRST, problem IS NULL, reference
 
 -- rooms_counted --
@@ -130,8 +154,11 @@ FROM each_text(:rooms) j LEFT JOIN membership m ON m.room_id = j.value GROUP BY 
 
 -- rooms_opened_by --
 -- What opens some rooms: groups by name, or by the part of it that the map says.
-SELECT DISTINCT o.room_id, m.kind, m.pattern, coalesce(g.display_name, m.pattern) AS name,
-    g.id AS group_id
+SELECT DISTINCT o.room_id, m.kind, m.pattern, coalesce(g.display_name,
+        CASE WHEN m.kind = 'group_id' THEN coalesce((SELECT n.group_name FROM mapping_grant n
+            WHERE n.mapping_id = m.id AND n.group_name IS NOT NULL LIMIT 1), m.pattern)
+            || ' (deleted)' END, m.pattern) AS name,
+    coalesce(g.id, CASE WHEN m.kind = 'group_id' THEN m.pattern END) AS group_id
 FROM each_text(:rooms) j CROSS JOIN opening o CROSS JOIN mapping m
 LEFT JOIN scim_group g ON g.id = (SELECT id FROM scim_group
         WHERE m.kind = 'external_id' AND external_id = m.pattern
@@ -161,6 +188,34 @@ SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
     coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending
 FROM shown s LEFT JOIN membership m ON m.account_id = s.account_id AND m.room_id = :room_id
 ORDER BY s.held DESC, s.user_id NULLS FIRST
+
+-- staying --
+-- Who would stay in a room that is to hold nobody else: to whom a group gives it, whom a human let
+-- stay, and whose account may be a user's as far as anybody can tell (as in observed.sql, unmanaged).
+SELECT a.user_id FROM membership m CROSS JOIN account a
+WHERE m.room_id = :room_id AND m.state IN ('granted', 'dismissed') AND a.id = m.account_id
+AND a.user_id IS NOT NULL
+UNION SELECT a.proposed FROM each_text(:inside) j CROSS JOIN account a
+WHERE a.proposed = j.value AND (a.problem = 'conflict' OR a.desired = 'active')
+UNION SELECT a.barred FROM each_text(:inside) j CROSS JOIN account a
+WHERE a.barred = j.value AND a.barred IS NOT NULL AND a.problem = 'conflict'
+
+-- powerless --
+-- How many people of a mapping are refused its power level, and why.
+SELECT count(*) AS powerless, max(p.reason) AS power_reason
+FROM opening o CROSS JOIN membership p CROSS JOIN mapping_grant g
+WHERE o.mapping_id = :id AND o.standing = 'followed' AND p.room_id = o.room_id
+AND p.problem IS NOT NULL AND p.problem = 'refused' AND p.power_todo AND p.power IS NOT NULL
+AND g.mapping_id = o.mapping_id AND g.account_id = p.account_id AND g.state = 'granted'
+
+-- of_nobody --
+-- Mappings made in the console of groups that are gone: what opens which room.
+SELECT DISTINCT m.pattern AS id, coalesce((SELECT g.group_name FROM mapping_grant g
+        WHERE g.mapping_id = m.id AND g.group_name IS NOT NULL LIMIT 1), m.pattern) AS name,
+    coalesce(m.alias, m.reference) AS room, r.room_id
+FROM mapping m JOIN room_reference r ON r.reference = m.reference
+WHERE m.kind = 'group_id' AND m.standing <> 'dropped'
+AND NOT EXISTS (SELECT 1 FROM scim_group g WHERE g.id = m.pattern) ORDER BY name, room
 
 -- reasons_of --
 -- Why some accounts are granted a room: by which group, and which key of the map.
@@ -192,6 +247,12 @@ found AS (
 SELECT id, display_name, count(*) OVER () AS number FROM found
 WHERE CAST(:mapped AS BOOLEAN) IS NULL OR mapped = :mapped
 ORDER BY display_name_key, id LIMIT :limit OFFSET :offset
+
+-- groups_by_name --
+-- The groups that have some names, and how many have each.
+SELECT g.display_name, min(g.id) AS id, count(*) AS number
+FROM each_text(:keys) j CROSS JOIN scim_group g WHERE g.display_name_key = j.value
+GROUP BY g.display_name
 
 -- groups_opened --
 -- What some groups open, as the map names it, and how many people are in them.
@@ -232,24 +293,27 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
 -- held_causes --
 -- Because of which groups something is held in a room, or accounts are, with how many, since when
 -- and by which requests.
-SELECT group_name, held_because, disabled, count(*) AS people, min(since) AS since,
-    count(DISTINCT request) AS requests,
+SELECT group_name, held_because, why, count(*) AS people, min(since) AS since,
+    max(since) AS last, count(DISTINCT request) AS requests,
     CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request
-FROM (SELECT CASE WHEN a.desired IN ('active', 'unmanaged') THEN m.group_name END AS group_name,
-        m.held_because, a.desired NOT IN ('active', 'unmanaged') AS disabled,
+FROM (SELECT CASE WHEN m.state = 'revoked' AND a.desired IN ('active', 'unmanaged')
+        THEN m.group_name END AS group_name, m.held_because,
+        CASE WHEN m.state <> 'revoked' THEN m.state
+            WHEN a.desired IN ('active', 'unmanaged') THEN 'revoked' ELSE 'disabled' END AS why,
         nullif(m.since, 0) AS since, m.request FROM membership m CROSS JOIN account a
         WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free'
         AND a.id = m.account_id
-    UNION ALL SELECT NULL, held_because, TRUE, nullif(since, 0), request FROM account
+    UNION ALL SELECT NULL, held_because, 'disabled', nullif(since, 0), request FROM account
         WHERE CAST(:room_id AS TEXT) IS NULL AND brake = 'held' AND brake <> 'free') cause
-GROUP BY group_name, held_because, disabled
-ORDER BY people DESC, group_name NULLS FIRST, held_because, disabled
+GROUP BY group_name, held_because, why
+ORDER BY people DESC, group_name NULLS FIRST, held_because, why
 
 -- held_people --
 -- Whose removal from a room is held.
 WITH shown AS (
-    SELECT m.account_id, a.user_id, a.scim_id, m.group_name, m.request, m.held_tick AS tick,
-        nullif(m.since, 0) AS since
+    SELECT m.account_id, a.user_id, a.scim_id,
+        CASE WHEN m.state <> 'excluded' THEN m.group_name END AS group_name, m.request,
+        m.held_tick AS tick, nullif(m.since, 0) AS since
     FROM membership m CROSS JOIN account a
     WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
     ORDER BY a.user_id LIMIT :limit

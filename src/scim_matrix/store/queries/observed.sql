@@ -53,12 +53,12 @@ WHERE room_id = :room_id AND brake = 'approved' AND observed = 'leave'
 DELETE FROM unmanaged_member WHERE room_id = :room_id
 
 -- see_members --
--- Who is in a room without being managed.
+-- Who is in a room without being managed. Whom a human let stay is there by that, and not by hand.
 INSERT INTO unmanaged_member (room_id, user_id)
 SELECT :room_id, value FROM each_text(:joined) WHERE value NOT IN (
     SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
     WHERE m.room_id = :room_id AND a.user_id IS NOT NULL
-    AND m.state IN ('granted', 'revoked', 'pruned', 'excluded'))
+    AND m.state <> 'forgotten')
 ON CONFLICT DO NOTHING
 
 -- is_exclusive --

@@ -12,6 +12,17 @@ SELECT id FROM scim_group WHERE id = :name
 UNION SELECT id FROM scim_group WHERE external_id = :name
 UNION SELECT id FROM scim_group WHERE display_name_key = :folded
 
+-- former --
+-- The names that groups had, the newest end first, and what has become of each: what the identity
+-- provider asked for stands among the decisions, which are few.
+SELECT a.user_id AS group_id, a.group_name AS name, a.at AS until, a.request, g.display_name AS now,
+    EXISTS (SELECT 1 FROM scim_group o WHERE o.display_name_key = folded(a.group_name)
+        AND o.display_name = a.group_name AND o.id <> a.user_id) AS is_taken
+FROM (SELECT kind, user_id, group_name, request, at FROM action
+    WHERE outcome IN ('approved', 'dismissed', 'asked') ORDER BY id DESC LIMIT 20000) a
+LEFT JOIN scim_group g ON g.id = a.user_id
+WHERE a.kind IN ('rename_group', 'delete_group') ORDER BY a.at DESC
+
 -- is_seen --
 -- Whether somebody is in a room by hand, or on record.
 SELECT EXISTS (SELECT 1 FROM unmanaged_member WHERE user_id = :user_id)
@@ -64,6 +75,15 @@ SELECT p.*, r.unusable, EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id =
 FROM membership p LEFT JOIN room r ON r.room_id = p.room_id
 WHERE p.account_id = :id ORDER BY p.state <> 'granted', p.room_id
 
+-- closed --
+-- The lines of the map that let nobody else be in some rooms, the oldest first, and whose they are.
+SELECT o.room_id, m.kind, m.pattern, m.reference, m.alias, m.origin, m.made_by, m.made_at,
+    g.display_name AS "group"
+FROM each_text(:rooms) j CROSS JOIN opening o CROSS JOIN mapping m
+LEFT JOIN scim_group g ON m.kind = 'group_id' AND g.id = m.pattern
+WHERE o.room_id = j.value AND o.standing = 'followed' AND m.id = o.mapping_id AND m.exclusive
+AND m.standing = 'in_force' ORDER BY o.room_id, m.id
+
 -- places_by_hand --
 -- The rooms in which somebody is whom nothing brought there.
 SELECT room_id FROM unmanaged_member WHERE user_id = :user_id ORDER BY room_id
@@ -106,33 +126,41 @@ ORDER BY m.id
 -- they should be, only the group matters.
 WITH alike AS (
     SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
+        account_id IN (SELECT id FROM account WHERE problem IS NOT NULL AND problem = 'conflict')
+            AS in_conflict,
         request, count(*) AS people, min(account_id) AS account_id, min(nullif(since, 0)) AS first,
         max(since) AS last
     FROM membership WHERE room_id = :room_id
     AND NOT (state <> 'granted' AND observed IS NOT DISTINCT FROM 'leave')
     AND NOT (state = 'granted' AND observed IS NOT DISTINCT FROM 'join')
     GROUP BY request, state, observed, left_by_choice, todo, brake, held_because, problem, reason,
-        group_name
+        group_name, in_conflict
 ),
 told AS (
     SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
-        sum(people) AS people, min(account_id) AS account_id, min(first) AS first,
+        in_conflict, sum(people) AS people, min(account_id) AS account_id, min(first) AS first,
         max(last) AS last, count(request) AS requests,
         CASE WHEN count(*) = 1 THEN max(request) END AS request
     FROM alike
-    GROUP BY state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name
+    GROUP BY state, observed, left_by_choice, todo, brake, held_because, problem, reason,
+        group_name, in_conflict
     UNION ALL
-    SELECT 'granted', 'join', FALSE, NULL, 'free', NULL, NULL, NULL, group_name,
-        count(*), min(account_id), NULL, NULL, 0, NULL
+    SELECT 'granted', 'join', FALSE, NULL, 'free', NULL, CASE WHEN power_todo THEN problem END,
+        CASE WHEN power_todo THEN reason END, group_name, FALSE, count(*), min(account_id), NULL,
+        NULL, 0, NULL
     FROM membership WHERE room_id = :room_id AND state = 'granted' AND observed = 'join'
-    GROUP BY group_name
+    GROUP BY group_name, CASE WHEN power_todo THEN problem END,
+        CASE WHEN power_todo THEN reason END
 )
 SELECT t.*, coalesce(a.user_id, a.proposed) AS user_id FROM told t JOIN account a
 ON a.id = t.account_id ORDER BY t.brake <> 'held', t.people DESC, t.group_name NULLS FIRST
 
 -- people_by_hand --
--- Who is in a room whom nothing brought there.
-SELECT user_id FROM unmanaged_member WHERE room_id = :room_id ORDER BY user_id
+-- Who is in a room whom nothing brought there; whom the map forgot is told of as such.
+SELECT user_id FROM unmanaged_member WHERE room_id = :room_id AND user_id NOT IN (
+    SELECT a.user_id FROM membership m CROSS JOIN account a
+    WHERE m.room_id = :room_id AND m.state = 'forgotten' AND m.observed = 'join'
+    AND a.id = m.account_id AND a.user_id IS NOT NULL) ORDER BY user_id
 
 -- lately_in --
 -- What was done in a room, the newest first: alike are those of an hour, a group, an outcome and
@@ -165,6 +193,12 @@ SELECT g.id, g.display_name, g.external_id, g.created, g.last_modified, direct.p
             CROSS JOIN group_member m WHERE m.group_id = below.id AND m.value = u.id)) AS active
 FROM direct CROSS JOIN scim_group g WHERE g.id = :id
 
+-- name_given --
+-- The name by which a mapping of one group gave something last.
+SELECT g.group_name FROM mapping m CROSS JOIN mapping_grant g
+WHERE m.kind = 'group_id' AND m.pattern = :id AND g.mapping_id = m.id
+AND g.group_name IS NOT NULL LIMIT 1
+
 -- inside --
 -- The groups that are members of a group.
 SELECT g.id, g.display_name FROM group_member m CROSS JOIN scim_group g
@@ -185,7 +219,17 @@ SELECT n.id AS group_id, n.display_name AS name, m.id AS mapping_id, m.kind, m.p
     CASE WHEN (SELECT c.todo FROM room_count c WHERE c.room_id = o.room_id) > 0 THEN
         (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
         AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
-        AND p.todo IN ('join', 'invite')) ELSE 0 END AS waiting
+        AND p.todo IN ('join', 'invite') AND NOT EXISTS (SELECT 1 FROM account a
+            WHERE a.id = p.account_id AND a.problem IS NOT NULL AND a.problem = 'conflict'))
+    ELSE 0 END AS waiting,
+    (SELECT count(*) FROM membership p CROSS JOIN mapping_grant g WHERE p.room_id = o.room_id
+        AND p.problem IS NOT NULL AND p.problem = 'refused' AND p.power_todo
+        AND m.power IS NOT NULL AND g.mapping_id = m.id AND g.account_id = p.account_id
+        AND g.state = 'granted') AS powerless,
+    (SELECT max(p.reason) FROM membership p CROSS JOIN mapping_grant g WHERE p.room_id = o.room_id
+        AND p.problem IS NOT NULL AND p.problem = 'refused' AND p.power_todo
+        AND m.power IS NOT NULL AND g.mapping_id = m.id AND g.account_id = p.account_id
+        AND g.state = 'granted') AS power_reason
 FROM each_text(:groups) j CROSS JOIN scim_group n
 JOIN mapping m ON (m.kind = 'external_id' AND n.external_id = m.pattern)
     OR (m.kind = 'group_id' AND n.id = m.pattern)
@@ -195,21 +239,43 @@ LEFT JOIN opening o ON o.mapping_id = m.id
 WHERE n.id = j.value AND m.standing <> 'dropped' ORDER BY m.id, o.room_id
 
 -- leaving --
--- Who is to leave rooms because of a group, in numbers.
-SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people,
-    min(m.since) AS first
-FROM membership m WHERE m.room_id IN (SELECT value FROM each_text(:rooms))
-AND m.group_name = :name AND (m.brake = 'held' OR m.todo = 'leave')
-GROUP BY m.room_id, m.brake, m.held_because, m.reason ORDER BY m.brake <> 'held', m.room_id
+-- Who is to leave rooms because of a group, by the names that it had, in numbers: of rooms that it
+-- opens no more only those are looked through that the map no longer opens, or where some are held.
+WITH spans (name, after, until) AS (
+    SELECT value ->> 'name', CAST(value ->> 'after' AS DOUBLE PRECISION),
+        CAST(value ->> 'until' AS DOUBLE PRECISION) FROM each_entry(:spans)
+),
+rooms (room_id) AS (
+    SELECT value FROM each_text(:rooms)
+    UNION SELECT room_id FROM membership WHERE brake = 'held' AND brake <> 'free'
+    UNION SELECT c.room_id FROM room_count c WHERE c.todo > 0 AND NOT EXISTS (
+        SELECT 1 FROM opening o WHERE o.room_id = c.room_id)
+)
+SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people, min(m.since) AS first,
+    a.problem IS NOT NULL AND a.problem = 'conflict' AS in_conflict
+FROM rooms r CROSS JOIN membership m CROSS JOIN account a CROSS JOIN spans s
+WHERE m.room_id = r.room_id AND m.state = 'revoked' AND (m.brake = 'held' OR m.todo = 'leave')
+AND a.id = m.account_id AND s.name = m.group_name AND m.since > s.after AND m.since <= s.until
+GROUP BY m.room_id, m.brake, m.held_because, m.reason, in_conflict
+ORDER BY m.brake <> 'held', m.room_id
 
 -- lately_by --
--- What was done because of a group, the newest first; see lately_in.
+-- What was done because of a group, by the names that it had, and with it, the newest first; see
+-- lately_in.
 SELECT max(at) AS at, kind, outcome, room_id, group_name, count(DISTINCT user_id) AS people,
     min(user_id) AS user_id, count(DISTINCT request) AS requests,
     CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request,
     CASE WHEN count(DISTINCT coalesce(detail, '')) = 1 THEN max(detail) END AS detail,
     decided_by AS "by"
-FROM (SELECT * FROM action ORDER BY id DESC LIMIT 20000) recent WHERE group_name = :name
+FROM (SELECT * FROM action ORDER BY id DESC LIMIT 20000) recent
+WHERE (kind NOT IN ('rename_group', 'delete_group') AND EXISTS (SELECT 1 FROM each_entry(:spans) s
+    WHERE s.value ->> 'name' = recent.group_name
+    AND (s.value ->> 'request' = recent.request
+        OR (recent.at > CAST(s.value ->> 'after' AS DOUBLE PRECISION)
+            AND recent.at <= CAST(s.value ->> 'until' AS DOUBLE PRECISION)
+            AND NOT EXISTS (SELECT 1 FROM each_text(s.value ->> 'others') o
+                WHERE o.value = recent.request)))))
+OR (kind IN ('rename_group', 'delete_group') AND user_id = :id)
 GROUP BY kind, outcome, room_id, group_name, decided_by, CAST(at AS BIGINT) / 3600
 ORDER BY 1 DESC LIMIT :limit
 

@@ -113,10 +113,12 @@ ORDER BY 12, 1
 SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'spared'
         WHEN m.problem IS NULL THEN 'pending' ELSE 'failing' END AS state,
     coalesce(m.todo, CASE WHEN m.brake = 'held' THEN 'leave' ELSE 'power' END) AS what,
-    m.room_id AS room, coalesce(a.user_id, a.proposed) AS user, m.group_name AS "group",
+    m.room_id AS room, coalesce(a.user_id, a.proposed) AS user,
+    CASE WHEN m.state <> 'excluded' THEN m.group_name END AS "group",
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
-        ELSE 'unusually many removals' END ELSE m.reason END AS reason,
+        ELSE 'unusually many removals' || CASE m.state WHEN 'excluded'
+            THEN ': the room is to hold nobody else' ELSE '' END END ELSE m.reason END AS reason,
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
         ELSE 'scim-matrix approve ''' || m.room_id || ''', or dismiss' END

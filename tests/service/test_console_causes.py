@@ -1,0 +1,221 @@
+"""What the console says is behind a removal: who closed a room, which group, whatever its name."""
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.service.client import call, made
+from tests.service.visiting import ADMIN, Scene, visited
+
+# The library keeps the session under a plain name.
+pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
+
+NONE_GO = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
+GUEST = "@guest:example.org"
+
+
+def text(page: str) -> str:
+    """Return what of a page is read."""
+    return " ".join(unescape(re.sub("<[^>]+>", "", page)).split())
+
+
+async def emptied(scene: Scene, group: str, **more: Any) -> None:
+    """Have a group, maybe under another name, hold nobody."""
+    body = {"displayName": "Staff", "externalId": "staff", "members": [], **more}
+    assert (await call(scene.client, "PUT", f"/Groups/{group}", body))[0] == 200
+
+
+async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path: Path) -> None:
+    """The line of the configuration or the maker in the console, and when: never just a rule."""
+    async with visited(
+        tmp_path, {"staff": [{"room": "!r1", "exclusive": True}]}, **NONE_GO
+    ) as scene:
+        for name in ("Team", "Board"):
+            scene.world.account(GUEST)
+            scene.world.bring(scene.room(name), GUEST)
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.shows("heldPairs", 1)
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        told = r"to hold nobody else, as said by the configuration \(staff → \w+, .*\d\d:\d\d"
+        for path in ("held", "rooms/!r1", f"people/{quote(GUEST)}"):
+            assert re.search(told, text(await visitor.sees(path))), path
+        asked = {"room": "!r2", "exclusive": "on"}
+        assert (await visitor.send(page, f"{page}/mappings", **asked))[0] == 303
+        await scene.shows("heldPairs", 2)
+        assert f"as said by {ADMIN} in the console (Staff → Board, " in text(
+            await visitor.sees("held")
+        )
+        people = re.findall(r'name="chosen" value="(\d+\.\d+)"', await visitor.sees("held"))
+        for room, chosen in zip(("!r1", "!r2"), people[::2], strict=True):
+            form = {"room": room, "decision": "approved", "chosen": chosen}
+            assert (await visitor.send("held", "held", **form))[0] == 303
+        await scene.shows("heldPairs", 0)
+        await scene.settled()
+        log = text(await visitor.sees("log?kind=kick&outcome=done"))
+        assert "as said by the configuration (staff → !r1, " in log
+        assert f"as said by {ADMIN} in the console (Staff → !r2, " in log
+
+
+async def test_whoever_a_group_put_in_a_closed_room_once_leaves_for_its_being_closed(
+    tmp_path: Path,
+) -> None:
+    """The group that gave the room before is not behind it, and is not said to be."""
+    async with visited(tmp_path, {}, **NONE_GO) as scene:
+        room = scene.room("Team")
+        old = await scene.group("Old", "bob")
+        visitor = await scene.visitor()
+        assert (await visitor.send(f"groups/{old}", f"groups/{old}/mappings", room=room))[0] == 303
+        await scene.settled()
+        mapping = (await visitor.sees(f"groups/{old}")).split('name="mapping" value="')[1]
+        form = {"mapping": mapping.split('"')[0], "people": "stay"}
+        remove = f"groups/{old}/mappings/remove"
+        assert (await visitor.send(f"groups/{old}", remove, **form))[0] == 303
+        new = await scene.group("New", "ann")
+        asked = {"room": room, "exclusive": "on"}
+        assert (await visitor.send(f"groups/{new}", f"groups/{new}/mappings", **asked))[0] == 303
+        await scene.shows("heldPairs", 1)
+        held = text(await visitor.sees("held"))
+        assert "(New → Team, " in held
+        assert "Old" not in held
+        needed = text(await visitor.sees("")).partition("Good to know")[0].partition("How it is")[0]
+        assert "the room is to hold nobody else" in needed
+        assert "because of Old" not in needed
+
+
+async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) -> None:
+    """After a rename causes say both names and lead to the group, whose story has them all."""
+    async with visited(tmp_path, {"displayName:Staff": ["!r1"]}, **NONE_GO) as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        await emptied(scene, group, displayName="Crew")
+        await scene.shows("heldPairs", 1)
+        newcomer = await scene.group("Staff", "bob", externalId="other")
+        await scene.settled()
+        visitor = await scene.visitor()
+        link = f'<a href="/console/groups/{group}">Staff (Crew now)</a>'
+        for path in ("held", "log?kind=kick"):
+            assert link in await visitor.sees(path), path
+        for path in ("rooms/!r1", f"people/{quote('@ann:example.org')}"):
+            assert "Staff (Crew now) no longer gives it" in text(await visitor.sees(path)), path
+        story = text(await visitor.sees(f"groups/{group}"))
+        assert "It was called Staff until " in story
+        assert "1 person to leave Team" in story
+        assert "joining Team, @ann:example.org: done (because of Staff (Crew now)" in story
+        assert "the group Staff is called Crew from then on" in story
+        # Another group has the name by now: what it did is its own.
+        other = text(await visitor.sees(f"groups/{newcomer}"))
+        assert "@bob:example.org: done (because of Staff;" in other
+        assert "@ann:example.org" not in other
+        assert "to leave Team" not in other
+
+
+async def test_a_group_that_is_gone_has_a_page_and_no_dead_link(tmp_path: Path) -> None:
+    """Whatever it is still behind leads there; so does what nobody ever was."""
+    async with visited(tmp_path, {"staff": ["!r1"]}, **NONE_GO) as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        assert (await call(scene.client, "DELETE", f"/Groups/{group}"))[0] == 204
+        await scene.shows("heldPairs", 1)
+        visitor = await scene.visitor()
+        assert f'<a href="/console/groups/{group}">Staff (deleted since)</a>' in (
+            await visitor.sees("held")
+        )
+        story = text(await visitor.sees(f"groups/{group}"))
+        assert "The identity provider deleted this group." in story
+        assert "Staff was deleted there" in story
+        assert "1 person to leave Team" in story
+        assert "Open a room for this group" not in story
+        assert (await visitor.ask("GET", "groups/none"))[0] == 404
+        members = [{"value": "nobody-yet"}]
+        lonely = (await made(scene.client, "Groups", displayName="Lonely", members=members))["id"]
+        page = await visitor.sees(f"groups/{lonely}")
+        assert "nobody-yet (not sent yet)" in text(page)
+        assert "/console/people/nobody-yet" not in page
+
+
+async def test_a_mapping_of_a_group_that_is_gone_is_taken_out(tmp_path: Path) -> None:
+    """Groups and rooms lead to it, and the room is open no more afterwards."""
+    async with visited(tmp_path) as scene:
+        room = scene.room("Team")
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
+        await scene.settled()
+        assert (await call(scene.client, "DELETE", f"/Groups/{group}"))[0] == 204
+        await scene.settled()
+        assert f'<a href="/console/groups/{group}">Staff</a>: ' in await visitor.sees("groups")
+        assert f'<a href="/console/groups/{group}">Staff (deleted)</a>' in (
+            await visitor.sees("rooms")
+        )
+        mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
+        form = {"mapping": mapping, "people": "stay"}
+        status, _, leads = await visitor.send(page, f"{page}/mappings/remove", **form)
+        assert (status, leads) == (303, f"/console/{page}")
+        assert "Taken out: Staff no longer opens Team" in text(await visitor.sees(page))
+        assert "No room is mapped" in text(await visitor.sees("rooms"))
+
+
+async def test_a_room_that_the_map_names_no_more_is_shown_while_removals_are_held(
+    tmp_path: Path,
+) -> None:
+    """Whoever looks for the room in the list of rooms finds it, with how many are held."""
+    async with visited(tmp_path, {}, **NONE_GO) as scene:
+        room = scene.room("Team")
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
+        await scene.settled()
+        await emptied(scene, group)
+        await scene.shows("heldPairs", 1)
+        mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
+        form = {"mapping": mapping, "people": "stay"}
+        assert (await visitor.send(page, f"{page}/mappings/remove", **form))[0] == 303
+        await scene.settled()
+        for path in ("rooms", "rooms?show=held", "rooms?show=no+longer+mapped", "rooms?q=Team"):
+            shown = text(await visitor.sees(path))
+            assert "Team!r1" in shown, path
+            assert "1 held the map no longer names it" in shown, path
+
+
+async def test_of_how_many_removals_are_held_is_told(tmp_path: Path) -> None:
+    """Those by hand are not counted, and the page says who is."""
+    async with visited(tmp_path, {"staff": ["!r1"]}, **NONE_GO) as scene:
+        room = scene.room("Team")
+        scene.world.account(GUEST)
+        scene.world.bring(room, GUEST)
+        group = await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.settled()
+        users = (await call(scene.client, "GET", "/Users"))[1]["Resources"]
+        [bob] = [{"value": user["id"]} for user in users if user["userName"] == "bob"]
+        await emptied(scene, group, members=[bob])
+        await scene.shows("heldPairs", 1)
+        held = text(await (await scene.visitor()).sees("held"))
+        assert "Team: 1 of 2 managed people would leave" in held
+        assert "whoever is there by hand is not counted" in held
+
+
+async def test_whom_a_human_let_stay_is_there_by_that_alone(tmp_path: Path) -> None:
+    """Neither the list of the room's people nor its story tell them a second time, as by hand."""
+    async with visited(tmp_path, {"staff": ["!r1"]}, **NONE_GO) as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        await emptied(scene, group)
+        await scene.shows("heldPairs", 1)
+        visitor = await scene.visitor()
+        chosen = re.findall(r'name="chosen" value="([^"]+)"', await visitor.sees("held"))[0]
+        form = {"room": "!r1", "decision": "dismissed", "chosen": chosen}
+        assert (await visitor.send("held", "held", **form))[0] == 303
+        before = scene.database.clock.now()
+        assert (await visitor.send("", "compare"))[0] == 303
+        await scene.compared(before)
+        page = text(await visitor.sees("rooms/!r1"))
+        assert "@ann:example.org staying, as a human decided." in page
+        assert page.count("@ann:example.orgin it") == 1
+        assert "by hand" not in page
