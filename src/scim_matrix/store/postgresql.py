@@ -14,14 +14,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
+from scim_matrix.store import migrations
 from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
-from scim_matrix.store.errors import (
-    DatabaseError,
-    DatabaseTooNewError,
-    DatabaseUnusableError,
-    OccupiedError,
-)
-from scim_matrix.store.migrations import load
+from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError, OccupiedError
 
 T = TypeVar("T")
 
@@ -398,22 +393,11 @@ async def open_reader(url: SecretStr, *, check: bool = False) -> Postgresql:
     await reader.open()
     try:
         if check:
-            await _check_version(reader)
+            migrations.check(reader.name, await _version(reader), _MIGRATIONS)
     except BaseException:
         await reader.close()
         raise
     return reader
-
-
-async def _check_version(reader: Postgresql) -> None:
-    """Raise DatabaseError unless the schema is the one that this version of the service has."""
-    version, known = await _version(reader), load(_MIGRATIONS)[-1][0]
-    if version > known:
-        raise DatabaseTooNewError(f"{reader.name} has schema version {version}, this is {known}")
-    if version < known:
-        raise DatabaseUnusableError(
-            f"{reader.name} has schema version {version}, this is {known}: start the service first"
-        )
 
 
 async def _check_database(writer: Postgresql) -> None:
@@ -445,17 +429,14 @@ async def _migrate(writer: Postgresql) -> None:
     """Bring the schema up to date: whoever starts at the same time waits, and finds it done."""
     await writer.begin("SAVEPOINT migration")
     try:
-        version, known = await _version(writer), load(_MIGRATIONS)
-        if version > known[-1][0]:
-            raise DatabaseTooNewError(
-                f"the database has schema version {version}, this version of scim-matrix knows "
-                f"up to {known[-1][0]}: run the newer version, or restore an older backup"
-            )
-        for number, script in known:
-            if number > version:
-                await writer.run(script)
-                await writer.fetch("UPDATE schema_version SET number = :number", {"number": number})
+        await _apply(writer)
         await writer.end("RELEASE SAVEPOINT migration")
     except BaseException:
         await writer.rollback()
         raise
+
+
+async def _apply(writer: Postgresql) -> None:
+    for number, script in migrations.missing(writer.name, await _version(writer), _MIGRATIONS):
+        await writer.run(script)
+        await writer.fetch("UPDATE schema_version SET number = :number", {"number": number})
