@@ -7,9 +7,9 @@ imported cannot be changed that way.
 import gc
 import os
 import random
+import select
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -80,7 +80,7 @@ class _Forks:
                         status = self._run(asked, list(_chosen(session.items, asked.tests)))
                     finally:
                         os._exit(status)
-                self._asked.send(_ended(pid, asked.seconds))
+                self._asked.send(ended(pid, asked.seconds))
         return True
 
     def _run(self, asked: Asked, items: Sequence[pytest.Item]) -> int:
@@ -99,16 +99,17 @@ class _Forks:
         return PASSED
 
 
-def _ended(pid: int, seconds: float) -> int | None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return None
+def ended(pid: int, seconds: float) -> int | None:
+    """Wait for a child and return its exit status; None where it had to be ended after a time."""
+    process = os.pidfd_open(pid)
+    try:
+        has_ended, _, _ = select.select([process], [], [], seconds)
+    finally:
+        os.close(process)
+    if not has_ended:
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) if has_ended else None
 
 
 def _chosen(items: Sequence[pytest.Item], tests: Sequence[str]) -> Iterator[pytest.Item]:

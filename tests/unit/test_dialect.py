@@ -59,7 +59,7 @@ def statements() -> Iterator[tuple[str, str]]:
         for name, sql in load(file.stem).items():
             yield f"{file.stem}.{name}", sql
     for file in sorted(STORE.glob("*.py")):
-        if file.stem in ("sqlite", "postgresql", "backup", "dialect"):
+        if file.stem in ("sqlite", "postgresql", "backup", "dialect", "transfer"):
             continue
         nodes = list(ast.walk(ast.parse(file.read_text())))
         parts = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}

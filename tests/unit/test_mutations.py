@@ -1,13 +1,16 @@
 """What counts as a single change of the source, how it is made, and where it is run."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from scripts.mutations import of_python, of_sql
 from scripts.noticing import around
-from scripts.warm import ColdError, change
+from scripts.warm import ColdError, change, ended
 
 PYTHON = '''\
 """A docstring with 1 < 2."""
@@ -137,3 +140,16 @@ def test_a_change_is_run_where_its_statement_is(line: int, lines: list[int]) -> 
     assert list(around(MODULE, line)) == lines
     assert list(around("f(\n    1,\n    2,\n)\nif a and (\n    b\n):\n    c\n", 2)) == [1, 2, 3, 4]
     assert list(around("f(\n    1,\n    2,\n)\nif a and (\n    b\n):\n    c\n", 6)) == [5, 6, 7]
+
+
+def test_a_run_is_waited_for_and_ended_where_it_does_not_end() -> None:
+    """Its exit status is told, None for one that had to be ended; nothing is left of either."""
+    for program, seconds, expected in (
+        ("raise SystemExit(3)", 60.0, 3),
+        ("import signal; signal.pause()", 0.0, None),
+    ):
+        process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+        assert ended(process.pid, seconds) == expected
+        with pytest.raises(ChildProcessError):
+            os.waitpid(process.pid, 0)
+        process.returncode = 0

@@ -20,6 +20,7 @@ _COMMANDS = {
     "import-json": "data.import_json",
     "init": "init.init",
     "log": "show.log",
+    "migrate-store": "data.migrate_store",
     "plan": "show.plan",
     "restore": "data.restore",
     "rooms": "show.rooms",

@@ -1,5 +1,6 @@
-"""Commands about data and installation: backup, restore, import-json, version, completion."""
+"""Commands about data and installation: backup, restore, import-json, migrate-store, and others."""
 
+import asyncio
 import platform
 from pathlib import Path
 
@@ -9,13 +10,15 @@ from click.shell_completion import get_completion_class
 
 from scim_matrix import __version__
 from scim_matrix.cli.database import PLACE, settings_with, write
+from scim_matrix.cli.environment import environment
 from scim_matrix.cli.output import JSON, visible
-from scim_matrix.config import ConfigurationError
+from scim_matrix.config import ConfigurationError, place_of
 from scim_matrix.localpart import LocalpartError
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import backup as copies
 from scim_matrix.store import legacy
 from scim_matrix.store.database import Connection, Place
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.migrations import load
 from scim_matrix.store.sqlite import SQLITE_VERSION
 
@@ -96,6 +99,47 @@ def import_json(place: Place, folder: Path) -> None:
     for sentence in found.left_out:
         click.echo(visible(sentence))
     click.echo(f"{len(found.users)} users and {len(found.groups)} groups taken over")
+
+
+@click.command("migrate-store")
+@click.option(
+    "--data-dir",
+    default=lambda: environment().get("DATA_DIR") or None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the SQLite database lives; from DATA_DIR if not given.",
+)
+def migrate_store(data_dir: Path | None) -> None:
+    """Copy the SQLite database of DATA_DIR into the PostgreSQL database of DATABASE_URL.
+
+    Both settings are needed here, and here only (DATABASE_URL_FILE or a credential will do). The
+    service must be stopped. The PostgreSQL database must hold no table: it has everything
+    afterwards, compared row by row, or where anything fails nothing. The SQLite database is
+    brought up to the schema of this version first, and is otherwise left as it is.
+    """
+    try:
+        url = place_of({**environment(), "DATA_DIR": ""})
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    if data_dir is None or url is None or isinstance(url, Path):
+        raise click.UsageError(
+            "DATA_DIR (or --data-dir) must say what to copy, DATABASE_URL where to:"
+            " docs/setup/postgresql.md"
+        )
+    from scim_matrix.store.transfer import Copied, transfer
+
+    def tell(copied: Copied) -> None:
+        changed = f", {copied.changed} with U+FFFD for what PostgreSQL does not take"
+        click.echo(f"{copied.name}: {copied.rows} rows{changed if copied.changed else ''}")
+
+    try:
+        copied = asyncio.run(transfer(data_dir, url, tell))
+    except DatabaseError as error:
+        raise click.ClickException(f"nothing was copied: {error}") from error
+    click.echo(
+        f"{sum(one.rows for one in copied)} rows of {len(copied)} tables copied and compared:"
+        " start the service with DATABASE_URL and without DATA_DIR, and never on both; what is in"
+        f" {data_dir} can go once all is well"
+    )
 
 
 @click.command()

@@ -14,14 +14,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
+from scim_matrix.store import migrations
 from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
-from scim_matrix.store.errors import (
-    DatabaseError,
-    DatabaseTooNewError,
-    DatabaseUnusableError,
-    OccupiedError,
-)
-from scim_matrix.store.migrations import load
+from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError, OccupiedError
+from scim_matrix.store.text import storable
 
 T = TypeVar("T")
 
@@ -64,6 +60,13 @@ SET jit = off;
 SET client_min_messages = warning;
 SET standard_conforming_strings = on;
 """
+# Filling a database takes what it takes; nobody else waits for it. What is read back to be compared
+# is not rounded.
+_FILLING = """
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL extra_float_digits = 1;
+"""
 _READING = "SET default_transaction_read_only = on;"
 
 # What a block notes for itself while it settles grants (store/queries/grants.sql).
@@ -93,12 +96,14 @@ SELECT current_setting('server_version_num')::int AS version, d.datcollate AS co
     EXISTS (SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu') AS icu
 FROM pg_database d WHERE d.datname = current_database()
 """
+_TABLES = """
+SELECT c.relname AS name FROM pg_class c
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'f') ORDER BY 1
+"""
 # Texts are sorted by their code points, as SQLite does.
 _BY_CODE_POINT = ("C", "POSIX", "C.UTF-8", "C.utf8")
 
 _PARTS = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*)|(?<![:\w]):(\w+)")
-# Of a JSON text: an escaped U+0000, however many backslashes stand before it.
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 @lru_cache(maxsize=1000)
@@ -116,19 +121,10 @@ def written(sql: str) -> tuple[bytes, tuple[str, ...]]:
     return _PARTS.sub(numbered, POSTGRESQL.written(sql)).encode(), tuple(names)
 
 
-def _taken(value: object) -> object:
-    """Return a value as PostgreSQL takes it, which knows no U+0000."""
-    if isinstance(value, str):
-        if "\0" in value:
-            value = value.replace("\0", "\ufffd")
-        if "\\u0000" in value and value.startswith(("[", "{")):
-            value = _NUL.sub(r"\1\\ufffd", value)
-    return value
-
-
 def _arguments(values: Values, names: Sequence[str]) -> list[object]:
     given: Any = values
-    return [_taken(given[name]) for name in names]
+    found = (given[name] for name in names)
+    return [storable(value) if isinstance(value, str) else value for value in found]
 
 
 class _Row(tuple[Any, ...]):
@@ -295,6 +291,19 @@ class Postgresql:
         if sets:
             await self._again(run)
 
+    async def copy(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> None:
+        """Put many rows into a table."""
+        statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()
+
+        async def run(connection: _Connection) -> None:
+            async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                for row in rows:
+                    await copy.write_row(row)
+
+        await self._again(run)
+
     async def run(self, script: str) -> None:
         """Run several statements without values."""
         await self._again(lambda connection: _run(connection, script))
@@ -389,6 +398,28 @@ async def open_writer(url: SecretStr, serving: str | None = None) -> Postgresql:
     return writer
 
 
+@contextlib.asynccontextmanager
+async def filling(url: SecretStr) -> AsyncIterator[Postgresql]:
+    """Fill a database that holds no table, wholly or not at all; it has the schema's by then.
+
+    Raises DatabaseError, also where there is a table.
+    """
+    writer = Postgresql(url)
+    await writer.open()
+    try:
+        await _check_database(writer)
+        await writer.begin("SAVEPOINT filling")
+        await writer.run(_FILLING)
+        await _check_empty(writer)
+        await _apply(writer)
+        yield writer
+        await writer.end("RELEASE SAVEPOINT filling")
+    finally:
+        # Nothing, where all is done.
+        await writer.rollback()
+        await writer.close()
+
+
 async def open_reader(url: SecretStr, *, check: bool = False) -> Postgresql:
     """Open a database to read, never waiting for a writer.
 
@@ -398,22 +429,11 @@ async def open_reader(url: SecretStr, *, check: bool = False) -> Postgresql:
     await reader.open()
     try:
         if check:
-            await _check_version(reader)
+            migrations.check(reader.name, await _version(reader), _MIGRATIONS)
     except BaseException:
         await reader.close()
         raise
     return reader
-
-
-async def _check_version(reader: Postgresql) -> None:
-    """Raise DatabaseError unless the schema is the one that this version of the service has."""
-    version, known = await _version(reader), load(_MIGRATIONS)[-1][0]
-    if version > known:
-        raise DatabaseTooNewError(f"{reader.name} has schema version {version}, this is {known}")
-    if version < known:
-        raise DatabaseUnusableError(
-            f"{reader.name} has schema version {version}, this is {known}: start the service first"
-        )
 
 
 async def _check_database(writer: Postgresql) -> None:
@@ -433,6 +453,16 @@ async def _check_database(writer: Postgresql) -> None:
         raise DatabaseUnusableError(f"{writer.name} {problem}")
 
 
+async def _check_empty(writer: Postgresql) -> None:
+    found = await writer.fetch(_TABLES)
+    if found:
+        names = ", ".join(row["name"] for row in found)
+        raise DatabaseUnusableError(
+            f"{writer.name} holds tables already ({names}): give an empty database, as made by"
+            " CREATE DATABASE"
+        )
+
+
 async def _version(connection: Postgresql) -> int:
     [found] = await connection.fetch("SELECT to_regclass('schema_version') IS NOT NULL AS there")
     if not found["there"]:
@@ -445,17 +475,14 @@ async def _migrate(writer: Postgresql) -> None:
     """Bring the schema up to date: whoever starts at the same time waits, and finds it done."""
     await writer.begin("SAVEPOINT migration")
     try:
-        version, known = await _version(writer), load(_MIGRATIONS)
-        if version > known[-1][0]:
-            raise DatabaseTooNewError(
-                f"the database has schema version {version}, this version of scim-matrix knows "
-                f"up to {known[-1][0]}: run the newer version, or restore an older backup"
-            )
-        for number, script in known:
-            if number > version:
-                await writer.run(script)
-                await writer.fetch("UPDATE schema_version SET number = :number", {"number": number})
+        await _apply(writer)
         await writer.end("RELEASE SAVEPOINT migration")
     except BaseException:
         await writer.rollback()
         raise
+
+
+async def _apply(writer: Postgresql) -> None:
+    for number, script in migrations.missing(writer.name, await _version(writer), _MIGRATIONS):
+        await writer.run(script)
+        await writer.fetch("UPDATE schema_version SET number = :number", {"number": number})

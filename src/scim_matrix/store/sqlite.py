@@ -8,10 +8,9 @@ from typing import Any, cast
 
 import aiosqlite
 
-from scim_matrix.store import text
+from scim_matrix.store import migrations, text
 from scim_matrix.store.dialect import SQLITE, DatabaseRow, Statement, Values
-from scim_matrix.store.errors import DatabaseError, DatabaseTooNewError, DatabaseUnusableError
-from scim_matrix.store.migrations import load
+from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
 
 DATABASE_NAME = "scim-matrix.sqlite3"
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -133,7 +132,7 @@ async def open_reader(data_dir: Path, *, check: bool = False) -> Sqlite:
     try:
         await _add_functions(reader)
         if check:
-            await _check_version(reader)
+            migrations.check(str(reader.path), await _version(reader))
     except BaseException:
         await reader.close()
         raise
@@ -141,16 +140,9 @@ async def open_reader(data_dir: Path, *, check: bool = False) -> Sqlite:
     return reader
 
 
-async def _check_version(reader: Sqlite) -> None:
-    """Raise DatabaseError unless the schema is the one that this version of the service has."""
-    [(version,)] = await reader.execute_fetchall("PRAGMA user_version")
-    known = load()[-1][0]
-    if version > known:
-        raise DatabaseTooNewError(f"{reader.path} has schema version {version}, this is {known}")
-    if version < known:
-        raise DatabaseUnusableError(
-            f"{reader.path} has schema version {version}, this is {known}: start the service first"
-        )
+async def _version(connection: aiosqlite.Connection) -> int:
+    [(version,)] = await connection.execute_fetchall("PRAGMA user_version")
+    return int(version)
 
 
 async def _add_functions(connection: aiosqlite.Connection) -> None:
@@ -165,20 +157,12 @@ def _null_safe(function: Callable[[str], str]) -> Callable[[Any], Any]:
     return lambda value: function(value) if isinstance(value, str) else value
 
 
-async def _migrate(writer: aiosqlite.Connection) -> None:
-    [(version,)] = await writer.execute_fetchall("PRAGMA user_version")
-    known = load()
-    if version > known[-1][0]:
-        raise DatabaseTooNewError(
-            f"the database has schema version {version}, this version of scim-matrix knows "
-            f"up to {known[-1][0]}: run the newer version, or restore an older backup"
-        )
-    for number, script in known:
-        if number > version:
-            try:
-                await writer.executescript(
-                    f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
-                )
-            except BaseException:
-                await writer.rollback()
-                raise
+async def _migrate(writer: Sqlite) -> None:
+    for number, script in migrations.missing(str(writer.path), await _version(writer)):
+        try:
+            await writer.executescript(
+                f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
+            )
+        except BaseException:
+            await writer.rollback()
+            raise

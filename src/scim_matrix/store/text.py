@@ -1,7 +1,15 @@
-"""The forms in which strings are compared, as the protocol library's default policy has them."""
+"""The forms in which strings are compared, as the protocol library has them, and can be kept."""
 
 import datetime
+import re
 from unicodedata import normalize
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# Of a JSON text: whatever a backslash begins, the two escapes of one character together.
+_ESCAPE = re.compile(
+    r"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
+)
+_UNSTORABLE_ESCAPE = re.compile(r"\\u(0000|[dD][89a-fA-F].{2})")
 
 
 def composed(value: str) -> str:
@@ -19,3 +27,19 @@ def told(at: float) -> str:
     if not at:
         return "never"
     return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="seconds")
+
+
+def storable(value: str) -> str:
+    """Return a text as every database can have it.
+
+    U+FFFD takes the place of U+0000 and of lone surrogates, in JSON also where they are escaped.
+    """
+    if not value.isascii() or "\0" in value:
+        value = _UNSTORABLE.sub("\ufffd", value)
+    if "\\u" in value and value.startswith(("[", "{")):
+        value = _ESCAPE.sub(_storable_escape, value)
+    return value
+
+
+def _storable_escape(found: re.Match[str]) -> str:
+    return r"\ufffd" if _UNSTORABLE_ESCAPE.fullmatch(found[0]) else found[0]
