@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, REPLICA
 from scim_matrix.console import sayings, session
 from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
 from scim_matrix.console.mapping_form import Wish, wish
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.groupmap import GroupMapError, Mapping
-from scim_matrix.store import console, groupmap, memberships, record, story
+from scim_matrix.store import console, groupmap, memberships, record, story, totals
 from scim_matrix.store.database import Connection
 from scim_matrix.store.record import Entry
 from scim_matrix.story import group as group_story
@@ -219,7 +219,8 @@ class GroupPages:
                     by=by,
                 )
                 await record.add(connection, entry)
-        request.config_dict[RECONCILER].compare()
+                await totals.happened(connection, "decided")
+        request.config_dict[REPLICA].decided()
         room = asked.wish.mapping.room
         told = sayings.mapped_already(group["displayName"], room)
         if kept:
@@ -244,10 +245,11 @@ class GroupPages:
                 by=by,
             )
             await record.add(connection, entry)
+            await totals.happened(connection, "decided")
         removals = None
         if may_remove is not None:
             # Only whom the map has forgotten can be taken out.
-            await request.config_dict[RECONCILER].settle_map()
+            await request.config_dict[REPLICA].reconciler.settle_map()
             async with database.write(f"console {by}") as connection:
                 users = await console.user_ids(connection, {account for _, account in given})
                 leaving = [
@@ -256,7 +258,7 @@ class GroupPages:
                     if account in users and may_remove(room_id, users[account])
                 ]
                 removals = await memberships.prune_some(connection, leaving)
-        request.config_dict[RECONCILER].compare()
+        request.config_dict[REPLICA].decided()
         left = await console.of_group(database.scanner, group["id"])
         still_opens = any(
             one["standing"] == "in_force" and mapping["room_id"] in one["rooms"] for one in left
