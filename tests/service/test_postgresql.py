@@ -10,7 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from scim_matrix.app_keys import REPLICA
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, references
 from scim_matrix.store.database import Connection, Database, reading, together
@@ -21,6 +23,7 @@ from scim_matrix.store.errors import (
 )
 from scim_matrix.store.migrations import load
 from scim_matrix.store.text import folded
+from tests.conftest import eventually
 from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
@@ -330,6 +333,14 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
 
     assert await health() == 200
     own.stop()
+    with capture_logs() as logs:
+        # Between two rounds of its own work as well.
+        assert client.app is not None
+        client.app[REPLICA].wake()
+        await eventually(
+            lambda: asyncio.sleep(0, [entry["event"] for entry in logs]),
+            lambda events: events.count("reconcile_failed") > 1,
+        )
     assert await health() == 503
     body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "bob"}
     async with client.post("/scim/v2/Users", json=body) as answer:
