@@ -5,10 +5,9 @@ What anybody has to answer within (time-outs) stays as it is.
 
 import dataclasses
 
-from scim_matrix import map_loader
 from scim_matrix.cli import decisions
 from scim_matrix.console import access
-from scim_matrix.sync import backoff, live
+from scim_matrix.sync import backoff, live, replica
 
 # How many times as fast.
 PACE = 5.0
@@ -20,7 +19,7 @@ def hurry() -> None:
     # In place: the modules that use it have it by name.
     for field in dataclasses.fields(rest):
         object.__setattr__(rest, field.name, getattr(rest, field.name) / PACE)
-    map_loader.POLL_SECONDS /= PACE
+    replica.POLL_SECONDS /= PACE
     live.PAUSE /= PACE
     decisions.LOOK_EVERY /= PACE
     access.KEEP /= PACE

@@ -5,12 +5,12 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HEARING, HOMESERVER, RECONCILER, TALLY
+from scim_matrix.app_keys import DATABASE, HEARING, HOMESERVER, REPLICA, TALLY
 from scim_matrix.config import Settings
 from scim_matrix.console.site import make_console
 from scim_matrix.edge import listening, tls
@@ -18,6 +18,7 @@ from scim_matrix.edge.door import Door
 from scim_matrix.edge.requests import scim_expectation, well_formed
 from scim_matrix.map_loader import MapLoader
 from scim_matrix.matrix.connecting import connect
+from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops.health import Probes
 from scim_matrix.ops.hearing import Hearing
 from scim_matrix.ops.metrics import Metrics
@@ -34,14 +35,15 @@ from scim_matrix.sync.guard import Brake
 from scim_matrix.sync.housekeeping import Pace
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Reconciler
+from scim_matrix.sync.replica import Replica
 from scim_matrix.sync.room_rights import RoomPolicy
+from scim_matrix.sync.servers import Servers
 
 log = structlog.get_logger(__name__)
 
 SHUTDOWN_SECONDS = 4.0
 
 
-MAP_LOADER = web.AppKey("MAP_LOADER", MapLoader)
 DOOR = web.AppKey("DOOR", Door)
 
 
@@ -71,52 +73,55 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings.place, serving=_address(settings))
         stack.push_async_callback(database.close)
-        homeserver = connect(settings, dry_run=settings.dry_run, tracing=[metrics.tracing()])
+        homeserver = connect(
+            settings,
+            dry_run=settings.dry_run,
+            leads=lambda: database.leadership.leads,
+            tracing=[metrics.tracing()],
+        )
         stack.push_async_callback(homeserver.close)
-        users = Policy(settings.matrix_admin_user_id, settings.protected_users)
-        brake = Brake(
-            settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
+        servers = Servers(homeserver, database.clock, settings.matrix_concurrency)
+        replica = Replica(
+            database, servers, MapLoader(settings), _reconcilers(settings, homeserver, servers)
         )
-        reconciler = Reconciler(
-            database,
-            homeserver,
-            AccountPolicy(
-                settings.adopt_existing_accounts,
-                settings.on_disable,
-                settings.on_delete,
-            ),
-            RoomPolicy(users, brake, settings.on_self_leave),
-            Pace(
-                settings.reconcile_interval,
-                max(settings.record_keep, settings.removal_window),
-                settings.matrix_concurrency,
-                settings.lift_rate_limit,
-            ),
-        )
-        loader = MapLoader(settings, database, reconciler)
-        await loader.put_in_force()
-        await reconciler.begin()
-        app[DATABASE], app[RECONCILER], app[MAP_LOADER] = database, reconciler, loader
+        await replica.begin()
+        app[DATABASE], app[REPLICA] = database, replica
         app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
-        _add_routes(app, settings, database, reconciler)
+        _add_routes(app, settings, database, replica)
 
         async def show(request: web.Request) -> web.Response:
-            return await metrics.show(await app[TALLY].counted(), reconciler)
+            return await metrics.show(await app[TALLY].counted(), replica)
 
         app.router.add_get("/metrics", show)
         # Counted before anybody asks: with a million memberships the first to ask would wait.
         counting = asyncio.create_task(app[TALLY].counted(), name="first tally")
         stack.push_async_callback(app[TALLY].stop)
-        loop = asyncio.create_task(reconciler.run(), name="reconciler")
+        loop = asyncio.create_task(replica.run(), name="replica")
         loop.add_done_callback(_reconciler_ended)
-        watch = asyncio.create_task(loader.watch(), name="group map")
         yield
-        watch.cancel()
         counting.cancel()
-        reconciler.stop()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        replica.stop()
         await loop
+
+
+def _reconcilers(
+    settings: Settings, homeserver: Homeserver, servers: Servers
+) -> Callable[[Database], Reconciler]:
+    """Return what makes a reconciler as the settings say, one for each term."""
+    brake = Brake(
+        settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
+    )
+    users = Policy(settings.matrix_admin_user_id, settings.protected_users)
+    accounts = AccountPolicy(
+        settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
+    )
+    rooms = RoomPolicy(users, brake, settings.on_self_leave)
+    pace = Pace(
+        settings.reconcile_interval,
+        max(settings.record_keep, settings.removal_window),
+        settings.lift_rate_limit,
+    )
+    return lambda database: Reconciler(database, homeserver, servers, accounts, rooms, pace)
 
 
 def _reconciler_ended(task: asyncio.Task[None]) -> None:
@@ -127,7 +132,7 @@ def _reconciler_ended(task: asyncio.Task[None]) -> None:
 
 
 def _add_routes(
-    app: web.Application, settings: Settings, database: Database, reconciler: Reconciler
+    app: web.Application, settings: Settings, database: Database, replica: Replica
 ) -> None:
     identity = Identity(
         settings.matrix_server_name,
@@ -141,10 +146,10 @@ def _add_routes(
         identity,
         settings.webhook_secrets,
         settings.public_url,
-        reconciler.wake,
+        replica.wake,
         Attempts(settings.trusted_proxies),
     )
-    probes = Probes(database, reconciler, app[TALLY], app[HEARING])
+    probes = Probes(database, replica, app[TALLY], app[HEARING])
     app.router.add_get("/healthz", probes.healthz)
     app.router.add_get("/readyz", probes.readyz)
     for path in (PREFIX, PREFIX + "/{path:(?s:.*)}"):
@@ -192,13 +197,13 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
     # What was imported stays for ever: going through it again and again to find what can be freed
     # would hold every request up meanwhile (60 ms).
     gc.freeze()
-    beat = asyncio.create_task(systemd.beat(lambda: _status(app[RECONCILER])), name="systemd")
+    beat = asyncio.create_task(systemd.beat(lambda: _status(app[REPLICA])), name="systemd")
     try:
         reloads: set[asyncio.Task[None]] = set()
 
         async def reload() -> None:
             systemd.reloading()
-            await app[MAP_LOADER].reload()
+            await app[REPLICA].reload_map()
             if certificate is not None:
                 tls.renew(certificate, settings.tls_cert_file, settings.tls_key_file)
             systemd.notify("READY=1")
@@ -224,9 +229,10 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
         await runner.cleanup()
 
 
-def _status(reconciler: Reconciler) -> str:
+def _status(replica: Replica) -> str:
     """Return one line for `systemctl status`."""
+    reconciler = replica.reconciler
     there = f"homeserver {reconciler.synapse.condition}"
     if reconciler.mas is not None:
         there += f", MAS {reconciler.mas.condition}"
-    return f"{there}: {reconciler.working} at work"
+    return f"{there}: {reconciler.working} at work" if replica.leads else f"{there}: stands ready"

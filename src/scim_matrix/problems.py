@@ -338,6 +338,25 @@ TABLE = (
         ("group_map_refused",),
     ),
     Problem(
+        "group-map-differs",
+        "Of several services on one database one has another group map than the one that leads,"
+        " whose map is in force.",
+        "`GROUP_MAP_FILE` or `IDP_GROUP_TO_ROOM` is not the same everywhere: for a moment while a"
+        " new map is rolled out, otherwise by mistake. When another service leads, its map is put"
+        " in force.",
+        "Give all of them the same map; `scim-matrix status` names the one that differs.",
+    ),
+    Problem(
+        "leadership-lost",
+        "Of several services on one database this one leads no more, or could not begin to; what it"
+        " had begun is gone on with by whichever leads.",
+        "It could not renew its lease in time: PostgreSQL was away, the network was cut, or the"
+        " process stood still.",
+        "Nothing, if it was once. Otherwise look why the service cannot reach PostgreSQL, or gets"
+        " no CPU for seconds.",
+        ("leadership_lost", "lease_not_renewed", "leading_failed"),
+    ),
+    Problem(
         "certificate-refused",
         "The new certificate cannot be used; the former one is served on.",
         "`TLS_CERT_FILE` and `TLS_KEY_FILE` do not belong together, or cannot be read.",

@@ -43,6 +43,7 @@ from scim_matrix.sync.housekeeping import Pace
 from scim_matrix.sync.plan import Policy
 from scim_matrix.sync.reconciler import Reconciler
 from scim_matrix.sync.room_rights import RoomPolicy
+from scim_matrix.sync.servers import Servers
 from tests.homeserver.server import TOKEN, Fault, MemoryHomeserver, Request, serving
 from tests.homeserver.world import World
 from tests.service import oracle
@@ -127,13 +128,14 @@ class Deployment:
         self.reconciler = Reconciler(
             self.database,
             self._synapse,
+            Servers(self._synapse, self.database.clock, 4),
             AccountPolicy(
                 configuration.adopt_existing,
                 configuration.on_disable,
                 configuration.on_delete,
             ),
             RoomPolicy(users, configuration.brake, configuration.on_self_leave),
-            Pace(3600.0, 365 * 86400.0, 4, lift_rate_limit=True),
+            Pace(3600.0, 365 * 86400.0, lift_rate_limit=True),
         )
         identity = Identity(self.world.server_name, None, "externalId", configuration.delete_grace)
         self._endpoint = ScimEndpoint(

@@ -104,7 +104,7 @@ class Rooms:
         self.aliases: dict[str, str] = {}
         self.events: list[tuple[str, Event]] = []
         # Called after each.
-        self.happened: Callable[[], None] = lambda: None
+        self.happened: Callable[[], object] = lambda: None
         self._numbers = itertools.count(1)
 
     def get(self, room_id: str) -> Room:

@@ -62,7 +62,8 @@ class MemoryHomeserver:
         # Syncs that wait, by the position they wait from.
         self.waiting: dict[int, int] = {}
         self._stir = asyncio.Event()
-        world.rooms.happened = self._stir.set
+        self.stir = self._stir.set
+        world.rooms.happened = self.stir
         self._synced = asyncio.Event()
         self._filters: dict[str, Any] = {}
         self._numbers = itertools.count(1)

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, Mas
 from scim_matrix.matrix.accounts import Change, MatrixAccount, NewAccount
 from scim_matrix.matrix.errors import (
+    FencedError,
     NotFoundError,
     RateLimitedError,
     RefusedError,
@@ -19,7 +20,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.mas import MasAccounts
-from scim_matrix.matrix.mas_answers import MasError, MasTokenError, MasUnavailableError
+from scim_matrix.matrix.mas_answers import MasError, MasTokenError, MasUnavailableError, Shape
 from scim_matrix.matrix.mas_client import MasClient, is_too_old
 from scim_matrix.matrix.synapse_accounts import SynapseAccounts
 from scim_matrix.matrix.transport import Transport
@@ -44,6 +45,20 @@ async def connect(mas: Mas) -> AsyncIterator[Connect]:
 def everything(path: str) -> bool:
     """Tell whether a path belongs to the admin API."""
     return path.startswith("/api/")
+
+
+async def test_who_does_not_lead_changes_nothing(mas: Mas, connect: Connect) -> None:
+    """Reading goes on, and so does whatever lets the service itself in."""
+    leads = True
+    client = connect(leads=lambda: leads)
+    body = {"username": "fenced", "skip_homeserver_check": True}
+    leads = False
+    assert await client.version()
+    with pytest.raises(FencedError):
+        await client.one("POST", "users", of=Shape, body=body)
+    own = {"actor_user_id": "none", "human_name": "x", "scope": "y", "expires_in": 60}
+    with pytest.raises(RefusedError):
+        await client.one("POST", "personal-sessions", of=Shape, body=own)
 
 
 # -- The token ---------------------------------------------------------------

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from scim_matrix.matrix.errors import HomeserverError, UnavailableError, WithheldError
+from scim_matrix.matrix.errors import FencedError, HomeserverError, UnavailableError, WithheldError
 from scim_matrix.matrix.live import Live
 from scim_matrix.matrix.rooms import Rooms
 from scim_matrix.matrix.server import Homeserver
@@ -138,6 +138,26 @@ async def test_a_dry_run_sends_no_change(name: str) -> None:
             await request.call(homeserver)
             unsafe = {asked.path for asked in fake.asked if asked.method in ("PUT", "DELETE")}
             assert set() == unsafe
+
+
+@every_method
+async def test_who_does_not_lead_sends_no_change(name: str) -> None:
+    """Whatever does not only read stays here, but for people who sign in to the console."""
+    request = REQUESTS[name]
+    leads = True
+    async with faking(leads=lambda: leads) as (fake, homeserver):
+        fake.says_in_turn(*request.answers)
+        await request.call(homeserver)
+        leads = False
+        writes = [asked.method for asked in fake.asked if asked.method != "GET"]
+        fake.asked.clear()
+        fake.says_in_turn(*request.answers)
+        if writes and name != "who_signs_in":
+            with pytest.raises(FencedError):
+                await request.call(homeserver)
+            assert {asked.method for asked in fake.asked} <= {"GET"}
+        else:
+            await request.call(homeserver)
 
 
 @every_method

@@ -6,7 +6,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from scim_matrix.app_keys import RECONCILER
+from scim_matrix.app_keys import REPLICA
 from scim_matrix.store.totals import totals
 from tests.conftest import eventually
 from tests.homeserver.deployment import deployed
@@ -35,7 +35,7 @@ async def test_stopping_waits_for_no_homeserver_that_is_left_alone(start: Start)
     """Also where something woke the service meanwhile: there is nothing to finish."""
     client = await start()
     assert client.app is not None
-    reconciler = client.app[RECONCILER]
+    reconciler = client.app[REPLICA].reconciler
     await eventually(lambda: asyncio.sleep(0, reconciler.synapse.condition), lambda c: c == "down")
     reconciler.synapse.rest(3600.0)
     await made(client, "Users", userName="ann")

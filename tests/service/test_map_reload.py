@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-from scim_matrix.app import MAP_LOADER
-from scim_matrix.app_keys import DATABASE
+from scim_matrix.app_keys import DATABASE, REPLICA
 from tests.conftest import eventually
 from tests.service.conftest import Client, Start
 
@@ -31,5 +30,5 @@ async def test_a_changed_file_is_read_again(start: Start, tmp_path: Path) -> Non
     file.write_text('{"g": ["!one", broken')
     os.utime(file, (0, 0))
     assert client.app is not None
-    await client.app[MAP_LOADER].reload()
+    await client.app[REPLICA].reload_map()
     assert await rooms_in_force(client) == ["!one", "!two"]

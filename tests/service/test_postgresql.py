@@ -1,9 +1,7 @@
 """What only PostgreSQL can do or have happen to it, and what it must do as SQLite does."""
 
 import asyncio
-import os
 import random
-import subprocess
 import sys
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from scim_matrix.app_keys import REPLICA
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, references
 from scim_matrix.store.database import Connection, Database, reading, together
@@ -20,10 +20,10 @@ from scim_matrix.store.errors import (
     DatabaseError,
     DatabaseTooNewError,
     DatabaseUnusableError,
-    OccupiedError,
 )
 from scim_matrix.store.migrations import load
 from scim_matrix.store.text import folded
+from tests.conftest import eventually
 from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
@@ -170,36 +170,6 @@ async def test_commits_are_durable(postgresql: Server) -> None:
         [(value,)] = await connection.execute_fetchall("SHOW synchronous_commit")
         assert value == "on"
     await database.close()
-
-
-async def test_one_service_at_a_time(postgresql: Server) -> None:
-    """Whoever comes second is told of the first, and may have the database after it."""
-    url = postgresql.filled()
-    first = await Database.open(url, serving="listening on 127.0.0.1:5001")
-    with pytest.raises(OccupiedError, match=r"served already by scim-matrix \d+ on .*:5001"):
-        await Database.open(url, serving="listening on 127.0.0.1:5002")
-    # Commands do not mind.
-    await (await Database.open(url)).close()
-    await first.close()
-    await (await Database.open(url, serving="listening on 127.0.0.1:5002")).close()
-
-
-async def test_who_has_lost_the_database_to_another_writes_nothing(postgresql: Server) -> None:
-    """The lock is that of the session which writes, so that no write outlasts it."""
-    url = postgresql.filled()
-    first = await Database.open(url, serving="first")
-    postgresql.run(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name LIKE '%, first'"
-    )
-    second = await Database.open(url, serving="second")
-    with pytest.raises(OccupiedError, match="second"):
-        async with first.write() as connection:
-            await insert(connection, "!r")
-    await second.close()
-    async with first.write() as connection:
-        await insert(connection, "!r")
-    await first.close()
 
 
 async def test_a_cancelled_block_leaves_those_that_share_its_commit(database: Database) -> None:
@@ -363,6 +333,14 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
 
     assert await health() == 200
     own.stop()
+    with capture_logs() as logs:
+        # Between two rounds of its own work as well.
+        assert client.app is not None
+        client.app[REPLICA].wake()
+        await eventually(
+            lambda: asyncio.sleep(0, [entry["event"] for entry in logs]),
+            lambda events: events.count("reconcile_failed") > 1,
+        )
     assert await health() == 503
     body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "bob"}
     async with client.post("/scim/v2/Users", json=body) as answer:
@@ -393,30 +371,3 @@ async def test_commands_find_the_database(postgresql: Server, tmp_path: Path) ->
     status, told = await ran("backup", "copy")
     assert (status, "pg_dump" in told) == (1, True)
     await database.close()
-
-
-def test_a_second_service_is_refused_and_told_of_the_first(
-    postgresql: Server, tmp_path: Path
-) -> None:
-    """Two on one database would undo each other's work; whoever comes after may have it."""
-    url = postgresql.filled().get_secret_value()
-    variables = {**good(tmp_path), "DATA_DIR": "", "DATABASE_URL": url}
-    serve = [str(Path(sys.executable).with_name("scim-matrix")), "serve"]
-    with subprocess.Popen(
-        serve,
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], **variables},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as first:
-        try:
-            assert first.stderr is not None
-            assert any("listening" in line for line in first.stderr)
-            second = run("serve", cwd=tmp_path, **variables)
-            assert second.returncode == 1
-            assert f"is served already by scim-matrix {first.pid} on " in second.stderr
-            assert "listening on 127.0.0.1:0" in second.stderr
-        finally:
-            first.terminate()
-            first.communicate()
-    assert first.returncode == 0

@@ -130,7 +130,7 @@ class Trace:
 
     async def begin(self) -> None:
         """Listen on each of its connections."""
-        for connection in (self._database._writer, *self._database._readers):
+        for connection in (self._database._writer.driver, *self._database._readers):
             assert isinstance(connection, Sqlite)
             await connection.set_trace_callback(self._note)
 
@@ -281,7 +281,7 @@ async def test_every_statement_finds_by_index_whom_it_concerns_in_postgresql(
     """With many people of whom statistics tell; and each statement is one that it takes."""
     url = postgresql.filled()
     database = await Database.open(url)
-    writer = database._writer
+    writer = database._writer.driver
     assert isinstance(writer, Postgresql)
     await writer.run(FILLED)
     await writer.run("SET plan_cache_mode = force_generic_plan")

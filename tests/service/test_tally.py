@@ -1,15 +1,15 @@
 """What is counted, once for all who ask."""
 
 import asyncio
-from pathlib import Path
 
+from scim_matrix.app_keys import DATABASE, REPLICA
 from scim_matrix.ops.hearing import Hearing
 from scim_matrix.ops.metrics import Metrics
 from scim_matrix.store.database import Database
 from scim_matrix.store.sqlite import Sqlite
 from scim_matrix.store.tally import Counted, Tally
 from tests.conftest import eventually
-from tests.homeserver.deployment import deployed
+from tests.service.conftest import Start
 from tests.service.directory import Directory
 
 
@@ -74,20 +74,20 @@ async def test_slow_counting_rests(database: Database) -> None:
     assert seen == ["SELECT 1"]
 
 
-async def test_metrics_are_written_once_for_all_who_ask_at_the_same_time(tmp_path: Path) -> None:
+async def test_metrics_are_written_once_for_all_who_ask_at_the_same_time(start: Start) -> None:
     """Writing costs more than answering; whoever asks later gets what is true then."""
-    async with deployed(tmp_path) as deployment:
-        metrics = Metrics(Hearing(0.0))
+    app = (await start()).app
+    assert app is not None
+    database, replica, metrics = app[DATABASE], app[REPLICA], Metrics(Hearing(0.0))
 
-        async def text() -> bytes:
-            counted = await Tally(deployment.database).counted()
-            answer = await metrics.show(counted, deployment.reconciler)
-            assert isinstance(answer.body, bytes)
-            return answer.body
+    async def text() -> bytes:
+        answer = await metrics.show(await Tally(database).counted(), replica)
+        assert isinstance(answer.body, bytes)
+        return answer.body
 
-        counted = await Tally(deployment.database).counted()
-        shown = [metrics.show(counted, deployment.reconciler) for _ in range(30)]
-        assert len({id(answer.body) for answer in await asyncio.gather(*shown)}) == 1
-        assert b'scim_matrix_resources{kind="users"} 0.0' in await text()
-        await user(deployment.database, "ann")
-        assert b'scim_matrix_resources{kind="users"} 1.0' in await text()
+    counted = await Tally(database).counted()
+    shown = await asyncio.gather(*(metrics.show(counted, replica) for _ in range(30)))
+    assert len({id(answer.body) for answer in shown}) == 1
+    assert b'scim_matrix_resources{kind="users"} 0.0' in await text()
+    await user(database, "ann")
+    assert b'scim_matrix_resources{kind="users"} 1.0' in await text()

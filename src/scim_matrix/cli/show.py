@@ -52,6 +52,8 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
             "lastComparison": told(found.compared_at),
             "restored": found.restored,
         }
+        if (leader := await views.leader(connection)) is not None:
+            summary["ledBy"] = leader
         rows = [*await _servers(connection), *await views.left_to_do(connection, limit)]
         return summary, with_names(rows, await known_rooms.names(connection))
 

@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from scim_matrix import problems
-from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
+from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
 from scim_matrix.console import causes, sayings, session, times
 from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
-from scim_matrix.store import brake, console, record, rooms, story, text, views
+from scim_matrix.store import brake, console, record, rooms, story, text, totals, views
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.story import words
 
@@ -62,7 +62,8 @@ class Administration:
         if not await self._pages.is_admin(request):
             raise web.HTTPSeeOther("/console/groups")
         database = request.config_dict[DATABASE]
-        reconciler = request.config_dict[RECONCILER]
+        replica = request.config_dict[REPLICA]
+        reconciler = replica.reconciler
         reader = database.scanner
         names = await rooms.names(reader)
         counted = await request.config_dict[TALLY].counted()
@@ -103,7 +104,8 @@ class Administration:
         async with request.config_dict[DATABASE].write(f"console {by}") as connection:
             entry = record.Entry("sync", "asked", request="console", by=by)
             await record.add(connection, entry)
-        request.config_dict[RECONCILER].compare()
+            await totals.happened(connection, "decided")
+        request.config_dict[REPLICA].decided()
         await session.say(
             request,
             "Every mapped room and account is compared with the homeserver now, and whatever"
@@ -150,7 +152,7 @@ class Administration:
             shown = [one for one in held if f"{one.account_id}.{one.tick}" in chosen]
             decided = await brake.decide(connection, shown, verdict, request[USER])
             name = None if room == ACCOUNTS else await rooms.name(connection, room)
-        request.config_dict[RECONCILER].wake()
+        request.config_dict[REPLICA].wake()
         told = sayings.decided(verdict, name, len(decided), len(chosen))
         await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")

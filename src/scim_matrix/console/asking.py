@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, REPLICA
 from scim_matrix.console import sayings
 from scim_matrix.console.access import MOST_CHILDREN, NOT_YOURS
 from scim_matrix.console.mapping_form import Wish, wish
@@ -160,7 +160,7 @@ class Asking:
 
         Whom nothing protects, and whom whoever asks could remove themselves.
         """
-        policy = await request.config_dict[RECONCILER].protection()
+        policy = await request.config_dict[REPLICA].reconciler.protection()
         if await self._pages.is_admin(request):
             return lambda person: not policy.protects(person)
         levels, by = await self._pages.access.levels(room_id), request[USER]

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, RECONCILER
+from scim_matrix.app_keys import DATABASE, REPLICA
 from scim_matrix.console import sayings, session
 from scim_matrix.console.asking import Asked, Asking, Form
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.groupmap import GroupMapError
-from scim_matrix.store import console, groupmap, memberships, record, rooms, story
+from scim_matrix.store import console, groupmap, memberships, record, rooms, story, totals
 from scim_matrix.store.database import Connection
 from scim_matrix.store.record import Entry
 from scim_matrix.story import group as group_story
@@ -176,7 +176,8 @@ class GroupPages:
                     by=by,
                 )
                 await record.add(connection, entry)
-        request.config_dict[RECONCILER].compare()
+                await totals.happened(connection, "decided")
+        request.config_dict[REPLICA].decided()
         told = sayings.mapped_already(group["displayName"], asked.room)
         if kept:
             told = sayings.mapped(group["displayName"], asked.room, asked.mapping, asked.powerless)
@@ -200,10 +201,11 @@ class GroupPages:
                 by=by,
             )
             await record.add(connection, entry)
+            await totals.happened(connection, "decided")
         removals = None
         if may_remove is not None:
             # Only whom the map has forgotten can be taken out.
-            await request.config_dict[RECONCILER].settle_map()
+            await request.config_dict[REPLICA].reconciler.settle_map()
             async with database.write(f"console {by}") as connection:
                 users = await console.user_ids(connection, {account for _, account in given})
                 leaving = [
@@ -212,7 +214,7 @@ class GroupPages:
                     if account in users and may_remove(room_id, users[account])
                 ]
                 removals = await memberships.prune_some(connection, leaving)
-        request.config_dict[RECONCILER].compare()
+        request.config_dict[REPLICA].decided()
         left = await console.of_group(database.scanner, group["id"])
         still_opens = any(
             one["standing"] == "in_force" and mapping["room_id"] in one["rooms"] for one in left

@@ -9,7 +9,7 @@ import aiohttp_jinja2
 import structlog
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HEARING, RECONCILER, TALLY
+from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
 from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.needs import loud
@@ -174,7 +174,7 @@ class Pages:
         """Return the codes of the problems that there are (scim_matrix/problems.py)."""
         counted = await request.config_dict[TALLY].counted()
         return [
-            *request.config_dict[RECONCILER].codes(),
+            *request.config_dict[REPLICA].codes(),
             *request.config_dict[HEARING].codes(),
             *counted.codes,
         ]

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, HOMESERVER, RECONCILER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, REPLICA
 from scim_matrix.console import sayings, session
 from scim_matrix.console.pages import PAGE, USER, Pages
 from scim_matrix.localpart import is_user_id
@@ -71,7 +71,7 @@ class PeoplePages:
             problem = await binding.link(connection, users[0], account, by)
         if problem is not None:
             return await self._page(request, problem, account, 400)
-        request.config_dict[RECONCILER].wake()
+        request.config_dict[REPLICA].wake()
         await session.say(request, sayings.linked(name, account))
         raise web.HTTPSeeOther(f"/console/people/{quote(name, safe='')}")
 

@@ -1,10 +1,11 @@
 """From the settings to the homeserver, and to MAS where accounts belong to it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 
 from scim_matrix.config import Settings
+from scim_matrix.matrix.fence import always
 from scim_matrix.matrix.mas import MasAccounts
 from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.mas_token import MasToken
@@ -17,11 +18,15 @@ TOKEN_FILE = "matrix-token.json"
 
 
 def connect(
-    settings: Settings, *, dry_run: bool, tracing: Sequence[aiohttp.TraceConfig] = ()
+    settings: Settings,
+    *,
+    dry_run: bool,
+    leads: Callable[[], bool] = always,
+    tracing: Sequence[aiohttp.TraceConfig] = (),
 ) -> Homeserver:
     """Return the homeserver that the settings name; no request is sent yet.
 
-    Needs a running event loop.
+    Needs a running event loop. `leads` tells whether anything may be changed on it.
     """
     given = settings.matrix_admin_token
     transport = Transport.connect(
@@ -29,6 +34,7 @@ def connect(
         settings.matrix_admin_user_id,
         "" if given is None else given.get_secret_value(),
         dry_run=dry_run,
+        leads=leads,
         tracing=tracing,
     )
     # Without a name there is no identity provider of which Synapse could know.
@@ -42,6 +48,7 @@ def connect(
         settings.mas_client_id,
         settings.mas_client_secret.get_secret_value(),
         dry_run=dry_run,
+        leads=leads,
         tracing=tracing,
     )
     accounts = MasAccounts(

@@ -10,7 +10,8 @@ HomeserverError
 │   └── BannedError         somebody is banned from the room
 ├── TokenError              no, whatever is asked
 ├── MismatchError           it is not the server that the settings say
-└── WithheldError           not sent
+├── WithheldError           not sent
+└── FencedError             not sent: another service leads, or may by now
 """
 
 # Words by which Synapse (1.163) tells what neither status nor errcode does.
@@ -95,3 +96,7 @@ class MismatchError(HomeserverError):
 
 class WithheldError(HomeserverError):
     """DRY_RUN: the request would have changed the homeserver and was not sent."""
+
+
+class FencedError(HomeserverError):
+    """It was not sent: another service leads, or may by now."""

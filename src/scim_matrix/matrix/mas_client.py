@@ -21,6 +21,7 @@ from yarl import URL
 
 from scim_matrix.matrix.answers import once
 from scim_matrix.matrix.errors import WithheldError
+from scim_matrix.matrix.fence import always, fenced
 from scim_matrix.matrix.mas_answers import (
     ADMIN_SCOPE,
     WORDS,
@@ -77,6 +78,15 @@ class _Token:
         return "_Token(…)"
 
 
+# What each service does to be let in at all: tokens of MAS, and of Synapse through it.
+_FOR_ONESELF = ("personal-sessions", "regenerate")
+
+
+def _is_for_oneself(request: aiohttp.ClientRequest) -> bool:
+    path = request.url.parts
+    return "admin" not in path or path[-1] in _FOR_ONESELF
+
+
 class MasClient:
     """MAS, asked as a client that may administer it (`policy.data.admin_clients`).
 
@@ -119,6 +129,7 @@ class MasClient:
         client_secret: str,
         *,
         dry_run: bool = False,
+        leads: Callable[[], bool] = always,
         tracing: Sequence[aiohttp.TraceConfig] = (),
         clock: Callable[[], float] = time.monotonic,
         page: int = PAGE,
@@ -126,11 +137,14 @@ class MasClient:
         """Return a client of the MAS at `issuer`; no request is sent yet.
 
         Needs a running event loop. `clock` counts seconds; lists are read `page` resources at
-        a time.
+        a time. Where `leads` says no, what would change something raises FencedError.
         """
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[once(MasUnavailableError, "is MAS_URL MAS's issuer?")],
+            middlewares=[
+                once(MasUnavailableError, "is MAS_URL MAS's issuer?"),
+                fenced(leads, _is_for_oneself),
+            ],
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return cls(

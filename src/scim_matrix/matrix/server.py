@@ -1,6 +1,6 @@
 """The homeserver: its rooms, its accounts, what happens there, and what concerns it as a whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import aiohttp
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.errors import NotFoundError, RefusedError, TokenError
+from scim_matrix.matrix.fence import always
 from scim_matrix.matrix.live import Live
 from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.mas_token import MasToken
@@ -106,13 +107,17 @@ class Homeserver:
         idp: str,
         *,
         dry_run: bool = False,
+        leads: Callable[[], bool] = always,
         tracing: Sequence[aiohttp.TraceConfig] = (),
     ) -> Self:
         """Return the homeserver at `url`; no request is sent yet. Needs a running event loop.
 
-        `idp` is the identity provider as Synapse's admin API names it.
+        `idp` is the identity provider as Synapse's admin API names it. Where `leads` says no,
+        whatever would change the homeserver raises FencedError.
         """
-        transport = Transport.connect(url, user_id, token, dry_run=dry_run, tracing=tracing)
+        transport = Transport.connect(
+            url, user_id, token, dry_run=dry_run, leads=leads, tracing=tracing
+        )
         return cls(transport, SynapseAccounts(transport, idp))
 
     async def close(self) -> None:

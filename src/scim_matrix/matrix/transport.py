@@ -1,6 +1,6 @@
 """Requests to the homeserver and what may be believed of its answers: the place of distrust."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -25,6 +25,7 @@ from scim_matrix.matrix.errors import (
     UnavailableError,
     WithheldError,
 )
+from scim_matrix.matrix.fence import always, fenced
 
 CLIENT_V1 = ("_matrix", "client", "v1")
 CLIENT_V3 = ("_matrix", "client", "v3")
@@ -90,18 +91,28 @@ class Transport:
         token: str,
         *,
         dry_run: bool = False,
+        leads: Callable[[], bool] = always,
         tracing: Sequence[aiohttp.TraceConfig] = (),
     ) -> Self:
-        """Return a transport to `url`; no request is sent yet. Needs a running event loop."""
+        """Return a transport to `url`; no request is sent yet. Needs a running event loop.
+
+        Where `leads` says no, what would change something as the service's own account raises
+        FencedError.
+        """
         config = nio.AsyncClientConfig(
             max_timeouts=0, max_limit_exceeded=0, request_timeout=REQUEST_TIMEOUT
         )
         client = nio.AsyncClient(url.rstrip("/"), user_id, config=config)
         client.access_token = token
         client.user_id = user_id
+
+        def is_of_others(request: aiohttp.ClientRequest) -> bool:
+            # Who signs in to the console does so anywhere.
+            return request.headers.get("Authorization") != f"Bearer {client.access_token}"
+
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[once(UnavailableError, _ELSEWHERE)],
+            middlewares=[once(UnavailableError, _ELSEWHERE), fenced(leads, is_of_others)],
             response_class=_BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
         )

@@ -10,7 +10,7 @@ from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.breaker import Breaker, Condition
-from scim_matrix.sync.reconciler import Reconciler
+from scim_matrix.sync.replica import Replica
 
 _ANSWER_WITHIN = 5.0
 _NO_DATABASE = ("database-failed",)
@@ -21,10 +21,10 @@ class Probes:
     """The handlers of /healthz and /readyz."""
 
     def __init__(
-        self, database: Database, reconciler: Reconciler, tally: Tally, hearing: Hearing
+        self, database: Database, replica: Replica, tally: Tally, hearing: Hearing
     ) -> None:
         self._database = database
-        self._reconciler = reconciler
+        self._replica = replica
         self._tally = tally
         self._hearing = hearing
 
@@ -46,7 +46,7 @@ class Probes:
         alive = await self._database_answers()
         counted = await self._tally.counted() if alive else None
         # From here on nothing waits: all of the answer is of one moment.
-        reconciler = self._reconciler
+        replica, reconciler = self._replica, self._replica.reconciler
         synapse, mas = reconciler.synapse, reconciler.mas
         ready = alive and all(s is None or s.condition == "ready" for s in (synapse, mas))
         waits = reconciler.removals_wait
@@ -54,17 +54,25 @@ class Probes:
             {
                 "ready": ready,
                 "database": "ok" if alive else "does not answer",
+                # Where there may be several services; which one it is says the log.
+                "leads": replica.leads,
                 "homeserver": {
                     **_told(synapse, _EXPLANATION),
                     "delegatedAuthentication": reconciler.delegated,
-                    "removals": _REMOVALS[(waits, mas is not None)],
-                    "liveDrift": reconciler.follows_live,
+                    **(
+                        {}
+                        if not replica.leads
+                        else {
+                            "removals": _REMOVALS[(waits, mas is not None)],
+                            "liveDrift": reconciler.follows_live,
+                        }
+                    ),
                 },
                 **({} if mas is None else {"mas": _told(mas, _EXPLANATION_OF_MAS)}),
                 "work": None if counted is None else counted.work,
                 "codes": sorted(
                     {
-                        *reconciler.codes(),
+                        *replica.codes(),
                         *self._hearing.codes(),
                         *(counted.codes if counted else _NO_DATABASE),
                     }

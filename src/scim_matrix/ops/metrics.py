@@ -17,7 +17,7 @@ from scim_matrix import __version__
 from scim_matrix.ops.hearing import Hearing
 from scim_matrix.store.tally import Counted
 from scim_matrix.store.totals import Totals
-from scim_matrix.sync.reconciler import Reconciler
+from scim_matrix.sync.replica import Replica
 
 # The only words of a path that become part of a label; anything else becomes "-".
 _WORDS = frozenset(
@@ -223,9 +223,9 @@ class Metrics:
         taken = time.perf_counter() - context.start
         self._sent_seconds.labels(where, parameters.method).observe(taken)
 
-    async def show(self, counted: Counted, reconciler: Reconciler) -> web.Response:
+    async def show(self, counted: Counted, replica: Replica) -> web.Response:
         """Return the answer to GET /metrics, written once for all who ask at the same time."""
-        self._snapshot.families = _families(counted.totals, counted.work, reconciler)
+        self._snapshot.families = _families(counted.totals, counted.work, replica)
         if self._writing is None:
             self._writing = asyncio.create_task(self._written(), name="metrics")
         # What somebody else waits for as well must outlive this request.
@@ -275,11 +275,11 @@ _TROUBLE = (
 )
 
 
-def _families(found: Totals, trouble: dict[str, int], reconciler: Reconciler) -> list[Any]:
+def _families(found: Totals, trouble: dict[str, int], replica: Replica) -> list[Any]:
     return [
         *_labelled(found, trouble),
         *(_gauge(name, text, sum(map(trouble.__getitem__, of))) for name, text, of in _TROUBLE),
-        *_states(found, reconciler),
+        *_states(found, replica),
     ]
 
 
@@ -306,7 +306,8 @@ def _labelled(found: Totals, trouble: dict[str, int]) -> list[Any]:
     return [actions, resources, work]
 
 
-def _states(found: Totals, reconciler: Reconciler) -> Iterator[GaugeMetricFamily]:
+def _states(found: Totals, replica: Replica) -> Iterator[GaugeMetricFamily]:
+    reconciler = replica.reconciler
     yield _gauge(
         "restored", "1 while a backup that was put back waits to be confirmed", found.restored
     )
@@ -322,6 +323,14 @@ def _states(found: Totals, reconciler: Reconciler) -> Iterator[GaugeMetricFamily
         "homeserver_ready",
         "1 while the homeserver answers as it should",
         reconciler.synapse.condition == "ready",
+    )
+    yield _gauge(
+        "leads",
+        "1 while this service acts on the homeserver; of several on one database one does",
+        replica.leads,
+    )
+    yield _gauge(
+        "term", "The number of the term in which this service leads, 0 otherwise", replica.term
     )
     if reconciler.mas is not None:
         yield _gauge(

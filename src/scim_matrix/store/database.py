@@ -11,7 +11,9 @@ from pydantic import SecretStr
 from scim_matrix.clock import Clock
 from scim_matrix.store import sqlite
 from scim_matrix.store.dialect import DatabaseRow, Driver, Statement, Values
-from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.errors import DatabaseError, NotLeadingError
+from scim_matrix.store.leadership import Leadership, Term
+from scim_matrix.store.lease import Lease
 
 # Where a database is: SQLite's folder, or the URL of PostgreSQL, which may hold a password.
 Place = Path | SecretStr
@@ -68,68 +70,20 @@ async def together(connection: Connection, *statements: Statement) -> list[list[
     return await connection.execute_together(statements)
 
 
-class Database:
-    """The connections to one database.
+class Writer:
+    """Runs blocks that write, one at a time; those that wait together share a commit."""
 
-    The writer runs one transaction at a time. `reader` (for short look-ups), `scanner` (for what
-    grows with the data) and `counter` (for counting everything) see the last committed state and
-    never wait for the writer.
-    """
-
-    def __init__(
-        self,
-        writer: Driver,
-        reader: Driver,
-        scanner: Driver,
-        counter: Driver,
-        clock: Clock,
-    ) -> None:
-        self._writer = writer
-        self._readers = (reader, scanner, counter)
+    def __init__(self, driver: Driver, clock: Clock) -> None:
+        self.driver = driver
+        self._clock = clock
         self._turn = asyncio.Lock()
         self._shared: asyncio.Future[None] | None = None
         self._blocks = 0
         self._committing: asyncio.Task[None] | None = None
-        self.clock = clock
-        self.reader = Connection(reader)
-        self.scanner = Connection(scanner)
-        self.counter = Connection(counter)
-
-    @classmethod
-    async def open(
-        cls, place: Place, clock: Clock | None = None, *, serving: str | None = None
-    ) -> "Database":
-        """Open (and where needed create or migrate) a database.
-
-        `clock` is what the times of writes go by. With `serving`, where a service listens, a
-        database of PostgreSQL is kept from every other service (a folder is by `occupying`).
-
-        Raises DatabaseError.
-        """
-        writer: Driver
-        if isinstance(place, Path):
-            writer = await sqlite.open_writer(place)
-        else:
-            from scim_matrix.store import postgresql
-
-            writer = await postgresql.open_writer(place, serving)
-        try:
-            reader, scanner, counter = [await _open_reader(place) for _ in range(3)]
-        except BaseException:
-            await writer.close()
-            raise
-        return cls(writer, reader, scanner, counter, clock or Clock())
 
     @contextlib.asynccontextmanager
-    async def write(self, cause: str | None = None) -> AsyncIterator[Connection]:
-        """Run a block wholly or not at all, and return once it is durable.
-
-        `cause` is the id of the request behind it.
-
-        Blocks run one at a time; those that wait for their turn when a transaction begins share
-        it and its commit. A block that raises or is cancelled is undone before the next one
-        runs; where the commit fails, it fails for every block that shared it.
-        """
+    async def write(self, cause: str | None, term: Term | None) -> AsyncIterator[Connection]:
+        """Run a block, within a term: see `Database.write`."""
         async with self._turn:
             is_first = self._shared is None
             committed = self._shared = self._shared or self._share()
@@ -141,16 +95,27 @@ class Database:
             try:
                 # Shielded: what is cut off half-way would be known to nobody.
                 await asyncio.shield(
-                    self._writer.begin(savepoint)
+                    self.driver.begin(savepoint)
                     if is_first
-                    else self._writer.fetch_together([(before, ()), (savepoint, ())])
+                    else self.driver.fetch_together([(before, ()), (savepoint, ())])
                 )
-                yield Connection(self._writer, self.clock.now(), cause)
+                if term is not None and term.fence is not None:
+                    await asyncio.shield(self._pass(term, term.fence))
+                yield Connection(self.driver, self._clock.now(), cause)
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
                 await asyncio.shield(self._undo(block, committed, error))
                 raise
         await asyncio.shield(committed)
+
+    async def _pass(self, term: Term, fence: Statement) -> None:
+        """Have the term last until the transaction has ended, unless another has begun.
+
+        Raises NotLeadingError.
+        """
+        if not term.runs or not await self.driver.fetch(*fence):
+            term.end()
+            raise NotLeadingError("another service on this database leads, or may by now")
 
     def _share(self) -> asyncio.Future[None]:
         """Return what tells of a commit, which takes its turn behind the blocks that wait."""
@@ -167,9 +132,9 @@ class Database:
             try:
                 # Each block is released before anything else: where the database has rolled it
                 # back by itself, that fails.
-                await self._writer.end(f"RELEASE SAVEPOINT block{self._blocks}")
+                await self.driver.end(f"RELEASE SAVEPOINT block{self._blocks}")
             except DatabaseError as error:
-                await self._writer.rollback()
+                await self.driver.rollback()
                 _fail(committed, error)
             else:
                 committed.set_result(None)
@@ -178,13 +143,82 @@ class Database:
         self, block: str, committed: asyncio.Future[None], error: BaseException
     ) -> None:
         try:
-            await self._writer.fetch(f"ROLLBACK TO SAVEPOINT {block}")
+            await self.driver.fetch(f"ROLLBACK TO SAVEPOINT {block}")
         except DatabaseError:
             # Nothing was begun, or the database has rolled back the whole transaction by itself (no
             # room on the disk, a connection that was lost).
-            await self._writer.rollback()
+            await self.driver.rollback()
             self._shared = None
             _fail(committed, error)
+
+    async def close(self) -> None:
+        """Close the connection once the running transaction has ended."""
+        async with self._turn:
+            await self.driver.close()
+
+
+class Database:
+    """The connections to one database.
+
+    The writer runs one transaction at a time. `reader` (for short look-ups), `scanner` (for what
+    grows with the data) and `counter` (for counting everything) see the last committed state and
+    never wait for the writer. `leadership` says whether this service may act on what it reads.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Sequence[Driver],
+        clock: Clock,
+        leadership: Leadership,
+        term: Term | None = None,
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._term = term
+        self.clock = clock
+        self.leadership = leadership
+        self.reader, self.scanner, self.counter = map(Connection, readers)
+
+    @classmethod
+    async def open(
+        cls, place: Place, clock: Clock | None = None, *, serving: str | None = None
+    ) -> "Database":
+        """Open (and where needed create or migrate) a database.
+
+        `clock` is what the times of writes go by. With `serving`, where a service listens, that
+        one of the services on a database of PostgreSQL leads is seen to (a folder has but one, see
+        `occupying`).
+
+        Raises DatabaseError.
+        """
+        clock = clock or Clock()
+        async with contextlib.AsyncExitStack() as opened:
+            driver, leadership = await _open_writer(place, serving)
+            opened.push_async_callback(driver.close)
+            opened.push_async_callback(leadership.close)
+            readers = []
+            for _ in range(3):
+                readers.append(await _open_reader(place))
+                opened.push_async_callback(readers[-1].close)
+            opened.pop_all()
+        return cls(Writer(driver, clock), readers, clock, leadership)
+
+    def during(self, term: Term) -> "Database":
+        """Return the same database to whoever leads in a term: written to only while it lasts."""
+        return Database(self._writer, self._readers, self.clock, self.leadership, term)
+
+    def write(self, cause: str | None = None) -> contextlib.AbstractAsyncContextManager[Connection]:
+        """Run a block wholly or not at all, and return once it is durable.
+
+        `cause` is the id of the request behind it.
+
+        Blocks run one at a time; those that wait for their turn when a transaction begins share
+        it and its commit. A block that raises or is cancelled is undone before the next one
+        runs; where the commit fails, it fails for every block that shared it. Within a term that
+        has ended nothing runs: that raises NotLeadingError.
+        """
+        return self._writer.write(cause, self._term)
 
     async def damage(self) -> str | None:
         """Return what is damaged in the database, None where all is sound."""
@@ -193,9 +227,10 @@ class Database:
 
     async def close(self) -> None:
         """Close the connections once the running transaction has ended."""
-        async with self._turn:
-            for connection in (*self._readers, self._writer):
-                await connection.close()
+        await self.leadership.close()
+        for connection in self._readers:
+            await connection.close()
+        await self._writer.close()
 
 
 @contextlib.asynccontextmanager
@@ -209,6 +244,22 @@ async def reading(place: Place) -> AsyncIterator[Connection]:
         yield Connection(reader, time.time())
     finally:
         await reader.close()
+
+
+async def _open_writer(place: Place, serving: str | None) -> tuple[Driver, Leadership]:
+    if isinstance(place, Path):
+        return await sqlite.open_writer(place), Leadership()
+    from scim_matrix.store import postgresql
+
+    writer = await postgresql.open_writer(place)
+    if serving is None:
+        return writer, Leadership()
+    try:
+        listener = await postgresql.open_listener(place)
+    except BaseException:
+        await writer.close()
+        raise
+    return writer, Lease(listener, postgresql.known_as(serving), writer.tells)
 
 
 async def _open_reader(place: Place, *, check: bool = False) -> Driver:

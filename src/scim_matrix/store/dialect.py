@@ -14,6 +14,7 @@ the rest they name these functions, and a database's dialect says what it has in
 | `object_of(key, value, …)`, `without_nulls(document)` | a JSON object; what is NULL left out |
 | `matches(pattern, text)` | whether a text is as a pattern with `*`, `?` and `[…]` says |
 | `place_in(text, part)` | where a part begins in a text, from 1 on; 0 where it is not there |
+| `seconds_now()` | the time by the database's clock (seconds since the epoch) |
 
 `folded(text)` and `composed(text)` are the functions of `store/text.py`.
 """
@@ -94,6 +95,7 @@ SQLITE = Dialect(
         "without_nulls": "json_patch('{}', ",
         "matches": "glob(",
         "place_in": "instr(",
+        "seconds_now": "((julianday('now') - 2440587.5) * 86400.0",
     }
 )
 # The others are functions of its schema.

@@ -13,5 +13,9 @@ class DatabaseUnusableError(DatabaseError):
     """The database cannot be opened, read or written (permissions, full disk, damage, away)."""
 
 
+class NotLeadingError(DatabaseError):
+    """Another service on this database leads, or may by now: nothing was written."""
+
+
 class OccupiedError(DatabaseUnusableError):
     """Another service runs on this database; the message says which."""

@@ -16,14 +16,14 @@ from pydantic import SecretStr
 
 from scim_matrix.store import migrations
 from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
-from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError, OccupiedError
+from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
 from scim_matrix.store.text import storable
 
 T = TypeVar("T")
 
 # Advisory locks of this database, by class and number.
 _LOCKS = int.from_bytes(b"scim", "big")
-_WRITING, _SERVING = 1, 2
+_WRITING = 1
 # Has a transaction wait until no other one writes.
 _LOCK = f"SELECT pg_advisory_xact_lock({_LOCKS}, {_WRITING})"
 
@@ -45,7 +45,7 @@ _CONNECTING = {
 # Compiling a statement takes longer than any of ours.
 _SESSION = """
 SET statement_timeout = '30s';
-SET idle_in_transaction_session_timeout = '60s';
+SET idle_in_transaction_session_timeout = '10s';
 SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5;
 SET tcp_keepalives_count = 3;
@@ -82,12 +82,8 @@ CREATE TEMP TABLE wanted (
 );
 """
 
-_WHO_SERVES = """
-SELECT a.application_name, a.client_addr::text, a.backend_start::timestamptz(0)::text
-FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
-WHERE l.locktype = 'advisory' AND l.classid = $1 AND l.objid = $2 AND l.granted
-"""
+# Where services tell each other that something was committed.
+_CHANNEL = "scim_matrix"
 
 _MIGRATIONS = "postgresql"
 _DATABASE = """
@@ -156,26 +152,24 @@ _Connection = psycopg.AsyncConnection[_Row]
 class Postgresql:
     """A connection that is made anew where it has gone; never within a transaction.
 
-    Whatever fails raises a DatabaseError. One that is opened as `serving` keeps every other such
-    connection out for as long as it lasts.
+    Whatever fails raises a DatabaseError. One that `listens` hears of what others commit.
     """
 
-    def __init__(
-        self, url: SecretStr, *, read_only: bool = False, serving: str | None = None
-    ) -> None:
+    def __init__(self, url: SecretStr, *, read_only: bool = False, listens: bool = False) -> None:
         try:
             told = conninfo_to_dict(url.get_secret_value())
         except psycopg.Error as error:
             raise DatabaseUnusableError("DATABASE_URL: is no URL of PostgreSQL") from error
         self.name = f"PostgreSQL at {told.get('host', 'localhost')}, {told.get('dbname', '')}"
-        here = f"scim-matrix {os.getpid()} on {socket.gethostname()}"
-        name = here if serving is None else f"{here}, {serving}"
+        name = known_as()
         self._conninfo = make_conninfo(
             **{**_CONNECTING, "application_name": name.encode()[:63].decode(errors="ignore")}
             | {key: str(value) for key, value in told.items() if value is not None}
         )
         self._read_only = read_only
-        self._serving = serving is not None
+        self._listens = listens
+        # Whether what is committed here concerns services that listen.
+        self._tells = True
         self._prepared = False
         self._within = False
         self._lock = asyncio.Lock()
@@ -206,8 +200,8 @@ class Postgresql:
             for kind in ("json", "jsonb"):
                 connection.adapters.register_loader(kind, TextLoader)
             await _run(connection, _SESSION + _READING if self._read_only else _SESSION)
-            if self._serving:
-                await self._occupy(connection)
+            if self._listens:
+                await _run(connection, f"LISTEN {_CHANNEL}")
             if self._prepared:
                 await _run(connection, _SCRATCH)
         except BaseException:
@@ -215,25 +209,6 @@ class Postgresql:
             raise
         self._connection = connection
         return connection
-
-    async def _occupy(self, connection: _Connection) -> None:
-        """Keep others from serving, by a lock that ends with this session.
-
-        It is that of the session which writes: who has lost it writes nothing any more.
-        """
-        keys = [_LOCKS, _SERVING]
-        asked = await connection.execute(b"SELECT pg_try_advisory_lock($1::int, $2::int)", keys)
-        [(free,)] = await asked.fetchall()
-        if free:
-            return
-        first = await (await connection.execute(_WHO_SERVES.encode(), keys)).fetchone()
-        who, where, since = first or ("another service", None, None)
-        raise OccupiedError(
-            f"DATABASE_URL: {self.name} is served already by {who}"
-            + (f" ({where})" if where else "")
-            + (f", since {since}" if since else "")
-            + ": stop that service first, or give this one a database of its own"
-        )
 
     async def _connected(self) -> _Connection:
         connection = self._connection
@@ -319,7 +294,8 @@ class Postgresql:
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""
         async with self._lock, self._errors():
-            await _run(await self._connected(), f"{release}; COMMIT")
+            tell = f"NOTIFY {_CHANNEL}; " if self._tells else ""
+            await _run(await self._connected(), f"{release}; {tell}COMMIT")
             self._within = False
 
     async def rollback(self) -> None:
@@ -344,10 +320,29 @@ class Postgresql:
             connection = self._connection
             if connection is None or connection.closed:
                 return
-            with contextlib.suppress(psycopg.Error):
-                # Or whoever comes next might be there before the server has noticed.
-                await connection.execute(b"SELECT pg_advisory_unlock_all()")
             await connection.close()
+
+    # -- Other services -----------------------------------------------------
+
+    def tells(self, tells: bool) -> None:
+        """Say whether services that listen are to be told of what is committed here."""
+        self._tells = tells
+
+    async def tell(self) -> None:
+        """Wake all who listen."""
+        await self.run(f"NOTIFY {_CHANNEL}")
+
+    async def heard(self, seconds: float) -> bool:
+        """Wait until something was told or `seconds` have passed; tell whether it was.
+
+        What was told while the connection was lost is not heard.
+        """
+
+        async def wait(connection: _Connection) -> bool:
+            waiting = connection.notifies(timeout=seconds, stop_after=1)
+            return bool([notification async for notification in waiting])
+
+        return await self._again(wait)
 
     async def _again(
         self, work: Callable[[_Connection], Awaitable[T]], *, begins: bool = False
@@ -381,12 +376,25 @@ async def _run(connection: _Connection, script: str) -> None:
     await connection.execute(script.encode(), prepare=False)
 
 
-async def open_writer(url: SecretStr, serving: str | None = None) -> Postgresql:
+def known_as(serving: str | None = None) -> str:
+    """Return what others are told of this process, and of the service that it is."""
+    here = f"scim-matrix {os.getpid()} on {socket.gethostname()}"
+    return here if serving is None else f"{here}, {serving}"
+
+
+async def open_listener(url: SecretStr) -> Postgresql:
+    """Open a database to hear what others commit. Raises DatabaseError."""
+    listener = Postgresql(url, listens=True)
+    await listener.open()
+    return listener
+
+
+async def open_writer(url: SecretStr) -> Postgresql:
     """Open (and where needed fill or migrate) a database, to write.
 
-    Where it is for a service, `serving` tells others where that listens. Raises DatabaseError.
+    Raises DatabaseError.
     """
-    writer = Postgresql(url, serving=serving)
+    writer = Postgresql(url)
     await writer.open()
     try:
         await _check_database(writer)

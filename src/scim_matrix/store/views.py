@@ -32,6 +32,12 @@ async def subjects(connection: Connection) -> dict[str, int]:
     return row
 
 
+async def leader(connection: Connection) -> str | None:
+    """Return which of several services leads, None for none or where there is but one."""
+    [row] = await connection.execute_fetchall(load("lease")["seen"])
+    return None if row["is_free"] else row["name"]
+
+
 async def groups(connection: Connection, like: str | None) -> Rows:
     """Return groups with their members and mapped rooms; `like` is a glob of displayName."""
     return await _rows(connection, "groups", like=like)

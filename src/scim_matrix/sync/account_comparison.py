@@ -1,7 +1,6 @@
 """Compare accounts with the homeserver in pages, so that every lost answer is found."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -10,6 +9,7 @@ from scim_matrix.matrix.accounts import Accounts
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts, second_accounts
 from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.second_accounts import SecondAccount
 from scim_matrix.sync.account_changes import AccountPolicy, is_as_believed
 from scim_matrix.sync.second_accounts import Search
@@ -55,8 +55,7 @@ class AccountComparison:
         """End a running comparison."""
         if self._running is not None:
             self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+            await asyncio.gather(self._running, return_exceptions=True)
 
     async def _compare(self, pause: float) -> None:
         try:
@@ -82,7 +81,7 @@ class AccountComparison:
                         await accounts.doubt(connection, wrong)
                     self._wake()
             await self._record_second(sorted(search.found))
-        except HomeserverError as error:
+        except (HomeserverError, DatabaseError) as error:
             # The next comparison asks again; the breaker is the reconciler's.
             log.warning("accounts_not_compared", error=str(error))
 

@@ -25,14 +25,13 @@ _SPREAD = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often everything is compared and how long the record is kept (seconds), how much at once.
+    """How often everything is compared and how long the record is kept (seconds).
 
     `lift_rate_limit` lifts the service account's own limit of messages.
     """
 
     compare_every: float
     record_keep: float
-    concurrency: int
     lift_rate_limit: bool
 
 

@@ -11,8 +11,14 @@ from typing import Any
 import structlog
 
 from scim_matrix.clock import Clock
-from scim_matrix.matrix.errors import RateLimitedError, TokenError, UnavailableError
+from scim_matrix.matrix.errors import (
+    FencedError,
+    RateLimitedError,
+    TokenError,
+    UnavailableError,
+)
 from scim_matrix.matrix.mas_answers import MasUnavailableError
+from scim_matrix.store.errors import NotLeadingError
 from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.breaker import Breaker
 from scim_matrix.sync.servers import Lane, Servers
@@ -119,6 +125,9 @@ class Jobs:
 
     def _failed(self, job: Job, name: str, error: BaseException) -> None:
         servers = self._servers
+        if isinstance(error, FencedError | NotLeadingError):
+            # Whoever leads by now does it.
+            return
         if isinstance(error, RateLimitedError | TokenError):
             servers.blamed(error).trip(error)
             return

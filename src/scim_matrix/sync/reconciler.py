@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import structlog
 
-from scim_matrix.matrix.errors import HomeserverError, RefusedError, WithheldError
+from scim_matrix.matrix.errors import FencedError, HomeserverError, RefusedError, WithheldError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.problems import OF_SERVERS
 from scim_matrix.store import accounts, memberships, rooms, totals
 from scim_matrix.store.database import Database
-from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.account_worker import AccountWorker
@@ -30,6 +31,8 @@ from scim_matrix.sync.room_turn import RoomTurn
 from scim_matrix.sync.servers import Lane, Servers
 from scim_matrix.sync.settling import Settling
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 4.0
@@ -46,6 +49,7 @@ class Reconciler:
         self,
         database: Database,
         homeserver: Homeserver,
+        servers: Servers,
         account_policy: AccountPolicy,
         room_policy: RoomPolicy,
         pace: Pace,
@@ -54,7 +58,9 @@ class Reconciler:
         self._homeserver = homeserver
         self._clock = database.clock
         self._pace = pace
-        self._servers = servers = Servers(homeserver, database.clock, pace.concurrency)
+        self._servers = servers
+        # Which of them this has met itself: what was seen of rooms before says nothing.
+        self._met: set[Breaker] = set()
         rights = RoomRights(homeserver, room_policy.users, database.clock, servers.mas)
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
@@ -95,6 +101,7 @@ class Reconciler:
         # What is written down of the servers, for commands; None: it may be an older process's.
         self._told: set[str] | None = None
         self._stopping = False
+        self._abandoned = False
 
     def _live_drift(self, policy: RoomPolicy) -> LiveDrift:
         return LiveDrift(
@@ -162,6 +169,11 @@ class Reconciler:
         self._commits += 1
         self._wake.set()
 
+    def resume(self) -> None:
+        """Look for work of every kind: another service may have committed something."""
+        self._settling.resume()
+        self.wake()
+
     def _doubt(self) -> None:
         """Ask whether the homeserver is there before anything else is done."""
         self.synapse.doubt()
@@ -185,6 +197,14 @@ class Reconciler:
         self._stopping = True
         self._wake.set()
 
+    def abandon(self) -> None:
+        """Start nothing new, and wait for nothing that is in flight: this does not lead any more.
+
+        Whoever runs `run` cancels it.
+        """
+        self._abandoned = True
+        self.stop()
+
     async def run(self) -> None:
         """Work until `stop`; returns once the actions in flight are recorded."""
         await self.begin()
@@ -198,8 +218,9 @@ class Reconciler:
                 self._wake.clear()
                 now = self._clock.now()
                 await self._survive_round(now)
+                pause = await self._survive(self._pause(now))
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(await self._pause(now)):
+                    async with asyncio.timeout(pause or 0.0):
                         await self._wake.wait()
         finally:
             settling.cancel()
@@ -233,9 +254,16 @@ class Reconciler:
         await self._drain()
 
     async def _survive_round(self, now: float) -> None:
-        """Run a round; where a server or the database is out of reach, rest."""
+        await self._survive(self._round(now))
+        await self._survive(self._tell_of_servers())
+
+    async def _survive(self, work: Awaitable[T]) -> T | None:
+        """Do a part of the loop; where a server or the database is out of reach, rest."""
         try:
-            await self._round(now)
+            return await work
+        except (FencedError, NotLeadingError):
+            # Whoever runs this is told as well.
+            self.stop()
         except HomeserverError as error:
             self._servers.blamed(error).trip(error)
         except (OSError, DatabaseError) as error:
@@ -244,8 +272,7 @@ class Reconciler:
             delay = TRANSIENT.delay(5)
             for server in self._servers.all:
                 server.rest(delay)
-        with contextlib.suppress(OSError, DatabaseError):
-            await self._tell_of_servers()
+        return None
 
     async def _tell_of_servers(self) -> None:
         """Write down what ails the servers, where that has changed: commands cannot ask them."""
@@ -278,6 +305,14 @@ class Reconciler:
 
     async def _drain(self) -> None:
         await self._comparison.stop()
+        if not self._abandoned:
+            await self._sign_off()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._jobs.drain(0.0 if self._abandoned else DRAIN_SECONDS)
+
+    async def _sign_off(self) -> None:
         with contextlib.suppress(OSError, DatabaseError):
             async with self._database.write() as connection:
                 await self._housekeeping.record_time(connection)
@@ -286,10 +321,6 @@ class Reconciler:
             with contextlib.suppress(HomeserverError, OSError, DatabaseError):
                 async with asyncio.timeout(_TELL_SECONDS):
                     await self._copies.tell_apart()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-        await self._jobs.drain(DRAIN_SECONDS)
 
     async def _rest(self) -> None:
         """Wait while every server is left alone; only `stop` cuts it short."""
@@ -380,13 +411,14 @@ class Reconciler:
         mas, breaker = self._homeserver.mas, self.mas
         assert mas is not None
         assert breaker is not None
-        if breaker.condition == "ready":
+        if breaker.condition == "ready" and breaker in self._met:
             if not breaker.there.is_set():
                 await mas.version()
             return
         version = await self._servers.identify_mas()
         breaker.met(version)
         breaker.answered()
+        self._met.add(breaker)
         log.info("mas_ready", version=version)
         # Whoever waited for it is looked at anew, and so are all whom a comparison has missed.
         waited = self._rights.everybody_stays
@@ -397,7 +429,7 @@ class Reconciler:
 
     async def _be_sure_of_the_homeserver(self) -> None:
         """Before any work, and where answers said nothing, ask whether it is there."""
-        if self.synapse.condition != "ready":
+        if self.synapse.condition != "ready" or self.synapse not in self._met:
             await self._meet()
         elif not self.synapse.there.is_set():
             await self._homeserver.server_version()
@@ -419,6 +451,7 @@ class Reconciler:
         if self._following is None:
             self._following = asyncio.create_task(self._live.run(), name="live drift")
         self.synapse.met(version)
+        self._met.add(self.synapse)
         log.info("homeserver_ready", version=version, delegated_authentication=self.delegated)
         if limit_lifted:
             log.info("rate_limit_lifted", user_id=self._homeserver.user_id)

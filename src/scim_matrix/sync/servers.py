@@ -1,10 +1,18 @@
 """The servers that work is done on: are they there, and those that the settings say."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Literal
 
 from scim_matrix.clock import Clock
-from scim_matrix.matrix.errors import FORBIDDEN, HomeserverError, MismatchError, TokenError
+from scim_matrix.matrix.errors import (
+    FORBIDDEN,
+    FencedError,
+    HomeserverError,
+    MismatchError,
+    TokenError,
+)
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
@@ -61,11 +69,28 @@ class Servers:
             return
         try:
             await ask()
+        except FencedError:
+            # Says nothing of the server.
+            raise
         except HomeserverError as error:
             server.trip(error)
             self.blamed(error).doubt()
         else:
             server.answered()
+
+    async def look(self) -> None:
+        """See whether they are there, without any work to do on them."""
+        for server, identify in (
+            (self.mas, self.identify_mas),
+            (self.synapse, self.identify_homeserver),
+        ):
+            if server is not None:
+                # Where the service's own account is to be made first, whoever leads does it.
+                with contextlib.suppress(FencedError):
+                    await self.check(server, partial(self._look_at, server, identify))
+
+    async def _look_at(self, server: Breaker, identify: Callable[[], Awaitable[str]]) -> None:
+        server.met(await identify())
 
     async def identify_mas(self) -> str:
         """Ask MAS which version it is, and whether it is the homeserver's.

@@ -8,7 +8,7 @@ import structlog
 
 from scim_matrix.store import grants
 from scim_matrix.store.database import Database
-from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.sync.backoff import TRANSIENT
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,9 @@ class Settling:
             try:
                 await self.finish()
                 attempts = 0
+            except NotLeadingError:
+                # Whoever leads by now goes on with it.
+                return
             except (OSError, DatabaseError) as error:
                 attempts += 1
                 log.exception("settling_failed", error=str(error))

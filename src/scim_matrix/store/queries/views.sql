@@ -183,6 +183,11 @@ UNION ALL
 SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, pattern, reason, cure,
     'mapping-suspended', 0
 FROM mapping WHERE standing = 'suspended'
+UNION ALL
+SELECT 'failing', 'map', NULL, NULL, NULL,
+    'the group map of ' || r.name || ' is another than that of ' || l.name || ', which is in force',
+    'give all services the same map', 'group-map-differs', 0
+FROM lease l JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map
 ORDER BY 9 LIMIT :limit
 
 -- codes --
@@ -226,6 +231,8 @@ UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
 UNION ALL SELECT 'mapping-suspended' WHERE EXISTS (SELECT 1 FROM mapping
     WHERE standing = 'suspended')
+UNION ALL SELECT 'group-map-differs' WHERE EXISTS (SELECT 1 FROM lease l
+    JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map)
 
 -- pending_memberships --
 -- What would be done in rooms, accounts that are to be made included.

@@ -1,0 +1,165 @@
+"""The lease by which one of several services on a database leads, and is known not to lead."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from scim_matrix.store.dialect import Driver
+from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.leadership import Leadership, Term, moment
+from scim_matrix.store.queries import load
+
+log = structlog.get_logger(__name__)
+
+# How long a term lasts unless it is renewed, and by how much earlier (seconds) its leader stops:
+# nothing that it has begun is under way when another begins.
+LEASE_SECONDS = 10.0
+STOP_BEFORE = 2.0
+# How often it is renewed, or asked for by the others, and whether something was committed.
+TEND_EVERY = 2.0
+# A service that was not heard of for so long (seconds) runs no more.
+GONE_AFTER = 15.0
+
+_Q = load("lease")
+
+
+class Listener(Driver, Protocol):
+    """A connection that hears what others commit."""
+
+    async def tell(self) -> None:
+        """Wake all who listen."""
+
+    async def heard(self, seconds: float) -> bool:
+        """Wait until something was told or `seconds` have passed; tell whether it was."""
+
+
+class Lease(Leadership):
+    """The leadership of one of several services, by a lease that it takes and renews.
+
+    `told` is what others are told of this service. `telling` is called with whether its commits
+    are to be told to the others: those of who leads concern nobody else.
+    """
+
+    def __init__(self, listener: Listener, told: str, telling: Callable[[bool], None]) -> None:
+        super().__init__()
+        self.term = None
+        self._listener = listener
+        self._told = told
+        self._telling = telling
+        self._holder = uuid.uuid4().hex
+        self._leader: str | None = None
+        self._leads = asyncio.Event()
+        self._tick = -1
+        self._map: str | None = None
+
+    @property
+    def leader(self) -> str | None:
+        """Who leads, as was last seen."""
+        return self._leader
+
+    async def begin(self) -> None:
+        """Try to lead, and know who does otherwise. Raises DatabaseError."""
+        await self._tend()
+
+    async def run(self, heard: Callable[[], None]) -> None:
+        """Renew the lease or try to take it, until cancelled; a database that is away is survived.
+
+        `heard` is called where another service may have committed something.
+        """
+        is_away = False
+        while True:
+            try:
+                await self._tend()
+                told = await self._listener.heard(TEND_EVERY)
+                if await self._committed() or told:
+                    heard()
+                is_away = False
+            except DatabaseError as error:
+                if not is_away:
+                    log.warning("lease_not_renewed", error=str(error))
+                is_away = True
+                await asyncio.sleep(TEND_EVERY / 4)
+
+    async def led(self) -> Term:
+        """Wait until this service leads, and return its term."""
+        while self.term is None or not self.term.runs:
+            self._leads.clear()
+            await self._leads.wait()
+        return self.term
+
+    async def resign(self) -> None:
+        """End the term and have others begin theirs."""
+        if self.term is not None:
+            values = self._values(self.term.number)
+            self._end(self.term)
+            with contextlib.suppress(DatabaseError):
+                await self._listener.fetch(_Q["resign"], values)
+                await self._listener.tell()
+
+    async def close(self) -> None:
+        """Be known to run no more."""
+        with contextlib.suppress(DatabaseError):
+            await self._listener.fetch(_Q["leave"], {"holder": self._holder})
+        await self._listener.close()
+
+    def has_map(self, digest: str) -> None:
+        """Have others know which map this service's configuration has."""
+        self._map = digest
+
+    # -- Taking and renewing ------------------------------------------------
+
+    async def _tend(self) -> None:
+        """Renew the term that runs, or begin one where nobody leads."""
+        if self.term is not None and not self.term.runs:
+            self._end(self.term)
+        if self.term is not None:
+            await self._renew(self.term)
+        else:
+            await self._take()
+        report = {"holder": self._holder, "name": self._told, "map": self._map}
+        gone = {"seconds": GONE_AFTER}
+        await self._listener.fetch_together([(_Q["report"], report), (_Q["forget"], gone)])
+
+    async def _renew(self, term: Term) -> None:
+        asked = moment()
+        if await self._listener.fetch(_Q["renew"], self._values(term.number)):
+            term.prolong(asked + LEASE_SECONDS - STOP_BEFORE)
+        else:
+            self._end(term)
+
+    async def _take(self) -> None:
+        # Looked at first: taking it has others wait who renew it.
+        [seen] = await self._listener.fetch(_Q["seen"])
+        self._leader = None if seen["is_free"] else seen["name"]
+        if not seen["is_free"]:
+            return
+        asked = moment()
+        values = {"holder": self._holder, "name": self._told, "seconds": LEASE_SECONDS}
+        taken = await self._listener.fetch(_Q["take"], values)
+        if taken:
+            number = taken[0]["epoch"]
+            term = Term(number, (_Q["renew"], self._values(number)))
+            term.prolong(asked + LEASE_SECONDS - STOP_BEFORE)
+            self.term, self._leader = term, self._told
+            self._telling(False)
+            self._leads.set()
+            log.info("leads", term=number)
+
+    def _end(self, term: Term) -> None:
+        term.end()
+        self.term = None
+        self._leads.clear()
+        self._telling(True)
+
+    def _values(self, number: int) -> dict[str, object]:
+        return {"holder": self._holder, "epoch": number, "seconds": LEASE_SECONDS}
+
+    async def _committed(self) -> bool:
+        """Tell whether anything was committed since this was last asked."""
+        [row] = await self._listener.fetch("SELECT number FROM tick")
+        before, self._tick = self._tick, row["number"]
+        return before != self._tick

@@ -1,0 +1,444 @@
+"""Several services on one PostgreSQL: one of them acts on the homeserver, all of them answer."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+
+from scim_matrix.demo.service import ScimClient
+from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.errors import NotLeadingError
+from scim_matrix.store.lease import Lease
+from tests.conftest import eventually
+from tests.homeserver.server import TOKEN, MemoryHomeserver, Request
+from tests.homeserver.server import serving as homeserver_at
+from tests.homeserver.world import World
+from tests.postgresql import Server, serving
+from tests.preforked import PreforkedService
+
+BOT = "@bot:demo.test"
+ROOM = "!room"
+PEOPLE = [f"u{number}" for number in range(8)]
+
+
+class Replica(PreforkedService):
+    """One of the services, and its own way to the homeserver."""
+
+    homeserver: MemoryHomeserver
+
+    @property
+    def changes(self) -> list[Request]:
+        """What it sent that would change something."""
+        return [request for request in self.homeserver.requests if request.changes]
+
+    async def asked(self, path: str) -> tuple[int, Any]:
+        """Ask it something."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.url}{path}", timeout=aiohttp.ClientTimeout(total=10)) as answer,
+        ):
+            return answer.status, await answer.json()
+
+    async def leads(self) -> bool:
+        """Tell whether it says that it leads."""
+        return bool((await self.asked("/readyz"))[1]["leads"])
+
+    async def is_ready(self) -> bool:
+        """Tell whether it is fit for traffic."""
+        return (await self.asked("/readyz"))[0] == 200
+
+    def log(self) -> str:
+        """Return what it has logged."""
+        return (self.data_dir / "service.log").read_text()
+
+
+@dataclass
+class Surroundings:
+    """A homeserver and a database, and the services on them."""
+
+    world: World
+    server: Server
+    url: str
+    folder: Path
+    replicas: list[Replica] = field(default_factory=list)
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    async def replica(self, group_map: dict[str, Any] | None = None) -> Replica:
+        """Start one more service."""
+        homeserver = await self._stack.enter_async_context(homeserver_at(self.world))
+        replica = Replica(
+            self.folder / f"r{len(self.replicas)}",
+            homeserver.url,
+            BOT,
+            TOKEN,
+            json.dumps(group_map or {"*": [ROOM]}),
+            {"DATA_DIR": "", "DATABASE_URL": self.url},
+            hurried=False,
+        )
+        replica.homeserver = homeserver
+        self.replicas.append(replica)
+        homeservers = [one.homeserver for one in self.replicas]
+        self.world.rooms.happened = lambda: [one.stir() for one in homeservers]
+        await replica.start()
+        return replica
+
+    @contextlib.contextmanager
+    def holding_up(self, pid: int) -> Iterator[Callable[[], Awaitable[bool]]]:
+        """Have what tends a service's lease wait; yields what tells whether it does."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute(
+                "SELECT 1 FROM replica WHERE name LIKE %s FOR UPDATE", (f"scim-matrix {pid} %",)
+            )
+
+            async def waits() -> bool:
+                return self.server.run("SELECT 1 FROM pg_locks WHERE NOT granted") != []
+
+            yield waits
+
+    async def close(self) -> None:
+        """Stop every service."""
+        for replica in self.replicas:
+            if replica.process is not None and replica.process.returncode is None:
+                replica.process.send_signal(signal.SIGCONT)
+            await replica.stop()
+        await self._stack.aclose()
+
+    def joined(self) -> set[str]:
+        """Return who is in the room."""
+        return {user for user in self.world.rooms.get(ROOM).members() if user != BOT}
+
+    async def all_in(self, *names: str) -> None:
+        """Wait until these, and nobody else, are in the room."""
+        wanted = {f"@{name}:demo.test" for name in names}
+
+        async def look() -> set[str]:
+            return self.joined()
+
+        await eventually(look, lambda seen: seen == wanted)
+
+
+async def created(replica: Replica, *names: str) -> dict[str, str]:
+    """Have the identity provider create users at one of the services; return their ids."""
+    client = ScimClient(replica.url)
+    return {name: await client.create_user(name) for name in names}
+
+
+@contextlib.asynccontextmanager
+async def surrounded(server: Server, folder: Path) -> AsyncIterator[Surroundings]:
+    """Run a homeserver with an empty room, beside an empty database."""
+    world = World("demo.test", BOT)
+    world.room(BOT, room_id=ROOM)
+    surroundings = Surroundings(world, server, server.filled().get_secret_value(), folder)
+    try:
+        yield surroundings
+    finally:
+        await surroundings.close()
+
+
+@pytest.fixture
+async def around(postgresql: Server, tmp_path: Path) -> AsyncIterator[Surroundings]:
+    """Return a homeserver and a database."""
+    async with surrounded(postgresql, tmp_path) as surroundings:
+        yield surroundings
+
+
+@pytest.fixture
+def own(postgresql: Server) -> Iterator[Server]:
+    """Return a server that a test may stop."""
+    with serving() as server:
+        assert server is not None
+        yield server
+
+
+async def test_one_acts_and_any_answers(around: Surroundings) -> None:
+    """What comes in at a follower is done by the leader, and a follower is ready too."""
+    leader, follower = await around.replica(), await around.replica()
+    for replica in (leader, follower):
+        await eventually(replica.is_ready, bool)
+    assert [await leader.leads(), await follower.leads()] == [True, False]
+    await created(follower, "ann")
+    await created(leader, "bob")
+    await around.all_in("ann", "bob")
+    assert follower.changes == []
+    async with aiohttp.ClientSession() as session:
+        for replica, leads in ((leader, "1.0"), (follower, "0.0")):
+            async with session.get(f"{replica.url}/metrics") as answer:
+                assert f"\nscim_matrix_leads {leads}\n" in await answer.text()
+
+
+async def test_another_leads_after_a_kill(around: Surroundings) -> None:
+    """Within seconds, without anybody's help, and nothing that was acknowledged is lost."""
+    leader, follower = await around.replica(), await around.replica()
+    await created(leader, "ann")
+    await around.all_in("ann")
+    leader.homeserver.dark = True
+    await created(leader, "bob")
+    await leader.stop(signal.SIGKILL)
+    await eventually(follower.leads, bool, seconds=15)
+    await around.all_in("ann", "bob")
+
+
+async def test_another_leads_at_once_after_a_clean_stop(around: Surroundings) -> None:
+    """Whoever ends says so: nobody waits for the end of the lease."""
+    leader, follower = await around.replica(), await around.replica()
+    await created(leader, "ann")
+    await around.all_in("ann")
+    assert await leader.stop() == 0
+    # The lease would have run on for eight seconds at least.
+    await eventually(follower.leads, bool, seconds=5)
+    await created(follower, "bob")
+    await around.all_in("ann", "bob")
+
+
+async def test_who_was_paused_starts_nothing_after_another_has_taken_over(
+    around: Surroundings,
+) -> None:
+    """Stopped with a plan in its hands, which is due still when it goes on.
+
+    What tends its lease stands still for longer, so that nothing but the fences keeps it.
+    """
+    group_map = {"displayName:team": [ROOM]}
+    leader, follower = await around.replica(group_map), await around.replica(group_map)
+    users = await created(leader, *PEOPLE)
+
+    process = leader.process
+    assert process is not None
+
+    def pause(request: Request) -> None:
+        if request.path[3:4] == ("join",):
+            leader.homeserver.before = lambda request: None
+            process.send_signal(signal.SIGSTOP)
+
+    await eventually(made_by(leader), lambda seen: seen == len(PEOPLE))
+    leader.homeserver.before = pause
+    # Whoever takes over does nothing for now: all is left to be done.
+    follower.homeserver.dark = True
+    with around.holding_up(process.pid) as is_held_up:
+        await eventually(is_held_up, bool)
+        await ScimClient(leader.url).create_group("team", list(users.values()))
+        await eventually(follower.leads, bool)
+        assert len(around.joined()) == 1
+        sent = len(leader.changes)
+        process.send_signal(signal.SIGCONT)
+        await eventually(lost_by(leader), bool)
+
+    await eventually(leader.is_ready, bool)
+    assert await leader.leads() is False
+    follower.homeserver.dark = False
+    await around.all_in(*PEOPLE)
+    assert leader.changes[sent:] == []
+
+
+def lost_by(replica: Replica) -> Callable[[], Awaitable[bool]]:
+    """Return what tells whether a service has noticed that it leads no more."""
+
+    async def look() -> bool:
+        return "leadership_lost" in replica.log()
+
+    return look
+
+
+def made_by(replica: Replica) -> Callable[[], Awaitable[int]]:
+    """Return what tells how many accounts a service has made."""
+
+    async def look() -> int:
+        return replica.log().count('"did": "create"')
+
+    return look
+
+
+async def test_a_decision_at_a_follower_is_taken_up(around: Surroundings) -> None:
+    """A human need not know which of the services leads."""
+    leader, follower = await around.replica(), await around.replica()
+    await eventually(leader.is_ready, bool)
+    await created(leader, "ann")
+    await around.all_in("ann")
+    before = len(leader.homeserver.requests)
+    await follower.told("sync")
+
+    async def looked() -> bool:
+        return any(r.path[-1] == "members" for r in leader.homeserver.requests[before:])
+
+    await eventually(looked, bool)
+    assert follower.changes == []
+
+
+async def test_without_a_database_nobody_leads(own: Server, tmp_path: Path) -> None:
+    """A leader that cannot renew its lease stops; once the database is back there is one again."""
+    async with surrounded(own, tmp_path) as around:
+        leader, follower = await around.replica(), await around.replica()
+        await created(leader, "ann")
+        await around.all_in("ann")
+        own.stop()
+        await eventually(lost_by(leader), bool)
+        for replica in (leader, follower):
+            assert (await replica.asked("/healthz"))[0] == 503
+            assert await replica.leads() is False
+        own.start()
+        for replica in (leader, follower):
+            await eventually(replica.is_ready, bool)
+
+        async def leading() -> list[bool]:
+            return sorted([await leader.leads(), await follower.leads()])
+
+        await eventually(leading, lambda seen: seen == [False, True])
+        await created(follower, "bob")
+        await around.all_in("ann", "bob")
+
+
+async def test_maps_that_differ_are_told(around: Surroundings) -> None:
+    """The leader's counts; whoever has another one is named."""
+    leader = await around.replica()
+    follower = await around.replica({"*": [ROOM, "!other"]})
+    assert leader.process is not None
+    assert follower.process is not None
+    await eventually(codes_of(follower), lambda seen: "group-map-differs" in seen)
+    told = await follower.told("status")
+    assert f"the group map of scim-matrix {follower.process.pid} on " in told
+    assert f"ledBy: scim-matrix {leader.process.pid} on " in told
+    await follower.stop()
+    await eventually(codes_of(leader), lambda seen: "group-map-differs" not in seen)
+
+
+def codes_of(replica: Replica) -> Callable[[], Awaitable[list[str]]]:
+    """Return what asks a service for its problems."""
+
+    async def codes() -> list[str]:
+        return list((await replica.asked("/readyz"))[1]["codes"])
+
+    return codes
+
+
+# -- In the store ---------------------------------------------------------------
+
+
+@pytest.fixture
+async def two(postgresql: Server) -> AsyncIterator[list[Database]]:
+    """Return one database as two services have it; the first has begun to lead."""
+    url = postgresql.filled()
+    opened = [await Database.open(url, serving=f"listening on {port}") for port in (1, 2)]
+    for database in opened:
+        await database.leadership.begin()
+    yield opened
+    for database in opened:
+        await database.close()
+
+
+async def put_room(connection: Connection, room_id: str) -> None:
+    """Store a room."""
+    sql = "INSERT INTO room (room_id) VALUES (:room_id)"
+    await connection.execute_fetchall(sql, {"room_id": room_id})
+
+
+async def stored(database: Database) -> list[str]:
+    """Return which rooms are stored."""
+    found = await database.reader.execute_fetchall("SELECT room_id FROM room ORDER BY 1")
+    return [room_id for (room_id,) in found]
+
+
+async def take_over(first: Database, second: Database) -> None:
+    """Have the lease end, and another service lead before the first one looks."""
+    async with first.write() as connection:
+        await connection.execute_fetchall("UPDATE lease SET ends = 0")
+    await second.leadership.begin()
+
+
+async def test_one_of_two_leads(two: list[Database]) -> None:
+    """The other one knows who does; whoever resigns leaves it to the other."""
+    first, second = (database.leadership for database in two)
+    assert [first.leads, second.leads] == [True, False]
+    assert str(second.leader).endswith("listening on 1")
+    await first.resign()
+    await second.begin()
+    assert [first.leads, second.leads] == [False, True]
+
+
+async def test_who_leads_no_more_writes_nothing(two: list[Database]) -> None:
+    """The transaction itself finds out: its own clock says that it leads still."""
+    first, second = two
+    term = await first.leadership.led()
+    led = first.during(term)
+    async with led.write() as connection:
+        await put_room(connection, "!before")
+    await take_over(first, second)
+    assert term.runs
+    with pytest.raises(NotLeadingError):
+        async with led.write() as connection:
+            await put_room(connection, "!after")
+    assert not term.runs
+    async with first.write() as connection:
+        await put_room(connection, "!request")
+    assert await stored(first) == ["!before", "!request"]
+    assert (await second.leadership.led()).number == term.number + 1
+
+
+async def test_blocks_of_another_kind_outlast_one_that_does_not_lead(two: list[Database]) -> None:
+    """They share a transaction, and only what needs the leadership is undone."""
+    first, second = two
+    led = first.during(await first.leadership.led())
+    await take_over(first, second)
+
+    async def write(database: Database, room_id: str) -> None:
+        async with database.write() as connection:
+            await put_room(connection, room_id)
+
+    ended = await asyncio.gather(
+        write(first, "!a"), write(led, "!b"), write(first, "!c"), return_exceptions=True
+    )
+    assert [type(one) for one in ended] == [type(None), NotLeadingError, type(None)]
+    assert await stored(first) == ["!a", "!c"]
+
+
+async def test_writing_renews_the_lease(two: list[Database]) -> None:
+    """Nobody takes over between the fence of a transaction and its commit."""
+    first, second = two
+    led = first.during(await first.leadership.led())
+    async with first.write() as connection:
+        await connection.execute_fetchall("UPDATE lease SET ends = 0")
+    async with led.write() as connection:
+        await put_room(connection, "!r")
+        taking = asyncio.create_task(second.leadership.begin())
+    await taking
+    assert second.leadership.leads is False
+    assert await stored(second) == ["!r"]
+
+
+async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(own: Server) -> None:
+    """Before the lease does, by this process's own clock: the database cannot tell it."""
+    database = await Database.open(own.filled(), serving="listening on 1")
+    lease = database.leadership
+    assert isinstance(lease, Lease)
+    await lease.begin()
+    term = await lease.led()
+    own.stop()
+    await asyncio.wait_for(term.ended.wait(), 30)
+    assert lease.leads is False
+    own.start()
+    [seen] = await database.reader.execute_fetchall(
+        "SELECT ends > seconds_now() AS lasts FROM lease"
+    )
+    assert seen["lasts"]
+    await database.close()
+
+
+async def test_a_commit_wakes_the_others(two: list[Database]) -> None:
+    """Whoever leads hears of it, and whoever leads tells nobody of its own."""
+    first, second = two
+    heard = asyncio.Event()
+    running = asyncio.create_task(first.leadership.run(heard.set))
+    await eventually(lambda: asyncio.sleep(0, heard.is_set()), bool)
+    heard.clear()
+    async with second.write() as connection:
+        # Nothing that a look at the number of transactions would find.
+        await put_room(connection, "!r")
+    await asyncio.wait_for(heard.wait(), 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
