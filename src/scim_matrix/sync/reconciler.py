@@ -13,15 +13,18 @@ from typing import Any, Literal
 
 import structlog
 
+from scim_matrix.matrix.delegation import PLAIN, PLAIN_CURE
 from scim_matrix.matrix.errors import (
     FORBIDDEN,
     HomeserverError,
     MismatchError,
+    NoTokenError,
     PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
     UnavailableError,
+    UnvouchedError,
     WithheldError,
 )
 from scim_matrix.matrix.mas_answers import MasError, MasUnavailableError
@@ -196,8 +199,16 @@ class Reconciler:
 
     def _blamed(self, error: HomeserverError) -> Breaker:
         """Return the server that an error is about."""
-        about_mas = isinstance(error, MasError)
+        about_mas = isinstance(error, MasError | NoTokenError | UnvouchedError)
         return self.mas if about_mas and self.mas is not None else self.synapse
+
+    def _trip(self, error: HomeserverError) -> None:
+        """Leave the server alone that an error is about; without a token that is Synapse too."""
+        if isinstance(error, NoTokenError | UnvouchedError):
+            self.synapse.trip(error)
+            self._blamed(error).doubt()
+        else:
+            self._blamed(error).trip(error)
 
     @property
     def working(self) -> int:
@@ -284,7 +295,7 @@ class Reconciler:
         try:
             await self._round(now)
         except HomeserverError as error:
-            self._blamed(error).trip(error)
+            self._trip(error)
         except (OSError, DatabaseError) as error:
             # The database is out of reach (full disk): nothing was acknowledged meanwhile.
             log.exception("reconcile_failed", error=str(error))
@@ -576,14 +587,16 @@ class Reconciler:
             if job.kind is not None:
                 self._server(job.lane).took(job.kind, time.perf_counter() - begun)
             return
-        if isinstance(error, RateLimitedError | TokenError):
-            self._blamed(error).trip(error)
+        if isinstance(error, RateLimitedError | TokenError | UnvouchedError):
+            self._trip(error)
             return
         failures, _ = self._ailing.get(job.key, (0, 0.0))
         self._ailing[job.key] = (failures + 1, self._clock.now() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
-            log.warning("no_usable_answer", what=job.key, name=name, error=str(error))
             blamed = self._blamed(error)
+            log.warning(
+                "no_usable_answer", what=job.key, name=name, by=blamed.name, error=str(error)
+            )
             blamed.failed()
             # MAS also says so where Synapse does not answer it.
             told = isinstance(error, MasUnavailableError) and error.answered
@@ -623,7 +636,7 @@ class Reconciler:
         if self.synapse.condition != "ready":
             await self._meet()
         elif not self.synapse.there.is_set():
-            await self._homeserver.server_version()
+            await self._homeserver.is_there()
 
     async def _meet(self) -> None:
         """Ask who the homeserver is."""
@@ -638,10 +651,7 @@ class Reconciler:
             )
         self.delegated = await self._homeserver.accounts_are_delegated()
         if self.mas is not None and not self.delegated:
-            raise MismatchError(
-                "MAS_URL is set, and Synapse keeps accounts itself: take MAS_URL and what goes with"
-                " it out, or have Synapse delegate to MAS (matrix_authentication_service)"
-            )
+            raise MismatchError(f"{PLAIN}; {PLAIN_CURE}")
         limit_lifted = False
         if self._pace.lift_rate_limit:
             with contextlib.suppress(WithheldError):
