@@ -306,6 +306,19 @@ class Settings(BaseModel):
         return place
 
     @property
+    def token_file(self) -> Path | None:
+        """Where the token is kept that the service makes itself; None where it makes none.
+
+        Nor where there is no folder for it: with DATABASE_URL it is kept in memory.
+        """
+        makes_none = self.mas_url is None or self.matrix_admin_token is not None
+        return (
+            None
+            if makes_none or self.data_dir is None
+            else self.data_dir / settings_cures.TOKEN_FILE
+        )
+
+    @property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The bearer secrets in force."""
         return tuple(self.webhook_secret.get_secret_value().split())
@@ -349,6 +362,8 @@ class Settings(BaseModel):
                 )
             except (OSError, ssl.SSLError) as error:
                 problems.append(f"TLS_CERT_FILE: cannot be used with TLS_KEY_FILE: {error}")
+        if settings.token_file is not None:
+            problems += _unreadable(settings.token_file)
         try:
             settings.group_map()
         except groupmap.GroupMapError as error:
@@ -395,6 +410,23 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
         problems.append(f"{name}_FILE: cannot be read: {error}")
     # Long enough not to be told of as too short, too: nothing starts with it.
     return {name.lower(): "unreadable-secret"}
+
+
+def _unreadable(token_file: Path) -> list[str]:
+    """Return why the token that was kept cannot be read; of its folder the database tells."""
+    if not os.access(token_file.parent, os.X_OK):
+        return []
+    try:
+        token_file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError:
+        return [
+            f"DATA_DIR: {token_file} may not be read by user {os.geteuid()}, as which this runs"
+        ]
+    except OSError as error:
+        return [f"DATA_DIR: {token_file} cannot be read: {(error.strerror or str(error)).lower()}"]
+    return []
 
 
 def place_of(environment: Mapping[str, str]) -> Place | None:

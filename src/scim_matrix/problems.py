@@ -163,8 +163,9 @@ TABLE = (
     Problem(
         "no-answer",
         "A request about one person or room got no usable answer. What came of it is looked at.",
-        "The homeserver is slow or restarting, or a proxy answers in its place.",
-        "Nothing, if it is rare. Else see the homeserver's log and the proxy's time-outs.",
+        "The homeserver or MAS (the log line's `by` says which) is slow or restarting, or a proxy"
+        " answers in its place.",
+        "Nothing, if it is rare. Else see its log and the proxy's time-outs.",
         ("no_usable_answer",),
     ),
     Problem(
@@ -216,16 +217,28 @@ TABLE = (
         "homeserver-refused",
         "The homeserver refuses the service's token; nothing is done.",
         "The token is not `MATRIX_ADMIN_USER_ID`'s, has ended, or that user is no server admin.",
-        "`scim-matrix check` says which. Make the user a server admin, or set"
-        " `MATRIX_ADMIN_TOKEN` to a new token and restart.",
+        "`scim-matrix check` says which, and what to do. Where Synapse keeps accounts: make the"
+        " user a server admin, or set `MATRIX_ADMIN_TOKEN` to a new token and restart. Where MAS"
+        " keeps them: take `MATRIX_ADMIN_TOKEN` out, if it is there, and restart.",
         ("homeserver_refused",),
     ),
     Problem(
         "homeserver-mismatched",
         "The settings do not fit the homeserver; nothing is done.",
         "`MAS_URL` is set, and Synapse keeps accounts itself.",
-        "Take `MAS_URL` and what goes with it out, or have Synapse delegate to MAS.",
+        "Take `MAS_URL` and what goes with it out (`MATRIX_ADMIN_TOKEN` and `IDP_NAME` are needed"
+        " then), or have Synapse delegate to MAS.",
         ("homeserver_mismatched",),
+    ),
+    Problem(
+        "homeserver-waiting",
+        "The homeserver is not asked anything, since MAS gives the service no token for it, or does"
+        " not tell it whose the token is.",
+        "MAS is away, also for Synapse alone, or refuses the client; or the service's own account"
+        " (`MATRIX_ADMIN_USER_ID`) is locked or deactivated in MAS, or cannot be made there.",
+        "What the log says (`homeserver_waiting`), and `scim-matrix check`; see also mas-down and"
+        " mas-refused. It goes on by itself.",
+        ("homeserver_waiting",),
     ),
     Problem(
         "mas-down",
@@ -260,7 +273,8 @@ TABLE = (
         "admins-unknown",
         "Who administers the homeserver is not known, so nobody is removed from any room.",
         "Accounts belong to MAS, which does not answer or is not set.",
-        "Start MAS; or set `MAS_URL` and what goes with it, or `PROTECTED_USERS`.",
+        "With `MAS_URL`: see mas-down and mas-refused. Without it: name the administrators in"
+        " `PROTECTED_USERS`, or see delegated-authentication.",
         ("administrators_not_asked",),
     ),
     Problem(
@@ -272,10 +286,20 @@ TABLE = (
     ),
     Problem(
         "token-file-unreadable",
-        "`DATA_DIR/matrix-token.json` cannot be read; another token is made.",
-        "It belongs to another user, or was damaged.",
+        "`DATA_DIR/matrix-token.json` cannot be used; another token is made, or the one that was"
+        " read before serves on.",
+        "It was damaged, or belongs to another user since the start. (Where it cannot be read at"
+        " the start, the service does not start.)",
         "Have it belong to the user that the service runs as, or delete it.",
         ("token_file_unreadable",),
+    ),
+    Problem(
+        "token-file-not-written",
+        "`DATA_DIR/matrix-token.json` cannot be written: the token is kept in memory, and made anew"
+        " at the next start.",
+        "The disk is full or failing, or the file's folder belongs to another user.",
+        "Put that right, and restart.",
+        ("token_file_not_written",),
     ),
     Problem(
         "orphan-link-taken-over",

@@ -1,5 +1,6 @@
 """What would be right in place of a setting that is not, by what the setting takes (pure)."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -7,6 +8,8 @@ from pydantic.fields import FieldInfo
 
 from scim_matrix.settings_values import seconds, size
 
+# Beside the database: the token that the service makes itself through MAS.
+TOKEN_FILE = "matrix-token.json"
 _SECRET = (
     "16 or more characters that nobody guesses, as python3 -c 'import secrets;"
     " print(secrets.token_urlsafe(32))' makes them"
@@ -38,6 +41,18 @@ _SUCH_AS = {
     "TLS_CERT_FILE": "a PEM file with the chain, beside TLS_KEY_FILE",
     "TLS_KEY_FILE": "a PEM file with the key, beside TLS_CERT_FILE",
 }
+# What else would be right where a setting is missing; it cannot simply be left out.
+_MAS = ("MAS_URL", "MAS_CLIENT_ID", "MAS_CLIENT_SECRET", "MAS_PROVIDER")
+_WITH_MAS = ", or where accounts belong to MAS set MAS_URL, MAS_CLIENT_ID and MAS_CLIENT_SECRET"
+_IN_ITS_PLACE = {
+    "MATRIX_ADMIN_TOKEN": _WITH_MAS,
+    "IDP_NAME": _WITH_MAS,
+    **{
+        name: f", or take {', '.join(n for n in _MAS if n != name)} out if Synapse keeps accounts"
+        for name in _MAS[:3]
+    },
+    "DATA_DIR": "",
+}
 
 
 def cure(model: type[BaseModel], problem: str) -> str:
@@ -48,8 +63,22 @@ def cure(model: type[BaseModel], problem: str) -> str:
     if problem.endswith("keep one of the two"):
         other = "DATA_DIR" if "DATA_DIR" in problem else f"{name}_FILE"
         return f"take {name} or {other} out"
-    leave = "" if fields[name].is_required() else ", or leave it out"
-    return f"set {name} to {_SUCH_AS.get(name) or _taken(fields[name])}{leave}"
+    if f"/{TOKEN_FILE} " in problem:
+        return (
+            "have it belong to the user as which the service runs (chown), or delete it: the"
+            " service makes itself another token"
+        )
+    taken = _SUCH_AS.get(name) or _taken(fields[name])
+    return f"set {name} to {taken}{_else(fields, name, problem)}"
+
+
+def _else(fields: Mapping[str, FieldInfo], name: str, problem: str) -> str:
+    """Return what would be right too, other than to set a setting."""
+    if "is not set" in problem:
+        return _IN_ITS_PLACE.get(name, "")
+    if name in _IN_ITS_PLACE or fields[name].is_required():
+        return ""
+    return ", or leave it out"
 
 
 def _taken(field: FieldInfo) -> str:

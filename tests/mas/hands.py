@@ -89,6 +89,9 @@ class MasAdmin(User):
             await self.mas.homeserver.do(what, account, **more)
         if "external_ids" in body:
             await self._set_links(account, path, body.pop("external_ids"))
+        if "threepids" in body:
+            for email in [e for e in state.emails.values() if e.user_id == account.id]:
+                del state.emails[email.id]
         for threepid in body.pop("threepids", ()):
             email = Email(state.ulid(), now, account.id, threepid["address"])
             state.emails[email.id] = email

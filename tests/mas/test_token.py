@@ -5,6 +5,7 @@ import logging
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from structlog.testing import capture_logs
 from scim_matrix.demo.mas import Mas
 from scim_matrix.demo.mas_state import Account
 from scim_matrix.demo.synapse import SERVER_NAME, User
-from scim_matrix.matrix.errors import RefusedError
-from scim_matrix.matrix.mas_answers import MasTokenError, MasUnavailableError
+from scim_matrix.matrix.delegation import make_sure
+from scim_matrix.matrix.errors import NoTokenError, RefusedError
+from scim_matrix.matrix.mas_answers import MasUnavailableError
 from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.mas_token import LIFE, RENEW_BEFORE, MasToken
+from scim_matrix.matrix.transport import Transport
 from tests.conftest import eventually
 from tests.mas.conftest import Delegated
 from tests.mas.test_accounts import is_let_in
@@ -36,9 +39,10 @@ def _user_id(tag: str) -> str:
 
 
 @pytest.fixture
-def make(client: MasClient, user_id: str, file: Path) -> Make:
+def make(client: MasClient, transport: Transport, user_id: str, file: Path) -> Make:
     """Return what starts anew with the file as it is."""
-    return lambda: MasToken(client, user_id, file)
+    sure = partial(make_sure, transport)
+    return lambda: MasToken(client, user_id, file, sure)
 
 
 def aged(file: Path, by: timedelta) -> None:
@@ -146,7 +150,7 @@ async def test_a_locked_account_is_left_so_and_told(
     token = await make().current()
     setattr(bot(mas, user_id), f"{what}_at", mas.state.now())
     mas.requests.clear()
-    with pytest.raises(MasTokenError, match=f"{user_id} is {what}"):
+    with pytest.raises(RefusedError, match=f"{user_id} is {what}"):
         await make().renewed(token)
     assert not any(method == "POST" and "personal" in path for method, path in mas.requests)
 
@@ -195,11 +199,12 @@ async def test_a_token_that_cannot_be_used_is_no_answer(
 
 
 async def test_a_token_of_another_account_is_not_used(
-    client: MasClient, make: Make, tag: str, file: Path
+    client: MasClient, transport: Transport, make: Make, tag: str, file: Path
 ) -> None:
     """Where the service's account is another one now, the kept token is not its."""
     token = await make().current()
-    other = MasToken(client, f"@{tag}bot2:{SERVER_NAME}", file)
+    sure = partial(make_sure, transport)
+    other = MasToken(client, f"@{tag}bot2:{SERVER_NAME}", file, sure)
     assert await other.current() != token
 
 
@@ -229,3 +234,42 @@ async def test_the_kept_token_outlives_synapses_memory_of_it(
     assert await eventually(lambda: is_let_in(user), bool)
     whoami = await user.call("GET", "/_matrix/client/v3/account/whoami")
     assert whoami["device_id"] == "SCIMMATRIX"
+
+
+async def test_whoever_else_could_read_the_file_can_no_more(make: Make, file: Path) -> None:
+    """A file that was copied or restored with wider permissions is narrowed when it is read."""
+    token = await make().current()
+    file.chmod(0o644)
+    assert make().stored() == token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert await make().current() == token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_a_file_that_cannot_be_written_costs_one_token_a_start(
+    mas: Mas, make: Make, user_id: str, file: Path
+) -> None:
+    """The token is kept in memory then, and that is said; it is not made again and again."""
+    (file.parent / f"{file.name}.new").mkdir()
+    with capture_logs() as logs:
+        kept = make()
+        token = await kept.current()
+        assert await kept.current() == token
+    assert [e["event"] for e in logs if e["log_level"] == "warning"] == ["token_file_not_written"]
+    assert await make().current() != token
+    assert not file.exists()
+
+
+async def test_a_file_that_cannot_be_read_any_more_leaves_the_token_in_use(
+    make: Make, file: Path
+) -> None:
+    """Whoever has read it goes on; whoever starts then makes no other token in its place."""
+    kept = make()
+    token = await kept.current()
+    file.unlink()
+    file.mkdir()
+    with capture_logs() as logs:
+        assert await kept.current() == token
+    assert [e["event"] for e in logs] == ["token_file_unreadable"]
+    with pytest.raises(NoTokenError, match="cannot be read"):
+        await make().current()

@@ -486,6 +486,24 @@ async def test_an_address_of_two_users_stays_with_the_first(
         assert address in str(line["notice"])
 
 
+async def test_an_address_that_its_holder_gave_up_is_given(
+    synapse: Synapse, admin: User, service: StartService, tag: str
+) -> None:
+    """The next comparison finds that out, though the identity provider says nothing anew."""
+    address = f"{tag}freed@example.org"
+    await synapse.register(f"{tag}old")
+    await set_account(admin, f"{tag}old", threepids=[{"medium": "email", "address": address}])
+    async with service({}) as process:
+        idp = ScimClient(process.url)
+        await idp.create_user(f"{tag}ann", emails=email(address))
+        await settled(idp)
+        assert await emails_of(admin, f"{tag}ann") == set()
+        await set_account(admin, f"{tag}old", threepids=[])
+        await command(process, "sync", "--no-wait")
+        await eventually(lambda: emails_of(admin, f"{tag}ann"), lambda seen: seen == {address})
+        await shown(process, "users", f"{tag}ann", state="active", notice=None)
+
+
 MALFORMED = {
     "no address": "not an address",
     "two signs": "a@b@example.org",

@@ -10,6 +10,7 @@ import pytest
 
 from scim_matrix import problems
 from scim_matrix.config import ConfigurationError, Settings
+from scim_matrix.ops import health
 from scim_matrix.settings_cures import cure
 from scim_matrix.sync.breaker import Condition
 from scripts.problems_page import PAGE, SENTENCE
@@ -18,6 +19,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "scim_matrix"
 WORSE_THAN_INFO = ("warning", "error", "critical", "exception")
 # A breaker's events are put together of these.
 CONDITIONS = [c for c in get_args(Condition) if c not in ("unknown", "ready")]
+# MAS waits for nobody.
+EVENTS = {*product(("homeserver", "mas"), CONDITIONS)} - {("mas", "waiting")}
 
 
 def logged(file: Path) -> set[str]:
@@ -33,7 +36,7 @@ def logged(file: Path) -> set[str]:
         ):
             event = node.args[0]
             if isinstance(event, ast.JoinedStr):
-                found |= {f"{name}_{c}" for name, c in product(("homeserver", "mas"), CONDITIONS)}
+                found |= {f"{name}_{c}" for name, c in EVENTS}
                 continue
             found |= {
                 part.value
@@ -62,7 +65,7 @@ def test_whatever_is_shown_has_a_code() -> None:
     assert shown == set(re.findall(r"'([a-z]+(?:-[a-z]+)+|restored|spared)'", codes[0]))
     health = (SOURCE / "ops" / "health.py").read_text()
     shown |= set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', health)) - {"no-store"}
-    shown |= {f"{name}-{c}" for name, c in product(("homeserver", "mas"), CONDITIONS)}
+    shown |= {f"{name}-{c}" for name, c in EVENTS}
     assert shown <= set(problems.BY_CODE)
     assert len(problems.BY_CODE) == len(problems.TABLE)
 
@@ -114,3 +117,69 @@ def test_a_secret_given_twice_is_taken_out_once() -> None:
 def _reason(told: dict[str, str], name: str) -> str:
     [problem] = [problem for problem in told if problem.startswith(f"{name}: ")]
     return problem.removeprefix(f"{name}: ")
+
+
+GOOD = {
+    "WEBHOOK_SECRET": "x" * 20,
+    "MATRIX_URL": "https://matrix.example.com",
+    "MATRIX_SERVER_NAME": "example.com",
+    "MATRIX_ADMIN_USER_ID": "@bot:example.com",
+    "DATA_DIR": "/nowhere",
+}
+MAS = {"MAS_URL": "https://mas.x", "MAS_CLIENT_ID": "id", "MAS_CLIENT_SECRET": "secret"}
+
+
+@pytest.mark.parametrize(
+    "has",
+    [
+        *[tuple(n for n in MAS if n != left_out) for left_out in MAS],
+        *[(name,) for name in MAS],
+        (),
+        ("MATRIX_ADMIN_TOKEN",),
+        ("IDP_NAME",),
+    ],
+)
+def test_what_is_missing_of_an_account_system_is_not_told_to_be_left_out(
+    has: tuple[str, ...],
+) -> None:
+    """Either what is missing is set, or what is there is taken out; never one setting both."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({**GOOD, **{name: MAS.get(name, "oidc-x") for name in has}})
+    told = caught.value.told()
+    wanted = set(MAS) if set(has) & set(MAS) else {"MATRIX_ADMIN_TOKEN", "IDP_NAME"}
+    assert {problem.partition(":")[0] for problem, _ in told} == wanted - set(has)
+    for problem, said in told:
+        name = problem.partition(":")[0]
+        assert said.startswith(f"set {name} to ")
+        assert "leave it out" not in said
+        instead = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", said.partition(", or ")[2]))
+        assert name not in instead
+        assert instead & set(MAS)
+
+
+def test_a_mas_url_that_is_none_is_not_told_to_be_set_or_left_out() -> None:
+    """The other settings of MAS are there: without it they mean nothing."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({**GOOD, **MAS, "MAS_URL": "nowhere"})
+    [(_, said)] = caught.value.told()
+    assert said == "set MAS_URL to an address such as https://account.example.com/"
+
+
+@pytest.mark.parametrize("problem", problems.TABLE, ids=lambda problem: problem.code)
+def test_no_cure_tells_to_set_what_it_tells_to_take_out(problem: problems.Problem) -> None:
+    """What is right for one kind of server only, a cure says of that kind."""
+    sentences = re.split(r"\. |: ", problem.cure)
+    for name in ("MAS_URL", "MATRIX_ADMIN_TOKEN"):
+        told = {
+            what
+            for what in ("[Ss]et", "[Tt]ake")
+            if any(re.search(rf"\b{what} `{name}`", sentence) for sentence in sentences)
+        }
+        assert len(told) < 2 or "Where MAS keeps them" in problem.cure
+
+
+def test_what_readyz_says_of_a_server_with_mas_does_not_ask_for_its_settings() -> None:
+    """Where MAS_URL is set it is not told to be set, nor a token where the service makes it."""
+    words = [*health.EXPLANATION_WITH_MAS.values(), *health.EXPLANATION_OF_MAS.values()]
+    words += [said for (_, asks_mas), said in health.REMOVALS.items() if asks_mas]
+    assert not [said for said in words if "set MAS_URL" in said or "MATRIX_ADMIN_TOKEN" in said]

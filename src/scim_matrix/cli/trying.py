@@ -10,7 +10,7 @@ from pydantic import HttpUrl, TypeAdapter, ValidationError
 
 from scim_matrix.config import Settings
 from scim_matrix.matrix.connecting import connect
-from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError, TokenError
+from scim_matrix.matrix.errors import HomeserverError, NotFoundError, TokenError
 from scim_matrix.matrix.rooms import OwnName
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops import check_mas, check_settings
@@ -105,8 +105,8 @@ async def a_homeserver(trial: Trial, answer: str) -> None:
     )
     homeserver = trial.homeserver()
     try:
-        with suppress(RefusedError):
-            trial.settings["MAS_URL"] = await homeserver.issuer()
+        if (issuer := await homeserver.issuer()) is not None:
+            trial.settings["MAS_URL"] = issuer
             return
         trial.providers = sorted(await homeserver.sso_providers())
     except HomeserverError as error:

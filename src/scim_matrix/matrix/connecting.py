@@ -1,10 +1,12 @@
 """From the settings to the homeserver, and to MAS where accounts belong to it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import aiohttp
 
 from scim_matrix.config import Settings
+from scim_matrix.matrix import delegation
 from scim_matrix.matrix.fence import always
 from scim_matrix.matrix.mas import MasAccounts
 from scim_matrix.matrix.mas_client import MasClient
@@ -12,9 +14,6 @@ from scim_matrix.matrix.mas_token import MasToken
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.matrix.synapse_accounts import SynapseAccounts
 from scim_matrix.matrix.transport import Transport
-
-# Beside the database: the token that the service makes itself through MAS.
-TOKEN_FILE = "matrix-token.json"
 
 
 def connect(
@@ -59,8 +58,8 @@ def connect(
         end_sessions=settings.end_sessions_on_disable,
     )
     user_id = settings.matrix_admin_user_id
-    file = None if settings.data_dir is None else settings.data_dir / TOKEN_FILE
     # MAS's resource `compat`: Synapse itself has no sign-in any more.
     door = Transport.connect(settings.mas_url, user_id, "", tracing=tracing)
-    token = None if given is not None else MasToken(mas, user_id, file)
+    sure = partial(delegation.make_sure, transport)
+    token = None if given is not None else MasToken(mas, user_id, settings.token_file, sure)
     return Homeserver(transport, accounts, mas, door, token)

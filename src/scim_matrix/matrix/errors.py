@@ -3,12 +3,14 @@
 HomeserverError
 ├── PostponedError          says nothing of the request: again later
 │   ├── UnavailableError    nothing is known about the outcome
+│   │   └── UnvouchedError  because MAS does not tell the homeserver whose token it is
 │   └── RateLimitedError    not now
 ├── RefusedError            no, for this request
 │   ├── NotFoundError       there is no such thing
 │   ├── NameTakenError      somebody has the name
 │   └── BannedError         somebody is banned from the room
 ├── TokenError              no, whatever is asked
+├── NoTokenError            there is no token to ask with, since MAS gives none
 ├── MismatchError           it is not the server that the settings say
 ├── WithheldError           not sent
 └── FencedError             not sent: another service leads, or may by now
@@ -17,6 +19,8 @@ HomeserverError
 # Words by which Synapse (1.163) tells what neither status nor errcode does.
 # rest/admin/_base.py, assert_user_is_admin: 403 M_FORBIDDEN "You are not a server admin".
 NOT_A_SERVER_ADMIN = "not a server admin"
+# api/auth/mas.py, get_user_by_access_token: 503 "Unable to introspect the access token".
+NOT_INTROSPECTED = "Unable to introspect the access token"
 # event_auth.py, _is_membership_change_allowed: 403 M_FORBIDDEN "@a:s is already in the room."
 ALREADY_IN_THE_ROOM = "is already in the room"
 # handlers/room_member.py, update_membership_locked: 403 "The target user is not in the room".
@@ -54,6 +58,10 @@ class UnavailableError(PostponedError):
     """No usable answer: connection, time-out, 5xx, a proxy's page."""
 
 
+class UnvouchedError(UnavailableError):
+    """MAS does not tell the homeserver whose token it is: what ails is MAS, or the way to it."""
+
+
 class RateLimitedError(PostponedError):
     """429: too fast."""
 
@@ -88,6 +96,10 @@ class TokenError(HomeserverError):
         self.status = status
         self.errcode = errcode
         self.message = message
+
+
+class NoTokenError(HomeserverError):
+    """The token that the service makes itself through MAS cannot be had; the cause says why."""
 
 
 class MismatchError(HomeserverError):

@@ -1,7 +1,10 @@
 """The token that the service makes itself through MAS, for its own account in Synapse."""
 
 import asyncio
+import contextlib
 import os
+import stat
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,15 @@ from typing import Any
 import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
-from scim_matrix.matrix.errors import USER_LOCKED, HomeserverError, NotFoundError, RefusedError
-from scim_matrix.matrix.mas_answers import MasTokenError, Shape, Token
+from scim_matrix.matrix.answers import misshapen
+from scim_matrix.matrix.errors import (
+    USER_LOCKED,
+    HomeserverError,
+    NotFoundError,
+    NoTokenError,
+    RefusedError,
+)
+from scim_matrix.matrix.mas_answers import Shape, Token
 from scim_matrix.matrix.mas_client import MasClient
 
 log = structlog.get_logger(__name__)
@@ -53,30 +63,43 @@ class _Stored(Shape):
 
 
 class MasToken:
-    """Keeps a token for the service's account `user_id` in the file `path`, else in memory.
+    """Keeps a token for the service's account `user_id` in the file `path`, and in memory.
 
     The account is made where MAS has none of this name. The file is readable by its owner only,
-    and whatever stands in it is nowhere else: neither in logs nor in errors.
+    and whatever stands in it is nowhere else: neither in logs nor in errors. Before a token is
+    made `make_sure` is awaited, which raises what speaks against it: one made on a server that
+    does not delegate would be of no use, and the next try would make another.
     """
 
-    def __init__(self, client: MasClient, user_id: str, path: Path | None) -> None:
+    def __init__(
+        self,
+        client: MasClient,
+        user_id: str,
+        path: Path | None,
+        make_sure: Callable[[], Awaitable[None]],
+    ) -> None:
         self._mas = client
         self._user_id = user_id
         self._path = path
+        self._make_sure = make_sure
         self._kept: _Stored | None = None
+        self._is_unwritten = False
         self._making = asyncio.Lock()
 
     def stored(self) -> str | None:
-        """Return the token that was made before, None without one; nothing is asked."""
-        kept = self._read()
+        """Return the token that was made before, None without one; nothing is asked or changed.
+
+        Raises OSError where the file cannot be read.
+        """
+        kept = None if self._path is None else self._usable(_content(self._path))
         return None if kept is None else kept.token
 
     async def current(self) -> str:
         """Return the token to use, renewed where its end comes near.
 
         One that still works is returned where MAS does not renew it now. Raises what MasClient
-        raises, and MasTokenError where the account may not be used. A dry run makes a token, for
-        an account that is there.
+        and `make_sure` raise, RefusedError where the account may not be used, and NoTokenError
+        where the file cannot be read. A dry run makes a token, for an account that is there.
         """
         async with self._making:
             kept = self._read()
@@ -95,8 +118,7 @@ class MasToken:
     async def renewed(self, refused: str) -> str:
         """Return a token in place of one that Synapse has refused.
 
-        Raises what MasClient raises, and MasTokenError where the account may not be used, in
-        which case a new token would not help either.
+        Raises what `current` does.
         """
         async with self._making:
             kept = self._read()
@@ -110,6 +132,7 @@ class MasToken:
         Where the answer is lost the file still has a token that MAS no longer takes, or none; a
         session that nobody has a token of ends by itself.
         """
+        await self._make_sure()
         bot = await self._bot()
         life = {"expires_in": int(LIFE.total_seconds())}
         made: Any = None
@@ -148,31 +171,72 @@ class MasToken:
         ):
             if since is not None:
                 words = f"{self._user_id} is {what} in MAS since {since}: take that off by hand"
-                raise MasTokenError(403, USER_LOCKED, words)
+                raise RefusedError(403, USER_LOCKED, words)
         return bot.id
 
     def _read(self) -> _Stored | None:
-        """Return what the file holds for this account, None where that is nothing of use."""
-        if self._path is None:
+        """Return what the file holds for this account, None where that is nothing of use.
+
+        What it held before serves on where it cannot be read any more, and what could not be
+        written serves too. Raises NoTokenError where there is nothing of both.
+        """
+        if self._path is None or self._is_unwritten:
             return self._kept
         try:
-            kept = _Stored.model_validate_json(self._path.read_bytes())
-        except FileNotFoundError:
+            _narrow(self._path)
+            self._kept = self._usable(_content(self._path))
+        except OSError as error:
+            if self._kept is None:
+                raise NoTokenError(f"{self._path} cannot be read: {error}") from error
+            log.warning("token_file_unreadable", path=str(self._path), error=str(error))
+        return self._kept
+
+    def _usable(self, content: bytes | None) -> _Stored | None:
+        """Return what a file's content says for this account, None where that is nothing of use."""
+        if content is None:
             return None
-        except ValidationError:
-            log.warning("token_file_unreadable", path=str(self._path))
+        try:
+            kept = _Stored.model_validate_json(content)
+        except ValidationError as error:
+            log.warning("token_file_unreadable", path=str(self._path), error=misshapen(error))
             return None
         return kept if kept.user_id == self._user_id else None
 
     def _write(self, kept: _Stored) -> None:
-        """Replace the file whole: a crash leaves the former one."""
+        """Keep a token, in the file too: where that fails the next start makes another."""
+        self._kept = kept
         if self._path is None:
-            self._kept = kept
             return
-        new = self._path.with_name(self._path.name + ".new")
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(kept.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        try:
+            _replace(self._path, kept.model_dump_json())
+            self._is_unwritten = False
+        except OSError as error:
+            self._is_unwritten = True
+            log.warning("token_file_not_written", path=str(self._path), error=str(error))
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what a file holds, None where there is none. Raises OSError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _narrow(path: Path) -> None:
+    """Let nobody but its owner read a file, whoever has copied or restored it."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+            log.info("token_file_narrowed", path=str(path))
+
+
+def _replace(path: Path, content: str) -> None:
+    """Replace a file whole, readable by its owner only: a crash leaves the former one."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,15 +1,25 @@
 """The homeserver: its rooms, its accounts, what happens there, and what concerns it as a whole."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import aiohttp
 from pydantic import Field
 
+from scim_matrix.matrix import delegation
 from scim_matrix.matrix.accounts import Accounts
-from scim_matrix.matrix.errors import NotFoundError, RefusedError, TokenError
+from scim_matrix.matrix.errors import (
+    NotFoundError,
+    NoTokenError,
+    PostponedError,
+    RefusedError,
+    TokenError,
+    WithheldError,
+)
 from scim_matrix.matrix.fence import always
 from scim_matrix.matrix.live import Live
+from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.mas_token import MasToken
 from scim_matrix.matrix.rooms import Rooms
@@ -17,7 +27,6 @@ from scim_matrix.matrix.synapse_accounts import SynapseAccounts, is_delegated
 from scim_matrix.matrix.transport import (
     ADMIN_V1,
     ADMIN_V2,
-    CLIENT_V1,
     CLIENT_V3,
     PROBE_TIMEOUT,
     Answer,
@@ -40,10 +49,6 @@ class _Flow(Answer):
 
 class _Flows(Answer):
     flows: list[_Flow]
-
-
-class _Metadata(Answer):
-    issuer: str
 
 
 class _SignedIn(Answer):
@@ -158,17 +163,20 @@ class Homeserver:
         """Return whose the token is, having made sure of one that the homeserver takes.
 
         A token that the service makes itself is renewed here before its end, and where the
-        homeserver refuses it. Raises what MasToken raises too.
+        homeserver refuses it. Raises NoTokenError where it cannot be had, and MismatchError where
+        accounts do not belong to MAS, as whose the settings name them.
         """
-        if self._token is not None:
-            self._transport.client.access_token = await self._token.current()
+        await self.renew_token()
         try:
             return await self.whoami()
         except TokenError as error:
+            if self.mas is not None:
+                with contextlib.suppress(PostponedError):
+                    await delegation.make_sure(self._transport)
             if self._token is None or error.status != 401:
                 raise
         refused = self._transport.client.access_token
-        self._transport.client.access_token = await self._token.renewed(refused)
+        await self._use(self._token.renewed(refused))
         return await self.whoami()
 
     def take_stored_token(self) -> bool:
@@ -180,7 +188,16 @@ class Homeserver:
     async def renew_token(self) -> None:
         """Renew the token that the service makes itself, where its end comes near."""
         if self._token is not None:
-            self._transport.client.access_token = await self._token.current()
+            await self._use(self._token.current())
+
+    async def _use(self, made: Awaitable[str]) -> None:
+        """Use a token of the service's own. Raises NoTokenError where it cannot be had."""
+        try:
+            self._transport.client.access_token = await made
+        except MasError as error:
+            raise NoTokenError(f"MAS gives the service no token: {error}") from error
+        except (RefusedError, WithheldError) as error:
+            raise NoTokenError(f"the service makes itself no token: {error}") from error
 
     async def whoami(self) -> str:
         """Return whose token this is, whatever `user_id` says (client-server API, whoami)."""
@@ -188,6 +205,10 @@ class Homeserver:
             "GET", *CLIENT_V3, "account", "whoami", within=PROBE_TIMEOUT, shape=_Whoami
         )
         return answer.user_id
+
+    async def is_there(self) -> None:
+        """Ask whether it answers; with MAS also whether that still tells it whose the token is."""
+        await (self.server_version() if self.mas is None else self.whoami())
 
     async def accounts_are_delegated(self) -> bool:
         """Tell whether accounts are managed elsewhere (Matrix Authentication Service).
@@ -252,15 +273,9 @@ class Homeserver:
             for provider in flow.identity_providers
         )
 
-    async def issuer(self) -> str:
-        """Return the issuer of MAS, to which accounts belong (client-server API, auth_metadata).
-
-        Raises RefusedError where Synapse keeps accounts itself.
-        """
-        answer = await self._transport.request(
-            *("GET", *CLIENT_V1, "auth_metadata"), token="", shape=_Metadata
-        )
-        return answer.issuer
+    async def issuer(self) -> str | None:
+        """Return the issuer of MAS, None where Synapse keeps accounts itself: see `delegation`."""
+        return await delegation.issuer(self._transport)
 
     async def _flows(self) -> _Flows:
         return await self._door.request("GET", *CLIENT_V3, "login", token="", shape=_Flows)

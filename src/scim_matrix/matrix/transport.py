@@ -14,6 +14,7 @@ from scim_matrix.matrix.answers import misshapen, once
 from scim_matrix.matrix.errors import (
     BAD_STATE,
     NOT_A_SERVER_ADMIN,
+    NOT_INTROSPECTED,
     UNRECOGNIZED,
     USER_IN_USE,
     BannedError,
@@ -23,6 +24,7 @@ from scim_matrix.matrix.errors import (
     RefusedError,
     TokenError,
     UnavailableError,
+    UnvouchedError,
     WithheldError,
 )
 from scim_matrix.matrix.fence import always, fenced
@@ -248,6 +250,8 @@ def _checked(status: int, headers: Mapping[str, str], body: bytes, *, own: bool)
     if 200 <= status < 300:
         return answer
     errcode, message = said.get("errcode"), str(said.get("error", ""))[:_WORDS]
+    if status == 503 and message == NOT_INTROSPECTED:
+        raise UnvouchedError(f"MAS does not tell the homeserver whose token it is: {message}", wait)
     if not 400 <= status < 500 or not isinstance(errcode, str):
         raise UnavailableError(f"no usable answer: {status} {errcode}: {message}", wait)
     if own and (status == 401 or (status == 403 and NOT_A_SERVER_ADMIN in message)):

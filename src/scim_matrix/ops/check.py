@@ -9,10 +9,10 @@ from typing import Any
 from scim_matrix.config import Settings
 from scim_matrix.groupmap import Mapping
 from scim_matrix.matrix.connecting import connect
-from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError, TokenError
-from scim_matrix.matrix.mas_token import SCOPE
+from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
+from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.ops import check_mas, check_settings, check_sign_in
+from scim_matrix.ops import check_homeserver, check_mas, check_settings, check_sign_in
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
 from scim_matrix.store.database import Database, Place
@@ -24,12 +24,6 @@ from scim_matrix.sync.room_rights import read_levels
 _MANY = 5
 # About what an error keeps the rest from being looked at.
 _DECISIVE = ("homeserver", "MAS_URL", "MAS_CLIENT_ID", "MATRIX_SERVER_NAME")
-_NO_TOKEN_YET = Finding(
-    "warning",
-    "homeserver",
-    "not looked at, nor its rooms: the service makes itself a token through MAS when it starts",
-    "start it once, or set MATRIX_ADMIN_TOKEN",
-)
 
 
 async def check(settings: Settings) -> list[Finding]:
@@ -52,11 +46,12 @@ async def check(settings: Settings) -> list[Finding]:
     findings += await check_settings.of_address(settings)
     homeserver = connect(settings, dry_run=True)
     try:
-        if homeserver.mas is not None:
+        keeper = await check_homeserver.who_keeps_accounts(homeserver)
+        if homeserver.mas is not None and keeper.is_mas is not False:
             findings += await check_mas.of_mas(homeserver, settings)
-        if not homeserver.take_stored_token():
-            return [*findings, _NO_TOKEN_YET]
-        findings += await _homeserver(homeserver, protected=bool(settings.protected_users))
+        findings += await check_homeserver.of_homeserver(homeserver, settings, keeper)
+        if not homeserver.token:
+            return findings
         if not any(f.verdict == "error" and f.about in _DECISIVE for f in findings):
             findings += await check_settings.of_homeserver(settings, homeserver)
             if sound:
@@ -65,7 +60,8 @@ async def check(settings: Settings) -> list[Finding]:
             for reference, own in _by_room(mappings).items():
                 findings += await _room(homeserver, reference, own, admins)
     except HomeserverError as error:
-        findings.append(Finding("error", "homeserver", str(error), "see its log and try again"))
+        about = "MAS_URL" if isinstance(error, MasError) else "homeserver"
+        findings.append(Finding("error", about, str(error), "see its log and try again"))
     finally:
         await homeserver.close()
     return findings
@@ -100,64 +96,6 @@ async def _database(place: Place) -> tuple[Finding, Sequence[dict[str, Any]]]:
         return Finding("error", "database", f"damaged: {damage}", cure), groups
     told = place if isinstance(place, Path) else "DATABASE_URL"
     return Finding("ok", "database", f"{told} can be written and is sound"), groups
-
-
-async def _homeserver(homeserver: Homeserver, *, protected: bool) -> list[Finding]:
-    try:
-        version = await homeserver.server_version()
-        whose = await homeserver.whoami()
-        delegated = await homeserver.accounts_are_delegated()
-    except TokenError as error:
-        cure = (
-            f"make {homeserver.user_id} a server admin (admin API: PUT .../users/"
-            f"{homeserver.user_id}/admin) and set MATRIX_ADMIN_TOKEN to a token of it"
-        )
-        if homeserver.mas is not None:
-            cure = (
-                "take MATRIX_ADMIN_TOKEN out and restart: the service makes itself one with the"
-                f" scopes that are needed ({SCOPE})"
-            )
-        return [Finding("error", "homeserver", f"refuses the token: {error}", cure)]
-    except HomeserverError as error:
-        cure = "MATRIX_URL must reach Synapse's client and admin API (/_matrix, /_synapse/admin)"
-        return [Finding("error", "homeserver", str(error), cure)]
-    if whose != homeserver.user_id:
-        cure = (
-            f"set MATRIX_ADMIN_USER_ID to {whose} (and MATRIX_SERVER_NAME to its server), or use a"
-            f" token of {homeserver.user_id}"
-        )
-        return [Finding("error", "homeserver", f"the token is {whose}'s", cure)]
-    findings = [Finding("ok", "homeserver", f"Synapse {version}, the token is an admin's")]
-    if homeserver.mas is not None and not delegated:
-        found = "MAS is set, and Synapse keeps accounts itself: nothing is done"
-        cure = (
-            "take MAS_URL and what goes with it out, or have Synapse delegate:"
-            " matrix_authentication_service: {enabled: true, endpoint: MAS_URL, secret: ...}"
-        )
-        return [*findings, Finding("error", "MAS_URL", found, cure)]
-    if homeserver.mas is not None:
-        return findings
-    if delegated:
-        findings.append(
-            Finding(
-                "warning",
-                "accounts",
-                "belong to the Matrix Authentication Service: none is created or locked",
-                "set MAS_URL, MAS_CLIENT_ID and MAS_CLIENT_SECRET; room membership of existing"
-                " accounts is kept in line without them",
-            )
-        )
-    if delegated and not protected:
-        findings.append(
-            Finding(
-                "warning",
-                "PROTECTED_USERS",
-                "is empty, and Synapse does not say who administers it: nobody is removed from"
-                " any room",
-                "name the administrators, and whoever else must stay, in PROTECTED_USERS",
-            )
-        )
-    return findings
 
 
 async def _room(

@@ -39,12 +39,13 @@ async def of_mas(homeserver: Homeserver, settings: Settings) -> list[Finding]:
         if served != settings.matrix_server_name:
             found = f"it serves {served}, not {settings.matrix_server_name}"
             cure = (
-                f"set MATRIX_SERVER_NAME and MATRIX_ADMIN_USER_ID to {served}, or MAS_URL to"
-                f" the MAS that has matrix: {{homeserver: {settings.matrix_server_name}}}"
+                f"set MATRIX_SERVER_NAME to {served} and MATRIX_ADMIN_USER_ID to a user of it, or"
+                f" correct MAS_URL: matrix: {{homeserver: {settings.matrix_server_name}}} is what"
+                " the right MAS has"
             )
             return [*findings, Finding("error", "MATRIX_SERVER_NAME", found, cure)]
         findings.append(await _provider(accounts))
-        findings += await _own_account(accounts, homeserver.user_id)
+        findings.append(await _own_account(accounts, settings))
     except HomeserverError as error:
         findings.append(Finding("error", "MAS_URL", str(error), "see its log and try again"))
     return findings
@@ -72,16 +73,26 @@ async def _provider(accounts: MasAccounts) -> Finding:
     return Finding("ok", "MAS_PROVIDER", f"people sign in through {provider}")
 
 
-async def _own_account(accounts: MasAccounts, user_id: str) -> list[Finding]:
+async def _own_account(accounts: MasAccounts, settings: Settings) -> Finding:
+    user_id, about = settings.matrix_admin_user_id, "MATRIX_ADMIN_USER_ID"
+    name = user_id.removeprefix("@").partition(":")[0]
     account = await accounts.get_without_homeserver(user_id)
     if account is None:
-        found = f"{user_id} does not exist in MAS yet, and is made at the first start"
-        return [Finding("ok", "MATRIX_ADMIN_USER_ID", found)]
-    name = user_id.removeprefix("@").partition(":")[0]
+        return _without_account(settings, name)
     if account.deactivated:
-        found, cure = f"{user_id} is deactivated in MAS", "set it to another account"
-        return [Finding("error", "MATRIX_ADMIN_USER_ID", found, cure)]
+        found = f"{user_id} is deactivated in MAS"
+        return Finding("error", about, found, "set it to another account")
     if account.locked:
         found, cure = f"{user_id} is locked in MAS", f"mas-cli manage unlock-user {name}"
-        return [Finding("error", "MATRIX_ADMIN_USER_ID", found, cure)]
-    return [Finding("ok", "MATRIX_ADMIN_USER_ID", f"{user_id} is there and not locked")]
+        return Finding("error", about, found, cure)
+    return Finding("ok", about, f"{user_id} is there and not locked")
+
+
+def _without_account(settings: Settings, name: str) -> Finding:
+    about, found = "MATRIX_ADMIN_USER_ID", f"{settings.matrix_admin_user_id} does not exist in MAS"
+    if settings.matrix_admin_token is not None:
+        return Finding("error", about, found, "set it to the user whose MATRIX_ADMIN_TOKEN is")
+    if settings.dry_run:
+        cure = f"mas-cli manage register-user {name} --yes"
+        return Finding("warning", about, f"{found}, and DRY_RUN keeps it from being made", cure)
+    return Finding("ok", about, f"{found} yet, and is made at the first start")

@@ -57,18 +57,18 @@ class Probes:
                 # Where there may be several services; which one it is says the log.
                 "leads": replica.leads,
                 "homeserver": {
-                    **_told(synapse, _EXPLANATION),
+                    **_told(synapse, _EXPLANATION if mas is None else EXPLANATION_WITH_MAS),
                     "delegatedAuthentication": reconciler.delegated,
                     **(
                         {}
                         if not replica.leads
                         else {
-                            "removals": _REMOVALS[(waits, mas is not None)],
+                            "removals": REMOVALS[(waits, mas is not None)],
                             "liveDrift": reconciler.follows_live,
                         }
                     ),
                 },
-                **({} if mas is None else {"mas": _told(mas, _EXPLANATION_OF_MAS)}),
+                **({} if mas is None else {"mas": _told(mas, EXPLANATION_OF_MAS)}),
                 "work": None if counted is None else counted.work,
                 "codes": sorted(
                     {
@@ -101,7 +101,7 @@ def _told(server: Breaker, explanation: dict[Condition, str]) -> dict[str, Any]:
 
 
 # By whether they wait, and whether MAS can be asked.
-_REMOVALS = {
+REMOVALS = {
     (False, False): "are done",
     (False, True): "are done",
     (True, False): "wait: who administers the homeserver is not known; set MAS_URL and what goes"
@@ -117,8 +117,15 @@ _EXPLANATION: dict[Condition, str] = {
     " a server administrator of MATRIX_SERVER_NAME; scim-matrix check says more",
     "mismatched": "keeps accounts itself, and MAS_URL is set: take MAS_URL and what goes with it"
     " out, or have Synapse delegate to MAS; nothing is done meanwhile",
+    "waiting": "is not asked anything: MAS does not tell it whose the service's token is, or gives"
+    " the service none; see `mas`, the log and scim-matrix check",
 }
-_EXPLANATION_OF_MAS: dict[Condition, str] = {
+EXPLANATION_WITH_MAS: dict[Condition, str] = {
+    **_EXPLANATION,
+    "refused": "refuses the token: it must be MATRIX_ADMIN_USER_ID's and have the scope"
+    " urn:synapse:admin:*; scim-matrix check says more",
+}
+EXPLANATION_OF_MAS: dict[Condition, str] = {
     "unknown": "not asked yet",
     "ready": "answers, and the client may administer it",
     "down": "does not answer as MAS's admin API does; see the log and scim-matrix check",
@@ -126,4 +133,5 @@ _EXPLANATION_OF_MAS: dict[Condition, str] = {
     " `policy.data.admin_clients`, and MAS_CLIENT_SECRET its secret",
     "mismatched": "serves another server than MATRIX_SERVER_NAME, or is older than 1.5; no account"
     " is touched",
+    "waiting": "is not asked anything",
 }

@@ -334,6 +334,11 @@ def _states(found: Totals, replica: Replica) -> Iterator[GaugeMetricFamily]:
     )
     if reconciler.mas is not None:
         yield _gauge(
+            "homeserver_waits_for_mas",
+            "1 while the homeserver is not asked because of MAS: no token, or none it vouches for",
+            reconciler.synapse.condition == "waiting",
+        )
+        yield _gauge(
             "mas_ready",
             "1 while MAS answers as it should (accounts belong to it)",
             reconciler.mas.condition == "ready",

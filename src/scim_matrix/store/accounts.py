@@ -280,6 +280,18 @@ async def expire(connection: Connection, now: float) -> None:
 # -- The work left -------------------------------------------------------------
 
 
+async def gives_up(connection: Connection, user_id: str, subject: str) -> bool:
+    """Tell whether an account is about to lose an SSO subject: its user has another by now."""
+    found = await connection.execute_fetchall(_Q["users_own"], {"user_id": user_id})
+    return any(
+        one.desired == "active"
+        and one.todo is not None
+        and one.profile.subject != subject
+        and subject in one.written.subjects
+        for one in map(_account, found)
+    )
+
+
 async def due(
     connection: Connection,
     now: float,
@@ -399,6 +411,16 @@ class Believed:
     profile: Profile
     ours: Disablement
     by_hand: ByHand | None
+    written: Written
+    notice: str | None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The e-mails that it was not given, though its user has them."""
+        is_theirs = self.desired == "active" and self.by_hand != "deactivated"
+        if not is_theirs or self.notice is None:
+            return ()
+        return tuple(e for e in self.profile.emails if e not in self.written.emails)
 
 
 async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Believed]:
@@ -418,6 +440,8 @@ async def believed(connection: Connection, user_ids: Iterable[str]) -> list[Beli
                 bool(row["deactivated_by_us"]),
             ),
             row["by_hand"],
+            Written.load(row["written"]),
+            row["notice"],
         )
         for row in found
     ]

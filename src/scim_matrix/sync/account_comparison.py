@@ -1,13 +1,15 @@
 """Compare accounts with the homeserver in pages, so that every lost answer is found."""
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 
 import structlog
 
-from scim_matrix.matrix.accounts import Accounts
+from scim_matrix.matrix.accounts import Accounts, takes_email
 from scim_matrix.matrix.errors import HomeserverError
 from scim_matrix.store import accounts, second_accounts
+from scim_matrix.store.accounts import Believed
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.second_accounts import SecondAccount
@@ -19,6 +21,8 @@ log = structlog.get_logger(__name__)
 # Of the time until the next comparison, the share between two pages; at most so many seconds.
 _SHARE = 0.005
 _LONGEST_PAUSE = 5.0
+# Of the e-mails that accounts of a page were not given, it is asked about so many: any of them.
+_MOST_ASKED = 20
 
 
 class AccountComparison:
@@ -65,9 +69,10 @@ class AccountComparison:
                 rest = pause
                 await search.among(page)
                 present = {account.user_id: account for account in page}
+                believed = await accounts.believed(self._database.scanner, present)
                 wrong = {
                     known.id: present[known.user_id].deactivated
-                    for known in await accounts.believed(self._database.scanner, present)
+                    for known in believed
                     if not is_as_believed(
                         present[known.user_id],
                         active=known.desired == "active",
@@ -77,13 +82,28 @@ class AccountComparison:
                 }
                 if wrong:
                     log.warning("accounts_differ", accounts=len(wrong))
-                    async with self._database.write() as connection:
-                        await accounts.doubt(connection, wrong)
-                    self._wake()
+                await self._doubt({**dict.fromkeys(await self._given_up(believed), False), **wrong})
             await self._record_second(sorted(search.found))
         except (HomeserverError, DatabaseError) as error:
             # The next comparison asks again; the breaker is the reconciler's.
             log.warning("accounts_not_compared", error=str(error))
+
+    async def _given_up(self, believed: Iterable[Believed]) -> list[int]:
+        """Return the accounts that can have an e-mail by now that was another account's."""
+        waiting = [(one, e) for one in believed for e in one.left_out if takes_email(e)]
+        return [
+            one.id
+            for one, address in random.sample(waiting, min(len(waiting), _MOST_ASKED))
+            if await self._accounts.by_email(address) in (None, one.user_id)
+        ]
+
+    async def _doubt(self, differing: dict[int, bool]) -> None:
+        """Have accounts observed anew; of each it is told whether it was found deactivated."""
+        if not differing:
+            return
+        async with self._database.write() as connection:
+            await accounts.doubt(connection, differing)
+        self._wake()
 
     async def _record_second(self, found: list[SecondAccount]) -> None:
         """Record who signed in as another account, where that is not known yet."""

@@ -45,6 +45,10 @@ from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
+# How often it is looked soon whether an account has given up an SSO subject that is to be another
+# one's: a minute and a half. What is left then, something else keeps there.
+_SOON = 10
+
 
 class AccountWorker:
     """Carries out what is left to do for accounts.
@@ -241,7 +245,8 @@ class AccountWorker:
             refused = await self._change(account, present, needed.change)
             left_out |= refused
             written = replace(written, emails=written.emails - refused.keys())
-            did: record.Kind | None = "update"
+            came_to_nothing = needed.change == Change(add_emails=tuple(refused))
+            did: record.Kind | None = None if came_to_nothing else "update"
         elif needed.is_needed:
             return
         else:
@@ -288,9 +293,16 @@ class AccountWorker:
         raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
-            TRANSIENT.delay(account.attempts),
+            await self._until_free(account, holder, subject),
             f"take that link off {holder}, or: scim-matrix users link {account.scim_id} {holder}",
         )
+
+    async def _until_free(self, account: Account, holder: str, subject: str) -> float:
+        """Return when to look again whether a subject is free (seconds): soon in a swap only."""
+        is_swap = account.attempts < _SOON and await accounts.gives_up(
+            self._database.scanner, holder, subject
+        )
+        return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
     async def _disable(self, account: Account, present: MatrixAccount) -> None:
         how = self._policy.how(account.desired)

@@ -9,18 +9,21 @@ from scim_matrix.clock import Clock
 from scim_matrix.matrix.errors import (
     HomeserverError,
     MismatchError,
+    NoTokenError,
     PostponedError,
     RateLimitedError,
     RefusedError,
     TokenError,
+    UnvouchedError,
 )
 from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.in_flight import InFlight
 
 log = structlog.get_logger(__name__)
 
-# mismatched: it is not the server that the settings say.
-Condition = Literal["unknown", "ready", "down", "refused", "mismatched"]
+# mismatched: it is not the server that the settings say. waiting: there is nothing to ask it with,
+# since MAS gives the service no token, or does not vouch for the one that there is.
+Condition = Literal["unknown", "ready", "down", "refused", "mismatched", "waiting"]
 
 
 class Breaker:
@@ -99,6 +102,8 @@ class Breaker:
             condition = "refused"
         elif isinstance(error, MismatchError):
             condition = "mismatched"
+        elif isinstance(error, NoTokenError | UnvouchedError):
+            condition = "waiting"
         if self.condition != condition:
             log.warning(f"{self.name}_{condition}", error=str(error))
         self.condition = condition

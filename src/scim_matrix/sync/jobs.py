@@ -16,6 +16,7 @@ from scim_matrix.matrix.errors import (
     RateLimitedError,
     TokenError,
     UnavailableError,
+    UnvouchedError,
 )
 from scim_matrix.matrix.mas_answers import MasUnavailableError
 from scim_matrix.store.errors import NotLeadingError
@@ -128,14 +129,16 @@ class Jobs:
         if isinstance(error, FencedError | NotLeadingError):
             # Whoever leads by now does it.
             return
-        if isinstance(error, RateLimitedError | TokenError):
-            servers.blamed(error).trip(error)
+        if isinstance(error, RateLimitedError | TokenError | UnvouchedError):
+            servers.trip(error)
             return
         failures, _ = self._ailing.get(job.key, (0, 0.0))
         self._ailing[job.key] = (failures + 1, self._clock.now() + TRANSIENT.delay(failures))
         if isinstance(error, UnavailableError):
-            log.warning("no_usable_answer", what=job.key, name=name, error=str(error))
             blamed = servers.blamed(error)
+            log.warning(
+                "no_usable_answer", what=job.key, name=name, by=blamed.name, error=str(error)
+            )
             blamed.failed()
             # MAS also says so where Synapse does not answer it.
             told = isinstance(error, MasUnavailableError) and error.answered

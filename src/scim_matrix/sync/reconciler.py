@@ -265,7 +265,7 @@ class Reconciler:
             # Whoever runs this is told as well.
             self.stop()
         except HomeserverError as error:
-            self._servers.blamed(error).trip(error)
+            self._servers.trip(error)
         except (OSError, DatabaseError) as error:
             # The database is out of reach (full disk): nothing was acknowledged meanwhile.
             log.exception("reconcile_failed", error=str(error))
@@ -432,7 +432,7 @@ class Reconciler:
         if self.synapse.condition != "ready" or self.synapse not in self._met:
             await self._meet()
         elif not self.synapse.there.is_set():
-            await self._homeserver.server_version()
+            await self._homeserver.is_there()
 
     async def _meet(self) -> None:
         """Ask who the homeserver is, and go on from how it is now."""

@@ -6,12 +6,15 @@ from functools import partial
 from typing import Literal
 
 from scim_matrix.clock import Clock
+from scim_matrix.matrix.delegation import PLAIN, PLAIN_CURE
 from scim_matrix.matrix.errors import (
     FORBIDDEN,
     FencedError,
     HomeserverError,
     MismatchError,
+    NoTokenError,
     TokenError,
+    UnvouchedError,
 )
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.mas_client import is_too_old
@@ -52,8 +55,16 @@ class Servers:
 
     def blamed(self, error: HomeserverError) -> Breaker:
         """Return the server that an error is about."""
-        about_mas = isinstance(error, MasError)
+        about_mas = isinstance(error, MasError | NoTokenError | UnvouchedError)
         return self.mas if about_mas and self.mas is not None else self.synapse
+
+    def trip(self, error: HomeserverError) -> None:
+        """Leave the server alone that an error is about; without a token that is Synapse too."""
+        if isinstance(error, NoTokenError | UnvouchedError):
+            self.synapse.trip(error)
+            self.blamed(error).doubt()
+        else:
+            self.blamed(error).trip(error)
 
     def codes(self) -> Iterator[str]:
         """Yield the codes of what is wrong with them (scim_matrix/problems.py)."""
@@ -124,8 +135,5 @@ class Servers:
             )
         self.delegated = await self._homeserver.accounts_are_delegated()
         if self.mas is not None and not self.delegated:
-            raise MismatchError(
-                "MAS_URL is set, and Synapse keeps accounts itself: take MAS_URL and what goes with"
-                " it out, or have Synapse delegate to MAS (matrix_authentication_service)"
-            )
+            raise MismatchError(f"{PLAIN}; {PLAIN_CURE}")
         return version

@@ -122,6 +122,10 @@ SELECT * FROM account WHERE id IN (
 -- One account.
 SELECT * FROM account WHERE id = :id
 
+-- users_own --
+-- The account of this user ID, where it is a user's.
+SELECT * FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
+
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
 -- user who was disabled, deleted or told another account since that was decided.
@@ -299,7 +303,7 @@ SELECT * FROM account WHERE id IN (
 -- ours --
 -- Those of some accounts that are ours and thought to be in line.
 SELECT id, user_id, desired, confirmed, profile, locked_by_us, suspended_by_us, deactivated_by_us,
-    by_hand FROM account
+    by_hand, written, notice FROM account
 WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND confirmed IS NOT NULL
 AND desired <> 'unmanaged'
 
