@@ -1,6 +1,7 @@
 """What the service costs when much waits, with a homeserver in memory: `make bench`.
 
-`--people 1000 --groups 100` measures a smaller world, to see that all works.
+`--people 1000 --groups 100` measures a smaller world, to see that all works, `--postgresql` all on
+PostgreSQL.
 """
 
 import argparse
@@ -21,14 +22,15 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.database import Databases, add_option, databases
 from benchmarks.homeserver import ACCOUNT_SECONDS
 from benchmarks.scim import Ask, client, memory, timed
-from benchmarks.seed import BOT, Directory, fill
+from benchmarks.seed import BOT, Directory
 from scim_matrix.demo.service import Service
 from scim_matrix.demo.synapse import SERVER_NAME, free_port
 from scim_matrix.scim.routes import PREFIX
 from scim_matrix.store import grants
-from scim_matrix.store.database import reading
+from scim_matrix.store.database import Place, reading
 
 GROUP = 100
 ASKED_AT_ONCE = 30
@@ -41,6 +43,7 @@ class World:
 
     service: Service
     homeserver: str
+    place: Place
 
     async def until(self, **numbers: int) -> dict[str, int]:
         """Wait until so much was asked of the homeserver; return how much was."""
@@ -60,7 +63,7 @@ class World:
     async def settled(self) -> None:
         """Wait until it has been worked out for everybody what the map means."""
         while True:
-            async with reading(self.service.data_dir) as connection:
+            async with reading(self.place) as connection:
                 if not await grants.is_left(connection):
                     return
             await asyncio.sleep(0.5)
@@ -78,10 +81,10 @@ def cpu(service: Service) -> float:
 
 
 def ring(people: int, groups: int, size: int) -> dict[str, Iterable[int]]:
-    """Return groups of a size, spread evenly over the people."""
+    """Return groups of a size, or of everybody, spread evenly over the people."""
     step = max(1, people // groups)
     return {
-        f"g{number}": [(number * step + n) % people for n in range(size)]
+        f"g{number}": [(number * step + n) % people for n in range(min(size, people))]
         for number in range(groups)
     }
 
@@ -108,8 +111,8 @@ async def beside(
     assert homeserver.stdout is not None
     await homeserver.stdout.readline()
     url = f"http://127.0.0.1:{port}"
-    service = Service(directory.folder, url, BOT, "token", group_map, more)
-    world = World(service, url)
+    service = Service(directory.folder, url, BOT, "token", group_map, more | directory.settings)
+    world = World(service, url, directory.place)
     await world.has_accounts(len(directory.users) if accounts else 0)
     try:
         await service.start()
@@ -120,11 +123,8 @@ async def beside(
         await homeserver.wait()
 
 
-async def joins(
-    folder: Path, people: int, groups: int, size: int, number: int
-) -> tuple[float, float]:
+async def joins(directory: Directory, number: int) -> tuple[float, float]:
     """Return joins a second, and seconds of CPU a join, of the first ones of a backlog."""
-    directory = await fill(folder, people, ring(people, groups, size), accounts=True)
     async with beside(directory, by_id(directory.groups), accounts=True) as world:
         await world.settled()
         # By then as much is in flight as the homeserver takes, and the rooms in turn are known.
@@ -172,11 +172,14 @@ async def asked_at_once(service: Service, path: str) -> float:
 class Bench:
     """Takes the measurements and fills the table."""
 
-    def __init__(self, folder: Path, people: int, groups: int) -> None:
-        self._folder = folder
+    def __init__(self, databases: Databases, people: int, groups: int) -> None:
+        self._databases = databases
         self._people = people
         self._groups = groups
-        title = f"{people:,} people, {groups:,} groups of {GROUP}, on this machine, in one run"
+        title = (
+            f"{people:,} people, {groups:,} groups of {GROUP}, {databases.name}, on this machine,"
+            " in one run"
+        )
         self.table = Table("what", "measured", "must be", title=title)
 
     async def run(self, parts: Sequence[str]) -> None:
@@ -195,9 +198,17 @@ class Bench:
     async def _joins(self) -> None:
         people, groups = self._people, self._groups
         small = max(20, groups // 50)
-        few = await joins(self._folder / "few", people, small, GROUP, 500)
-        many = await joins(self._folder / "many", people, groups, GROUP, 500)
-        most = await joins(self._folder / "most", people, groups, 10 * GROUP, 500)
+        few, many, most = [
+            await joins(
+                await self._databases.fill(name, people, ring(people, number, size), accounts=True),
+                500,
+            )
+            for name, number, size in (
+                ("few", small, GROUP),
+                ("many", groups, GROUP),
+                ("most", groups, 10 * GROUP),
+            )
+        ]
         waiting = f"{groups * GROUP:,} ÷ {small * GROUP:,} waiting"
         self.table.add_row(f"joins a second, {waiting}", f"{many[0] / few[0]:.2f}", "≥ 0.9")
         self.table.add_row("  joins a second", f"{many[0]:.0f} ÷ {few[0]:.0f}", "")
@@ -209,7 +220,7 @@ class Bench:
 
     async def _aliases(self) -> None:
         members = ring(self._people, self._groups, GROUP)
-        directory = await fill(self._folder / "aliases", self._people, members, accounts=True)
+        directory = await self._databases.fill("aliases", self._people, members, accounts=True)
         file = directory.folder / "map.json"
         file.write_text("{}")
         more = {"GROUP_MAP_FILE": str(file)}
@@ -239,11 +250,12 @@ class Bench:
 
     async def _accounts(self) -> None:
         members = ring(self._people, self._groups, GROUP)
-        directory = await fill(self._folder / "accounts", self._people, members)
+        directory = await self._databases.fill("accounts", self._people, members)
         async with beside(directory, by_alias(directory.groups), accounts=False) as world:
             begun = (await world.until(accounts=50))["accounts"]
             before, start = world.cpu(), time.perf_counter()
-            made = (await world.until(accounts=begun + 500))["accounts"] - begun
+            number = min(500, self._people // 2)
+            made = (await world.until(accounts=begun + number))["accounts"] - begun
             taken = time.perf_counter() - start
             share = made / taken * ACCOUNT_SECONDS
             self.table.add_row(
@@ -255,7 +267,7 @@ class Bench:
     async def _start(self) -> None:
         people, groups = 5 * self._people, 4 * self._groups
         members = ring(people, groups, GROUP)
-        directory = await fill(self._folder / "start", people, members, accounts=True)
+        directory = await self._databases.fill("start", people, members, accounts=True)
         async with beside(directory, by_id(directory.groups), accounts=True) as world:
             await world.until(joins=1)
             await world.settled()
@@ -274,7 +286,7 @@ class Bench:
     async def _probes(self) -> None:
         people = 10 * self._people
         members = ring(people, self._groups, 10 * GROUP)
-        directory = await fill(self._folder / "probes", people, members, accounts=True)
+        directory = await self._databases.fill("probes", people, members, accounts=True)
         async with beside(directory, by_id(directory.groups), accounts=True) as world:
             await world.settled()
             await asked_at_once(world.service, "/metrics")
@@ -287,7 +299,7 @@ class Bench:
 
     async def _idle(self) -> None:
         number, interval = 2 * self._groups, 60
-        directory = await fill(self._folder / "idle", 0, ring(1, number, 0))
+        directory = await self._databases.fill("idle", 0, ring(1, number, 0))
         more = {"RECONCILE_INTERVAL": f"{interval}s"}
         group_map = by_alias(directory.groups)
         async with beside(directory, group_map, accounts=True, **more) as world:
@@ -306,11 +318,16 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--people", type=int, default=10_000)
     parser.add_argument("--groups", type=int, default=1_000)
+    add_option(parser)
     parser.add_argument("parts", nargs="*", help="joins, aliases, accounts, start, probes, idle")
     options = parser.parse_args()
     console = Console()
-    with tempfile.TemporaryDirectory() as folder, console.status("measuring"):
-        bench = Bench(Path(folder), options.people, options.groups)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        databases(Path(folder), postgresql=options.postgresql) as found,
+        console.status("measuring"),
+    ):
+        bench = Bench(found, options.people, options.groups)
         try:
             await bench.run(options.parts)
         finally:

@@ -1,5 +1,6 @@
 """Databases of a given size, filled in seconds."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from scim_matrix.demo.synapse import SERVER_NAME, free_port
 from scim_matrix.groupmap import parse_group_map
 from scim_matrix.store import grants, groupmap
 from scim_matrix.store.accounts import Profile
-from scim_matrix.store.database import Database
+from scim_matrix.store.database import Database, Place
 from scim_matrix.store.text import folded
 
 NOW = "2026-01-01T00:00:00.000000+00:00"
@@ -22,21 +23,37 @@ BOT = f"@bot:{SERVER_NAME}"
 
 @dataclass(frozen=True)
 class Directory:
-    """A filled database: ids of its users, and of its groups by their names."""
+    """A filled database, a folder beside it; ids of its users, and of its groups by their names."""
 
     folder: Path
+    place: Place
     users: list[str]
     groups: dict[str, str]
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a service in the folder is told beside that, so that it finds the database."""
+        if isinstance(self.place, Path):
+            return {}
+        return {"DATA_DIR": "", "DATABASE_URL": self.place.get_secret_value()}
+
 
 async def fill(
-    folder: Path, users: int, groups: Mapping[str, Iterable[int]], *, accounts: bool = False
+    folder: Path,
+    users: int,
+    groups: Mapping[str, Iterable[int]],
+    *,
+    accounts: bool = False,
+    place: Place | None = None,
 ) -> Directory:
     """Fill a database with users and with groups of some of them, by their numbers.
 
-    With `accounts` everybody's account is there and confirmed.
+    It is in the folder, or elsewhere (`place`). With `accounts` everybody's account is there and
+    confirmed.
     """
-    database = await Database.open(folder)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    place = place or folder
+    database = await Database.open(place)
     ids = [str(uuid.uuid4()) for _ in range(users)]
     made = {name: str(uuid.uuid4()) for name in groups}
     async with database.write() as connection:
@@ -53,21 +70,41 @@ async def fill(
                 "emails": [{"value": name, "primary": True}],
             }
             text = orjson.dumps(document).decode()
-            rows.append((scim_id, folded(name), f"x{number}", 1, f"user {number}", text, NOW, NOW))
+            rows.append(
+                {
+                    "id": scim_id,
+                    "name": folded(name),
+                    "external_id": f"x{number}",
+                    "display_name": f"user {number}",
+                    "document": text,
+                    "now": NOW,
+                }
+            )
             profile = Profile(f"User {number}", (name,), f"x{number}")
             user_id = f"@user{number}:{SERVER_NAME}"
-            known = (
-                (user_id, "link", "active", profile.dump(), 1) if accounts else (None,) * 4 + (0,)
+            people.append(
+                {
+                    "proposed": user_id,
+                    "id": scim_id,
+                    "subject": profile.subject,
+                    "profile": profile.dump(),
+                    "user_id": user_id if accounts else None,
+                    "bound_by": "link" if accounts else None,
+                    "confirmed": "active" if accounts else None,
+                    "confirmed_profile": profile.dump() if accounts else None,
+                    "usable": accounts,
+                }
             )
-            people.append((user_id, scim_id, profile.subject, profile.dump(), *known))
         await connection.executemany(
             "INSERT INTO scim_user (id, user_name_key, external_id, active, display_name_key,"
-            " document, created, last_modified) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " document, created, last_modified) VALUES (:id, :name, :external_id, TRUE,"
+            " :display_name, :document, :now, :now)",
             rows,
         )
         await connection.executemany(
             "INSERT INTO account (proposed, scim_id, subject, desired, profile, user_id, bound_by,"
-            " confirmed, confirmed_profile, usable) VALUES (?, ?, ?, 'active', ?, ?, ?, ?, ?, ?)",
+            " confirmed, confirmed_profile, usable) VALUES (:proposed, :id, :subject, 'active',"
+            " :profile, :user_id, :bound_by, :confirmed, :confirmed_profile, :usable)",
             people,
         )
         for name, members in groups.items():
@@ -80,15 +117,16 @@ async def fill(
             ).decode()
             await connection.execute_fetchall(
                 "INSERT INTO scim_group (id, external_id, display_name, display_name_key,"
-                " document, created, last_modified) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (made[name], name, name, name, text, NOW, NOW),
+                " document, created, last_modified) VALUES (:id, :name, :name, :name, :document,"
+                " :now, :now)",
+                {"id": made[name], "name": name, "document": text, "now": NOW},
             )
             await connection.executemany(
-                "INSERT INTO group_member (group_id, value) VALUES (?, ?)",
-                [(made[name], ids[number]) for number in members],
+                "INSERT INTO group_member (group_id, value) VALUES (:id, :value)",
+                [{"id": made[name], "value": ids[number]} for number in members],
             )
     await database.close()
-    return Directory(folder, ids, made)
+    return Directory(folder, place, ids, made)
 
 
 async def inhabit(directory: Directory, group_map: str, records: int, held: int) -> None:
@@ -96,7 +134,7 @@ async def inhabit(directory: Directory, group_map: str, records: int, held: int)
 
     In `held` of the rooms half of the people are held from being removed.
     """
-    database = await Database.open(directory.folder)
+    database = await Database.open(directory.place)
     async with database.write("group map") as connection:
         await groupmap.put(connection, parse_group_map(group_map))
     left = True
@@ -144,6 +182,7 @@ async def served(directory: Directory) -> AsyncIterator[Service]:
         BOT,
         "token",
         orjson.dumps(group_map).decode(),
+        directory.settings,
     )
     await service.start()
     try:

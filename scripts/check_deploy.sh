@@ -20,10 +20,10 @@ echo "== hadolint"
 $bin/hadolint --ignore DL3059 Containerfile || fail "Containerfile"
 
 echo "== compose"
-$bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml || fail compose.yaml
+$bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose*.yaml || fail "compose*.yaml"
 
 echo "== kubernetes"
-$bin/kubernetes-validate --strict deploy/kubernetes.yaml || fail kubernetes.yaml
+$bin/kubernetes-validate --strict deploy/kubernetes*.yaml || fail "kubernetes*.yaml"
 
 echo "== alert rules"
 if command -v promtool >/dev/null; then

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -37,8 +37,9 @@ def binaries() -> Path | None:
 class Server:
     """A server that runs, as a user who is not root, and databases in it."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, options: Mapping[str, str] = _OPTIONS) -> None:
         self._programs = programs
+        self._options = options
         self._data = folder / "data"
         self.folder = folder
         # It refuses to run as root; Debian's package makes this user.
@@ -60,7 +61,7 @@ class Server:
             *("initdb", "--no-sync", "--auth=trust", "--locale=C", "--encoding=UTF8"),
             f"--pgdata={self._data}",
         )
-        options = {**_OPTIONS, "unix_socket_directories": f"'{self.folder}'"}
+        options = {**self._options, "unix_socket_directories": f"'{self.folder}'"}
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in options.items())
         self.start()
@@ -102,8 +103,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Server | None]:
-    """Run a server, None where there is none to run."""
+def serving(options: Mapping[str, str] = _OPTIONS) -> Iterator[Server | None]:
+    """Run a server with options, None where there is none to run."""
     programs = binaries()
     if programs is None:
         yield None
@@ -111,7 +112,7 @@ def serving() -> Iterator[Server | None]:
     # Short: the name of its socket may have 107 bytes.
     memory = os.environ.get("PYTEST_DEBUG_TEMPROOT")
     with tempfile.TemporaryDirectory(prefix="scim-pg-", dir=memory) as folder:
-        server = Server(programs, Path(folder))
+        server = Server(programs, Path(folder), options)
         server.make()
         try:
             yield server

@@ -441,7 +441,7 @@ TABLE = (
 
 # What can be wrong with the servers as a whole, and stops work until it is mended.
 OF_SERVERS = (
-    *("homeserver-down", "homeserver-refused", "homeserver-mismatched"),
+    *("homeserver-down", "homeserver-refused", "homeserver-mismatched", "homeserver-waiting"),
     *("mas-down", "mas-refused", "mas-mismatched"),
     *("delegated-authentication", "admins-unknown"),
 )

@@ -8,29 +8,45 @@ from typing import Any
 
 import pytest
 import yaml
+from dotenv import dotenv_values
+from pydantic import SecretStr
 
 from scim_matrix import __version__
+from scim_matrix.config import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICE: dict[str, Any] = COMPOSE["services"]["scim-matrix"]
+# Read over the other.
+ON_POSTGRESQL: dict[str, Any] = yaml.safe_load((DEPLOY / "compose-postgresql.yaml").read_text())
 QUADLET = (DEPLOY / "scim-matrix.container").read_text()
-MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+KUBERNETES: dict[str, list[Any]] = {
+    path.stem: list(yaml.safe_load_all(path.read_text()))
+    for path in DEPLOY.glob("kubernetes*.yaml")
+}
+MANIFESTS = KUBERNETES["kubernetes"]
 
 
-def _pod() -> Any:
-    [deployment] = [m for m in MANIFESTS if m["kind"] == "Deployment"]
-    [container] = deployment["spec"]["template"]["spec"]["containers"]
+def _pods(file: str = "kubernetes") -> list[Any]:
+    """Return what a file says of the pods that it has."""
+    found = [m for m in KUBERNETES[file] if m["kind"] in ("Deployment", "Job")]
+    return [manifest["spec"]["template"]["spec"] for manifest in found]
+
+
+def _container(file: str = "kubernetes") -> Any:
+    [pod] = _pods(file)
+    [container] = pod["containers"]
     return container
 
 
 def test_images_are_of_this_version() -> None:
     """No file says latest, and each says what is pulled and when."""
-    words = [SERVICE["image"], _pod()["image"], *re.findall(r"^Image=(.*)$", QUADLET, re.MULTILINE)]
-    assert [word.rpartition(":")[2] for word in words] == [__version__] * 3
+    pods = [_container(file)["image"] for file in KUBERNETES]
+    words = [SERVICE["image"], *pods, *re.findall(r"^Image=(.*)$", QUADLET, re.MULTILINE)]
+    assert [word.rpartition(":")[2] for word in words] == [__version__] * len(words)
     assert SERVICE["pull_policy"] == "build"
-    assert _pod()["imagePullPolicy"] == "IfNotPresent"
+    assert {_container(file)["imagePullPolicy"] for file in KUBERNETES} == {"IfNotPresent"}
     assert "\nPull=never\n" in QUADLET
     for file in [*DEPLOY.iterdir(), ROOT / "docs" / "installing.md"]:
         named = set(re.findall(r"scim-matrix:([\w.]+)", file.read_text()))
@@ -40,7 +56,7 @@ def test_images_are_of_this_version() -> None:
 def test_secrets_do_not_get_into_git_or_the_image() -> None:
     """The files in which compose looks for secrets are left out of commits and of the build."""
     ignored = (ROOT / ".containerignore").read_text().splitlines()
-    for secret in COMPOSE["secrets"].values():
+    for secret in [*COMPOSE["secrets"].values(), *ON_POSTGRESQL["secrets"].values()]:
         path = (DEPLOY / secret["file"]).resolve().relative_to(ROOT)
         subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=True)
         assert str(path) in ignored
@@ -54,6 +70,81 @@ def test_a_loopback_homeserver_is_not_meant_from_inside_a_container() -> None:
     [settings] = [m for m in MANIFESTS if m["metadata"]["name"] == "scim-matrix" and "data" in m]
     assert "127.0.0.1" not in settings["data"]["MATRIX_URL"]
     assert "\nNetwork=host\nEnvironment=LISTEN_HOST=127.0.0.1\n" in QUADLET
+
+
+def test_the_two_compose_files_are_one_configuration(tmp_path: Path) -> None:
+    """The service finds PostgreSQL by the secrets that it is given, and waits for it."""
+    over = ON_POSTGRESQL["services"]["scim-matrix"]
+    settings = {"DATA_DIR": "/data", **dotenv_values(DEPLOY / "scim-matrix.env")}
+    settings |= SERVICE["environment"] | over["environment"]
+    given = {name: value or "" for name, value in settings.items()}
+    secrets = {f"/run/secrets/{name}": name for name in [*SERVICE["secrets"], *over["secrets"]]}
+    told = {"database_url": "postgresql://scim:password@database/scim"}
+    for name, value in given.items():
+        if name.endswith("_FILE"):
+            secret = secrets.pop(value)
+            (tmp_path / secret).write_text(told.get(secret, "0123456789abcdef"))
+            given[name] = str(tmp_path / secret)
+    assert secrets == {}
+    place = Settings.load(given).place
+    assert isinstance(place, SecretStr)
+    assert f"//{_database()['environment']['POSTGRES_USER']}:" in place.get_secret_value()
+    host, _, name = place.get_secret_value().partition("@")[2].partition("/")
+    assert ON_POSTGRESQL["services"][host] is _database()
+    assert name == _database()["environment"]["POSTGRES_DB"]
+    assert over["depends_on"] == {"database": {"condition": "service_healthy"}}
+    assert set(over["networks"]) & set(_database()["networks"])
+
+
+def _database() -> Any:
+    return ON_POSTGRESQL["services"]["database"]
+
+
+def test_the_database_is_one_that_the_service_takes() -> None:
+    """It sorts by code point and keeps what it has been told when the container goes."""
+    assert "--locale=C" in _database()["environment"]["POSTGRES_INITDB_ARGS"]
+    [volume] = _database()["volumes"]
+    assert volume.partition(":")[0] in ON_POSTGRESQL["volumes"]
+    assert int(_database()["image"].rpartition(":")[2]) in range(14, 18)
+
+
+@pytest.mark.parametrize("file", sorted(KUBERNETES))
+def test_pods_may_do_nothing_but_their_work(file: str) -> None:
+    """No root, no capability, no account of the cluster, nothing written but where data goes."""
+    [pod] = _pods(file)
+    container = _container(file)
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
+    assert {name for name, mount in mounts.items() if not mount.get("readOnly")} <= {"data"}
+    # Secrets are files that are mounted, and stand nowhere else.
+    for variable in container["env"]:
+        if variable["name"].endswith("_FILE"):
+            folder = variable["value"].rpartition("/")[0]
+            assert folder in {mount["mountPath"] for mount in mounts.values()}
+    assert not {v["name"] for v in container["env"]} & set(SECRETS)
+
+
+def test_the_job_copies_what_the_deployment_has() -> None:
+    """The same volume, at the place that it says; once, since a second time is refused."""
+    [pod], [deployment] = _pods("kubernetes-migrate-store"), _pods()
+    assert [v for v in pod["volumes"] if v["name"] == "data"] == [
+        v for v in deployment["volumes"] if v["name"] == "data"
+    ]
+    container = _container("kubernetes-migrate-store")
+    assert container["args"] == ["migrate-store"]
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert environment.keys() == {"DATA_DIR", "DATABASE_URL_FILE"}
+    [data] = [m for m in container["volumeMounts"] if m["name"] == "data"]
+    assert data["mountPath"] == environment["DATA_DIR"]
+    [job] = KUBERNETES["kubernetes-migrate-store"]
+    assert (job["spec"]["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
 
 
 def test_who_may_read_the_secrets_is_said_where_they_are_mounted() -> None:
