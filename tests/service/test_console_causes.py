@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from scim_matrix.store import story as story_of
 from tests.service.client import call, made
 from tests.service.visiting import ADMIN, Scene, visited
 
@@ -98,7 +99,7 @@ async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) 
         await scene.settled()
         visitor = await scene.visitor()
         link = f'<a href="/console/groups/{group}">Staff (Crew now)</a>'
-        for path in ("held", "log?kind=kick"):
+        for path in ("held", "log?kind=kick", "log?group=Crew", "rooms/!r1"):
             assert link in await visitor.sees(path), path
         for path in ("rooms/!r1", f"people/{quote('@ann:example.org')}"):
             assert "Staff (Crew now) no longer gives it" in text(await visitor.sees(path)), path
@@ -132,6 +133,9 @@ async def test_a_group_that_is_gone_has_a_page_and_no_dead_link(tmp_path: Path) 
         assert "1 person to leave Team" in story
         assert "Open a room for this group" not in story
         assert (await visitor.ask("GET", "groups/none"))[0] == 404
+        for name in ("Staff", group):
+            assert await story_of.groups_called(scene.database.reader, name) == [group]
+        assert await story_of.groups_called(scene.database.reader, "staff-x") == []
         members = [{"value": "nobody-yet"}]
         lonely = (await made(scene.client, "Groups", displayName="Lonely", members=members))["id"]
         page = await visitor.sees(f"groups/{lonely}")

@@ -103,7 +103,8 @@ async def test_what_needs_a_human_comes_first(
         needs, rest = page.split("How it is")
         for code in ("removals-held", "account-conflict", "room-unresolved"):
             assert plain(problems.BY_CODE[code].means) in needs, code
-        assert f"({room})</span>: 2 people, because of {tag}Staff, since <time" in needs
+        assert f"({room})</span>: 2 people, because of <a href=" in needs
+        assert f">{tag}Staff</a>, since <time" in needs
         assert mxid(f"{tag}taken") in needs
         assert plain(problems.BY_CODE["room-unresolved"].cure) in needs
         assert 'Held removals <span class="count">2</span>' in page

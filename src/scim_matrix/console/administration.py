@@ -220,7 +220,7 @@ async def _chosen(
         "users": await _meant(reader, kept["user"]) if kept["user"] else None,
         "rooms": named,
         "since": _since(kept["since"], database.clock.now(), where),
-        "group": kept["group"] or None,
+        "groups": await _names(reader, kept["group"]) if kept["group"] else [],
         "request": kept["request"] or None,
         "kind": kept["kind"] or None,
         "outcome": kept["outcome"] or None,
@@ -230,6 +230,14 @@ async def _chosen(
 
 def _since(text: str, now: float, where: tzinfo) -> float:
     return times.moment(text, now, where) if text else 0.0
+
+
+async def _names(reader: Connection, name: str) -> list[str]:
+    """Return the names under which what was done because of a group is recorded, `name` first."""
+    group_ids = await story.groups_called(reader, name)
+    had = [one.name for one in await story.former(reader) if one.group_id in group_ids]
+    now = await console.group_names(reader, group_ids)
+    return list(dict.fromkeys([name, *now, *had]))
 
 
 async def _meant(reader: Connection, words: str) -> list[str]:
