@@ -16,7 +16,7 @@ from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
-from scim_matrix.store import brake, console, record, rooms, story, text, views
+from scim_matrix.store import brake, console, group_names, record, rooms, story, text, views
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.story import words
 
@@ -82,7 +82,7 @@ class Administration:
             "needs": needs(await self._pages.codes(request), rows),
             "groups": await causes.groups_behind(reader, rows),
             "lately": words.lately(
-                await story.lately(reader, LATELY), names, former=await story.former(reader)
+                await story.lately(reader, LATELY), names, former=await group_names.former(reader)
             ).lines,
         }
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
@@ -235,7 +235,7 @@ def _since(text: str, now: float, where: tzinfo) -> float:
 async def _names(reader: Connection, name: str) -> list[str]:
     """Return the names under which what was done because of a group is recorded, `name` first."""
     group_ids = await story.groups_called(reader, name)
-    had = [one.name for one in await story.former(reader) if one.group_id in group_ids]
+    had = [one.name for one in await group_names.former(reader) if one.group_id in group_ids]
     now = await console.group_names(reader, group_ids)
     return list(dict.fromkeys([name, *now, *had]))
 
