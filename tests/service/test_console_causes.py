@@ -57,8 +57,8 @@ async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path
         await scene.shows("heldPairs", 0)
         await scene.settled()
         log = text(await visitor.sees("log?kind=kick&outcome=done"))
-        assert "as said by the configuration (staff → !r1, " in log
-        assert f"as said by {ADMIN} in the console (Staff → !r2, " in log
+        assert "as said by the configuration (staff → Team, " in log
+        assert f"as said by {ADMIN} in the console (Staff → Board, " in log
 
 
 async def test_whoever_a_group_put_in_a_closed_room_once_leaves_for_its_being_closed(
@@ -108,6 +108,9 @@ async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) 
         assert "1 person to leave Team" in story
         assert "joining Team, @ann:example.org: done (because of Staff (Crew now)" in story
         assert "the group Staff is called Crew from then on" in story
+        # The people of a group lead to it.
+        bob = await visitor.sees(f"people/{quote('@bob:example.org')}")
+        assert f'<li><a href="/console/groups/{newcomer}">Staff</a>.</li>' in bob
         # Another group has the name by now: what it did is its own.
         other = text(await visitor.sees(f"groups/{newcomer}"))
         assert "@bob:example.org: done (because of Staff;" in other
