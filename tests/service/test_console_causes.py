@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from scim_matrix.store import story as story_of
 from tests.service.client import call, made
 from tests.service.visiting import ADMIN, Scene, visited
 
@@ -56,8 +57,8 @@ async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path
         await scene.shows("heldPairs", 0)
         await scene.settled()
         log = text(await visitor.sees("log?kind=kick&outcome=done"))
-        assert "as said by the configuration (staff → !r1, " in log
-        assert f"as said by {ADMIN} in the console (Staff → !r2, " in log
+        assert "as said by the configuration (staff → Team, " in log
+        assert f"as said by {ADMIN} in the console (Staff → Board, " in log
 
 
 async def test_whoever_a_group_put_in_a_closed_room_once_leaves_for_its_being_closed(
@@ -98,7 +99,7 @@ async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) 
         await scene.settled()
         visitor = await scene.visitor()
         link = f'<a href="/console/groups/{group}">Staff (Crew now)</a>'
-        for path in ("held", "log?kind=kick"):
+        for path in ("held", "log?kind=kick", "log?group=Crew", "rooms/!r1"):
             assert link in await visitor.sees(path), path
         for path in ("rooms/!r1", f"people/{quote('@ann:example.org')}"):
             assert "Staff (Crew now) no longer gives it" in text(await visitor.sees(path)), path
@@ -107,6 +108,9 @@ async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) 
         assert "1 person to leave Team" in story
         assert "joining Team, @ann:example.org: done (because of Staff (Crew now)" in story
         assert "the group Staff is called Crew from then on" in story
+        # The people of a group lead to it.
+        bob = await visitor.sees(f"people/{quote('@bob:example.org')}")
+        assert f'<li><a href="/console/groups/{newcomer}">Staff</a>.</li>' in bob
         # Another group has the name by now: what it did is its own.
         other = text(await visitor.sees(f"groups/{newcomer}"))
         assert "@bob:example.org: done (because of Staff;" in other
@@ -132,6 +136,9 @@ async def test_a_group_that_is_gone_has_a_page_and_no_dead_link(tmp_path: Path) 
         assert "1 person to leave Team" in story
         assert "Open a room for this group" not in story
         assert (await visitor.ask("GET", "groups/none"))[0] == 404
+        for name in ("Staff", group):
+            assert await story_of.groups_called(scene.database.reader, name) == [group]
+        assert await story_of.groups_called(scene.database.reader, "staff-x") == []
         members = [{"value": "nobody-yet"}]
         lonely = (await made(scene.client, "Groups", displayName="Lonely", members=members))["id"]
         page = await visitor.sees(f"groups/{lonely}")

@@ -141,7 +141,7 @@ async def test_a_group_is_mapped_and_a_removal_decided(
 
         await page.get_by_role("link", name="Groups").click()
         await page.get_by_role("link", name="Engineering").click()
-        await page.get_by_label("Room (address or ID)").fill(alias)
+        await page.get_by_label("Room (address, ID or known name)").fill(alias)
         await page.get_by_role("button", name="What would happen?").click()
         await page.get_by_text(f"This would add 2 people to {alias}").wait_for()
         assert page.url.endswith(f"/console/groups/{group}")
@@ -169,7 +169,7 @@ async def test_a_group_is_mapped_and_a_removal_decided(
         await page.get_by_role("link", name="Held removals 2").wait_for()
         await page.get_by_text("2 people, because of Engineering").wait_for()
         await page.get_by_role("link", name="Decide").click()
-        await page.get_by_role("heading", name="2 of 2 people would leave").wait_for()
+        await page.get_by_role("heading", name="2 of 2 managed people would leave").wait_for()
         await page.get_by_role("checkbox", name=f"{tag}bob").check()
         await page.get_by_role("button", name="Keep those ticked").click()
         await page.get_by_text(f"Dismissed: 1 person stays in {alias}").wait_for()
@@ -247,7 +247,7 @@ async def test_every_page_of_an_office(
             ("rooms", "4 held", "rooms"),
             (general, "there by hand", "room"),
             ("problems/removals-held", "so the removals wait for a human", "problem"),
-            ("held", "4 of 7 people would leave", "held"),
+            ("held", "4 of 7 managed people would leave", "held"),
             (f"log?user={tag}dan", "Times are of Europe/Berlin", "log"),
             ("log?since=soon", "is no time: write today", "log-wrong"),
         ):
@@ -367,7 +367,7 @@ async def test_without_scripts_on_a_phone(
         await person.sign_in("scim-bot")
         await page.get_by_role("link", name="Groups").click()
         await page.get_by_role("link", name="Engineering").click()
-        field = page.get_by_label("Room (address or ID)")
+        field = page.get_by_label("Room (address, ID or known name)")
         await field.fill(room)
         await page.get_by_role("button", name="What would happen?").focus()
         await page.keyboard.press("Enter")
@@ -402,7 +402,7 @@ async def test_a_manager_is_refused_where_they_have_no_power(
         await page.get_by_role("button", name="Search").click()
         await person.is_accessible()
         await page.get_by_role("link", name="Engineering").click()
-        await page.get_by_label("Room (address or ID)").fill(room)
+        await page.get_by_label("Room (address, ID or known name)").fill(room)
         refusal = "You may only map rooms in which you yourself can"
         await page.get_by_role("button", name="What would happen?").click()
         await page.locator("#preview").get_by_text(refusal).wait_for()

@@ -163,8 +163,8 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         await eventually(lambda: ready(s.idp), lambda r: r["work"]["heldPairs"] == 2)
         _, text, _ = await visitor.ask("GET", "/console/held")
         assert mxid(f"{tag}ann") in text
-        assert "2 of 2 people would leave" in text
-        assert "Because G no longer gives it: 2 people, since <time" in text
+        assert "2 of 2 managed people would leave" in text
+        assert ">G (deleted since)</a> no longer gives it: 2 people, since <time" in text
         for beyond in ("100", "9" * 5000):
             assert (await visitor.ask("GET", f"/console/held?from={beyond}"))[0] == 303
         form = {"room": s.other, "decision": "approved"}

@@ -103,13 +103,16 @@ async def test_what_needs_a_human_comes_first(
         needs, rest = page.split("How it is")
         for code in ("removals-held", "account-conflict", "room-unresolved"):
             assert plain(problems.BY_CODE[code].means) in needs, code
-        assert f"({room})</span>: 2 people, because of {tag}Staff, since <time" in needs
+        assert f"({room})</span>: 2 people, because of <a href=" in needs
+        assert f'/groups/{group}">{tag}Staff (deleted since)</a>, since <time' in needs
         assert mxid(f"{tag}taken") in needs
         assert plain(problems.BY_CODE["room-unresolved"].cure) in needs
         assert 'Held removals <span class="count">2</span>' in page
         # What was done is told by kind, not by person.
         done = rest.split("Done lately")[1]
-        assert f"joining {tag}Kitchen, 2 people: done (because of {tag}Staff" in done
+        assert (
+            f"joining {tag}Kitchen, 2 people: done (because of {tag}Staff (deleted since)" in done
+        )
         assert f"removal from {tag}Kitchen, 2 people: held for a human" in done
         assert mxid(f"{tag}ann") not in done
 

@@ -47,6 +47,8 @@ async def test_it_tells_its_story_and_stays_open(tmp_path: Path) -> None:
         ):
             assert words in one_line
         assert "warning" not in text.lower()
+        # Whoever has typed that already is not told to.
+        assert "demo --serve" not in one_line
         told_of = text[: text.index("It keeps running")]
         assert [line for line in told_of.splitlines() if len(line) > 80] == []
         [console] = re.findall(r"http://localhost:\d+/console/", text)

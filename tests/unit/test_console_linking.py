@@ -16,6 +16,8 @@ from scim_matrix.console.times import zone
         ("@a:x and @b:x", ["people/%40a%3Ax", "people/%40b%3Ax"]),
         ("ann@example.com writes", []),
         ("#alias:example.com", []),
+        ("Staff; request 0123456789abcdef).", ["log?request=0123456789abcdef"]),
+        ("2 requests, request command line, 0123456789abcdef", []),
     ],
 )
 def test_ids_become_links(text: str, paths: list[str]) -> None:
@@ -24,6 +26,12 @@ def test_ids_become_links(text: str, paths: list[str]) -> None:
     assert html.count("<a ") == len(paths)
     for path in paths:
         assert f'href="/console/{path}"' in html
+
+
+def test_a_scim_id_stays_in_one_piece() -> None:
+    """It is broken at its hyphens only where a line is shorter."""
+    scim_id = "dec714e0-e991-4dcb-8f4a-648eb6aaef42"
+    assert linked(f"SCIM id {scim_id}.") == f'SCIM id <span class="whole">{scim_id}</span>.'
 
 
 def test_everything_else_is_escaped() -> None:

@@ -16,7 +16,17 @@ from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
-from scim_matrix.store import brake, console, record, rooms, story, text, totals, views
+from scim_matrix.store import (
+    brake,
+    console,
+    group_names,
+    record,
+    rooms,
+    story,
+    text,
+    totals,
+    views,
+)
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.story import words
 
@@ -83,7 +93,7 @@ class Administration:
             "needs": needs(await self._pages.codes(request), rows),
             "groups": await causes.groups_behind(reader, rows),
             "lately": words.lately(
-                await story.lately(reader, LATELY), names, former=await story.former(reader)
+                await story.lately(reader, LATELY), names, former=await group_names.former(reader)
             ).lines,
         }
         part = "overview_part.html" if "HX-Request" in request.headers else "overview.html"
@@ -222,7 +232,7 @@ async def _chosen(
         "users": await _meant(reader, kept["user"]) if kept["user"] else None,
         "rooms": named,
         "since": _since(kept["since"], database.clock.now(), where),
-        "group": kept["group"] or None,
+        "groups": await _names(reader, kept["group"]) if kept["group"] else [],
         "request": kept["request"] or None,
         "kind": kept["kind"] or None,
         "outcome": kept["outcome"] or None,
@@ -232,6 +242,14 @@ async def _chosen(
 
 def _since(text: str, now: float, where: tzinfo) -> float:
     return times.moment(text, now, where) if text else 0.0
+
+
+async def _names(reader: Connection, name: str) -> list[str]:
+    """Return the names under which what was done because of a group is recorded, `name` first."""
+    group_ids = await story.groups_called(reader, name)
+    had = [one.name for one in await group_names.former(reader) if one.group_id in group_ids]
+    now = await console.group_names(reader, group_ids)
+    return list(dict.fromkeys([name, *now, *had]))
 
 
 async def _meant(reader: Connection, words: str) -> list[str]:

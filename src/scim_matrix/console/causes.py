@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from scim_matrix.store import console, story
+from scim_matrix.store import console, group_names
 from scim_matrix.store.database import Connection
 from scim_matrix.story import words
 from scim_matrix.story.rows import Former
@@ -37,7 +37,7 @@ class Groups:
 async def groups_behind(reader: Connection, rows: Iterable[Mapping[str, Any]]) -> Groups:
     """Return the groups that rows name (`group_name`)."""
     names = {row["group_name"] for row in rows if row["group_name"]}
-    return Groups(await story.former(reader), await console.groups_by_name(reader, names))
+    return Groups(await group_names.former(reader), await console.groups_by_name(reader, names))
 
 
 _WHY = {

@@ -11,11 +11,15 @@ from markupsafe import Markup, escape
 from scim_matrix.console import times
 
 # User IDs and room IDs (Matrix specification, "Identifier Grammar"), rooms of version 12 included,
-# without a sentence's own punctuation behind them; and moments as story/words.py writes them.
+# without a sentence's own punctuation behind them; moments as story/words.py writes them; and
+# requests by the IDs that they are given here. SCIM ids are not broken in the middle either.
 _TOLD = re.compile(
     r"(?<![\w/])(@[\w.\-=/+]+:[\w.\-]*\w(?::\d+)?|!(?:[\w\-=+/.~]+:[\w.\-]*\w(?::\d+)?|[\w\-]{43})"
-    r"|\d{4}-\d\d-\d\d \d\d:\d\d UTC)"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d UTC|(?<=\brequest )[0-9a-f]{16}\b"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)"
 )
+# How long the ID of a request is.
+_REQUEST = 16
 _PAGES = {"@": "people", "!": "rooms"}
 
 
@@ -54,6 +58,10 @@ def plain(text: str) -> Markup:
 def _told(found: str, where: datetime.tzinfo) -> Markup | str:
     if found[0] in _PAGES:
         return _link(found, found)
+    if len(found) == _REQUEST:
+        return Markup('<a href="/console/log?request={0}">{0}</a>').format(found)
+    if not found.endswith("UTC"):
+        return Markup('<span class="whole">{}</span>').format(found)
     at = datetime.datetime.strptime(found, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
     return times.shown(at.timestamp(), where)
 

@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from scim_matrix.app_keys import DATABASE, HOMESERVER
+from scim_matrix.console.causes import groups_behind
 from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import console, story
@@ -83,6 +84,7 @@ class RoomPages:
             "room_id": room_id,
             "story": room_story.story(await story.room(reader, room_id)) if is_admin else None,
             "people": people,
+            "groups": await groups_behind(reader, people),
             "part": Part(first, number, {"q": words}),
             "q": words,
             "power": None,

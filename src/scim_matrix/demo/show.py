@@ -72,7 +72,7 @@ async def run(*, with_mas: bool, serve: bool) -> int:
             steps = story.until_the_brake()
             for step in steps if serve else [*steps, *story.after_the_brake(ALIAS)]:
                 await stage.play(step)
-            console.print(*_verdict(stage.wrong), sep="\n")
+            console.print(*_verdict(stage.wrong, is_served=serve), sep="\n")
             if serve:
                 await _look_around(console, service, ground.admin)
     return 1 if stage.wrong else 0
@@ -105,13 +105,16 @@ async def _service(folder: Path, ground: Ground) -> AsyncIterator[tuple[Service,
         await service.stop()
 
 
-def _verdict(wrong: int) -> list[str]:
+_SERVE = "  scim-matrix demo --serve   the same, and look around the console"
+
+
+def _verdict(wrong: int, *, is_served: bool) -> list[str]:
     if wrong:
         return [f"[bold red]{wrong} steps left a room wrong[/]"]
     return [
         "[bold green]Every room was right after every step.[/]",
         "\nNext:",
-        "  scim-matrix demo --serve   the same, and look around the console",
+        *([] if is_served else [_SERVE]),
         "  scim-matrix init           set it up for your homeserver",
         "  docs/setup/README.md       your identity provider, click by click",
     ]

@@ -148,6 +148,16 @@ async def groups_by_name(connection: Connection, names: Iterable[str]) -> dict[s
     return {row["display_name"]: row["id"] for row in found if row["number"] == 1}
 
 
+async def group_names(connection: Connection, group_ids: Iterable[str]) -> list[str]:
+    """Return what some groups are called now."""
+    found = await connection.execute_fetchall(
+        "SELECT g.display_name FROM each_text(:groups) j CROSS JOIN scim_group g"
+        " WHERE g.id = j.value ORDER BY g.display_name_key",
+        {"groups": _json(group_ids)},
+    )
+    return [row["display_name"] for row in found]
+
+
 async def groups_opened(connection: Connection, groups: Iterable[str]) -> dict[str, Rows]:
     """Return what the map says of groups, by ID: a row for each room, or one without a room."""
     found: dict[str, Rows] = {}

@@ -73,18 +73,18 @@ async def find(
     rooms: Sequence[str],
     since: float,
     limit: int,
-    group: str | None = None,
+    groups: Sequence[str] = (),
     request: str | None = None,
     kind: Kind | None = None,
     outcome: Outcome | None = None,
     before: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the newest entries, oldest first: of some users, of rooms, of a group, of a request.
+    """Return the newest entries, oldest first: of some users, of rooms, of groups, of a request.
 
-    `before` is the ID of an entry: what is newer, or is it, is left out.
+    `groups` are names. `before` is the ID of an entry: what is newer, or is it, is left out.
     """
     conditions: list[str] = ["at >= :since"]
-    exact = {"group_name": group, "request": request, "kind": kind, "outcome": outcome}
+    exact = {"request": request, "kind": kind, "outcome": outcome}
     for column, value in exact.items():
         if value is not None:
             conditions.append(f"{column} = :{column}")
@@ -92,6 +92,8 @@ async def find(
         conditions.append("id < :before")
     if users is not None:
         conditions.append("user_id IN (SELECT value FROM each_text(:users))")
+    if groups:
+        conditions.append("group_name IN (SELECT value FROM each_text(:groups))")
     if rooms:
         conditions.append("room_id IN (SELECT value FROM each_text(:rooms))")
     found = await connection.execute_fetchall(
@@ -103,6 +105,7 @@ async def find(
             "since": since,
             "before": before,
             "users": orjson.dumps(users).decode(),
+            "groups": orjson.dumps(groups).decode(),
             "rooms": orjson.dumps(rooms).decode(),
             "limit": limit,
         },

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import orjson
 
-from scim_matrix.store import grants, record
+from scim_matrix.store import grants, group_names
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.text import composed, folded
@@ -179,7 +179,7 @@ async def update(
             raise await _taken(connection, kind, resource_id, document)
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
     if former is not None and former != document["displayName"]:
-        await _record(connection, "rename_group", resource_id, former, document["displayName"])
+        await group_names.renamed(connection, resource_id, former, document["displayName"])
     await grants.settle(connection, [resource_id])
     return _row(kind, updated[0])
 
@@ -189,16 +189,6 @@ async def _name(connection: Connection, group_id: str) -> str | None:
         "SELECT display_name FROM scim_group WHERE id = :id", {"id": group_id}
     )
     return found[0]["display_name"] if found else None
-
-
-async def _record(
-    connection: Connection, kind: record.Kind, group_id: str, name: str, now: str | None = None
-) -> None:
-    """Record what a group was called until now: what was done because of it goes by that name."""
-    entry = record.Entry(
-        kind, "asked", group_id, group_name=name, request=connection.cause, detail=now
-    )
-    await record.add(connection, entry)
 
 
 def _bumping(kind: Kind, resource_id: str) -> Statement:
@@ -221,7 +211,7 @@ async def delete(connection: Connection, kind: Kind, resource_id: str) -> None:
     if not deleted:
         raise NoSuchResourceError(f"{kind} {resource_id!r} not found")
     if former is not None:
-        await _record(connection, "delete_group", resource_id, former)
+        await group_names.deleted(connection, resource_id, former)
     await grants.settle(connection)
 
 

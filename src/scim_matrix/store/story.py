@@ -7,6 +7,7 @@ import orjson
 
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection
+from scim_matrix.store.group_names import former
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
 from scim_matrix.story.rows import Former, Group, Person, Room
@@ -39,14 +40,6 @@ async def groups_called(connection: Connection, name: str) -> list[str]:
     known = await former(connection)
     meant = [one.group_id for one in known if one.group_id == name or one.name == name]
     return list(dict.fromkeys(meant))
-
-
-async def former(connection: Connection) -> list[Former]:
-    """Return the names that groups had, the newest end first, and what has become of each."""
-    return [
-        Former(**{**row, "is_taken": bool(row["is_taken"])})
-        for row in await _rows(connection, "former")
-    ]
 
 
 async def closed(connection: Connection, room_ids: Iterable[str]) -> list[dict[str, Any]]:

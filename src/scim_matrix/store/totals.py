@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
+
 from scim_matrix.store.database import Connection
 
 # compared: every mapped room was; decided: a command decided or asked for something.
@@ -83,8 +85,12 @@ async def ail(connection: Connection, codes: Collection[str], known: Collection[
 
 async def ailing(connection: Connection, known: Collection[str]) -> dict[str, float]:
     """Return what ails of all that is `known` to, since when (seconds since the epoch)."""
-    found = await connection.execute_fetchall("SELECT what, at FROM moment ORDER BY at, what")
-    return {row["what"]: row["at"] for row in found if row["what"] in known}
+    found = await connection.execute_fetchall(
+        "SELECT what, at FROM moment WHERE what IN (SELECT value FROM each_text(:known))"
+        " ORDER BY at, what",
+        {"known": orjson.dumps(list(known)).decode()},
+    )
+    return {row["what"]: row["at"] for row in found}
 
 
 async def when(connection: Connection, what: Moment) -> float:

@@ -159,7 +159,7 @@ def _groups(person: Person, account: Row) -> Iterator[Line]:
     for group, path in found.items():
         through = f" through {', in '.join(path)}" if path else ""
         opens = "" if group in mapped else "; no key of the map matches it"
-        yield Line(f"{names[group]}{through}{opens}.")
+        yield Line(f"{names[group]}{through}{opens}.", group=(group, names[group]))
 
 
 # -- Rooms -----------------------------------------------------------------------------------

@@ -12,13 +12,15 @@ Rows = Sequence[Row]
 class Line:
     """A sentence or two, what to do about it, and the room that it is about, if any.
 
-    `is_held` tells that it is about what the brake holds for a human.
+    `is_held` tells that it is about what the brake holds for a human; `group` is the ID and the
+    name of the group with whose name it begins.
     """
 
     text: str
     cure: str | None = None
     room_id: str | None = None
     is_held: bool = False
+    group: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from scim_matrix.matrix.errors import (
 )
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership, Observed
-from scim_matrix.store import brake, memberships, record, story
+from scim_matrix.store import brake, memberships, record, rooms, story
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.story.words import why_closed
@@ -306,7 +306,8 @@ async def _why(connection: Connection, pair: Membership) -> str | None:
     """Return why somebody leaves whom no group had put there; of others the group says it."""
     if pair.state != "excluded":
         return None
-    return why_closed(await story.closed(connection, [pair.room_id]), {})
+    names = {pair.room_id: await rooms.name(connection, pair.room_id)}
+    return why_closed(await story.closed(connection, [pair.room_id]), names)
 
 
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:

@@ -185,6 +185,7 @@ shown AS (
 SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
     CASE WHEN s.account_id IS NULL THEN 'join' ELSE m.observed END AS membership,
     coalesce(m.state, 'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
+    nullif(m.since, 0) AS since, m.request,
     coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending
 FROM shown s LEFT JOIN membership m ON m.account_id = s.account_id AND m.room_id = :room_id
 ORDER BY s.held DESC, s.user_id NULLS FIRST

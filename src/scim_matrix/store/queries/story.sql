@@ -13,15 +13,20 @@ UNION SELECT id FROM scim_group WHERE external_id = :name
 UNION SELECT id FROM scim_group WHERE display_name_key = :folded
 
 -- former --
--- The names that groups had, the newest end first, and what has become of each: what the identity
--- provider asked for stands among the decisions, which are few.
-SELECT a.user_id AS group_id, a.group_name AS name, a.at AS until, a.request, g.display_name AS now,
-    EXISTS (SELECT 1 FROM scim_group o WHERE o.display_name_key = folded(a.group_name)
-        AND o.display_name = a.group_name AND o.id <> a.user_id) AS is_taken
-FROM (SELECT kind, user_id, group_name, request, at FROM action
-    WHERE outcome IN ('approved', 'dismissed', 'asked') ORDER BY id DESC LIMIT 20000) a
-LEFT JOIN scim_group g ON g.id = a.user_id
-WHERE a.kind IN ('rename_group', 'delete_group') ORDER BY a.at DESC
+-- The names that groups had, the newest end first.
+SELECT what, at FROM moment WHERE what LIKE 'called %' ORDER BY at DESC, what
+
+-- end_name --
+-- A group is not called so any more.
+INSERT INTO moment (what, at) VALUES (:what, :at)
+ON CONFLICT (what) DO UPDATE SET at = excluded.at
+
+-- called_now --
+-- What some groups are called, and which groups have some names.
+SELECT g.id, g.display_name FROM each_text(:ids) j CROSS JOIN scim_group g WHERE g.id = j.value
+UNION
+SELECT g.id, g.display_name FROM each_text(:keys) j CROSS JOIN scim_group g
+WHERE g.display_name_key = j.value
 
 -- is_seen --
 -- Whether somebody is in a room by hand, or on record.
