@@ -712,6 +712,19 @@ async def test_who_left_by_themselves_stays_out(old: Old, opened: Database) -> N
     assert invited == ({("!new", n) for n in ("ann", "rob", "vic")} if expected else set())
 
 
+async def test_what_people_decided_outlasts_a_change_of_the_map(old: Old, opened: Database) -> None:
+    """Who was let stay, or has left, is granted the room anew by the identity provider alone."""
+    async with opened.write() as connection:
+        lines = [Mapping("everyone", "", "!staff"), Mapping("everyone", "", "!new", invite=True)]
+        await groupmap.put(connection, lines, 1000)
+    found = await states(opened, "state", "group_name", "left_by_choice")
+    assert found["!staff", "ann"] == ("granted", "everyone", 0)
+    if old.version >= GUARD:
+        assert found["!staff", "oda"][0] == "dismissed"
+    if old.version >= OPTIONS:
+        assert found["!new", "rob"] == ("granted", "everyone", 1)
+
+
 async def test_power_levels_go_on(old: Old, opened: Database) -> None:
     """What is granted and what was given; what is still to be given, or back."""
     found = await states(opened, "power", "power_given", "power_todo")
