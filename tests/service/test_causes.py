@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from scim_matrix.store import record
+from scim_matrix.store import group_names, record
+from scim_matrix.store.database import Database
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -54,3 +55,14 @@ async def test_what_disabling_does_names_its_request(tmp_path: Path) -> None:
         path = f"/Users/{user['id']}"
         for active, kind in ((False, "lock"), (True, "update")):
             assert await cause(deployment, "PATCH", path, activity(active)) == (kind, "the-request")
+
+
+async def test_names_that_groups_had_are_forgotten_with_the_record(database: Database) -> None:
+    """They explain what stands there; an identity provider may rename as often as it likes."""
+    async with database.write("r1") as connection:
+        await group_names.renamed(connection, "g", "Staff", "Team")
+        assert [name.name for name in await group_names.former(connection)] == ["Staff"]
+        await record.prune(connection, connection.at)
+        assert [name.name for name in await group_names.former(connection)] == ["Staff"]
+        await record.prune(connection, connection.at + 1)
+        assert await group_names.former(connection) == []

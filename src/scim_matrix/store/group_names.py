@@ -1,18 +1,17 @@
 """What groups were called: what is done because of one goes by the name that it had then."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 
 from scim_matrix.store import record
 from scim_matrix.store.database import Connection
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
 from scim_matrix.story.rows import Former
 
 _Q = load("story")
-# Names that ended are moments: when a group was last called so, and by which request that ended.
-_CALLED = "called "
 
 
 async def renamed(connection: Connection, group_id: str, name: str, now: str) -> None:
@@ -32,35 +31,41 @@ async def _end(
         kind, "asked", group_id, group_name=name, request=connection.cause, detail=now
     )
     await record.add(connection, entry)
-    what = _CALLED + orjson.dumps([group_id, name, connection.cause]).decode()
-    await connection.execute_fetchall(_Q["end_name"], {"what": what, "at": connection.at})
+    await connection.execute_fetchall(
+        _Q["end_name"],
+        {
+            "group_id": group_id,
+            "name": name,
+            "request": connection.cause,
+            "until": connection.at,
+        },
+    )
 
 
 async def former(connection: Connection) -> list[Former]:
     """Return the names that groups had, the newest end first, and what has become of each."""
-    rows = await connection.execute_fetchall(_Q["former"])
-    ended = [(*orjson.loads(row["what"].removeprefix(_CALLED)), row["at"]) for row in rows]
+    ended = await connection.execute_fetchall(_Q["former"])
     if not ended:
         return []
     living = await _living(connection, ended)
     return [
         Former(
-            group_id,
-            name,
-            until,
-            living.get(group_id),
-            any(now == name and other != group_id for other, now in living.items()),
-            request,
+            row["group_id"],
+            row["name"],
+            row["until"],
+            living.get(row["group_id"]),
+            any(now == row["name"] and g != row["group_id"] for g, now in living.items()),
+            row["request"],
         )
-        for group_id, name, request, until in ended
+        for row in ended
     ]
 
 
-async def _living(connection: Connection, ended: list[Any]) -> dict[str, str]:
+async def _living(connection: Connection, ended: Sequence[DatabaseRow]) -> dict[str, str]:
     """Return what those groups are called now, and others that have one of the names."""
     values = {
-        "ids": orjson.dumps([group_id for group_id, *_ in ended]).decode(),
-        "keys": orjson.dumps([folded(name) for _, name, *_ in ended]).decode(),
+        "ids": orjson.dumps([row["group_id"] for row in ended]).decode(),
+        "keys": orjson.dumps([folded(row["name"]) for row in ended]).decode(),
     }
     found = await connection.execute_fetchall(_Q["called_now"], values)
     return {row["id"]: row["display_name"] for row in found}

@@ -114,5 +114,7 @@ async def find(
 
 
 async def prune(connection: Connection, before: float) -> None:
-    """Forget entries older than a time (seconds since the epoch)."""
-    await connection.execute_fetchall("DELETE FROM action WHERE at < :before", {"before": before})
+    """Forget entries older than a time (seconds since the epoch), and the names groups had then."""
+    times = {"before": before}
+    await connection.execute_fetchall("DELETE FROM action WHERE at < :before", times)
+    await connection.execute_fetchall("DELETE FROM former_name WHERE until < :before", times)

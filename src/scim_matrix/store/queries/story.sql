@@ -14,12 +14,12 @@ UNION SELECT id FROM scim_group WHERE display_name_key = :folded
 
 -- former --
 -- The names that groups had, the newest end first.
-SELECT what, at FROM moment WHERE what LIKE 'called %' ORDER BY at DESC, what
+SELECT group_id, name, request, until FROM former_name ORDER BY until DESC, group_id, name
 
 -- end_name --
 -- A group is not called so any more.
-INSERT INTO moment (what, at) VALUES (:what, :at)
-ON CONFLICT (what) DO UPDATE SET at = excluded.at
+INSERT INTO former_name (group_id, name, request, until)
+VALUES (:group_id, :name, :request, :until)
 
 -- called_now --
 -- What some groups are called, and which groups have some names.
