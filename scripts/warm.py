@@ -22,6 +22,8 @@ import pytest
 # The fork's exit status where it ends by itself.
 PASSED, FAILED, COLD, LOST = 0, 1, 2, 3
 _OF_FUNCTION = 0x1  # CO_OPTIMIZED
+# So many seconds a fork gets to stop what its tests have started, once it is told to end.
+_LAST_SECONDS = 20.0
 
 
 class Asked(NamedTuple):
@@ -92,22 +94,37 @@ class _Forks:
                 change(*asked.changed)
         except ColdError:
             return COLD
-        for item, following in zip(items, [*items[1:], None], strict=True):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if self._told.exists():
-                return FAILED
+        try:
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if self._told.exists():
+                    return FAILED
+        finally:
+            # Or what the session has started, servers among it, would outlive it.
+            with suppress(Exception):
+                for item in items[:1]:
+                    item.config.hook.pytest_sessionfinish(session=item.session, exitstatus=FAILED)
         return PASSED
 
 
 def _ended(pid: int, seconds: float) -> int | None:
+    """Return a fork's exit status, None where it went on for longer and was ended."""
+    status = _waited(pid, seconds)
+    if status is None:
+        os.kill(pid, signal.SIGINT)
+        if _waited(pid, _LAST_SECONDS) is None:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return status
+
+
+def _waited(pid: int, seconds: float) -> int | None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
     return None
 
 
