@@ -38,7 +38,7 @@ SAMPLE ?= 600
 mutants: $(STAMP)
 	$(BIN)/python -m scripts.mutants --seed $(SEED) --sample $(SAMPLE)
 
-# A few of those that a test noticed, and of the lines that the last commit changed: minutes.
+# A few of those that a test noticed, and of lines that changed since then: minutes.
 few-mutants: $(STAMP)
 	$(BIN)/python -m scripts.mutants --check 24
 

@@ -10,8 +10,9 @@ test noticed which change is written to `scripts/noticed.json`; changes that cha
 listed with their reason in `scripts/equivalent.toml`.
 
 `--check` learns nothing and asks for a few minutes only: it tries anew so many of the changes of
-what decides (`GRAVE`) that a test has noticed, always the same ones, and half as many in the
-lines that the last commit changed. It fails where no test notices one.
+what decides (`GRAVE`) that a test has noticed, always the same ones, half as many in the lines that
+the last commit changed, and half as many in those that have changed since it was last written down
+which test notices what. It fails where no test notices one.
 """
 
 import argparse
@@ -227,11 +228,16 @@ def check(number: int, seed: str, folder: Path, workers: int) -> dict[str, Tried
 
     First with the test that noticed it, then with those that noticed most of the same file.
     """
-    by, known, changed = noticed(), equivalents(), changed_lines()
+    by, known = noticed(), equivalents()
     every = [c for c in candidates(GRAVE) if c.key not in known]
     sample = draw((c for c in every if c.key in by), number, seed)
-    fresh = (c for c in every if c.key not in by and c.mutant.line in changed.get(c.path, ()))
-    sample += draw(fresh, number // 2, seed)
+    left = {c.key: c for c in every if c.key not in by}
+    for lines in changed_lines("HEAD^"), changed_lines(f"{last_noted()}^"):
+        fresh = (c for c in left.values() if c.mutant.line in lines.get(c.path, ()))
+        drawn = draw(fresh, number // 2, seed)
+        sample += drawn
+        for candidate in drawn:
+            del left[candidate.key]
     of_file: dict[str, Counter[str]] = {}
     for key, test in by.items():
         of_file.setdefault(key.partition(": ")[0], Counter())[test] += 1
@@ -247,20 +253,29 @@ def check(number: int, seed: str, folder: Path, workers: int) -> dict[str, Tried
     )
 
 
-def changed_lines() -> dict[str, set[int]]:
-    """Return the lines of each source that the last commit changed, as a merge all it brought."""
-    command = ["git", "diff", "--unified=0", "--no-color", "HEAD^", "--", PACKAGE]
+def last_noted() -> str:
+    """Return the last commit that wrote down which test notices what."""
+    return _git("log", "-1", "--format=%H", "--", str(NOTICED)).strip()
+
+
+def changed_lines(since: str) -> dict[str, set[int]]:
+    """Return the lines of each source that have changed since a commit, none where it is not here.
+
+    A merge counts as all that it brought.
+    """
     found: dict[str, set[int]] = {}
     lines: set[int] = set()
-    for line in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split(
-        "\n"
-    ):
+    for line in _git("diff", "--unified=0", "--no-color", since, "--", PACKAGE).split("\n"):
         if line.startswith("+++ b/"):
             lines = found.setdefault(line[6:], set())
         elif hunk := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
             start, number = int(hunk[1]), int(hunk[2] or 1)
             lines.update(range(start, start + number))
     return found
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout
 
 
 def main() -> int:

@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "src/scim_matrix"
 IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
 SCENARIOS = "tests/service/test_scenarios.py"
+# What is run over PostgreSQL too is run over SQLite first, the same lines of it.
+NOT_TWICE = "not postgresql or test_postgresql"
 # Seconds of tests for one mutant, as long as they took alone.
 ENOUGH = 60.0
 # Tests run in processes forked off one that has imported what they use, but nothing of the project.
@@ -80,7 +82,8 @@ class Tests:
         data, times = kept / "coverage", kept / "times.xml"
         if not (kept / "learned").exists():
             told = ["--cov", "--cov-context=test", "--cov-report=", f"--junitxml={times}"]
-            words = ["-q", "-p", "no:cacheprovider", "-n", str(workers), *IN_MEMORY, *told]
+            words = ["-q", "-p", "no:cacheprovider", "-n", str(workers), "--dist", "worksteal"]
+            words += ["-k", NOT_TWICE, *IN_MEMORY, *told]
             environment = os.environ | workshop.environment | {"COVERAGE_FILE": str(data)}
             command = [sys.executable, "-m", "pytest", *words]
             subprocess.run(command, cwd=workshop.root, env=environment, check=True)

@@ -22,6 +22,8 @@ import pytest
 # The fork's exit status where it ends by itself.
 PASSED, FAILED, COLD, LOST = 0, 1, 2, 3
 _OF_FUNCTION = 0x1  # CO_OPTIMIZED
+# So many seconds a fork gets to stop what its tests have started, once it is told to end.
+_LAST_SECONDS = 20.0
 
 
 class Asked(NamedTuple):
@@ -92,10 +94,16 @@ class _Forks:
                 change(*asked.changed)
         except ColdError:
             return COLD
-        for item, following in zip(items, [*items[1:], None], strict=True):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if self._told.exists():
-                return FAILED
+        try:
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if self._told.exists():
+                    return FAILED
+        finally:
+            # Or what the session has started, servers among it, would outlive it.
+            with suppress(Exception):
+                for item in items[:1]:
+                    item.config.hook.pytest_sessionfinish(session=item.session, exitstatus=FAILED)
         return PASSED
 
 
@@ -103,13 +111,19 @@ def ended(pid: int, seconds: float) -> int | None:
     """Wait for a child and return its exit status; None where it had to be ended after a time."""
     process = os.pidfd_open(pid)
     try:
-        has_ended, _, _ = select.select([process], [], [], seconds)
+        in_time = _has_ended(process, seconds)
+        if not in_time:
+            os.kill(pid, signal.SIGINT)
+            if not _has_ended(process, _LAST_SECONDS):
+                os.killpg(pid, signal.SIGKILL)
     finally:
         os.close(process)
-    if not has_ended:
-        os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status) if has_ended else None
+    return os.waitstatus_to_exitcode(status) if in_time else None
+
+
+def _has_ended(process: int, seconds: float) -> bool:
+    return bool(select.select([process], [], [], seconds)[0])
 
 
 def _chosen(items: Sequence[pytest.Item], tests: Sequence[str]) -> Iterator[pytest.Item]:

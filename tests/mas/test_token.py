@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from scim_matrix.demo.mas import Mas
+from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, Mas
 from scim_matrix.demo.mas_state import Account
 from scim_matrix.demo.synapse import SERVER_NAME, User
 from scim_matrix.matrix.delegation import make_sure
-from scim_matrix.matrix.errors import NoTokenError, RefusedError
+from scim_matrix.matrix.errors import NoTokenError, RefusedError, WithheldError
 from scim_matrix.matrix.mas_answers import MasUnavailableError
 from scim_matrix.matrix.mas_client import MasClient
 from scim_matrix.matrix.mas_token import LIFE, RENEW_BEFORE, MasToken
@@ -69,6 +69,18 @@ async def test_a_token_is_made_with_its_account_and_administers_synapse(
     assert await user.members(room) == {user_id[1:].split(":")[0]}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not bot(mas, user_id).admin
+
+
+async def test_a_dry_run_makes_no_account(
+    mas: Mas, transport: Transport, user_id: str, file: Path
+) -> None:
+    """With DRY_RUN it is told that the service's account would be made, and MAS has none."""
+    client = MasClient.connect(f"{mas.url}/", CLIENT_ID, CLIENT_SECRET, dry_run=True)
+    with pytest.raises(WithheldError, match=f"own account {user_id}"):
+        await MasToken(client, user_id, file, partial(make_sure, transport)).current()
+    await client.close()
+    assert mas.state.account_named(user_id[1:].split(":")[0]) is None
+    assert not file.exists()
 
 
 async def test_a_token_is_kept_for_its_life(mas: Mas, make: Make) -> None:

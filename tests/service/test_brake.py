@@ -102,6 +102,9 @@ async def test_accounts_count_done_pending_and_held(database: Database) -> None:
         assert await brake.account_tally(connection, ann, connection.at + 1) == (1, 2)
         await record.add(connection, record.Entry("erase", "done", "@gone:s", approved=True))
         assert await brake.account_tally(connection, ann, SINCE) == (2, 3)
+        await people.activity("cat", active=False)
+        assert await brake.hold_accounts(connection, ann) == 2
+        assert await brake.account_tally(connection, ann, connection.at + 1) == (2, 2)
 
 
 async def test_accounts_that_are_not_looked_at_yet_after_an_upgrade_do_not_count(

@@ -55,6 +55,19 @@ async def test_whoever_asks_has_all_rooms_compared_at_once(tmp_path: Path) -> No
         assert sorted(compared(deployment, begun)) == names
 
 
+async def test_a_comparison_that_failed_is_made_again(tmp_path: Path) -> None:
+    """Of that room, as soon as the homeserver has rested; who came and went meanwhile is seen."""
+    async with deployed(tmp_path) as deployment:
+        failing = (await with_rooms(deployment))[7]
+        begun = len(deployment.homeserver.requests)
+        fault = Fault("unavailable", lambda r: r.path[-2:] == (failing, "members"))
+        deployment.homeserver.faults.append(fault)
+        deployment.reconciler.compare()
+        await deployment.settle(INTERVAL / 10)
+        assert not deployment.homeserver.faults
+        assert compared(deployment, begun).count(failing) == 2
+
+
 async def test_an_alias_costs_no_third_request(tmp_path: Path) -> None:
     """Where the service is in the room it hears of an upgrade, and need not ask for one."""
     async with deployed(tmp_path) as deployment:

@@ -221,6 +221,21 @@ async def test_a_forged_form_is_refused(client: Client, forged: str) -> None:
         assert (await answer.text()) == f"True {token}"
 
 
+@pytest.mark.parametrize("form", [{}, {"csrf": ""}, {"csrf": "None"}])
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_a_form_without_a_token_is_refused(
+    client: Client, form: dict[str, str], signed_in: bool
+) -> None:
+    """Also where the session has none yet: that two have none is no likeness."""
+    headers = {"Cookie": (await begun(client)).partition(";")[0]} if signed_in else {}
+    async with client.post("/check", data=form, headers=headers) as answer:
+        assert (await answer.text()).split()[0] == "False"
+        if answer.cookies:
+            headers["Cookie"] = answer.cookies[session.COOKIE].OutputString().partition(";")[0]
+    async with client.post("/check", data=form, headers=headers) as answer:
+        assert (await answer.text()).split()[0] == "False"
+
+
 @pytest.mark.parametrize("forged", ["", "x", "\u00e4\U0001f600", "%ED%A0%80", "%FF%00"])
 async def test_a_forged_state_is_refused(client: Client, forged: str) -> None:
     """Whatever single sign-on comes back with, only what it was sent with is that, and is once."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scim_matrix.store import accounts, binding, views
 from tests.conftest import eventually
+from tests.homeserver import Request
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -195,3 +196,20 @@ async def test_what_the_service_itself_will_not_give_is_told_without_a_status(
         await ann(deployment)
         [row] = await views.left_to_do(deployment.database.reader, 10)
         assert row["reason"] == "power level 50 is not below the service's own, 50"
+
+
+async def test_a_join_that_is_refused_for_another_reason_is_no_ban(tmp_path: Path) -> None:
+    """It is shown as failing, and tried again."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.room(world.service, room_id="!room")
+        await deployment.put_map({"*": ["!room"]})
+
+        def vanish(request: Request) -> None:
+            if "join" in request.path:
+                world.rooms.leave("!room", world.service)
+
+        deployment.homeserver.before = vanish
+        await ann(deployment)
+        shown = await views.left_to_do(deployment.database.reader, 10)
+        assert [(row["state"], row["user"]) for row in shown] == [("failing", "@ann:s")]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
-from scim_matrix.store import record, views
+from scim_matrix.store import accounts, binding, record, views
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -67,6 +67,25 @@ async def test_the_account_before_loses_all_that_was_the_users(
         assert said["detail"] == (
             f"user {scim_id}, in place of @ann:s, which is locked and leaves the rooms it was given"
         )
+
+
+async def test_an_account_that_is_a_users_is_linked_to_nobody_else(tmp_path: Path) -> None:
+    """Whoever says so is told whose it is, and both users keep their accounts and rooms."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment, "sub")
+        before = places(deployment)
+        body = {"schemas": [SCHEMA + "User"], "userName": "bob", "externalId": "other"}
+        _, bob = await deployment.scim("POST", "/Users", body)
+        await deployment.quiet()
+        async with deployment.database.write("command line grace") as connection:
+            [account] = await accounts.named(connection, bob["id"])
+            why_not = await binding.link(connection, account, "@annie:s", "grace")
+        assert why_not == f"@annie:s is the account of another user, {scim_id}"
+        await deployment.quiet()
+        assert places(deployment) == before
+        for user, user_id in ((scim_id, "@annie:s"), (bob["id"], "@bob:s")):
+            [account] = await accounts.named(deployment.database.reader, user)
+            assert account.user_id == user_id
 
 
 @pytest.mark.parametrize("way", ["deleted", "disabled"])

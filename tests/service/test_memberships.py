@@ -93,6 +93,29 @@ async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Databas
         assert await oracle.rooms_due(connection, NOW, []) == [ROOM]
 
 
+@pytest.mark.parametrize("standing", ["dropped", "suspended"])
+async def test_an_approval_in_a_room_that_is_mapped_no_more_is_for_nobody_else(
+    database: Database, standing: str
+) -> None:
+    """Whom it is for leaves, whoever else was to leave waits until the map says so again."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        ann = await people.account("ann")
+        group = await people.group("G", ann, await people.account("bob"))
+        for name in ("ann", "bob"):
+            await memberships.reach(connection, await people.membership("!few", name), "join")
+        await people.members(group, ann)
+        assert await brake.hold_room(connection, "!few", "limit") == 1
+        await people.members(group)
+        await brake.decide(connection, await brake.held(connection), "approved", "grace")
+        await connection.execute_fetchall(
+            "UPDATE mapping SET standing = :standing", {"standing": standing}
+        )
+        due = await memberships.due(connection, "!few", connection.at + 1, 10)
+        assert [pair.user_id for pair in due] == ["@bob:s"]
+
+
 @pytest.mark.parametrize("observed", ["join", "ban"])
 async def test_what_is_so_already_is_no_work(database: Database, observed: Observed) -> None:
     """Who is in the room is not joined again, and who is banned is left banned."""

@@ -95,27 +95,6 @@ async def test_a_database_that_sorts_otherwise_is_refused(postgresql: Server) ->
         await Database.open(postgresql.url("ascii"))
 
 
-async def test_two_lose_no_update(postgresql: Server) -> None:
-    """Transactions of two processes run one at a time, from their first statement on."""
-    url = postgresql.filled()
-    opened = [await Database.open(url) for _ in range(2)]
-    [before] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
-
-    async def count(database: Database) -> None:
-        for _ in range(50):
-            async with database.write() as connection:
-                [row] = await connection.execute_fetchall("SELECT number FROM tick")
-                await connection.execute_fetchall(
-                    "UPDATE tick SET number = :number", {"number": row["number"] + 1}
-                )
-
-    await asyncio.gather(*map(count, opened))
-    [after] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
-    assert after["number"] - before["number"] == 100
-    for database in opened:
-        await database.close()
-
-
 async def test_a_server_that_starts_again_is_no_error_for_who_asks_then(own: Server) -> None:
     """Connections that were lost are made anew, those that write with all that they need."""
     database = await Database.open(own.filled())

@@ -77,16 +77,17 @@ async def test_bad_input_is_named_and_not_stored(
 
 
 async def test_taken_values_are_conflicts(start: Start) -> None:
-    """A taken userName (any letter case), account or group externalId is 409 uniqueness."""
+    """A taken userName (any letter case), account, subject or group is 409 uniqueness."""
     client = await start()
     for path, body in (
-        ("/Users", {"userName": "Ann@a.example"}),
+        ("/Users", {"userName": "Ann@a.example", "externalId": "e"}),
         ("/Groups", {"displayName": "g", "externalId": "e"}),
     ):
         assert (await call(client, "POST", path, body))[0] == 201
     for path, body, names in (
         ("/Users", {"userName": "ann@A.example"}, "userName"),
         ("/Users", {"userName": "ann@b.example"}, "@ann:example.org"),
+        ("/Users", {"userName": "cat@a.example", "externalId": "e"}, "externalId"),
         ("/Groups", {"displayName": "h", "externalId": "e"}, "externalId"),
     ):
         status, answer = await call(client, "POST", path, body)
@@ -95,6 +96,8 @@ async def test_taken_values_are_conflicts(start: Start) -> None:
         assert (await call(client, "GET", path))[1]["totalResults"] == 1
     for path, own, taken, names in (
         ("/Users", {"userName": "bob@a.example"}, {"userName": "ANN@a.example"}, "userName"),
+        ("/Users", {"userName": "cat"}, {"userName": "cat", "externalId": "e"}, "externalId"),
+        ("/Users", {"userName": "dan"}, {"userName": "ann@b.example"}, "userName"),
         ("/Groups", {"displayName": "i"}, {"displayName": "i", "externalId": "e"}, "externalId"),
     ):
         _, other = await call(client, "POST", path, own)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.store.database import Connection, Database, reading
+from scim_matrix.store.database import Connection, Database, Place, reading
 from scim_matrix.store.errors import (
     DatabaseError,
     DatabaseTooNewError,
@@ -158,6 +158,85 @@ async def test_a_block_that_fails_is_undone_alone(database: Database) -> None:
         type(None),
     ]
     assert await _rooms(database) == ["!0", "!4"]
+
+
+async def test_who_is_cancelled_waiting_for_a_commit_takes_it_from_nobody(place: Place) -> None:
+    """Whoever shares it is told of it, it is made, and what comes next is written too."""
+    database = await Database.open(place)
+
+    async def first() -> None:
+        async with database.write() as connection:
+            await _insert(connection, "!a")
+
+    async def second() -> None:
+        async with database.write() as connection:
+            await _insert(connection, "!b")
+            one.cancel()
+            await asyncio.wait([one])
+
+    one, two = asyncio.create_task(first()), asyncio.create_task(second())
+    told = await asyncio.gather(one, two, return_exceptions=True)
+    assert [type(each) for each in told] == [asyncio.CancelledError, type(None)]
+    async with database.write() as connection:
+        await _insert(connection, "!c")
+    assert await _rooms(database) == ["!a", "!b", "!c"]
+    await database.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_block_is_cancelled_whole_whenever_that_is(
+    place: Place, times: int, fails: bool
+) -> None:
+    """Of it is all or nothing; its neighbours are durable, or told that they are not."""
+    database = await Database.open(place)
+
+    async def write(room_id: str) -> None:
+        async with database.write() as connection:
+            await _insert(connection, f"{room_id}1")
+            await _insert(connection, f"{room_id}2")
+            if fails and room_id.endswith("b"):
+                raise ValueError("a mistake")
+
+    for turns in range(60):
+        names = [f"!{turns:02}{name}" for name in ("a", "b", "c")]
+        tasks = [asyncio.create_task(write(name)) for name in names]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for _ in range(times):
+            tasks[1].cancel()
+            await asyncio.sleep(0)
+        told = await asyncio.gather(*tasks, return_exceptions=True)
+        found = await _rooms(database)
+        kept = [[room for room in found if room.startswith(name)] for name in names]
+        whole = [[f"{name}1", f"{name}2"] for name in names]
+        assert kept[1] == whole[1] or (kept[1] == [] and told[1] is not None)
+        for neighbour in (0, 2):
+            # Whoever is cancelled twice may take PostgreSQL's connection along.
+            is_lost = times == 2 and isinstance(told[neighbour], DatabaseError)
+            assert is_lost or told[neighbour] is None
+            assert kept[neighbour] == ([] if is_lost else whole[neighbour])
+    await database.close()
+
+
+async def test_two_lose_no_update(place: Place) -> None:
+    """Transactions of two processes run one at a time, from their first statement on."""
+    opened = [await Database.open(place) for _ in range(2)]
+    [before] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
+
+    async def count(database: Database) -> None:
+        for _ in range(50):
+            async with database.write() as connection:
+                [row] = await connection.execute_fetchall("SELECT number FROM tick")
+                await connection.execute_fetchall(
+                    "UPDATE tick SET number = :number", {"number": row["number"] + 1}
+                )
+
+    await asyncio.gather(*map(count, opened))
+    [after] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
+    assert after["number"] - before["number"] == 100
+    for database in opened:
+        await database.close()
 
 
 async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database) -> None:

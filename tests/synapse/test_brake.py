@@ -9,6 +9,7 @@ from scim_matrix.demo.service import ScimClient
 from scim_matrix.demo.synapse import SERVER_NAME, User
 from tests.conftest import eventually
 from tests.synapse.conftest import StartService, command, logged, ready, room_holds, settled
+from tests.synapse.steps import restarted
 
 TIGHT = {"REMOVAL_LIMIT_COUNT": "2", "REMOVAL_LIMIT_PERCENT": "30"}
 
@@ -85,8 +86,7 @@ async def test_many_small_requests_count_like_one(
         status, output = await command(process, "dismiss", room, "--by", "grace")
         assert (status, output.splitlines()[-1]) == (0, "2 dismissed by grace")
         await held(idp, "heldPairs", 0)
-        await process.stop()
-        await process.start()
+        await restarted(process)
         await settled(idp)
         assert await admin.members(room) - {"scim-bot"} == set(people) - set(gone[:2])
 
@@ -128,9 +128,7 @@ async def test_a_forgotten_mapping_can_be_pruned(
         people = await staff(idp, tag, 1)
         await idp.create_group("G", list(people.values()), externalId="g")
         await room_holds(admin, room, set(people))
-        await process.stop()
-        process.group_map = "{}"
-        await process.start()
+        await restarted(process, {})
         await settled(idp)
         assert await admin.members(room) - {"scim-bot"} == set(people)
         status, output = await command(process, "sync", "--prune")

@@ -14,7 +14,7 @@ from tests.conftest import eventually
 from tests.synapse import visiting
 from tests.synapse.conftest import StartService, account, mxid, ready, room_holds, settled
 from tests.synapse.proxy import proxying
-from tests.synapse.steps import HOLD_ALL
+from tests.synapse.steps import HOLD_ALL, restarted
 from tests.synapse.visiting import Visitor
 
 scene = visiting.scene
@@ -131,8 +131,7 @@ async def test_what_becomes_of_people_when_a_mapping_goes(scene: Any) -> None:
             assert await s.admin.members(s.own) - {"scim-bot"} == left
 
         await mapped()
-        await s.service.stop()
-        await s.service.start()
+        await restarted(s.service)
         await settled(s.idp)
         assert await s.admin.members(s.own) - {"scim-bot"} == {s.manager, *s.people}
 

@@ -22,6 +22,7 @@ from tests.synapse.conftest import (
     signed_in,
 )
 from tests.synapse.proxy import proxying
+from tests.synapse.steps import compared_at, compared_since, restarted
 
 # -- Power levels -------------------------------------------------------------
 
@@ -228,8 +229,7 @@ async def test_invited_people_decide_themselves(
         await (await signed_in(admin, ann)).call("POST", f"/_matrix/client/v3/join/{room}", {})
         leave = f"/_matrix/client/v3/rooms/{room}/leave"
         await (await signed_in(admin, bob)).call("POST", leave, {})
-        await process.stop()
-        await process.start()
+        await restarted(process)
         await settled(idp)
         await idp.remove(group, people[cat])
         await eventually(memberships, lambda seen: seen == ["join", "leave", "leave"])
@@ -257,11 +257,13 @@ async def test_declining_while_the_service_is_away_counts_too(
 
         await eventually(ann, lambda seen: seen == "invite")
         await settled(idp)
+        before = await compared_at(process)
         await process.stop()
         user = await signed_in(admin, f"{tag}ann")
         await user.call("POST", f"/_matrix/client/v3/rooms/{room}/leave", {})
         process.group_map = f'{{"g": [{{"room": "{room}", "mode": "invite"}}], "*": []}}'
         await process.start()
+        await compared_since(process, before)
         await settled(idp)
         assert await ann() == "leave"
         assert await membership(admin, room, f"{tag}bob") == "invite"
@@ -315,8 +317,7 @@ async def test_a_room_is_made_once_and_put_into_its_space(
             assert (await admin.call("GET", child))["via"] == [SERVER_NAME]
 
             await put_into(admin, space, room, content={})
-            await process.stop()
-            await process.start()
+            await restarted(process)
             await settled(idp)
             assert await admin.call("GET", child) == {}
         assert sum("/createRoom" in path for _, path in proxy.requests) == 1

@@ -144,12 +144,13 @@ class Writer:
     ) -> None:
         try:
             await self.driver.fetch(f"ROLLBACK TO SAVEPOINT {block}")
-        except DatabaseError:
+        except DatabaseError as lost:
             # Nothing was begun, or the database has rolled back the whole transaction by itself (no
             # room on the disk, a connection that was lost).
             await self.driver.rollback()
             self._shared = None
-            _fail(committed, error)
+            # Whoever shared it was not cancelled.
+            _fail(committed, error if isinstance(error, Exception) else lost)
 
     async def close(self) -> None:
         """Close the connection once the running transaction has ended."""
@@ -270,7 +271,7 @@ async def _open_reader(place: Place, *, check: bool = False) -> Driver:
     return await postgresql.open_reader(place, check=check)
 
 
-def _fail(committed: asyncio.Future[None], error: BaseException) -> None:
+def _fail(committed: asyncio.Future[None], error: Exception) -> None:
     committed.set_exception(error)
     # Retrieved here, in case every block that shared the commit was cancelled.
     committed.exception()
