@@ -315,12 +315,13 @@ def _states(found: Totals, reconciler: Reconciler) -> Iterator[GaugeMetricFamily
         "1 while the homeserver answers as it should",
         reconciler.synapse.condition == "ready",
     )
-    if reconciler.mas is not None:
+    if reconciler.mas is not None or reconciler.delegated:
         yield _gauge(
             "homeserver_waits_for_mas",
             "1 while the homeserver is not asked because of MAS: no token, or none it vouches for",
             reconciler.synapse.condition == "waiting",
         )
+    if reconciler.mas is not None:
         yield _gauge(
             "mas_ready",
             "1 while MAS answers as it should (accounts belong to it)",
