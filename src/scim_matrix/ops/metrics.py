@@ -55,6 +55,7 @@ _WORDS = frozenset(
         "room",
         "createRoom",
         "server_version",
+        "auth_metadata",
         "users",
         "suspend",
         "deactivate",
