@@ -234,3 +234,15 @@ def test_a_folder_open_to_others_is_a_warning(tmp_path: Path) -> None:
         ("warning", "DATA_DIR", f"chmod 700 {folder}"),
         ("warning", "DATA_DIR", f"chmod 600 {file}"),
     ]
+
+
+def test_a_token_that_others_may_read_is_a_warning(tmp_path: Path) -> None:
+    """The one that the service made itself is told with the way to keep it from them."""
+    tmp_path.chmod(0o700)
+    file = tmp_path / "matrix-token.json"
+    file.touch(mode=0o600)
+    assert list(check_settings.of_files(tmp_path)) == []
+    file.chmod(0o640)
+    [found] = check_settings.of_files(tmp_path)
+    assert (found.verdict, found.about, found.cure) == ("warning", "DATA_DIR", f"chmod 600 {file}")
+    assert "it holds a token" in found.found

@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 
 from scim_matrix.demo.service import ScimClient
-from scim_matrix.demo.synapse import SERVER_NAME, Synapse, User
+from scim_matrix.demo.synapse import IDP, SERVER_NAME, Synapse, User
 from tests.conftest import eventually
 from tests.conversations import load, replay
-from tests.synapse.conftest import StartService, StartStaffed, command, ready, room_holds, settled
+from tests.synapse.conftest import (
+    StartService,
+    StartStaffed,
+    account,
+    command,
+    logged,
+    ready,
+    room_holds,
+    settled,
+    told,
+)
 
 
 async def invite_and_join(admin: User, guest: User, room_id: str) -> None:
@@ -349,11 +359,16 @@ async def test_sigterm_ends_the_service_within_ten_seconds(
             assert await process.stop() == 0
 
 
+def localpart(user_id: str) -> str:
+    """Return the localpart of a user ID."""
+    return user_id[1:].partition(":")[0]
+
+
 @pytest.mark.parametrize("idp_name", ["authentik", "entra", "okta"])
 async def test_conversations_of_identity_providers(
     admin: User, service: StartService, idp_name: str
 ) -> None:
-    """Each provider gets the answers it needs to go on, and the rooms follow."""
+    """Each provider gets the answers it needs to go on, and rooms and accounts follow."""
     conversation = load(idp_name)
     room = await admin.create_room()
     async with service({key: [room] for key in conversation["map"]}) as process:
@@ -362,4 +377,19 @@ async def test_conversations_of_identity_providers(
             for localparts in expected.values():
                 await room_holds(admin, room, set(localparts))
 
-        await replay(conversation, ScimClient(process.url), rooms_are)
+        idp = ScimClient(process.url)
+        await replay(conversation, idp, rooms_are)
+        await settled(idp)
+        accounts = {line["id"]: line["account"] for line in await told(process, "users")}
+        users = (await idp.ok("GET", "/Users?count=100"))["Resources"]
+        made = {e["user_id"] for e in await logged(process) if e["kind"] == "create"}
+        assert made >= set(accounts.values())
+        for gone in made - set(accounts.values()):
+            assert (await account(admin, localpart(gone)))["locked"]
+        for user in users:
+            found = await account(admin, localpart(accounts[user["id"]]))
+            assert (found["locked"], found["deactivated"]) == (not user.get("active", True), False)
+            links = {x["auth_provider"]: x["external_id"] for x in found["external_ids"]}
+            assert links.get(IDP) == user.get("externalId")
+            emails = {threepid["address"] for threepid in found["threepids"]}
+            assert emails == {email["value"].lower() for email in user.get("emails", ())}

@@ -16,6 +16,7 @@ from scim_matrix.config import Settings
 from scim_matrix.matrix.errors import RefusedError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.ops.findings import Finding
+from scim_matrix.settings_cures import TOKEN_FILE
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 # Beyond this many pages of accounts (1,000 each) patterns are not looked for any further.
@@ -34,16 +35,23 @@ def of_files(data_dir: Path) -> Iterator[Finding]:
             cure = f"make it, owned by the user of the service, or set DATA_DIR below {Path.home()}"
             yield Finding("error", "DATA_DIR", f"{data_dir} cannot be made: {problem}", cure)
         return
-    for path in (data_dir, *sorted(data_dir.glob("scim-matrix.sqlite3*"))):
+    for path in (data_dir, *sorted(data_dir.glob("scim-matrix.sqlite3*")), *_token(data_dir)):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             right = "700" if path.is_dir() else "600"
+            holds = "a token" if path.name == TOKEN_FILE else "names and e-mail addresses"
             yield Finding(
                 "warning",
                 "DATA_DIR",
-                f"{path} is open to others (mode {mode:o}): it holds names and e-mail addresses",
+                f"{path} is open to others (mode {mode:o}): it holds {holds}",
                 f"chmod {right} {path}",
             )
+
+
+def _token(data_dir: Path) -> Iterator[Path]:
+    file = data_dir / TOKEN_FILE
+    if file.exists():
+        yield file
 
 
 def is_folder(path: Path) -> bool:

@@ -118,7 +118,7 @@ _EXPLANATION: dict[Condition, str] = {
     "mismatched": "keeps accounts itself, and MAS_URL is set: take MAS_URL and what goes with it"
     " out, or have Synapse delegate to MAS; nothing is done meanwhile",
     "waiting": "is not asked anything: MAS does not tell it whose the service's token is, or gives"
-    " the service none; see `mas`, the log and scim-matrix check",
+    " the service none; the log and scim-matrix check say more",
 }
 EXPLANATION_WITH_MAS: dict[Condition, str] = {
     **_EXPLANATION,

@@ -56,6 +56,7 @@ _WORDS = frozenset(
         "room",
         "createRoom",
         "server_version",
+        "auth_metadata",
         "users",
         "suspend",
         "deactivate",
@@ -332,12 +333,13 @@ def _states(found: Totals, replica: Replica) -> Iterator[GaugeMetricFamily]:
     yield _gauge(
         "term", "The number of the term in which this service leads, 0 otherwise", replica.term
     )
-    if reconciler.mas is not None:
+    if reconciler.mas is not None or reconciler.delegated:
         yield _gauge(
             "homeserver_waits_for_mas",
             "1 while the homeserver is not asked because of MAS: no token, or none it vouches for",
             reconciler.synapse.condition == "waiting",
         )
+    if reconciler.mas is not None:
         yield _gauge(
             "mas_ready",
             "1 while MAS answers as it should (accounts belong to it)",
