@@ -12,6 +12,8 @@ from aiohttp import web
 
 from scim_matrix.app_keys import DATABASE, HEARING, HOMESERVER, REPLICA, TALLY
 from scim_matrix.config import Settings
+from scim_matrix.console.session import SESSIONS
+from scim_matrix.console.sessions import Sessions
 from scim_matrix.console.site import make_console
 from scim_matrix.edge import listening, tls
 from scim_matrix.edge.door import Door
@@ -87,6 +89,7 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         await replica.begin()
         app[DATABASE], app[REPLICA] = database, replica
         app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
+        app[SESSIONS] = Sessions(database)
         _add_routes(app, settings, database, replica)
 
         async def show(request: web.Request) -> web.Response:

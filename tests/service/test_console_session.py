@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp_session
@@ -11,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from scim_matrix.console import session, sessions
+from scim_matrix.store.database import Database, Place
 
 Client = TestClient[Any, Any]
 
@@ -59,10 +61,10 @@ async def _return_from_sso(request: web.Request) -> web.Response:
 
 
 @pytest.fixture
-async def client(aiohttp_client: Any) -> Client:
+async def client(aiohttp_client: Any, database: Database) -> Client:
     """Return a client of an application that has sessions."""
     app = web.Application(middlewares=[aiohttp_session.session_middleware(session.storage())])
-    app[session.SESSIONS] = sessions.Sessions()
+    app[session.SESSIONS] = sessions.Sessions(database)
     app.add_routes(
         [
             web.get("/begin", _begin),
@@ -179,12 +181,25 @@ async def test_somebody_is_signed_out_everywhere(client: Client) -> None:
     assert (await who(client, other))[0] == "@bob:s"
 
 
-async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+async def two(place: Place) -> AsyncIterator[list[Database]]:
+    """Return one database as two services have it."""
+    opened = [await Database.open(place) for _ in range(2)]
+    yield opened
+    for database in opened:
+        await database.close()
+
+
+async def test_what_is_kept_is_bounded(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a user and in all only so many sessions run; the one used least lately ends first."""
     monkeypatch.setattr(sessions, "MOST", 15)
-    kept = sessions.Sessions()
+    kept = sessions.Sessions(two[0])
     bob = await kept.begin("@bob:s", 0)
-    first, second, *_ = [await kept.begin("@ann:s", 0) for _ in range(sessions.MOST_OF_A_USER)]
+    first, second, *_ = [
+        await kept.begin("@ann:s", number / 100) for number in range(sessions.MOST_OF_A_USER)
+    ]
     await kept.use(first, 1)
     await kept.begin("@ann:s", 2)
     assert await kept.find(first, 3) is not None
@@ -193,6 +208,21 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         await kept.begin(f"@c{number}:s", 4)
     assert await kept.find(bob, 5) is None
+
+
+async def test_every_service_knows_who_is_signed_in(two: list[Database]) -> None:
+    """Cookies of one are opened at the other, and a session that ends there is over here."""
+    here, there = map(sessions.Sessions, two)
+    keys = await asyncio.gather(here.key(), there.key())
+    assert keys[0] == keys[1]
+    session_id = await here.begin("@ann:s", 0)
+    found = await there.find(session_id, 1)
+    assert found is not None
+    assert found.user_id == "@ann:s"
+    rows = await two[0].reader.execute_fetchall("SELECT id FROM console_session")
+    assert session_id not in [row["id"] for row in rows]
+    await there.end(session_id)
+    assert await here.find(session_id, 1) is None
 
 
 @pytest.mark.parametrize("value", ["x", "\xff\xfe", "\xe4" * 40, '"', "gAAAAA==", "a b;c"])

@@ -326,8 +326,25 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         assert (await answer.json())["detail"] == "the database cannot be used right now"
     own.start()
-    assert await health() == 200
+    await eventually(health, lambda status: status == 200)
     await made(client, "Users", userName="bob")
+
+
+async def test_a_service_that_cannot_write_is_not_well(own: Server, start: Start) -> None:
+    """Though all connections are there: its server takes no writes, as after a failover."""
+    client = await start(DATA_DIR="", DATABASE_URL=own.filled().get_secret_value())
+
+    async def health() -> int:
+        async with client.get("/healthz") as answer:
+            return answer.status
+
+    assert await health() == 200
+    own.run("ALTER SYSTEM SET default_transaction_read_only = on")
+    own.run("SELECT pg_reload_conf()")
+    await eventually(health, lambda status: status == 503)
+    own.run("ALTER SYSTEM RESET default_transaction_read_only")
+    own.run("SELECT pg_reload_conf()")
+    await eventually(health, lambda status: status == 200)
 
 
 async def test_commands_find_the_database(postgresql: Server, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.console.sessions import Sessions
 from scim_matrix.store import brake
 from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync.copies import RENEW_EVERY
@@ -209,3 +210,16 @@ async def test_a_new_database_is_no_copy(tmp_path: Path) -> None:
         await deployment.start()
         await deployment.quiet()
         assert not await brake.is_restored(deployment.database.reader)
+
+
+async def test_nobody_is_signed_in_by_a_backup(tmp_path: Path) -> None:
+    """Whoever has signed out since would be let in again by a copy of their cookie."""
+    async with deployed(tmp_path) as deployment:
+        sessions = Sessions(deployment.database)
+        session_id = await sessions.begin("@ann:s", 0)
+        await deployment.quiet()
+        await deployment.copy("backup")
+        await sessions.end(session_id)
+        await deployment.restore("backup")
+        await deployment.quiet()
+        assert await Sessions(deployment.database).find(session_id, 1) is None

@@ -86,7 +86,7 @@ class Administration:
             "courses": self._courses,
             "homeserver": reconciler.synapse,
             "mas": reconciler.mas,
-            "live": reconciler.follows_live,
+            "live": reconciler.follows_live if replica.leads else None,
             "work": counted.work,
             "numbers": counted.totals,
             "heard_at": request.config_dict[HEARING].at,

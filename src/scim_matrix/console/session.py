@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from cryptography.fernet import Fernet
 
-from scim_matrix.console.sessions import LONGEST_SECONDS, Sessions
+from scim_matrix.console.sessions import LONGEST_SECONDS, USE_EVERY, Sessions
 
 COOKIE = "scim_matrix_console"
 SESSIONS = web.AppKey("SESSIONS", Sessions)
@@ -22,7 +22,14 @@ _ID, _TOKEN, _STATE, _SAID = "id", "csrf", "state", "said"
 
 
 class _Sealed(EncryptedCookieStorage):
-    """Cookies sealed by the library, which stumbles over those that no browser made."""
+    """Cookies sealed by the library, which stumbles over those that no browser made.
+
+    The key is that of SESSIONS, which is there once the service runs.
+    """
+
+    async def load_session(self, request: web.Request) -> aiohttp_session.Session:
+        self._fernet = Fernet(await request.config_dict[SESSIONS].key())
+        return await super().load_session(request)
 
     def load_cookie(self, request: web.Request) -> str | None:
         cookie = super().load_cookie(request)
@@ -30,12 +37,13 @@ class _Sealed(EncryptedCookieStorage):
 
 
 def storage() -> EncryptedCookieStorage:
-    """Return what seals cookies, with a key that dies with the process.
+    """Return what seals cookies, for every service on the database.
 
     A cookie holds the ID of a session and what guards forms; who that is and for how long is
     known to SESSIONS only, so that a copy of the cookie is worth nothing once that has ended.
     """
     return _Sealed(
+        # Until the first request.
         Fernet(Fernet.generate_key()),
         cookie_name=COOKIE,
         path="/console/",
@@ -60,7 +68,8 @@ async def user(request: web.Request) -> str | None:
     found = await sessions.find(session_id, now)
     if found is None:
         return None
-    if not (request.method == "GET" and "HX-Request" in request.headers):
+    refreshes = request.method == "GET" and "HX-Request" in request.headers
+    if not refreshes and now - found.used >= USE_EVERY:
         await sessions.use(session_id, now)
     return found.user_id
 

@@ -1,14 +1,23 @@
-"""Who is signed in to the console, as this service knows it: a session that ends here is over."""
+"""Who is signed in to the console: a session that ends is over, whichever service is asked."""
 
+import hashlib
 import secrets
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from cryptography.fernet import Fernet
+
+from scim_matrix.store.database import Database, together
+from scim_matrix.store.queries import load
 
 IDLE_SECONDS = 30 * 60
 LONGEST_SECONDS = 12 * 3600
 # So many sessions are kept, and of one user; the one that was used least lately ends first.
 MOST = 10_000
 MOST_OF_A_USER = 10
+# How often it is written down (seconds) that a session is used.
+USE_EVERY = 60
+
+_Q = load("sessions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,45 +34,63 @@ class SignedIn:
 
 
 class Sessions:
-    """The sessions that run, in this process: they end with it.
+    """The sessions that run, in the database: they outlast a service, and any other one has them.
 
-    Several replicas of the service need a table in this one's place, with the same methods.
+    What stands there lets nobody in: a session's ID is kept as its digest.
     """
 
-    def __init__(self) -> None:
-        # The one that was used least lately stands first.
-        self._running: OrderedDict[str, SignedIn] = OrderedDict()
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._key: str | None = None
+
+    async def key(self) -> str:
+        """Return what seals cookies, the same at each service: as Fernet takes it."""
+        if self._key is None:
+            if not (rows := await self._database.reader.execute_fetchall(_Q["key"])):
+                new = {"value": Fernet.generate_key().decode()}
+                async with self._database.write() as connection:
+                    await connection.execute_fetchall(_Q["keep_key"], new)
+                    rows = await connection.execute_fetchall(_Q["key"])
+            self._key = str(rows[0]["value"])
+        return self._key
 
     async def begin(self, user_id: str, now: float) -> str:
         """Begin a session of a user and return its ID, which nobody can guess."""
-        own = [i for i, session in self._running.items() if session.user_id == user_id]
-        for session_id in own[: max(0, len(own) - MOST_OF_A_USER + 1)]:
-            del self._running[session_id]
-        if len(self._running) >= MOST:
-            self._running.popitem(last=False)
         session_id = secrets.token_urlsafe(32)
-        self._running[session_id] = SignedIn(user_id, now, now)
+        over = {"idle_since": now - IDLE_SECONDS, "begun_before": now - LONGEST_SECONDS}
+        async with self._database.write() as connection:
+            await together(
+                connection,
+                (_Q["end_over"], over),
+                (_Q["end_least_used_of"], {"user_id": user_id, "most": MOST_OF_A_USER - 1}),
+                (_Q["end_least_used"], {"most": MOST - 1}),
+                (_Q["begin"], {"id": _digest(session_id), "user_id": user_id, "now": now}),
+            )
         return session_id
 
     async def find(self, session_id: str, now: float) -> SignedIn | None:
         """Return a session, None where it has ended or never was."""
-        session = self._running.get(session_id)
-        if session is None or not session.is_over(now):
-            return session
-        del self._running[session_id]
-        return None
+        values = {"id": _digest(session_id)}
+        rows = await self._database.reader.execute_fetchall(_Q["find"], values)
+        found = SignedIn(*rows[0]) if rows else None
+        return None if found is None or found.is_over(now) else found
 
     async def use(self, session_id: str, now: float) -> None:
         """Note that a session is used."""
-        if session_id in self._running:
-            self._running[session_id] = replace(self._running[session_id], used=now)
-            self._running.move_to_end(session_id)
+        await self._write("use", id=_digest(session_id), now=now)
 
     async def end(self, session_id: str) -> None:
         """End a session, if it runs."""
-        self._running.pop(session_id, None)
+        await self._write("end", id=_digest(session_id))
 
     async def end_all(self, user_id: str) -> None:
         """End every session of a user."""
-        for session_id in [i for i, s in self._running.items() if s.user_id == user_id]:
-            del self._running[session_id]
+        await self._write("end_all", user_id=user_id)
+
+    async def _write(self, query: str, **values: object) -> None:
+        async with self._database.write() as connection:
+            await connection.execute_fetchall(_Q[query], values)
+
+
+def _digest(session_id: str) -> str:
+    return hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()

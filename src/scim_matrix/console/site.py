@@ -23,7 +23,6 @@ from scim_matrix.console.linking import linked, plain
 from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
-from scim_matrix.console.sessions import Sessions
 from scim_matrix.console.sign_in import SignIn
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
@@ -57,7 +56,6 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
             pages.guard,
         ]
     )
-    app[session.SESSIONS] = Sessions()
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.PackageLoader("scim_matrix.console"),

@@ -88,7 +88,8 @@ class Probes:
                 await self._database.reader.execute_fetchall("SELECT 1 FROM room LIMIT 1")
         except (DatabaseError, TimeoutError, ValueError):
             return False
-        return True
+        # A server that has become a standby still answers whoever reads.
+        return self._database.leadership.is_well
 
 
 def _told(server: Breaker, explanation: dict[Condition, str]) -> dict[str, Any]:

@@ -161,8 +161,10 @@ async def is_restored(connection: Connection) -> bool:
 async def begin_restoration(connection: Connection) -> None:
     """Have removals wait that only a backup speaks of, those that it shows as approved too.
 
-    Those of people whom it shows to be out are looked at anew.
+    Those of people whom it shows to be out are looked at anew. Nobody is signed in to the console
+    any more: who has signed out since is not known.
     """
+    await connection.execute_fetchall("DELETE FROM console_session")
     await connection.execute_fetchall(
         "UPDATE installation SET restored_tick = :tick", {"tick": await connection.tick()}
     )

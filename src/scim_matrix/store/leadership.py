@@ -68,6 +68,11 @@ class Leadership:
         return self.term is not None and self.term.runs
 
     @property
+    def is_well(self) -> bool:
+        """Whether this service could write to the database lately, as far as is seen to here."""
+        return True
+
+    @property
     def leader(self) -> str | None:
         """Who leads, as far as is known: a process, its host and where it listens."""
         return None

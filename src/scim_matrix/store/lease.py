@@ -21,6 +21,8 @@ LEASE_SECONDS = 10.0
 STOP_BEFORE = 2.0
 # How often it is renewed, or asked for by the others, and whether something was committed.
 TEND_EVERY = 2.0
+# Who could not renew it, nor be told that somebody else has it, for so long (seconds) is not well.
+WELL_FOR = 10.0
 # A service that was not heard of for so long (seconds) runs no more.
 GONE_AFTER = 15.0
 
@@ -54,7 +56,13 @@ class Lease(Leadership):
         self._leader: str | None = None
         self._leads = asyncio.Event()
         self._tick = -1
+        self._tended_at = float("-inf")
         self._map: str | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the lease was tended lately: it is written to whoever has it."""
+        return moment() < self._tended_at + WELL_FOR
 
     @property
     def leader(self) -> str | None:
@@ -123,6 +131,7 @@ class Lease(Leadership):
         report = {"holder": self._holder, "name": self._told, "map": self._map}
         gone = {"seconds": GONE_AFTER}
         await self._listener.fetch_together([(_Q["report"], report), (_Q["forget"], gone)])
+        self._tended_at = moment()
 
     async def _renew(self, term: Term) -> None:
         asked = moment()

@@ -17,3 +17,16 @@ CREATE TABLE replica (
     map TEXT,
     seen_at REAL NOT NULL
 );
+-- Who is signed in to the console: a digest of the session's ID, whose it is, when it began and when it
+-- was last used (seconds since 1970). And the key that seals their cookies; one row once there is any.
+CREATE TABLE console_session (
+    id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL,
+    begun REAL NOT NULL,
+    used REAL NOT NULL
+);
+CREATE INDEX console_session_user ON console_session (user_id, used);
+CREATE TABLE console_key (
+    name TEXT PRIMARY KEY CHECK (name = 'cookies'),
+    value TEXT NOT NULL
+);

@@ -14,3 +14,14 @@ CREATE TABLE replica (
     map TEXT,
     seen_at DOUBLE PRECISION NOT NULL
 );
+CREATE TABLE console_session (
+    id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL,
+    begun DOUBLE PRECISION NOT NULL,
+    used DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX console_session_user ON console_session (user_id, used);
+CREATE TABLE console_key (
+    name TEXT PRIMARY KEY CHECK (name = 'cookies'),
+    value TEXT NOT NULL
+);
