@@ -156,6 +156,18 @@ def test_who_may_read_the_secrets_is_said_where_they_are_mounted() -> None:
     assert set(secrets) == {f"uid={user[1]},mode=0400"}
 
 
+def test_unit_and_quadlet_say_how_they_find_postgresql() -> None:
+    """Lines to be taken in, of which no secret is missing, and what is to be taken out."""
+    unit = (DEPLOY / "scim-matrix.service").read_text()
+    assert "\n# LoadCredential=database_url:/etc/scim-matrix/database_url\n" in unit
+    assert "with DATA_DIR= in scim-matrix.env" in unit
+    [told] = re.findall(r"^# Environment=(DATA_DIR=.*)$", QUADLET, re.MULTILINE)
+    variables = dict(word.split("=") for word in told.split())
+    assert variables["DATA_DIR"] == ""
+    secret = variables["DATABASE_URL_FILE"].removeprefix("/run/secrets/")
+    assert f"\n# Secret={secret},uid=" in QUADLET
+
+
 def test_the_unit_says_how_its_network_is_widened() -> None:
     """Whoever denies says what that looks like and how to allow more."""
     unit = (DEPLOY / "scim-matrix.service").read_text()
