@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from scim_matrix import __version__
+from scim_matrix.app import SHUTDOWN_SECONDS
 from scim_matrix.config import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +146,72 @@ def test_the_job_copies_what_the_deployment_has() -> None:
     assert data["mountPath"] == environment["DATA_DIR"]
     [job] = KUBERNETES["kubernetes-migrate-store"]
     assert (job["spec"]["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
+
+
+def _only(kind: str) -> Any:
+    """Return the one manifest of a kind of those with two replicas."""
+    [found] = [m for m in KUBERNETES["kubernetes-postgresql"] if m["kind"] == kind]
+    return found
+
+
+def test_one_of_two_replicas_answers_always() -> None:
+    """While a version is rolled out, a node drained, or one lost; they are on two nodes."""
+    deployment, [pod] = _only("Deployment")["spec"], _pods("kubernetes-postgresql")
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+    budget = _only("PodDisruptionBudget")["spec"]
+    assert budget == {"minAvailable": 1, "selector": {"matchLabels": labels}}
+    assert _only("Service")["spec"]["selector"] == deployment["selector"]["matchLabels"] == labels
+    anti = pod["affinity"]["podAntiAffinity"]
+    [apart] = anti["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["podAffinityTerm"] == {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": labels},
+    }
+
+
+def test_a_replica_goes_when_nobody_sends_it_anything_any_more() -> None:
+    """It answers until then and drains, and is not killed before it has."""
+    [pod], container = _pods("kubernetes-postgresql"), _container("kubernetes-postgresql")
+    word, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert word == "sleep"
+    assert int(seconds) + 2 * SHUTDOWN_SECONDS < pod["terminationGracePeriodSeconds"]
+
+
+def test_a_database_that_is_away_takes_replicas_out_and_restarts_none() -> None:
+    """Within seconds nothing is sent there; a restart would only delay what comes after."""
+    container = _container("kubernetes-postgresql")
+    lasts = {}
+    for name in ("startup", "readiness", "liveness"):
+        probe = container[f"{name}Probe"]
+        assert probe["httpGet"] == {"path": "/healthz", "port": "http"}
+        lasts[name] = probe["periodSeconds"] * probe["failureThreshold"]
+    assert lasts["readiness"] <= 10
+    assert lasts["startup"] >= 300
+    assert lasts["liveness"] >= 600
+
+
+def test_replicas_have_one_configuration(tmp_path: Path) -> None:
+    """What the manifest and its secrets say is all that is needed, and names a PostgreSQL."""
+    container = _container("kubernetes-postgresql")
+    [given] = [
+        manifest["data"]
+        for manifest in KUBERNETES["kubernetes-postgresql"]
+        if {"configMapRef": {"name": manifest["metadata"]["name"]}} in container["envFrom"]
+        and manifest["kind"] == "ConfigMap"
+    ]
+    given = {"DATA_DIR": "/data", **given}
+    told = {"database_url": "postgresql://scim:password@db/scim", "groups.jsonc": "{}"}
+    files = {v["name"]: v["value"] for v in container["env"]}
+    for name, path in {**files, "GROUP_MAP_FILE": given["GROUP_MAP_FILE"]}.items():
+        file = tmp_path / Path(path).name
+        file.write_text(told.get(file.name, "0123456789abcdef"))
+        given[name] = str(file)
+    assert isinstance(Settings.load(given).place, SecretStr)
 
 
 def test_who_may_read_the_secrets_is_said_where_they_are_mounted() -> None:
