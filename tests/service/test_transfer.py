@@ -253,6 +253,16 @@ async def test_times_are_copied_to_the_last_digit(tmp_path: Path, postgresql: Se
     assert postgresql.run("SELECT at FROM moment", named(url)) == [(at,)]
 
 
+async def test_what_others_keep_in_the_file_is_left_out(tmp_path: Path, postgresql: Server) -> None:
+    """Tools that replicate it have tables of their own there."""
+    await made_in(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
+        connection.execute("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
+    url = postgresql.database()
+    assert "_litestream_seq" not in {one.name for one in await transfer(tmp_path, url)}
+    assert ("_litestream_seq",) not in tables(postgresql, url)
+
+
 async def test_an_older_versions_database_is_brought_up_to_date(
     tmp_path: Path, postgresql: Server
 ) -> None:

@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from scim_matrix import __version__
+from scim_matrix.app import SHUTDOWN_SECONDS
 from scim_matrix.config import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,72 @@ def test_the_job_copies_what_the_deployment_has() -> None:
     assert (job["spec"]["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
 
 
+def _only(kind: str) -> Any:
+    """Return the one manifest of a kind of those with two replicas."""
+    [found] = [m for m in KUBERNETES["kubernetes-postgresql"] if m["kind"] == kind]
+    return found
+
+
+def test_one_of_two_replicas_answers_always() -> None:
+    """While a version is rolled out, a node drained, or one lost; they are on two nodes."""
+    deployment, [pod] = _only("Deployment")["spec"], _pods("kubernetes-postgresql")
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+    budget = _only("PodDisruptionBudget")["spec"]
+    assert budget == {"minAvailable": 1, "selector": {"matchLabels": labels}}
+    assert _only("Service")["spec"]["selector"] == deployment["selector"]["matchLabels"] == labels
+    anti = pod["affinity"]["podAntiAffinity"]
+    [apart] = anti["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["podAffinityTerm"] == {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": labels},
+    }
+
+
+def test_a_replica_goes_when_nobody_sends_it_anything_any_more() -> None:
+    """It answers until then and drains, and is not killed before it has."""
+    [pod], container = _pods("kubernetes-postgresql"), _container("kubernetes-postgresql")
+    word, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert word == "sleep"
+    assert int(seconds) + 2 * SHUTDOWN_SECONDS < pod["terminationGracePeriodSeconds"]
+
+
+def test_a_database_that_is_away_takes_replicas_out_and_restarts_none() -> None:
+    """Within seconds nothing is sent there; a restart would only delay what comes after."""
+    container = _container("kubernetes-postgresql")
+    lasts = {}
+    for name in ("startup", "readiness", "liveness"):
+        probe = container[f"{name}Probe"]
+        assert probe["httpGet"] == {"path": "/healthz", "port": "http"}
+        lasts[name] = probe["periodSeconds"] * probe["failureThreshold"]
+    assert lasts["readiness"] <= 10
+    assert lasts["startup"] >= 300
+    assert lasts["liveness"] >= 600
+
+
+def test_replicas_have_one_configuration(tmp_path: Path) -> None:
+    """What the manifest and its secrets say is all that is needed, and names a PostgreSQL."""
+    container = _container("kubernetes-postgresql")
+    [given] = [
+        manifest["data"]
+        for manifest in KUBERNETES["kubernetes-postgresql"]
+        if {"configMapRef": {"name": manifest["metadata"]["name"]}} in container["envFrom"]
+        and manifest["kind"] == "ConfigMap"
+    ]
+    given = {"DATA_DIR": "/data", **given}
+    told = {"database_url": "postgresql://scim:password@db/scim", "groups.jsonc": "{}"}
+    files = {v["name"]: v["value"] for v in container["env"]}
+    for name, path in {**files, "GROUP_MAP_FILE": given["GROUP_MAP_FILE"]}.items():
+        file = tmp_path / Path(path).name
+        file.write_text(told.get(file.name, "0123456789abcdef"))
+        given[name] = str(file)
+    assert isinstance(Settings.load(given).place, SecretStr)
+
+
 def test_who_may_read_the_secrets_is_said_where_they_are_mounted() -> None:
     """Compose keeps owner and mode, so the page names the container's user."""
     user = re.search(r"^USER (\d+)", (ROOT / "Containerfile").read_text(), re.MULTILINE)
@@ -154,6 +221,18 @@ def test_who_may_read_the_secrets_is_said_where_they_are_mounted() -> None:
     assert f"install -m 0400 -o {user[1]} secret.txt" in (DEPLOY / "compose.yaml").read_text()
     secrets = re.findall(r"^(?:# )?Secret=\S+?,(\S+)$", QUADLET, re.MULTILINE)
     assert set(secrets) == {f"uid={user[1]},mode=0400"}
+
+
+def test_unit_and_quadlet_say_how_they_find_postgresql() -> None:
+    """Lines to be taken in, of which no secret is missing, and what is to be taken out."""
+    unit = (DEPLOY / "scim-matrix.service").read_text()
+    assert "\n# LoadCredential=database_url:/etc/scim-matrix/database_url\n" in unit
+    assert "with DATA_DIR= in scim-matrix.env" in unit
+    [told] = re.findall(r"^# Environment=(DATA_DIR=.*)$", QUADLET, re.MULTILINE)
+    variables = dict(word.split("=") for word in told.split())
+    assert variables["DATA_DIR"] == ""
+    secret = variables["DATABASE_URL_FILE"].removeprefix("/run/secrets/")
+    assert f"\n# Secret={secret},uid=" in QUADLET
 
 
 def test_the_unit_says_how_its_network_is_widened() -> None:
