@@ -71,6 +71,23 @@ async def test_an_answer_of_another_shape_is_no_usable_answer(name: str) -> None
             await request.call(homeserver)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, "<html>", "status 200 without JSON: is MATRIX_URL a Synapse homeserver"),
+        (502, "<html>", "status 502 without JSON: is MATRIX_URL a Synapse homeserver"),
+        (200, "[]", "status 200 with JSON that is no object: is MATRIX_URL a Synapse homeserver"),
+        (500, "{}", "500 None"),
+    ],
+)
+async def test_what_is_no_usable_answer_is_told(status: int, body: str, said: str) -> None:
+    """So that whoever gave the address of a proxy or another server sees it."""
+    async with faking() as (fake, homeserver):
+        fake.says(body, status)
+        with pytest.raises(UnavailableError, match=said):
+            await homeserver.rooms.kick("!room:s", "@ann:s", "why")
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the way to everything in a JSON value."""
     yield path

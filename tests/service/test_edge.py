@@ -356,6 +356,7 @@ def heads() -> Iterator[tuple[str, str, int]]:
         yield "no host", f"GET /scim/v2/Users HTTP/1.1\r\nHost: {host}\r\n{post}\r\n", 400
     yield "broken: two", f"GET /scim/v2/Users HTTP/1.1\r\nHost: a\r\nHost: b\r\n{post}\r\n", 400
     yield "target", f"GET http://user@a/scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}\r\n", 400
+    yield "host aside", f"GET http://a/scim/v2/Users HTTP/1.1\r\nHost: a b\r\n{post}\r\n", 400
     for target in ('http://e"><', "http://a:99999"):
         yield "broken target", f"GET {target}/scim/v2/Users HTTP/1.1\r\nHost: x\r\n{post}\r\n", 400
     for path in (

@@ -174,6 +174,30 @@ async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_a_line_ends_and_work_goes_on_once_everybody_is_settled(database: Database) -> None:
+    """Whoever was left waits for that; where nobody was, nobody is woken."""
+    woken = 0
+
+    def wake() -> None:
+        nonlocal woken
+        woken += 1
+
+    settling = Settling(database, wake)
+    await settling.finish()
+    assert woken == 0
+    async with database.write() as connection:
+        for name in PEOPLE:
+            await Directory(connection).account(name)
+        await groupmap.put(connection, [Mapping("everyone", "", "#r:s")], EVERYBODY)
+        await references.fail(connection, "#r:s", "gone", 0.0, absent=True)
+        await groupmap.put(connection, [], piece=1)
+        [row] = await connection.execute_fetchall("SELECT standing FROM mapping")
+    assert row["standing"] == "dropped"
+    await settling.finish()
+    assert woken == 1
+    assert await database.reader.execute_fetchall("SELECT * FROM mapping") == []
+
+
 async def test_an_alias_that_reaches_very_many_is_settled_in_pieces(
     database: Database,
 ) -> None:
