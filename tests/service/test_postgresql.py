@@ -22,6 +22,7 @@ from scim_matrix.store.errors import (
     DatabaseUnusableError,
 )
 from scim_matrix.store.migrations import load
+from scim_matrix.store.postgresql import open_listener
 from scim_matrix.store.text import folded
 from tests.conftest import eventually
 from tests.postgresql import Server, serving
@@ -203,6 +204,26 @@ async def test_one_that_fails_of_several_sent_together_ends_them(database: Datab
         await write("!a", "!b", "!b", "!c")
     await write("!d", "!e")
     assert await rooms(database) == ["!d", "!e"]
+
+
+async def test_an_error_among_several_is_no_end_of_their_statements(postgresql: Server) -> None:
+    """Sent together often enough to be prepared, they go on after one of them has failed."""
+    driver = await open_listener(postgresql.filled())
+    put = "INSERT INTO room (room_id) VALUES (:room_id)"
+    drop = "DELETE FROM room WHERE room_id = :room_id"
+
+    async def both(room_id: str, other: str) -> None:
+        await driver.fetch_together([(put, {"room_id": room_id}), (drop, {"room_id": other})])
+
+    await both("!a", "!b")
+    for number in range(4):
+        await both(f"!{number}", f"!{number}")
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="UniqueViolation"):
+            await both("!a", "!a")
+    await both("!c", "!a")
+    assert await driver.fetch("SELECT room_id FROM room") == [("!c",)]
+    await driver.close()
 
 
 async def test_nul_is_kept_out(database: Database) -> None:

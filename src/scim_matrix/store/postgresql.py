@@ -364,10 +364,17 @@ class Postgresql:
     ) -> list[list[DatabaseRow]]:
         one_journey = connection.pipeline() if len(statements) > 1 else contextlib.nullcontext()
         cursors = []
-        async with one_journey:
-            for sql, values in statements:
-                text, names = written(sql)
-                cursors.append(await connection.execute(text, _arguments(values, names)))
+        try:
+            async with one_journey:
+                for sql, values in statements:
+                    text, names = written(sql)
+                    cursors.append(await connection.execute(text, _arguments(values, names)))
+        except psycopg.Error:
+            # The library takes those for prepared that the server passed over, and fails with them
+            # ever after; within a transaction it forgets them by the rollback that follows.
+            if len(statements) > 1 and not self._within:
+                await connection.close()
+            raise
         return [list(await c.fetchall()) if c.description else [] for c in cursors]
 
 
