@@ -23,7 +23,7 @@ USER: dict[str, Any] = {
 }
 
 
-def wanted(subject_attribute: str = "externalId", **more: Any) -> Wanted:
+def wanted(subject_attribute: str = "externalId", /, **more: Any) -> Wanted:
     """Return what the account of a user with these attributes should be."""
     return Identity("s", None, subject_attribute, 0).wanted("scim-id", {**USER, **more})
 
