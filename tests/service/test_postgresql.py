@@ -222,7 +222,7 @@ async def test_an_error_among_several_is_no_end_of_their_statements(postgresql: 
         with pytest.raises(DatabaseError, match="UniqueViolation"):
             await both("!a", "!a")
     await both("!c", "!a")
-    assert await driver.fetch("SELECT room_id FROM room") == [("!c",)]
+    assert [row["room_id"] for row in await driver.fetch("SELECT room_id FROM room")] == ["!c"]
     await driver.close()
 
 

@@ -97,6 +97,11 @@ async def copied(deployment: Deployment, url: SecretStr) -> list[Copied]:
     database = await Database.open(deployment.folder)
     async with database.write("group map") as connection:
         await groupmap.put(connection, deployment.map, piece=1)
+        # Somebody is signed in to the console.
+        await connection.execute_fetchall("INSERT INTO console_key VALUES ('cookies', 'a key')")
+        await connection.execute_fetchall(
+            "INSERT INTO console_session VALUES ('an id', '@admin:s', 1.5, 2.5)"
+        )
         # The last of its numbers is not given again.
         await connection.execute_fetchall(
             "DELETE FROM action WHERE id = (SELECT max(id) FROM action)"
