@@ -13,10 +13,11 @@ demo: $(STAMP)
 walk: $(STAMP)
 	$(BIN)/python -m scripts.first_hour
 
+# Three at a time on two cores: most of them wait for a server more than half of the time.
 test: lint
 	bash scripts/get_chromium.sh
 	bash scripts/get_postgresql.sh
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=40
 
 # What the tests run of the code; counting it makes them a third slower.
 coverage: $(STAMP)

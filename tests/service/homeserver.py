@@ -148,6 +148,7 @@ def _change(change: Change, *answers: tuple[int, Any], **present: Any) -> Reques
 # By the attribute of the homeserver, the method, and what of it where there are several ways.
 REQUESTS: dict[str, Request] = {
     "server_version": Request(lambda h: h.server_version(), ((200, {"server_version": "1"}),)),
+    "is_there": Request(lambda h: h.is_there(), ((200, {"server_version": "1"}),)),
     "whoami": Request(lambda h: h.whoami(), ((200, {"user_id": BOT}),)),
     "sign_in": Request(lambda h: h.sign_in(), ((200, {"user_id": BOT}),)),
     "accounts_are_delegated": Request(
