@@ -56,7 +56,12 @@ async def test_who_does_not_lead_changes_nothing(mas: Mas, connect: Connect) -> 
     assert await client.version()
     with pytest.raises(FencedError):
         await client.one("POST", "users", of=Shape, body=body)
-    own = {"actor_user_id": "none", "human_name": "x", "scope": "y", "expires_in": 60}
+    own = {
+        "actor_user_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "human_name": "x",
+        "scope": "y",
+        "expires_in": 60,
+    }
     with pytest.raises(RefusedError):
         await client.one("POST", "personal-sessions", of=Shape, body=own)
 
