@@ -6,7 +6,7 @@ from typing import Literal
 
 import orjson
 
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, together
 
 # compared: every mapped room was; decided: a command decided or asked for something.
 Moment = Literal["compared", "decided"]
@@ -71,16 +71,18 @@ async def happened(connection: Connection, what: Moment) -> None:
 
 async def ail(connection: Connection, codes: Collection[str], known: Collection[str]) -> None:
     """Record what ails now of all that is `known` to happen to servers, and since when."""
-    for code in known:
-        if code in codes:
-            await connection.execute_fetchall(
-                "INSERT INTO moment (what, at) VALUES (:what, :at) ON CONFLICT (what) DO NOTHING",
-                {"what": code, "at": connection.at},
-            )
-        else:
-            await connection.execute_fetchall(
-                "DELETE FROM moment WHERE what = :what", {"what": code}
-            )
+    begin = (
+        "INSERT INTO moment (what, at) SELECT value, CAST(:at AS DOUBLE PRECISION)"
+        " FROM each_text(:codes) WHERE TRUE ON CONFLICT (what) DO NOTHING"
+    )
+    end = "DELETE FROM moment WHERE what IN (SELECT value FROM each_text(:codes))"
+    ails = [code for code in known if code in codes]
+    well = [code for code in known if code not in codes]
+    await together(
+        connection,
+        (begin, {"at": connection.at, "codes": orjson.dumps(ails).decode()}),
+        (end, {"codes": orjson.dumps(well).decode()}),
+    )
 
 
 async def ailing(connection: Connection, known: Collection[str]) -> dict[str, float]:
