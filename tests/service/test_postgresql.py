@@ -152,6 +152,18 @@ async def test_commits_are_durable(postgresql: Server) -> None:
     await database.close()
 
 
+async def test_what_was_noted_in_passing_is_cleared_away(database: Database) -> None:
+    """What each transaction notes of whom it concerns does not pile up for the ones after it."""
+    people = [{"id": n} for n in range(30)]
+    for _ in range(501):
+        async with database.write() as connection:
+            noted = "INSERT INTO touched (account_id) VALUES (:id)"
+            await connection.executemany(noted, people)
+            await connection.execute_fetchall("DELETE FROM touched")
+    [row] = await database._writer.driver.fetch("SELECT pg_relation_size('touched') AS size")
+    assert row["size"] <= 3 * 8192
+
+
 async def test_a_cancelled_block_leaves_those_that_share_its_commit(database: Database) -> None:
     """Whatever it was doing: it is undone, and what comes next runs."""
 

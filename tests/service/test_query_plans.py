@@ -263,6 +263,17 @@ KNOWN_THERE = {
     "views.progress": "counts everybody, for the command `status --watch`",
     "views.users": "lists everybody, for the command `users`",
 }
+# And those that do so in a new database, until the server has analyzed its tables by itself, which
+# it does within a minute or two of the first rows. Scratch tables it never analyzes.
+KNOWN_AT_FIRST = {
+    "accounts.doubt_gone",
+    "console.reasons_of",
+    "console.staying",
+    "grants.reasons_of",
+    "memberships.counts",
+    "views.pending_memberships",
+    "views.work",
+}
 
 
 def whole(plan: dict[str, Any], partial: set[str]) -> list[str]:
@@ -275,15 +286,17 @@ def whole(plan: dict[str, Any], partial: set[str]) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("filled", [False, True])
 async def test_every_statement_finds_by_index_whom_it_concerns_in_postgresql(
-    postgresql: Server,
+    postgresql: Server, filled: bool
 ) -> None:
-    """With many people of whom statistics tell; and each statement is one that it takes."""
+    """With many people, and in a new database: what was planned there goes on for long."""
     url = postgresql.filled()
     database = await Database.open(url)
     writer = database._writer.driver
     assert isinstance(writer, Postgresql)
-    await writer.run(FILLED)
+    if filled:
+        await writer.run(FILLED)
     await writer.run("SET plan_cache_mode = force_generic_plan")
     indexes = "SELECT indexname FROM pg_indexes WHERE indexdef LIKE '% WHERE %'"
     partial = {row["indexname"] for row in await writer.fetch(indexes)}
@@ -298,4 +311,5 @@ async def test_every_statement_finds_by_index_whom_it_concerns_in_postgresql(
             if steps := whole(orjson.loads(plan)[0]["Plan"], partial):
                 found[f"{name}.{query}"] = steps
     await database.close()
-    assert found.keys() <= KNOWN_THERE.keys(), found
+    known = KNOWN_THERE.keys() if filled else KNOWN_THERE.keys() | KNOWN_AT_FIRST
+    assert found.keys() <= known, found
