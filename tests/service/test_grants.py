@@ -199,6 +199,30 @@ async def test_whom_a_suspended_mapping_still_grants_nobody_revokes(database: Da
         assert await people.states() == {"ann": "revoked"}
 
 
+async def test_whom_a_suspended_mapping_gives_a_room_nobody_prunes(database: Database) -> None:
+    """Neither with all that the map forgot, nor with another mapping; once it is gone they are."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann")
+        await people.group("leads", "ann", "bob")
+        await people.observed("join", "ann", "bob")
+        number = await mapping_id(connection, STAFF)
+        await openings.stand(connection, number, "suspended", "why", "cure")
+        await put(connection, STAFF)
+        given = [(ROOM, await people.account_id(name)) for name in ("ann", "bob")]
+        assert await memberships.prune_some(connection, given) == 1
+        assert await people.states() == {"ann": "forgotten", "bob": "pruned"}
+        assert await memberships.prune(connection) == 0
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection)
+        assert await memberships.prune(connection) == 1
+        assert await people.states() == {"ann": "pruned", "bob": "pruned"}
+
+
 async def test_what_was_forgotten_before_is_not_revoked_by_catching_up(database: Database) -> None:
     """Only what the identity provider took after the map had forgotten it."""
     async with database.write() as connection:

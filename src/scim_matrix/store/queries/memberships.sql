@@ -138,20 +138,31 @@ UPDATE membership SET power_given = :given, power_before = :before, power_tried 
 WHERE room_id = :room_id AND account_id = :account_id
 
 -- prune --
--- Removals of those whom the map forgot, and of those revoked in rooms that it forgot.
+-- Removals of those whom the map forgot, and of those revoked in rooms that it forgot; not of those
+-- whom a mapping gives the room that is only suspended, and removes nobody.
 UPDATE membership SET state = 'pruned', left_by_choice = FALSE, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL, tick = :tick, since = :at, request = :request
-WHERE observed IS DISTINCT FROM 'leave' AND observed IS DISTINCT FROM 'ban' AND (state = 'forgotten' OR (state = 'revoked'
+WHERE observed IS DISTINCT FROM 'leave' AND observed IS DISTINCT FROM 'ban'
+AND (state = 'forgotten' OR (state = 'revoked'
     AND NOT EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
         WHERE o.room_id = membership.room_id AND o.standing = 'followed'
         AND p.standing = 'in_force')))
+AND NOT EXISTS (SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
+    WHERE g.account_id = membership.account_id AND g.state = 'granted' AND p.id = g.mapping_id
+    AND o.mapping_id = p.id AND o.room_id = membership.room_id
+    AND p.standing = 'suspended' AND o.standing = 'followed')
 RETURNING 1
 
 -- prune_one --
 -- The same for somebody whom a human takes out with a mapping.
 UPDATE membership SET state = 'pruned', left_by_choice = FALSE, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL, tick = :tick, since = :at, request = :request
-WHERE room_id = :room_id AND account_id = :account_id AND state = 'forgotten' RETURNING 1
+WHERE room_id = :room_id AND account_id = :account_id AND state = 'forgotten'
+AND NOT EXISTS (SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
+    WHERE g.account_id = :account_id AND g.state = 'granted' AND p.id = g.mapping_id
+    AND o.mapping_id = p.id AND o.room_id = :room_id
+    AND p.standing = 'suspended' AND o.standing = 'followed')
+RETURNING 1
 
 -- retry --
 -- Those whom protection spared, or dry run withheld, are tried again.
