@@ -1,5 +1,7 @@
 """What the console says is behind a removal: who closed a room, which group, whatever its name."""
 
+import asyncio
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -10,11 +12,23 @@ import pytest
 
 from scim_matrix.store import story as story_of
 from tests.service.client import call, made
-from tests.service.visiting import ADMIN, Scene, visited
+from tests.service.conftest import SECRET
+from tests.service.test_cli import run
+from tests.service.visiting import ADMIN, SERVER, Scene, visited
 
 # The library keeps the session under a plain name.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 
+# What a command needs to know beside the map.
+VARIABLES = {
+    "WEBHOOK_SECRET": SECRET,
+    "MATRIX_URL": "http://127.0.0.1:1",
+    "MATRIX_SERVER_NAME": SERVER,
+    "MATRIX_ADMIN_USER_ID": ADMIN,
+    "MATRIX_ADMIN_TOKEN": "token",
+    "IDP_NAME": "oidc-x",
+    "DATA_DIR": "data",
+}
 NONE_GO = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
 GUEST = "@guest:example.org"
 
@@ -30,20 +44,31 @@ async def emptied(scene: Scene, group: str, **more: Any) -> None:
     assert (await call(scene.client, "PUT", f"/Groups/{group}", body))[0] == 200
 
 
-async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path: Path) -> None:
-    """The line of the configuration or the maker in the console, and when: never just a rule."""
-    async with visited(
-        tmp_path, {"staff": [{"room": "!r1", "exclusive": True}]}, **NONE_GO
-    ) as scene:
+@pytest.mark.parametrize("setting", ["IDP_GROUP_TO_ROOM", "GROUP_MAP_FILE"])
+async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(
+    tmp_path: Path, setting: str
+) -> None:
+    """The setting and its line, or the maker in the console, and when: never just a rule."""
+    where, given = setting, json.dumps({"staff": [{"room": "!r1", "exclusive": True}]})
+    if setting == "GROUP_MAP_FILE":
+        file = tmp_path / "map.jsonc"
+        file.write_text(given)
+        where, given = f"GROUP_MAP_FILE {file}", str(file)
+    async with visited(tmp_path, **NONE_GO, **{setting: given}) as scene:
         for name in ("Team", "Board"):
             scene.world.account(GUEST)
             scene.world.bring(scene.room(name), GUEST)
         group = await scene.group("Staff", "ann", externalId="staff")
         await scene.shows("heldPairs", 1)
         visitor, page = await scene.visitor(), f"groups/{group}"
-        told = r"to hold nobody else, as said by the configuration \(staff → \w+, .*\d\d:\d\d"
+        told = rf"to hold nobody else, as said by {re.escape(where)} \(staff → \w+, .*\d\d:\d\d"
         for path in ("held", "rooms/!r1", f"people/{quote(GUEST)}"):
             assert re.search(told, text(await visitor.sees(path))), path
+        for what in ("!r1", GUEST):
+            ended = await asyncio.to_thread(
+                run, "why", what, cwd=tmp_path, **VARIABLES, **{setting: given}
+            )
+            assert re.search(told, ended.stdout), ended
         asked = {"room": "!r2", "exclusive": "on"}
         assert (await visitor.send(page, f"{page}/mappings", **asked))[0] == 303
         await scene.shows("heldPairs", 2)
@@ -57,7 +82,7 @@ async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path
         await scene.shows("heldPairs", 0)
         await scene.settled()
         log = text(await visitor.sees("log?kind=kick&outcome=done"))
-        assert "as said by the configuration (staff → Team, " in log
+        assert f"as said by {where} (staff → Team, " in log
         assert f"as said by {ADMIN} in the console (Staff → Board, " in log
 
 
