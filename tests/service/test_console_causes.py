@@ -143,6 +143,27 @@ async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) 
         assert "to leave Team" not in other
 
 
+async def test_whom_a_group_no_longer_brings_is_told_though_another_opens_the_room(
+    tmp_path: Path,
+) -> None:
+    """Renamed out of its pattern or deleted: its story has them still, and no other's has."""
+    opened = {"displayName:Staff": ["!r1"], "displayName:Cooks": ["!r1"]}
+    async with visited(tmp_path, opened, PROTECTED_USERS="@ann:*") as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann")
+        cooks = await scene.group("Cooks", "bob")
+        await scene.settled()
+        body = {"displayName": "Crew", "members": []}
+        assert (await call(scene.client, "PUT", f"/Groups/{group}", body))[0] == 200
+        # Nothing is held: she is protected.
+        await scene.shows("sparedPairs", 1)
+        visitor = await scene.visitor()
+        assert "1 person to leave Team" in text(await visitor.sees(f"groups/{group}"))
+        assert "to leave" not in text(await visitor.sees(f"groups/{cooks}"))
+        assert (await call(scene.client, "DELETE", f"/Groups/{group}"))[0] == 204
+        assert "1 person to leave Team" in text(await visitor.sees(f"groups/{group}"))
+
+
 async def test_a_group_that_is_gone_has_a_page_and_no_dead_link(tmp_path: Path) -> None:
     """Whatever it is still behind leads there; so does what nobody ever was."""
     async with visited(tmp_path, {"staff": ["!r1"]}, **NONE_GO) as scene:

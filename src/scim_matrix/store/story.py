@@ -125,7 +125,6 @@ async def group(connection: Connection, group_id: str) -> Group:
     edges = await _rows(connection, "edges", id=group_id)
     around = [group_id, *(row["outer_id"] for row in edges)]
     openers = await _rows(connection, "openers_of", groups=orjson.dumps(around).decode())
-    opened = orjson.dumps(sorted({r["room_id"] for r in openers if r["room_id"]})).decode()
     called = spans(group_id, row["display_name"] if found else None, known)
     told = orjson.dumps(called).decode()
     return Group(
@@ -133,7 +132,7 @@ async def group(connection: Connection, group_id: str) -> Group:
         await _rows(connection, "inside", id=group_id),
         edges,
         openers,
-        await _rows(connection, "leaving", rooms=opened, spans=told),
+        await _rows(connection, "leaving", spans=told),
         await _rows(connection, "lately_by", id=group_id, spans=told, limit=LATELY),
         await rooms.names(connection),
         known,
