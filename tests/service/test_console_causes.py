@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from scim_matrix.store import story as story_of
+from scim_matrix.store import views
 from tests.service.client import call, made
 from tests.service.conftest import SECRET
 from tests.service.test_cli import run
@@ -234,6 +235,38 @@ async def test_a_room_that_the_map_names_no_more_is_shown_while_removals_are_hel
             shown = text(await visitor.sees(path))
             assert "Team!r1" in shown, path
             assert "1 held the map no longer names it" in shown, path
+        told = await asyncio.to_thread(run, "rooms", "--json", cwd=tmp_path, DATA_DIR="data")
+        [row] = [json.loads(line) for line in told.stdout.splitlines()]
+        assert {"room_id": "!r1", "name": "Team", "held": 1, "standing": "unmapped"}.items() <= (
+            row.items()
+        )
+        assert row["cure"] == "scim-matrix approve '!r1', or dismiss"
+        inside = await asyncio.to_thread(run, "rooms", "Team", cwd=tmp_path, DATA_DIR="data")
+        assert "@ann:example.org" in inside.stdout
+
+
+async def test_a_room_out_of_the_map_is_listed_where_a_removal_waits_for_the_line(
+    tmp_path: Path,
+) -> None:
+    """By commands as by the console, with what ends the wait; once nobody is to leave, no more."""
+    async with visited(tmp_path, PROTECTED_USERS="@ann:*") as scene:
+        room = scene.room("Team")
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
+        await scene.settled()
+        await emptied(scene, group)
+        await scene.shows("sparedPairs", 1)
+        mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
+        form = {"mapping": mapping, "people": "stay"}
+        assert (await visitor.send(page, f"{page}/mappings/remove", **form))[0] == 303
+        [row] = await views.mapped_rooms(scene.database.reader)
+        assert (row["standing"], row["cure"]) == (
+            "unmapped",
+            "put the line back, or scim-matrix sync --prune",
+        )
+        await scene.write("UPDATE membership SET observed = 'leave'")
+        assert await views.mapped_rooms(scene.database.reader) == []
 
 
 async def test_of_how_many_removals_are_held_is_told(tmp_path: Path) -> None:
