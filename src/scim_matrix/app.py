@@ -118,7 +118,7 @@ def _reconcilers(
     accounts = AccountPolicy(
         settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
     )
-    rooms = RoomPolicy(users, brake, settings.on_self_leave)
+    rooms = RoomPolicy(users, brake, settings.on_self_leave, settings.map_sources())
     pace = Pace(
         settings.reconcile_interval,
         max(settings.record_keep, settings.removal_window),

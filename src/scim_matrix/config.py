@@ -372,6 +372,12 @@ class Settings(BaseModel):
             raise ConfigurationError(problems)
         return settings
 
+    def map_sources(self) -> groupmap.Sources:
+        """Return in which of the two settings each line of the map stands."""
+        lines = ((line.kind, line.pattern, line.room) for line in self.idp_group_to_room)
+        file = self.group_map_file
+        return groupmap.Sources(frozenset(lines), None if file is None else str(file.absolute()))
+
     def group_map(self) -> tuple[groupmap.Mapping, ...]:
         """Return the map of environment and file together. Raises groupmap.GroupMapError."""
         if self.group_map_file is None:

@@ -45,6 +45,23 @@ class Mapping:
     create: Template | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """In which settings the configuration's lines stand: `environment` are those of the variable.
+
+    All others are in the `file`, where there is one.
+    """
+
+    environment: frozenset[tuple[str, str, str]] = frozenset()
+    file: str | None = None
+
+    def of(self, kind: str, pattern: str, room: str) -> str:
+        """Return the setting that a line stands in, as somebody is told where to look."""
+        if (kind, pattern, room) in self.environment:
+            return "IDP_GROUP_TO_ROOM"
+        return f"GROUP_MAP_FILE {self.file}" if self.file else "the configuration"
+
+
 class GroupMapError(ValueError):
     """The map cannot be used; the message says where and why.
 

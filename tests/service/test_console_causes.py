@@ -1,5 +1,7 @@
 """What the console says is behind a removal: who closed a room, which group, whatever its name."""
 
+import asyncio
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -9,12 +11,25 @@ from urllib.parse import quote
 import pytest
 
 from scim_matrix.store import story as story_of
+from scim_matrix.store import views
 from tests.service.client import call, made
-from tests.service.visiting import ADMIN, Scene, visited
+from tests.service.conftest import SECRET
+from tests.service.test_cli import run
+from tests.service.visiting import ADMIN, SERVER, Scene, visited
 
 # The library keeps the session under a plain name.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 
+# What a command needs to know beside the map.
+VARIABLES = {
+    "WEBHOOK_SECRET": SECRET,
+    "MATRIX_URL": "http://127.0.0.1:1",
+    "MATRIX_SERVER_NAME": SERVER,
+    "MATRIX_ADMIN_USER_ID": ADMIN,
+    "MATRIX_ADMIN_TOKEN": "token",
+    "IDP_NAME": "oidc-x",
+    "DATA_DIR": "data",
+}
 NONE_GO = {"REMOVAL_LIMIT_COUNT": "0", "REMOVAL_LIMIT_PERCENT": "0"}
 GUEST = "@guest:example.org"
 
@@ -30,20 +45,31 @@ async def emptied(scene: Scene, group: str, **more: Any) -> None:
     assert (await call(scene.client, "PUT", f"/Groups/{group}", body))[0] == 200
 
 
-async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path: Path) -> None:
-    """The line of the configuration or the maker in the console, and when: never just a rule."""
-    async with visited(
-        tmp_path, {"staff": [{"room": "!r1", "exclusive": True}]}, **NONE_GO
-    ) as scene:
+@pytest.mark.parametrize("setting", ["IDP_GROUP_TO_ROOM", "GROUP_MAP_FILE"])
+async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(
+    tmp_path: Path, setting: str
+) -> None:
+    """The setting and its line, or the maker in the console, and when: never just a rule."""
+    where, given = setting, json.dumps({"staff": [{"room": "!r1", "exclusive": True}]})
+    if setting == "GROUP_MAP_FILE":
+        file = tmp_path / "map.jsonc"
+        file.write_text(given)
+        where, given = f"GROUP_MAP_FILE {file}", str(file)
+    async with visited(tmp_path, **NONE_GO, **{setting: given}) as scene:
         for name in ("Team", "Board"):
             scene.world.account(GUEST)
             scene.world.bring(scene.room(name), GUEST)
         group = await scene.group("Staff", "ann", externalId="staff")
         await scene.shows("heldPairs", 1)
         visitor, page = await scene.visitor(), f"groups/{group}"
-        told = r"to hold nobody else, as said by the configuration \(staff → \w+, .*\d\d:\d\d"
+        told = rf"to hold nobody else, as said by {re.escape(where)} \(staff → \w+, .*\d\d:\d\d"
         for path in ("held", "rooms/!r1", f"people/{quote(GUEST)}"):
             assert re.search(told, text(await visitor.sees(path))), path
+        for what in ("!r1", GUEST):
+            ended = await asyncio.to_thread(
+                run, "why", what, cwd=tmp_path, **VARIABLES, **{setting: given}
+            )
+            assert re.search(told, ended.stdout), ended
         asked = {"room": "!r2", "exclusive": "on"}
         assert (await visitor.send(page, f"{page}/mappings", **asked))[0] == 303
         await scene.shows("heldPairs", 2)
@@ -57,7 +83,7 @@ async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(tmp_path
         await scene.shows("heldPairs", 0)
         await scene.settled()
         log = text(await visitor.sees("log?kind=kick&outcome=done"))
-        assert "as said by the configuration (staff → Team, " in log
+        assert f"as said by {where} (staff → Team, " in log
         assert f"as said by {ADMIN} in the console (Staff → Board, " in log
 
 
@@ -116,6 +142,27 @@ async def test_a_group_is_told_by_the_names_that_it_had_and_has(tmp_path: Path) 
         assert "@bob:example.org: done (because of Staff;" in other
         assert "@ann:example.org" not in other
         assert "to leave Team" not in other
+
+
+async def test_whom_a_group_no_longer_brings_is_told_though_another_opens_the_room(
+    tmp_path: Path,
+) -> None:
+    """Renamed out of its pattern or deleted: its story has them still, and no other's has."""
+    opened = {"displayName:Staff": ["!r1"], "displayName:Cooks": ["!r1"]}
+    async with visited(tmp_path, opened, PROTECTED_USERS="@ann:*") as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann")
+        cooks = await scene.group("Cooks", "bob")
+        await scene.settled()
+        body = {"displayName": "Crew", "members": []}
+        assert (await call(scene.client, "PUT", f"/Groups/{group}", body))[0] == 200
+        # Nothing is held: she is protected.
+        await scene.shows("sparedPairs", 1)
+        visitor = await scene.visitor()
+        assert "1 person to leave Team" in text(await visitor.sees(f"groups/{group}"))
+        assert "to leave" not in text(await visitor.sees(f"groups/{cooks}"))
+        assert (await call(scene.client, "DELETE", f"/Groups/{group}"))[0] == 204
+        assert "1 person to leave Team" in text(await visitor.sees(f"groups/{group}"))
 
 
 async def test_a_group_that_is_gone_has_a_page_and_no_dead_link(tmp_path: Path) -> None:
@@ -188,6 +235,38 @@ async def test_a_room_that_the_map_names_no_more_is_shown_while_removals_are_hel
             shown = text(await visitor.sees(path))
             assert "Team!r1" in shown, path
             assert "1 held the map no longer names it" in shown, path
+        told = await asyncio.to_thread(run, "rooms", "--json", cwd=tmp_path, DATA_DIR="data")
+        [row] = [json.loads(line) for line in told.stdout.splitlines()]
+        assert {"room_id": "!r1", "name": "Team", "held": 1, "standing": "unmapped"}.items() <= (
+            row.items()
+        )
+        assert row["cure"] == "scim-matrix approve '!r1', or dismiss"
+        inside = await asyncio.to_thread(run, "rooms", "Team", cwd=tmp_path, DATA_DIR="data")
+        assert "@ann:example.org" in inside.stdout
+
+
+async def test_a_room_out_of_the_map_is_listed_where_a_removal_waits_for_the_line(
+    tmp_path: Path,
+) -> None:
+    """By commands as by the console, with what ends the wait; once nobody is to leave, no more."""
+    async with visited(tmp_path, PROTECTED_USERS="@ann:*") as scene:
+        room = scene.room("Team")
+        group = await scene.group("Staff", "ann")
+        visitor, page = await scene.visitor(), f"groups/{group}"
+        assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
+        await scene.settled()
+        await emptied(scene, group)
+        await scene.shows("sparedPairs", 1)
+        mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
+        form = {"mapping": mapping, "people": "stay"}
+        assert (await visitor.send(page, f"{page}/mappings/remove", **form))[0] == 303
+        [row] = await views.mapped_rooms(scene.database.reader)
+        assert (row["standing"], row["cure"]) == (
+            "unmapped",
+            "put the line back, or scim-matrix sync --prune",
+        )
+        await scene.write("UPDATE membership SET observed = 'leave'")
+        assert await views.mapped_rooms(scene.database.reader) == []
 
 
 async def test_of_how_many_removals_are_held_is_told(tmp_path: Path) -> None:

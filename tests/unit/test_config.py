@@ -119,6 +119,17 @@ def test_group_map_file_is_checked_at_start(tmp_path: Path) -> None:
     assert [m.room for m in settings.group_map()] == ["#r:s"]
 
 
+def test_each_line_of_the_map_is_known_by_its_setting(tmp_path: Path) -> None:
+    """Whoever looks for a line is told the variable, or the file by its whole path."""
+    file = tmp_path / "map.json"
+    file.write_text('{"g": ["#file:s"]}')
+    both = {"IDP_GROUP_TO_ROOM": '{"g": ["#variable:s"]}', "GROUP_MAP_FILE": str(file)}
+    sources = Settings.load({**GOOD, **both}).map_sources()
+    assert sources.of("external_id", "g", "#variable:s") == "IDP_GROUP_TO_ROOM"
+    assert sources.of("external_id", "g", "#file:s") == f"GROUP_MAP_FILE {file}"
+    assert Settings.load(GOOD).map_sources().of("everyone", "", "#r:s") == "the configuration"
+
+
 def test_admin_must_be_local() -> None:
     """The admin's user ID belongs to the server name."""
     assert problems({**GOOD, "MATRIX_SERVER_NAME": "other.org"}) == [

@@ -42,16 +42,26 @@ def _container(file: str = "kubernetes") -> Any:
 
 
 def test_images_are_of_this_version() -> None:
-    """No file says latest, and each says what is pulled and when."""
+    """No file or page says latest or nothing, and each file says what is pulled and when."""
     pods = [_container(file)["image"] for file in KUBERNETES]
     words = [SERVICE["image"], *pods, *re.findall(r"^Image=(.*)$", QUADLET, re.MULTILINE)]
     assert [word.rpartition(":")[2] for word in words] == [__version__] * len(words)
     assert SERVICE["pull_policy"] == "build"
     assert {_container(file)["imagePullPolicy"] for file in KUBERNETES} == {"IfNotPresent"}
     assert "\nPull=never\n" in QUADLET
-    for file in [*DEPLOY.iterdir(), ROOT / "docs" / "installing.md"]:
-        named = set(re.findall(r"scim-matrix:([\w.]+)", file.read_text()))
-        assert named <= {__version__}, file
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (file.name, *image)
+        for file in [*DEPLOY.iterdir(), *pages]
+        for image in re.findall(
+            r"(localhost|example\.com)/scim-matrix(:[\w.]+|\b)", file.read_text()
+        )
+    }
+    assert {tag for _, _, tag in named} == {f":{__version__}"}, named
+    # What is built here is what is run here.
+    built = re.findall(r"podman build -t (\S+) \.", (ROOT / "docs" / "installing.md").read_text())
+    assert built == [f"localhost/scim-matrix:{__version__}"]
+    assert {("installing.md", "localhost"), ("operating.md", "localhost")} <= {n[:2] for n in named}
 
 
 def test_secrets_do_not_get_into_git_or_the_image() -> None:

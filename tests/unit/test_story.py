@@ -538,11 +538,11 @@ def test_nobody_in_conflict_is_said_to_leave_next() -> None:
     ("difference", "says"),
     [
         (
-            {"origin": "configuration", "made_by": None, "made_at": AT, "kind": "everyone"},
-            f"the configuration (* → Kitchen, {WHEN})",
+            {"said_in": "GROUP_MAP_FILE /a/map.jsonc", "made_at": AT, "kind": "everyone"},
+            f"GROUP_MAP_FILE /a/map.jsonc (* → Kitchen, {WHEN})",
         ),
         (
-            {"origin": "console", "made_by": "@eve:s", "made_at": None, "group": "Staff"},
+            {"said_in": "", "made_by": "@eve:s", "made_at": None, "group": "Staff"},
             "@eve:s in the console (Staff → Kitchen)",
         ),
     ],

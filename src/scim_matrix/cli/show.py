@@ -194,6 +194,7 @@ def _named(rooms: str | None, names: dict[str, str]) -> list[str]:
 def rooms(place: Place, room: str | None, as_json: bool) -> None:
     """Show mapped rooms; with ROOM (name, alias or room ID) who is in it and why.
 
+    A room that the map names no more is shown as long as somebody is still to leave it.
     Exit status: 1 where no mapped room is called so, or several are.
     """
 

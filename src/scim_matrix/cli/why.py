@@ -13,6 +13,7 @@ from scim_matrix.cli.output import PIPE, json_line, visible
 from scim_matrix.cli.rooms import find
 from scim_matrix.cli.table import wrapped
 from scim_matrix.config import ConfigurationError
+from scim_matrix.groupmap import Sources
 from scim_matrix.store import story as stories
 from scim_matrix.store.database import Connection, Place
 from scim_matrix.story import group, person, room
@@ -90,12 +91,13 @@ async def _story(
         listed = ", ".join(f"the {one} {identity}" for one, identity in found)
         raise click.ClickException(f"{what} may mean {listed}: give the ID, or say --as")
     [(which, identity)] = found
+    sources = _sources(place)
     if which == "room":
-        return room.story(await stories.room(connection, str(identity)))
+        return room.story(await stories.room(connection, str(identity), sources))
     if which == "group":
         return group.story(await stories.group(connection, str(identity)))
     account = None if identity is None else int(identity)
-    rows = await stories.person(connection, account, what)
+    rows = await stories.person(connection, account, what, sources)
     return person.story(rows, _protection(place, rows.user_id), room_id)
 
 
@@ -114,6 +116,13 @@ async def _meant(connection: Connection, what: str) -> list[tuple[Kind, str | in
 def _problem(problem: problems.Problem) -> Story:
     lines = [Line(problem.means), Line(f"Cause: {problem.cause}", problem.cure)]
     return Story(problem.code, [Part("A problem", lines)])
+
+
+def _sources(place: Place) -> Sources:
+    """Return the settings that the map stands in, as far as they are known here."""
+    with contextlib.suppress(ConfigurationError):
+        return settings_with(place).map_sources()
+    return stories.UNTOLD
 
 
 def _protection(place: Place, user_id: str | None) -> str | None:

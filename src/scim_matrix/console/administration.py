@@ -16,6 +16,7 @@ from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
 from scim_matrix.console.sheet import to_csv
 from scim_matrix.course import Course
+from scim_matrix.groupmap import Sources
 from scim_matrix.store import (
     brake,
     console,
@@ -132,7 +133,7 @@ class Administration:
         if first and not places:
             # What was held there has been decided.
             raise to_the_first(request)
-        holds = [await _hold(reader, place) for place in places]
+        holds = [await _hold(reader, place, self._pages.sources) for place in places]
         rows = [row for hold in holds for row in (*hold.causes, *hold.people)]
         context = {
             "holds": holds,
@@ -202,12 +203,12 @@ class Administration:
         return await self._pages.render(request, "log.html", context, 400 if problem else 200)
 
 
-async def _hold(reader: Connection, place: dict[str, Any]) -> Hold:
+async def _hold(reader: Connection, place: dict[str, Any], sources: Sources) -> Hold:
     room_id = place["room_id"]
     return Hold(
         place,
         await console.held_causes(reader, room_id),
-        await story.closed(reader, [room_id] if room_id else []),
+        await story.closed(reader, [room_id] if room_id else [], sources),
         await console.held_in(reader, room_id, SHOWN),
     )
 

@@ -13,6 +13,7 @@ from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
 from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.needs import loud
+from scim_matrix.groupmap import Sources
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import rooms
 
@@ -96,10 +97,11 @@ def part_of(rows: Sequence[Any], request: web.Request, query: Mapping[str, str])
 
 
 class Pages:
-    """Lets people in, and shows pages to them."""
+    """Lets people in, and shows pages to them; `sources` name the settings of the map."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, sources: Sources) -> None:
         self.access = access
+        self.sources = sources
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from aiohttp import web
 from scim_matrix.app_keys import DATABASE, HOMESERVER, REPLICA
 from scim_matrix.console import sayings, session
 from scim_matrix.console.pages import PAGE, USER, Pages
+from scim_matrix.groupmap import Sources
 from scim_matrix.localpart import is_user_id
 from scim_matrix.store import accounts, binding, console
 from scim_matrix.store import story as stories
@@ -40,7 +41,7 @@ class PeoplePages:
         self, request: web.Request, problem: str = "", account: str = "", status: int = 200
     ) -> web.StreamResponse:
         name, reader = request.match_info["name"], request.config_dict[DATABASE].scanner
-        found = await _called(reader, name)
+        found = await _called(reader, name, self._pages.sources)
         if not found:
             raise web.HTTPNotFound(text=f"Nobody is known as {name}.")
         users = [one.account for one in found if one.account and one.account["scim_id"]]
@@ -89,9 +90,9 @@ class PeoplePages:
         return None
 
 
-async def _called(reader: Connection, name: str) -> list[Person]:
+async def _called(reader: Connection, name: str, sources: Sources) -> list[Person]:
     """Return whomever a name stands for, in rooms by hand included."""
     found: list[int | None] = [*await stories.accounts_called(reader, name)]
     if not found and name.startswith("@") and await stories.is_seen(reader, name):
         found = [None]
-    return [await stories.person(reader, account, name) for account in found]
+    return [await stories.person(reader, account, name, sources) for account in found]

@@ -11,8 +11,10 @@ from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of, to_
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
 from scim_matrix.store import console, story
 from scim_matrix.store import rooms as known_rooms
+from scim_matrix.store.database import Connection
 from scim_matrix.store.text import folded
 from scim_matrix.story import room as room_story
+from scim_matrix.story.rows import Story
 
 Row = dict[str, Any]
 
@@ -82,7 +84,7 @@ class RoomPages:
         number = people[0]["number"] if people else 0
         context: dict[str, Any] = {
             "room_id": room_id,
-            "story": room_story.story(await story.room(reader, room_id)) if is_admin else None,
+            "story": await self._story(reader, room_id) if is_admin else None,
             "people": people,
             "groups": await groups_behind(reader, people),
             "part": Part(first, number, {"q": words}),
@@ -100,6 +102,9 @@ class RoomPages:
             context["power"] = own = levels.of(request.config_dict[HOMESERVER].user_id)
             context["lacks"] = [w for w in ("invite", "kick") if own < levels.needed(w)]
         return await self._pages.render(request, "room.html", context)
+
+    async def _story(self, reader: Connection, room_id: str) -> Story:
+        return room_story.story(await story.room(reader, room_id, self._pages.sources))
 
 
 def _is_called(row: Row, words: str) -> bool:

@@ -38,7 +38,7 @@ POLICY = (
 def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> web.Application:
     """Return the application that is added below /console/; `homeserver` is there once it runs."""
     access = Access(homeserver, settings.console_managers)
-    pages = Pages(access)
+    pages = Pages(access, settings.map_sources())
     administration, groups, rooms = Administration(pages), GroupPages(pages), RoomPages(pages)
     people = PeoplePages(pages, Policy(settings.matrix_admin_user_id, settings.protected_users))
     sign_in = SignIn(

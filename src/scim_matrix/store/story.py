@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from scim_matrix.groupmap import Sources
 from scim_matrix.store import rooms
 from scim_matrix.store.database import Connection
 from scim_matrix.store.group_names import former
@@ -15,6 +16,8 @@ from scim_matrix.story.words import spans
 
 # So many things that were done are told.
 LATELY = 10
+# Where nobody knows in which settings the map stands.
+UNTOLD = Sources()
 
 _Q = load("story")
 
@@ -42,9 +45,18 @@ async def groups_called(connection: Connection, name: str) -> list[str]:
     return list(dict.fromkeys(meant))
 
 
-async def closed(connection: Connection, room_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the lines of the map that let nobody else be in some rooms."""
-    return await _rows(connection, "closed", rooms=orjson.dumps(list(room_ids)).decode())
+async def closed(
+    connection: Connection, room_ids: Iterable[str], sources: Sources = UNTOLD
+) -> list[dict[str, Any]]:
+    """Return the lines of the map that let nobody else be in some rooms.
+
+    `said_in` is the setting that each stands in, unless it was made in the console.
+    """
+    found = await _rows(connection, "closed", rooms=orjson.dumps(list(room_ids)).decode())
+    return [
+        {**row, "said_in": sources.of(row["kind"], row["pattern"], row["reference"])}
+        for row in found
+    ]
 
 
 async def is_seen(connection: Connection, user_id: str) -> bool:
@@ -54,7 +66,10 @@ async def is_seen(connection: Connection, user_id: str) -> bool:
 
 
 async def person(
-    connection: Connection, account_id: int | None, user_id: str | None = None
+    connection: Connection,
+    account_id: int | None,
+    user_id: str | None = None,
+    sources: Sources = UNTOLD,
 ) -> Person:
     """Return what a person's story is made of; `user_id` is for somebody without an account row."""
     found = await _rows(connection, "account", id=account_id)
@@ -77,12 +92,14 @@ async def person(
         await _rows(connection, "second_accounts", id=account_id),
         await _rows(connection, "lately_to", user_id=user_id, limit=LATELY),
         await rooms.names(connection),
-        await closed(connection, [p["room_id"] for p in places if p["state"] == "excluded"]),
+        await closed(
+            connection, [p["room_id"] for p in places if p["state"] == "excluded"], sources
+        ),
         await former(connection),
     )
 
 
-async def room(connection: Connection, room_id: str) -> Room:
+async def room(connection: Connection, room_id: str, sources: Sources = UNTOLD) -> Room:
     """Return what a room's story is made of."""
     found = await _rows(connection, "room", room_id=room_id)
     hand = await _rows(connection, "people_by_hand", room_id=room_id)
@@ -95,7 +112,7 @@ async def room(connection: Connection, room_id: str) -> Room:
         [row["user_id"] for row in hand],
         await _rows(connection, "lately_in", room_id=room_id, limit=LATELY),
         await rooms.names(connection),
-        await closed(connection, [room_id]),
+        await closed(connection, [room_id], sources),
         await former(connection),
     )
 
@@ -108,7 +125,6 @@ async def group(connection: Connection, group_id: str) -> Group:
     edges = await _rows(connection, "edges", id=group_id)
     around = [group_id, *(row["outer_id"] for row in edges)]
     openers = await _rows(connection, "openers_of", groups=orjson.dumps(around).decode())
-    opened = orjson.dumps(sorted({r["room_id"] for r in openers if r["room_id"]})).decode()
     called = spans(group_id, row["display_name"] if found else None, known)
     told = orjson.dumps(called).decode()
     return Group(
@@ -116,7 +132,7 @@ async def group(connection: Connection, group_id: str) -> Group:
         await _rows(connection, "inside", id=group_id),
         edges,
         openers,
-        await _rows(connection, "leaving", rooms=opened, spans=told),
+        await _rows(connection, "leaving", spans=told),
         await _rows(connection, "lately_by", id=group_id, spans=told, limit=LATELY),
         await rooms.names(connection),
         known,

@@ -44,7 +44,10 @@ async def groups(connection: Connection, like: str | None) -> Rows:
 
 
 async def mapped_rooms(connection: Connection) -> Rows:
-    """Return every room of the map, whether it is followed, and how many people are in it."""
+    """Return every room of the map, whether it is followed, and how many people are in it.
+
+    And the rooms that are `unmapped` though somebody is to leave them.
+    """
     return await _rows(connection, "rooms")
 
 

@@ -134,7 +134,7 @@ def _closing(row: Row, names: Mapping[str, str]) -> str:
     who = row["made_by"] and f"{row['made_by']} in the console"
     at = f", {when(row['made_at'])}" if row["made_at"] else ""
     line = row["group"] or key(row["kind"], row["pattern"])
-    return f"{who or 'the configuration'} ({line} → {room}{at})"
+    return f"{who or row['said_in']} ({line} → {room}{at})"
 
 
 # -- Groups and their names --------------------------------------------------------------------

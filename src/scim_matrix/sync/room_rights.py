@@ -1,13 +1,14 @@
 """What the service may do in a room, and whom it must not touch."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
 
 from scim_matrix.clock import Clock
 from scim_matrix.config import OnSelfLeave
+from scim_matrix.groupmap import Sources
 from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
@@ -29,11 +30,15 @@ ADMINS_BELIEVED = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RoomPolicy:
-    """How rooms are treated: whom nobody removes, when to hold, what leaving by oneself means."""
+    """How rooms are treated: whom nobody removes, when to hold, what leaving by oneself means.
+
+    `sources` name the settings that the map stands in.
+    """
 
     users: Policy
     brake: Brake
     on_self_leave: OnSelfLeave
+    sources: Sources = field(default_factory=Sources)
 
 
 async def read_levels(homeserver: Homeserver, room_id: str) -> PowerLevels:

@@ -159,7 +159,7 @@ class RoomTurn:
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:
             await memberships.reach(connection, pair, observed)
-            why = await _why(connection, pair) if isinstance(action, Kick) else None
+            why = await self._why(connection, pair) if isinstance(action, Kick) else None
             await record.add(connection, _entry(action, "done", why))
         log.info(
             _EVENTS[type(action)],
@@ -168,6 +168,14 @@ class RoomTurn:
             group=pair.group_name,
             request=pair.request,
         )
+
+    async def _why(self, connection: Connection, pair: Membership) -> str | None:
+        """Return why somebody leaves whom no group had put there; of others the group says it."""
+        if pair.state != "excluded":
+            return None
+        names = {pair.room_id: await rooms.name(connection, pair.room_id)}
+        closed = await story.closed(connection, [pair.room_id], self._policy.sources)
+        return why_closed(closed, names)
 
     async def _carry_out(self, action: Join | Invite | Kick) -> Observed:
         """Ask the homeserver for one action; return the membership that it led to or found."""
@@ -300,14 +308,6 @@ async def _within(
             reason = behind.refusal(action.pair, chains)
             decided.append(action if reason is None else Spare(action.pair, reason))
     return decided
-
-
-async def _why(connection: Connection, pair: Membership) -> str | None:
-    """Return why somebody leaves whom no group had put there; of others the group says it."""
-    if pair.state != "excluded":
-        return None
-    names = {pair.room_id: await rooms.name(connection, pair.room_id)}
-    return why_closed(await story.closed(connection, [pair.room_id]), names)
 
 
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:

@@ -244,22 +244,27 @@ LEFT JOIN opening o ON o.mapping_id = m.id
 WHERE n.id = j.value AND m.standing <> 'dropped' ORDER BY m.id, o.room_id
 
 -- leaving --
--- Who is to leave rooms because of a group, by the names that it had, in numbers: of rooms that it
--- opens no more only those are looked through that the map no longer opens, or where some are held.
+-- Who is to leave rooms because of a group, by the names that it had, in numbers, whatever opens the
+-- rooms by now: of all who are to leave any room those are chosen whom the group had brought there.
+-- Compared by <= because SQLite then takes the index of turns, which says that of few.
 WITH spans (name, after, until) AS (
     SELECT value ->> 'name', CAST(value ->> 'after' AS DOUBLE PRECISION),
         CAST(value ->> 'until' AS DOUBLE PRECISION) FROM each_entry(:spans)
 ),
-rooms (room_id) AS (
-    SELECT value FROM each_text(:rooms)
-    UNION SELECT room_id FROM membership WHERE brake = 'held' AND brake <> 'free'
-    UNION SELECT c.room_id FROM room_count c WHERE c.todo > 0 AND NOT EXISTS (
-        SELECT 1 FROM opening o WHERE o.room_id = c.room_id)
+due (room_id, account_id) AS (
+    SELECT room_id, account_id FROM membership WHERE brake = 'held' AND brake <> 'free'
+    UNION ALL
+    SELECT m.room_id, m.account_id FROM room_count c CROSS JOIN membership m
+    WHERE c.todo > 0 AND m.room_id = c.room_id AND m.ready AND (m.todo <> 'leave') <= FALSE
+    UNION ALL
+    SELECT m.room_id, m.account_id FROM account a CROSS JOIN membership m
+    WHERE a.problem IS NOT NULL AND a.problem = 'conflict' AND m.account_id = a.id
+    AND m.todo = 'leave' AND NOT m.ready
 )
 SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people, min(m.since) AS first,
     a.problem IS NOT NULL AND a.problem = 'conflict' AS in_conflict
-FROM rooms r CROSS JOIN membership m CROSS JOIN account a CROSS JOIN spans s
-WHERE m.room_id = r.room_id AND m.state = 'revoked' AND (m.brake = 'held' OR m.todo = 'leave')
+FROM due d CROSS JOIN membership m CROSS JOIN account a CROSS JOIN spans s
+WHERE m.room_id = d.room_id AND m.account_id = d.account_id AND m.state = 'revoked'
 AND a.id = m.account_id AND s.name = m.group_name AND m.since > s.after AND m.since <= s.until
 GROUP BY m.room_id, m.brake, m.held_because, m.reason, in_conflict
 ORDER BY m.brake <> 'held', m.room_id

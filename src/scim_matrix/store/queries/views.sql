@@ -45,7 +45,8 @@ FROM scim_group g WHERE CAST(:like AS TEXT) IS NULL OR matches(:like, g.display_
 ORDER BY g.display_name_key
 
 -- rooms --
--- Every room that the map names, or that a step leads to, and how many people are in it by what.
+-- Every room that the map names, or that a step leads to, and how many people are in it by what. And
+-- those that it names no more, as long as somebody is to leave them.
 WITH named (reference, room_id, standing, problem, cure) AS (
     SELECT r.reference, coalesce(r.room_id, r.candidate),
         CASE WHEN r.standing = 'pinned' AND r.candidate IS NOT NULL THEN 'alias_moved'
@@ -56,6 +57,10 @@ WITH named (reference, room_id, standing, problem, cure) AS (
     SELECT m.reference, o.room_id, o.standing, o.reason, o.cure
     FROM mapping m JOIN opening o ON o.mapping_id = m.id
     WHERE o.via IS NOT NULL AND m.standing <> 'dropped'
+),
+left_over (room_id) AS (
+    SELECT room_id FROM membership WHERE brake = 'held' AND brake <> 'free'
+    UNION SELECT room_id FROM room_count WHERE todo > 0
 )
 SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.reference),
         n.reference) AS room, n.room_id,
@@ -78,7 +83,20 @@ SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.refere
     coalesce(max(n.cure), t.cure, (SELECT max(m.cure) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure
 FROM named n LEFT JOIN room t ON t.room_id = n.room_id
-GROUP BY n.reference, n.room_id, t.room_id ORDER BY 1, 2 NULLS FIRST
+GROUP BY n.reference, n.room_id, t.room_id
+UNION ALL
+SELECT l.room_id, l.room_id, NULL, 0, 0,
+    (SELECT count(*) FROM membership p WHERE p.room_id = l.room_id AND p.brake = 'held'),
+    (SELECT count(*) FROM unmanaged_member s WHERE s.room_id = l.room_id), 'unmapped',
+    'the map no longer names it, and somebody is still to leave it',
+    CASE WHEN EXISTS (SELECT 1 FROM membership p WHERE p.room_id = l.room_id
+            AND p.brake = 'held' AND p.brake <> 'free')
+        THEN 'scim-matrix approve ''' || l.room_id || ''', or dismiss'
+        WHEN EXISTS (SELECT 1 FROM membership p WHERE p.room_id = l.room_id
+            AND p.todo IS NOT NULL AND p.state = 'revoked' AND p.brake = 'free')
+        THEN 'put the line back, or scim-matrix sync --prune' END
+FROM left_over l WHERE NOT EXISTS (SELECT 1 FROM named n WHERE n.room_id = l.room_id)
+ORDER BY 1, 2 NULLS FIRST
 
 -- people --
 -- Who is in a room.
