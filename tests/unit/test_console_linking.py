@@ -1,6 +1,9 @@
 """IDs in the console's sentences lead to pages, and times are of the viewer's zone."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup, escape
 
 from scim_matrix.console.linking import linked
 from scim_matrix.console.times import zone
@@ -46,6 +49,30 @@ def test_times_in_sentences_are_of_the_viewers_zone() -> None:
     html = str(linked("since 2026-07-01 22:30 UTC, request 2026-07-01", zone("Europe/Berlin")))
     assert "since <time " in html
     assert ">2026-07-02 00:30 CEST</time>, request 2026-07-01" in html
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Party 2026-02-30 20:00 UTC",
+        "2026-11-29 25:00 UTC",
+        "0000-01-01 00:00 UTC",
+        "0001-01-01 00:00 UTC",
+        "9999-12-31 23:59 UTC",
+        "٢٠٢٦-٠٢-٣٠ ٢٠:٠٠ UTC",
+    ],
+)
+@pytest.mark.parametrize("place", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_names_that_look_like_times_are_names(name: str, place: str) -> None:
+    """Whoever names a room or a group ends no page by it."""
+    html = linked(name, zone(place))
+    assert html == name or html.startswith("<time ")
+
+
+@given(st.text("0129-: UTC@!ab.:~_\u202e", max_size=60))
+def test_any_text_can_be_shown(text: str) -> None:
+    """Sentences hold names that somebody else chose."""
+    assert Markup(linked(text)).striptags().split() == Markup(escape(text)).striptags().split()
 
 
 def test_a_rooms_name_leads_to_it() -> None:

@@ -62,8 +62,12 @@ def _told(found: str, where: datetime.tzinfo) -> Markup | str:
         return Markup('<a href="/console/log?request={0}">{0}</a>').format(found)
     if not found.endswith("UTC"):
         return Markup('<span class="whole">{}</span>').format(found)
-    at = datetime.datetime.strptime(found, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
-    return times.shown(at.timestamp(), where)
+    try:
+        at = datetime.datetime.strptime(found, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+        return times.shown(at.timestamp(), where)
+    except (ValueError, OverflowError):
+        # A name that only looks like it, or no day of that zone.
+        return found
 
 
 def _link(found: str, called: str) -> Markup:
