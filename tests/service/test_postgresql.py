@@ -29,6 +29,7 @@ from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
 from tests.service.test_cli import good, run
+from tests.service.test_map_reload import rooms_in_force
 
 
 @pytest.fixture
@@ -361,6 +362,33 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
     own.start()
     await eventually(health, lambda status: status == 200)
     await made(client, "Users", userName="bob")
+
+
+async def test_a_map_changed_while_the_database_is_away_is_in_force_afterwards(
+    own: Server, start: Start, tmp_path: Path
+) -> None:
+    """It is said that it waits, and nobody has to change it again."""
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!one"]}')
+    url = own.filled().get_secret_value()
+    client = await start(DATA_DIR="", DATABASE_URL=url, GROUP_MAP_FILE=str(file))
+    assert await rooms_in_force(client) == ["!one"]
+    own.stop()
+    with capture_logs() as logs:
+        file.write_text('{"g": ["!another"]}')
+        await eventually(
+            lambda: asyncio.sleep(0, [entry["event"] for entry in logs]),
+            lambda events: "group_map_waits" in events,
+        )
+    own.start()
+
+    async def mapped() -> list[str]:
+        try:
+            return await rooms_in_force(client)
+        except DatabaseError:
+            return []
+
+    await eventually(mapped, lambda seen: seen == ["!another"])
 
 
 async def test_a_service_that_cannot_write_is_not_well(own: Server, start: Start) -> None:

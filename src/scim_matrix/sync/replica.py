@@ -58,6 +58,8 @@ class Replica:
         self._leadership = database.leadership
         self._servers = servers
         self._map = group_map
+        # Whether it was loaded, and is not in force yet.
+        self._map_waits = False
         self._make = make
         self._term: Term | None = None
         # The one that runs while this leads; otherwise one that only answers what it is asked.
@@ -96,15 +98,25 @@ class Replica:
         self._heard.set()
 
     async def reload_map(self) -> None:
-        """Load the group map again, and put it in force where this service leads."""
-        if await self._map.load():
-            await self._put_map()
+        """Load the group map again, and put it in force where this service leads.
+
+        Where the database does not take it now, that is tried again until it does.
+        """
+        self._map_waits |= await self._map.load()
+        await self._put_map()
 
     async def _put_map(self) -> None:
+        if not self._map_waits:
+            return
         self._leadership.has_map(self._map.digest)
-        if self._term is not None and self.leads:
-            await self._map.put_in_force(self._database.during(self._term))
-            self.reconciler.compare()
+        try:
+            if self._term is not None and self.leads:
+                await self._map.put_in_force(self._database.during(self._term))
+                self.reconciler.compare()
+        except DatabaseError as error:
+            log.warning("group_map_waits", error=str(error), in_force="the former map")
+            return
+        self._map_waits = False
 
     # -- Leading ------------------------------------------------------------
 
@@ -203,6 +215,8 @@ class Replica:
             try:
                 if self._map.has_changed:
                     await self.reload_map()
+                else:
+                    await self._put_map()
                 latest = await totals.when(self._database.reader, "decided")
             except DatabaseError:
                 # It is told of by whoever else asks.
