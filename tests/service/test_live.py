@@ -9,7 +9,7 @@ from scim_matrix.store import views
 from tests.conftest import eventually
 from tests.homeserver import Request, World
 from tests.homeserver.deployment import Deployment, deployed
-from tests.homeserver.rooms import Event
+from tests.homeserver.rooms import LEVELS, Event
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -65,6 +65,26 @@ async def test_whom_a_hand_kicks_is_back_at_once(tmp_path: Path) -> None:
         await deployment.settle()
         assert room.membership("@ann:s") == "join"
         assert comparisons(deployment, begun) == 0
+
+
+async def test_what_a_former_leader_had_sent_is_seen_when_it_is_done(tmp_path: Path) -> None:
+    """The homeserver may carry it out long after another leads; its own costs no comparison."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        levels = {"users": {world.service: 100}}
+        room = world.rooms.create(world.service, room_id=ROOM, version="10", levels=levels)
+        await in_group(deployment, "ann", powerLevel=50)
+        begun = len(deployment.homeserver.requests)
+        say(world, world.service, "@ann:s", "leave")
+        await deployment.settle()
+        assert (room.membership("@ann:s"), room.level("@ann:s")) == ("join", 50)
+        assert comparisons(deployment, begun) == 0
+
+        former = {"users": {world.service: 100, "@bob:s": 50}}
+        world.rooms.put(room, Event(LEVELS, "", world.service, former))
+        await deployment.settle()
+        assert (room.level("@ann:s"), room.level("@bob:s")) == (50, 50)
+        assert comparisons(deployment, begun) == 1
 
 
 async def test_what_sync_leaves_out_is_compared(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What happens in rooms, as it happens (client-server API, sync)."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class LiveEvent:
     sender: str
     state_key: str | None
     membership: Observed | None
+    content: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +142,4 @@ def _live(room_id: str, event: _Event) -> LiveEvent:
     said = event.content.get("membership") if event.type == MEMBER else None
     # Whatever else somebody wrote there is no membership.
     membership = next((word for word in MEMBERSHIPS if word == said), None)
-    return LiveEvent(room_id, event.type, event.sender, event.state_key, membership)
+    return LiveEvent(room_id, event.type, event.sender, event.state_key, membership, event.content)

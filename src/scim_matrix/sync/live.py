@@ -25,10 +25,6 @@ log = structlog.get_logger(__name__)
 PAUSE = 2.0
 
 
-# What the service itself sends: it knows that already. A tombstone sent by its account is a hand's.
-_OWN = (MEMBER, POWER_LEVELS)
-
-
 class LiveDrift:
     """Follows the rooms that the service itself is in, and has differences put right.
 
@@ -124,7 +120,11 @@ class LiveDrift:
                 self._wake()
 
     async def _apply(self, events: Iterable[LiveEvent]) -> None:
-        """Take events for what they say of rooms; what the service did itself is known."""
+        """Take events for what they say of rooms.
+
+        Whatever this process did itself is known. What its account did otherwise is not: a request
+        may be carried out long after the service that sent it has ended, or led.
+        """
         latest: dict[tuple[str, str, str | None], LiveEvent] = {}
         seen: set[tuple[str, str | None, Observed | None]] = set()
         for event in events:
@@ -132,10 +132,10 @@ class LiveDrift:
             seen.add((event.room_id, event.state_key, event.membership))
         self._turn.sync_told(seen)
         for event in latest.values():
-            if event.sender == self._service_user_id and event.type in _OWN:
-                continue
             if event.type == MEMBER:
                 changed = await self._member(event)
+            elif event.type == POWER_LEVELS and self._turn.has_put(event.room_id, event.content):
+                changed = False
             else:
                 spaces = await openings.spaces_of(self._database.scanner, event.room_id)
                 self._observation.schedule.doubt([event.room_id, *spaces])

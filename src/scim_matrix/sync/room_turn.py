@@ -1,9 +1,11 @@
 """Carry out a turn of a room's plan: removals, joins, invitations, power levels."""
 
+import hashlib
 import time
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
+import orjson
 import structlog
 
 from scim_matrix.matrix.errors import (
@@ -58,10 +60,16 @@ class RoomTurn:
         self._took = took
         # What the service did lately and sync has not told yet: membership and when.
         self._acted: dict[tuple[str, str], tuple[Observed, float]] = {}
+        # The power levels that it put last, as a digest, since sync may tell of them first.
+        self._put: dict[str, bytes] = {}
 
     def has_acted(self, room_id: str, user_id: str) -> bool:
         """Tell whether the service did something that sync has not told of yet."""
         return (room_id, user_id) in self._acted
+
+    def has_put(self, room_id: str, levels: Mapping[str, Any]) -> bool:
+        """Tell whether a room's power levels are those that the service put there last."""
+        return self._put.get(room_id) == _digest(levels)
 
     def sync_told(self, seen: Iterable[tuple[str, str | None, Observed | None]]) -> None:
         """Wait no more for what sync told: (room ID, user ID, membership); old waits end too."""
@@ -264,6 +272,7 @@ class RoomTurn:
             if planned.tries and not self._homeserver.dry_run:
                 async with self._database.write() as connection:
                     await memberships.try_power(connection, planned.tries)
+            self._put[room_id] = _digest(planned.content)
             await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, planned.content)
         entries = [_power_entry(pair, given, "done") for pair, given, _ in planned.reached]
         async with self._database.write() as connection:
@@ -282,6 +291,10 @@ class RoomTurn:
         async with self._database.write() as connection:
             await record.add(connection, _power_entry(pair, pair.power, outcome, why))
         await self._failed(pair, problem, why, PERMANENT.delay(pair.attempts))
+
+
+def _digest(content: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 _EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked"}
