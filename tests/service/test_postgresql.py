@@ -1,6 +1,7 @@
 """What only PostgreSQL can do or have happen to it, and what it must do as SQLite does."""
 
 import asyncio
+import contextlib
 import random
 import sys
 import unicodedata
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import orjson
+import psycopg
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -22,9 +24,10 @@ from scim_matrix.store.errors import (
     DatabaseUnusableError,
 )
 from scim_matrix.store.migrations import load
-from scim_matrix.store.postgresql import open_listener
+from scim_matrix.store.postgresql_opening import open_listener
 from scim_matrix.store.text import folded
 from tests.conftest import eventually
+from tests.pgbouncer import pooling
 from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
@@ -138,6 +141,46 @@ async def test_a_server_that_is_away_fails_what_is_asked_then(own: Server) -> No
         await insert(connection, "!d")
     assert await rooms(database) == ["!d"]
     await database.close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+async def test_a_pooler_that_hands_connections_on_is_refused(postgresql: Server, mode: str) -> None:
+    """At once and with its cure, to whoever only reads too, instead of failing oddly later."""
+    url = postgresql.filled()
+    async with pooling(postgresql, pool_mode=mode) as through:
+        with pytest.raises(DatabaseUnusableError, match=r"between transactions.*mode session"):
+            await Database.open(through(url))
+        with pytest.raises(DatabaseUnusableError, match="between transactions"):
+            async with reading(through(url)):
+                pass
+
+
+async def test_a_pooler_that_takes_connections_in_turn_is_refused(postgresql: Server) -> None:
+    """Though no two who ask one after the other get the same one."""
+    url = postgresql.filled()
+    async with pooling(postgresql, pool_mode="transaction", server_round_robin="1") as through:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(3):
+                connecting = psycopg.AsyncConnection.connect(through(url).get_secret_value())
+                connection = await stack.enter_async_context(await connecting)
+                # Within a transaction it has its own until all of them have one.
+                await connection.execute("SELECT 1")
+        with pytest.raises(DatabaseUnusableError, match="between transactions"):
+            await Database.open(through(url))
+
+
+async def test_a_pooler_in_session_mode_works(postgresql: Server) -> None:
+    """All connections write, read and hear what others commit."""
+    url = postgresql.filled()
+    async with pooling(postgresql, pool_mode="session") as through:
+        database = await Database.open(through(url), serving="listening on 1")
+        async with database.write() as connection:
+            await insert(connection, "!a")
+            assert await connection.execute_fetchall("SELECT * FROM touched") == []
+        assert await rooms(database) == ["!a"]
+        async with reading(through(url)) as connection:
+            assert len(await connection.execute_fetchall("SELECT * FROM room")) == 1
+        await database.close()
 
 
 async def test_commits_are_durable(postgresql: Server) -> None:
