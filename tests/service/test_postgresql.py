@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from scim_matrix.app_keys import REPLICA
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, references
+from scim_matrix.store import postgresql as postgresql_driver
 from scim_matrix.store.database import Connection, Database, reading, together
 from scim_matrix.store.errors import (
     DatabaseError,
@@ -32,6 +33,9 @@ from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
 from tests.service.test_cli import good, run
+from tests.wire import wired
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
 
 @pytest.fixture
@@ -189,6 +193,37 @@ async def test_a_pooler_in_session_mode_works(postgresql: Server) -> None:
         assert await rooms(database) == ["!a"]
         async with reading(through(url)) as connection:
             assert len(await connection.execute_fetchall("SELECT * FROM room")) == 1
+        await database.close()
+
+
+async def test_a_connection_that_falls_silent_is_given_up(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing ends it: what reads goes on by another one, what was being written fails."""
+    monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 0.5)
+    async with wired(postgresql) as wire:
+        database = await Database.open(wire.url(postgresql.filled()), serving="listening on 1")
+        await database.leadership.begin()
+
+        async def under_way() -> None:
+            async with database.write() as connection:
+                await insert(connection, "!a")
+                wire.falls_silent()
+                await insert(connection, "!b")
+
+        async with asyncio.timeout(30):
+            with pytest.raises(DatabaseUnusableError):
+                await under_way()
+            assert await rooms(database) == []
+            async with database.write() as connection:
+                await insert(connection, "!c")
+            assert await rooms(database) == ["!c"]
+            wire.falls_silent()
+            await database.leadership.begin()
+            assert database.leadership.is_well
+            async with database.write() as connection:
+                await insert(connection, "!d")
+            assert await rooms(database) == ["!c", "!d"]
         await database.close()
 
 
@@ -401,13 +436,36 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
             lambda events: events.count("reconcile_failed") > 1,
         )
     assert await health() == 503
-    body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "bob"}
+    body = {"schemas": [SCHEMA], "userName": "bob"}
     async with client.post("/scim/v2/Users", json=body) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         assert (await answer.json())["detail"] == "the database cannot be used right now"
     own.start()
     await eventually(health, lambda status: status == 200)
     await made(client, "Users", userName="bob")
+
+
+async def test_the_service_is_well_again_where_all_its_connections_fell_silent(
+    postgresql: Server, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is given up in time; whoever waited for one is answered or told to come again."""
+    monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 0.5)
+    async with wired(postgresql) as wire:
+        url = wire.url(postgresql.filled()).get_secret_value()
+        client = await start(DATA_DIR="", DATABASE_URL=url)
+        await made(client, "Users", userName="ann")
+        wire.falls_silent()
+
+        async def created() -> int:
+            body = {"schemas": [SCHEMA], "userName": "bob"}
+            async with client.post("/scim/v2/Users", json=body) as answer:
+                return answer.status
+
+        assert await eventually(created, lambda status: status != 503) == 201
+        for path in ("/healthz", "/metrics", "/scim/v2/Users"):
+            async with client.get(path) as answer:
+                assert answer.status == 200
+        await client.close()
 
 
 async def test_a_service_that_cannot_write_is_not_well(own: Server, start: Start) -> None:

@@ -26,6 +26,12 @@ _WRITING = 1
 # Has a transaction wait until no other one writes.
 _LOCK = f"SELECT pg_advisory_xact_lock({_LOCKS}, {_WRITING})"
 
+# How long (seconds) an answer is waited for: a statement has ended by then (see _SESSION), unless
+# what stands between lets a connection live and passes nothing on.
+ANSWERED_WITHIN = 35.0
+# And for each statement of many that are sent together.
+_EACH_WITHIN = 0.01
+
 # What libpq is told where the URL does not say otherwise. A failover is followed to the server that
 # takes writes; one that has gone without a word is noticed.
 _CONNECTING = {
@@ -48,6 +54,7 @@ SET idle_in_transaction_session_timeout = '10s';
 SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5;
 SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = 15000;
 SELECT set_config('synchronous_commit', 'on', FALSE)
 WHERE current_setting('synchronous_commit') = 'off';
 SET enable_hashjoin = off;
@@ -189,7 +196,7 @@ class Postgresql:
             # Documents stay text, which the store reads by itself.
             for kind in ("json", "jsonb"):
                 connection.adapters.register_loader(kind, TextLoader)
-            await _run(connection, self._session())
+            await _answered(connection, _run(connection, self._session()), ANSWERED_WITHIN)
         except BaseException:
             await connection.close()
             raise
@@ -256,7 +263,7 @@ class Postgresql:
                 await cursor.executemany(text, sets)
 
         if sets:
-            await self._again(run)
+            await self._again(run, patience=_EACH_WITHIN * len(sets))
 
     async def copy(
         self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -287,7 +294,8 @@ class Postgresql:
         """Release the last savepoint, and make durable what the transaction did."""
         async with self._lock, self._errors():
             tell = f"NOTIFY {_CHANNEL}; " if self._tells else ""
-            await _run(await self._connected(), f"{release}; {tell}COMMIT")
+            connection = await self._connected()
+            await self._in_time(connection, _run(connection, f"{release}; {tell}COMMIT"))
             self._within = False
 
     async def rollback(self) -> None:
@@ -298,7 +306,7 @@ class Postgresql:
             if connection is None or connection.closed:
                 return
             try:
-                await connection.execute(b"ROLLBACK")
+                await self._in_time(connection, _run(connection, "ROLLBACK"))
             except psycopg.Error:
                 await connection.close()
 
@@ -322,7 +330,7 @@ class Postgresql:
 
     async def tell(self) -> None:
         """Wake all who listen."""
-        await self.run(f"NOTIFY {_CHANNEL}")
+        await self.fetch(f"NOTIFY {_CHANNEL}")
 
     async def heard(self, seconds: float) -> bool:
         """Wait until something was told or `seconds` have passed; tell whether it was.
@@ -334,22 +342,40 @@ class Postgresql:
             waiting = connection.notifies(timeout=seconds, stop_after=1)
             return bool([notification async for notification in waiting])
 
-        return await self._again(wait)
+        return await self._again(wait, patience=seconds)
 
     async def _again(
-        self, work: Callable[[_Connection], Awaitable[T]], *, begins: bool = False
+        self,
+        work: Callable[[_Connection], Awaitable[T]],
+        *,
+        begins: bool = False,
+        patience: float = 0.0,
     ) -> T:
         """Do what needs a connection, once more on a new one where it turns out to have gone."""
         async with self._lock, self._errors():
             connection = await self._connected()
             try:
-                done = await work(connection)
+                done = await self._in_time(connection, work(connection), patience)
             except psycopg.OperationalError:
                 if self._within or not connection.closed:
                     raise
-                done = await work(await self._connected())
+                connection = await self._connected()
+                done = await self._in_time(connection, work(connection), patience)
             self._within |= begins
             return done
+
+    async def _in_time(
+        self, connection: _Connection, answer: Awaitable[T], patience: float = 0.0
+    ) -> T:
+        """Return an answer; where none comes in time the connection is lost.
+
+        `patience` is how much longer than usual one is waited for (seconds).
+        """
+        # Who fills or migrates a database waits as long as that takes.
+        serves = self._prepared or self._read_only or self._listens
+        if not serves:
+            return await answer
+        return await _answered(connection, answer, ANSWERED_WITHIN + patience)
 
     async def _together(
         self, connection: _Connection, statements: Sequence[Statement]
@@ -368,6 +394,30 @@ class Postgresql:
                 await connection.close()
             raise
         return [list(await c.fetchall()) if c.description else [] for c in cursors]
+
+
+async def _answered(connection: _Connection, answer: Awaitable[T], seconds: float) -> T:
+    """Return an answer; where none comes within `seconds` the connection is lost.
+
+    It is ended below the library, which would wait for the server once more where a wait is
+    cancelled.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, _end, connection)
+    try:
+        return await answer
+    finally:
+        timer.cancel()
+
+
+def _end(connection: _Connection) -> None:
+    """Have a connection's socket end, which stays the library's."""
+    if not connection.closed:
+        # The other side may have ended it in this very moment.
+        with (
+            socket.socket(fileno=os.dup(connection.fileno())) as wire,
+            contextlib.suppress(OSError),
+        ):
+            wire.shutdown(socket.SHUT_RDWR)
 
 
 async def _run(connection: _Connection, script: str) -> None:
