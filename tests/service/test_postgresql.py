@@ -156,6 +156,27 @@ async def test_a_server_that_is_away_fails_what_is_asked_then(own: Server) -> No
     await database.close()
 
 
+async def test_a_newer_version_takes_the_database_over(postgresql: Server) -> None:
+    """Whoever has it open writes nothing from then on, whatever shares a commit, and says why."""
+    url = postgresql.filled()
+    database = await Database.open(url)
+
+    async def write(room_id: str) -> None:
+        async with database.write() as connection:
+            await insert(connection, room_id)
+
+    await write("!a")
+    name = str(url.get_secret_value()).partition("@/")[2].partition("?")[0]
+    postgresql.run("UPDATE schema_version SET number = 9999", name)
+    ended = await asyncio.gather(*(write(f"!{n}") for n in range(3)), return_exceptions=True)
+    assert [type(one) for one in ended] == [DatabaseTooNewError] * 3
+    assert await rooms(database) == ["!a"]
+    postgresql.run(f"UPDATE schema_version SET number = {load('postgresql')[-1][0]}", name)
+    await write("!b")
+    assert await rooms(database) == ["!a", "!b"]
+    await database.close()
+
+
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
 async def test_a_pooler_that_hands_connections_on_is_refused(postgresql: Server, mode: str) -> None:
     """At once and with its cure, to whoever only reads too, instead of failing oddly later."""

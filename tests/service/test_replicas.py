@@ -1,6 +1,7 @@
 """Several services on one PostgreSQL: one of them acts on the homeserver, all of them answer."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -174,6 +175,32 @@ async def test_without_a_database_nobody_leads(own: Server, tmp_path: Path) -> N
         await eventually(leading, lambda seen: seen == [False, True])
         await created(follower, "bob")
         await around.all_in("ann", "bob")
+
+
+async def test_a_newer_version_takes_the_database_over(around: Surroundings) -> None:
+    """Whoever runs still answers nothing wrong, ends by itself and says why."""
+    leader, follower = await around.replica(), await around.replica()
+    await created(leader, "ann")
+    await around.all_in("ann")
+    sent = len(leader.changes)
+    assert leader.process is not None
+    assert follower.process is not None
+    with around.holding_up(leader.process.pid) as is_held_up:
+        await eventually(is_held_up, bool)
+        around.run("UPDATE schema_version SET number = 9999")
+        body = {"userName": "bob"}
+        for replica in (leader, follower):
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                assert (await ScimClient(replica.url).call("POST", "/Users", body))[0] == 503
+    for replica in (leader, follower):
+        assert replica.process is not None
+        assert await asyncio.wait_for(replica.process.wait(), 30) == 1
+        assert "database_too_new" in replica.log()
+        assert "run the newer version" in replica.log()
+    assert around.run("SELECT ends FROM lease") == [(0.0,)]
+    assert around.run("SELECT user_name_key FROM scim_user") == [("ann",)]
+    assert leader.changes[sent:] == []
+    assert follower.changes == []
 
 
 async def test_maps_that_differ_are_told(around: Surroundings) -> None:

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
+from scim_matrix.store import migrations
 from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
 from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
 from scim_matrix.store.text import storable
@@ -85,6 +86,7 @@ CREATE TEMP TABLE wanted (
 _CHANNEL = "scim_matrix"
 
 MIGRATIONS = "postgresql"
+_SCHEMA = "SELECT number FROM schema_version"
 
 _PARTS = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*)|(?<![:\w]):(\w+)")
 
@@ -283,12 +285,29 @@ class Postgresql:
         await self._again(lambda connection: _run(connection, script))
 
     async def begin(self, savepoint: str) -> None:
-        """Begin a transaction that may write, once no other one does, and a savepoint in it."""
+        """Begin a transaction that may write, once no other one does, and a savepoint in it.
 
-        async def run(connection: _Connection) -> None:
-            await _run(connection, f"BEGIN; {_LOCK}; {savepoint}")
+        Raises DatabaseTooNewError where a newer version has changed the schema by now.
+        """
+        # Asked once nobody else writes: nobody changes the schema then before this has ended.
+        check = f"; {_SCHEMA}" if self._prepared else ""
 
-        await self._again(run, begins=True)
+        async def run(connection: _Connection) -> int | None:
+            script = f"BEGIN; {_LOCK}; {savepoint}{check}"
+            cursor = await connection.execute(script.encode(), prepare=False)
+            while cursor.nextset():
+                pass
+            # Without making a row of it: this is part of every transaction.
+            number = cursor.pgresult.get_value(0, 0) if cursor.pgresult and check else None
+            return None if number is None else int(number)
+
+        number = await self._again(run, begins=True)
+        if number is not None:
+            try:
+                migrations.check(self.name, number, MIGRATIONS)
+            except DatabaseError:
+                await self.rollback()
+                raise
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""
@@ -343,6 +362,14 @@ class Postgresql:
             return bool([notification async for notification in waiting])
 
         return await self._again(wait, patience=seconds)
+
+    async def check_schema(self) -> None:
+        """See that the schema is the one that this version knows.
+
+        Raises DatabaseTooNewError where a newer version has changed it by now.
+        """
+        [row] = await self.fetch(_SCHEMA)
+        migrations.check(self.name, row["number"], MIGRATIONS)
 
     async def _again(
         self,
