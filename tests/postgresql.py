@@ -1,4 +1,7 @@
-"""A real PostgreSQL of the tests' own, in a folder of its own: Debian's package `postgresql`."""
+"""A real PostgreSQL of the tests' own, in a folder of its own: Debian's package `postgresql`.
+
+Or another one, by the folder of its programs in the environment (POSTGRESQL_BIN).
+"""
 
 import contextlib
 import itertools
@@ -28,7 +31,9 @@ _OPTIONS = {
 
 
 def binaries() -> Path | None:
-    """Return the folder of the newest server's programs, None without one."""
+    """Return the folder of the chosen or else the newest server's programs, None without one."""
+    if chosen := os.environ.get("POSTGRESQL_BIN"):
+        return Path(chosen)
     found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     newest = sorted(found, key=lambda path: float(path.parts[-3]))
     return newest[-1].parent if newest else None

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def _run(
     output: Path,
     errors: Path,
     hurried: bool,
+    first: Callable[[], None] | None,
 ) -> None:
     """Become the command."""
     os.environ.clear()
@@ -35,6 +37,8 @@ def _run(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     if hurried:
         hurry()
+    if first is not None:
+        first()
     # Every fork would roll the same dice.
     random.seed()
     sys.argv = ["scim-matrix", *words]
@@ -83,13 +87,14 @@ def fork(
     errors: Path | None = None,
     *,
     hurried: bool = True,
+    first: Callable[[], None] | None = None,
 ) -> Forked:
     """Start `scim-matrix` in a folder with this environment only; what it prints is appended.
 
     Errors go where the rest goes unless told where. `hurried` says whether time passes faster in
-    it (tests/hurried.py).
+    it (tests/hurried.py), `first` is what it does before all else.
     """
-    run = (words, environment, folder, output, errors or output, hurried)
+    run = (words, environment, folder, output, errors or output, hurried, first)
     process = _CONTEXT.Process(target=_run, args=run)
     process.start()
     return Forked(process)
@@ -100,7 +105,16 @@ class PreforkedService(Service):
     """A service whose process, and whose commands, start at once; see `fork`."""
 
     hurried: bool = True
+    # What the process does before all else; found there by its name.
+    first: Callable[[], None] | None = None
 
     async def spawn(self, *words: str, output: Path) -> Process:
         """See `Service.spawn`."""
-        return fork(words, self.environment(), self.data_dir, output, hurried=self.hurried)
+        return fork(
+            words,
+            self.environment(),
+            self.data_dir,
+            output,
+            hurried=self.hurried,
+            first=self.first,
+        )

@@ -30,6 +30,7 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import make_provider
 from scim_matrix.scim.routes import PREFIX, ScimEndpoint
 from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseTooNewError
 from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.tally import Tally
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -129,9 +130,13 @@ def _reconcilers(
 
 def _reconciler_ended(task: asyncio.Task[None]) -> None:
     """A service without its reconciler must not look alive: end, and be started again."""
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if isinstance(error, DatabaseTooNewError):
+        log.critical("database_too_new", error=str(error))
+    else:
         log.critical("reconciler_failed", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _add_routes(

@@ -348,6 +348,14 @@ TABLE = (
         ("store_failed", "reconcile_failed", "settling_failed"),
     ),
     Problem(
+        "database-too-new",
+        "A newer version has taken the database over: this service writes nothing more, and ends.",
+        "Versions with different schemas on one database of PostgreSQL: a newer service was started"
+        " on it, or a command of a newer version was given.",
+        "Run the newer version everywhere.",
+        ("database_too_new",),
+    ),
+    Problem(
         "internal-error",
         "Something went wrong that nobody thought of; it is tried again.",
         "A fault of this service.",

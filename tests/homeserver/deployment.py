@@ -301,7 +301,7 @@ class Deployment:
         follows = is_there and self.reconciler.follows_live
         if follows and await rooms.mapped(self.database.reader):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2.0):
+                async with asyncio.timeout(10.0):
                     await self.homeserver.followed()
         return self.reconciler._commits != commits
 

@@ -1,6 +1,7 @@
 """What only PostgreSQL can do or have happen to it, and what it must do as SQLite does."""
 
 import asyncio
+import contextlib
 import random
 import sys
 import unicodedata
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import orjson
+import psycopg
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -15,6 +17,7 @@ from structlog.testing import capture_logs
 from scim_matrix.app_keys import REPLICA
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import groupmap, references
+from scim_matrix.store import postgresql as postgresql_driver
 from scim_matrix.store.database import Connection, Database, reading, together
 from scim_matrix.store.errors import (
     DatabaseError,
@@ -22,14 +25,18 @@ from scim_matrix.store.errors import (
     DatabaseUnusableError,
 )
 from scim_matrix.store.migrations import load
-from scim_matrix.store.postgresql import open_listener
+from scim_matrix.store.postgresql_opening import open_listener
 from scim_matrix.store.text import folded
 from tests.conftest import eventually
+from tests.pgbouncer import pooling
 from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
 from tests.service.test_cli import good, run
 from tests.service.test_map_reload import rooms_in_force
+from tests.wire import wired
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
 
 @pytest.fixture
@@ -97,6 +104,15 @@ async def test_a_database_that_sorts_otherwise_is_refused(postgresql: Server) ->
         await Database.open(postgresql.url("ascii"))
 
 
+async def test_a_server_without_icu_is_refused(postgresql: Server) -> None:
+    """It could not fold texts as Python does."""
+    url = postgresql.database()
+    name = str(url.get_secret_value()).partition("@/")[2].partition("?")[0]
+    postgresql.run("DELETE FROM pg_collation WHERE collname = 'und-x-icu'", name)
+    with pytest.raises(DatabaseUnusableError, match="built with ICU"):
+        await Database.open(url)
+
+
 async def test_a_server_that_starts_again_is_no_error_for_who_asks_then(own: Server) -> None:
     """Connections that were lost are made anew, those that write with all that they need."""
     database = await Database.open(own.filled())
@@ -139,6 +155,98 @@ async def test_a_server_that_is_away_fails_what_is_asked_then(own: Server) -> No
         await insert(connection, "!d")
     assert await rooms(database) == ["!d"]
     await database.close()
+
+
+async def test_a_newer_version_takes_the_database_over(postgresql: Server) -> None:
+    """Whoever has it open writes nothing from then on, whatever shares a commit, and says why."""
+    url = postgresql.filled()
+    database = await Database.open(url)
+
+    async def write(room_id: str) -> None:
+        async with database.write() as connection:
+            await insert(connection, room_id)
+
+    await write("!a")
+    name = str(url.get_secret_value()).partition("@/")[2].partition("?")[0]
+    postgresql.run("UPDATE schema_version SET number = 9999", name)
+    ended = await asyncio.gather(*(write(f"!{n}") for n in range(3)), return_exceptions=True)
+    assert [type(one) for one in ended] == [DatabaseTooNewError] * 3
+    assert await rooms(database) == ["!a"]
+    postgresql.run(f"UPDATE schema_version SET number = {load('postgresql')[-1][0]}", name)
+    await write("!b")
+    assert await rooms(database) == ["!a", "!b"]
+    await database.close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+async def test_a_pooler_that_hands_connections_on_is_refused(postgresql: Server, mode: str) -> None:
+    """At once and with its cure, to whoever only reads too, instead of failing oddly later."""
+    url = postgresql.filled()
+    async with pooling(postgresql, pool_mode=mode) as through:
+        with pytest.raises(DatabaseUnusableError, match=r"between transactions.*mode session"):
+            await Database.open(through(url))
+        with pytest.raises(DatabaseUnusableError, match="between transactions"):
+            async with reading(through(url)):
+                pass
+
+
+async def test_a_pooler_that_takes_connections_in_turn_is_refused(postgresql: Server) -> None:
+    """Though no two who ask one after the other get the same one."""
+    url = postgresql.filled()
+    async with pooling(postgresql, pool_mode="transaction", server_round_robin="1") as through:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(3):
+                connecting = psycopg.AsyncConnection.connect(through(url).get_secret_value())
+                connection = await stack.enter_async_context(await connecting)
+                # Within a transaction it has its own until all of them have one.
+                await connection.execute("SELECT 1")
+        with pytest.raises(DatabaseUnusableError, match="between transactions"):
+            await Database.open(through(url))
+
+
+async def test_a_pooler_in_session_mode_works(postgresql: Server) -> None:
+    """All connections write, read and hear what others commit."""
+    url = postgresql.filled()
+    async with pooling(postgresql, pool_mode="session") as through:
+        database = await Database.open(through(url), serving="listening on 1")
+        async with database.write() as connection:
+            await insert(connection, "!a")
+            assert await connection.execute_fetchall("SELECT * FROM touched") == []
+        assert await rooms(database) == ["!a"]
+        async with reading(through(url)) as connection:
+            assert len(await connection.execute_fetchall("SELECT * FROM room")) == 1
+        await database.close()
+
+
+async def test_a_connection_that_falls_silent_is_given_up(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing ends it: what reads goes on by another one, what was being written fails."""
+    monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 0.5)
+    async with wired(postgresql) as wire:
+        database = await Database.open(wire.url(postgresql.filled()), serving="listening on 1")
+        await database.leadership.begin()
+
+        async def under_way() -> None:
+            async with database.write() as connection:
+                await insert(connection, "!a")
+                wire.falls_silent()
+                await insert(connection, "!b")
+
+        async with asyncio.timeout(30):
+            with pytest.raises(DatabaseUnusableError):
+                await under_way()
+            assert await rooms(database) == []
+            async with database.write() as connection:
+                await insert(connection, "!c")
+            assert await rooms(database) == ["!c"]
+            wire.falls_silent()
+            await database.leadership.begin()
+            assert database.leadership.is_well
+            async with database.write() as connection:
+                await insert(connection, "!d")
+            assert await rooms(database) == ["!c", "!d"]
+        await database.close()
 
 
 async def test_commits_are_durable(postgresql: Server) -> None:
@@ -283,6 +391,11 @@ async def test_patterns_match_as_in_sqlite(both: list[Connection]) -> None:
     assert differing == []
 
 
+def _is_known_to_all(sign: str) -> bool:
+    """Tell whether Unicode has had a sign for so long that every ICU knows it."""
+    return unicodedata.ucd_3_2_0.category(sign) != "Cn"
+
+
 async def test_texts_are_compared_and_sorted_as_in_sqlite(both: list[Connection]) -> None:
     """Folded as in Python, whatever the language, and sorted by code point."""
     signs = [
@@ -298,8 +411,10 @@ async def test_texts_are_compared_and_sorted_as_in_sqlite(both: list[Connection]
         rows = await connection.execute_fetchall(
             "SELECT folded(e.atom) AS folded FROM each_entry(:texts) e ORDER BY e.key", values
         )
-        told = [row["folded"] for row in rows]
-        assert [(t, f) for t, f in zip(texts, told, strict=True) if f != folded(t)] == []
+        told = [(text, row["folded"]) for text, row in zip(texts, rows, strict=True)]
+        # An old ICU leaves letters of later scripts as they are.
+        known = [t for t in told if t[0] != t[1] or all(map(_is_known_to_all, t[0]))]
+        assert [(text, fold) for text, fold in known if fold != folded(text)] == []
         rows = await connection.execute_fetchall(
             "SELECT value FROM each_text(:texts) t ORDER BY value", values
         )
@@ -355,7 +470,7 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
             lambda events: events.count("reconcile_failed") > 1,
         )
     assert await health() == 503
-    body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "bob"}
+    body = {"schemas": [SCHEMA], "userName": "bob"}
     async with client.post("/scim/v2/Users", json=body) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         assert (await answer.json())["detail"] == "the database cannot be used right now"
@@ -389,6 +504,29 @@ async def test_a_map_changed_while_the_database_is_away_is_in_force_afterwards(
             return []
 
     await eventually(mapped, lambda seen: seen == ["!another"])
+
+
+async def test_the_service_is_well_again_where_all_its_connections_fell_silent(
+    postgresql: Server, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is given up in time; whoever waited for one is answered or told to come again."""
+    monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 0.5)
+    async with wired(postgresql) as wire:
+        url = wire.url(postgresql.filled()).get_secret_value()
+        client = await start(DATA_DIR="", DATABASE_URL=url)
+        await made(client, "Users", userName="ann")
+        wire.falls_silent()
+
+        async def created() -> int:
+            body = {"schemas": [SCHEMA], "userName": "bob"}
+            async with client.post("/scim/v2/Users", json=body) as answer:
+                return answer.status
+
+        assert await eventually(created, lambda status: status != 503) == 201
+        for path in ("/healthz", "/metrics", "/scim/v2/Users"):
+            async with client.get(path) as answer:
+                assert answer.status == 200
+        await client.close()
 
 
 async def test_a_service_that_cannot_write_is_not_well(own: Server, start: Start) -> None:

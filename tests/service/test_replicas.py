@@ -2,145 +2,34 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import psycopg
 import pytest
 
 from scim_matrix.demo.service import ScimClient
+from scim_matrix.store import lease
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.errors import NotLeadingError
 from scim_matrix.store.lease import Lease
 from tests.conftest import eventually
-from tests.homeserver.server import TOKEN, MemoryHomeserver, Request
-from tests.homeserver.server import serving as homeserver_at
-from tests.homeserver.world import World
+from tests.fences import only
+from tests.homeserver.server import Request
 from tests.postgresql import Server, serving
-from tests.preforked import PreforkedService
+from tests.service.replicas import (
+    ROOM,
+    Replica,
+    Surroundings,
+    created,
+    lost_by,
+    made_by,
+    surrounded,
+)
 
-BOT = "@bot:demo.test"
-ROOM = "!room"
 PEOPLE = [f"u{number}" for number in range(8)]
-
-
-class Replica(PreforkedService):
-    """One of the services, and its own way to the homeserver."""
-
-    homeserver: MemoryHomeserver
-
-    @property
-    def changes(self) -> list[Request]:
-        """What it sent that would change something."""
-        return [request for request in self.homeserver.requests if request.changes]
-
-    async def asked(self, path: str) -> tuple[int, Any]:
-        """Ask it something."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{self.url}{path}", timeout=aiohttp.ClientTimeout(total=10)) as answer,
-        ):
-            return answer.status, await answer.json()
-
-    async def leads(self) -> bool:
-        """Tell whether it says that it leads."""
-        return bool((await self.asked("/readyz"))[1]["leads"])
-
-    async def is_ready(self) -> bool:
-        """Tell whether it is fit for traffic."""
-        return (await self.asked("/readyz"))[0] == 200
-
-    def log(self) -> str:
-        """Return what it has logged."""
-        return (self.data_dir / "service.log").read_text()
-
-
-@dataclass
-class Surroundings:
-    """A homeserver and a database, and the services on them."""
-
-    world: World
-    server: Server
-    url: str
-    folder: Path
-    replicas: list[Replica] = field(default_factory=list)
-    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
-
-    async def replica(self, group_map: dict[str, Any] | None = None) -> Replica:
-        """Start one more service."""
-        homeserver = await self._stack.enter_async_context(homeserver_at(self.world))
-        replica = Replica(
-            self.folder / f"r{len(self.replicas)}",
-            homeserver.url,
-            BOT,
-            TOKEN,
-            json.dumps(group_map or {"*": [ROOM]}),
-            {"DATA_DIR": "", "DATABASE_URL": self.url},
-            hurried=False,
-        )
-        replica.homeserver = homeserver
-        self.replicas.append(replica)
-        homeservers = [one.homeserver for one in self.replicas]
-        self.world.rooms.happened = lambda: [one.stir() for one in homeservers]
-        await replica.start()
-        return replica
-
-    @contextlib.contextmanager
-    def holding_up(self, pid: int) -> Iterator[Callable[[], Awaitable[bool]]]:
-        """Have what tends a service's lease wait; yields what tells whether it does."""
-        with psycopg.connect(self.url) as connection:
-            connection.execute(
-                "SELECT 1 FROM replica WHERE name LIKE %s FOR UPDATE", (f"scim-matrix {pid} %",)
-            )
-
-            async def waits() -> bool:
-                return self.server.run("SELECT 1 FROM pg_locks WHERE NOT granted") != []
-
-            yield waits
-
-    async def close(self) -> None:
-        """Stop every service."""
-        for replica in self.replicas:
-            if replica.process is not None and replica.process.returncode is None:
-                replica.process.send_signal(signal.SIGCONT)
-            await replica.stop()
-        await self._stack.aclose()
-
-    def joined(self) -> set[str]:
-        """Return who is in the room."""
-        return {user for user in self.world.rooms.get(ROOM).members() if user != BOT}
-
-    async def all_in(self, *names: str) -> None:
-        """Wait until these, and nobody else, are in the room."""
-        wanted = {f"@{name}:demo.test" for name in names}
-
-        async def look() -> set[str]:
-            return self.joined()
-
-        await eventually(look, lambda seen: seen == wanted)
-
-
-async def created(replica: Replica, *names: str) -> dict[str, str]:
-    """Have the identity provider create users at one of the services; return their ids."""
-    client = ScimClient(replica.url)
-    return {name: await client.create_user(name) for name in names}
-
-
-@contextlib.asynccontextmanager
-async def surrounded(server: Server, folder: Path) -> AsyncIterator[Surroundings]:
-    """Run a homeserver with an empty room, beside an empty database."""
-    world = World("demo.test", BOT)
-    world.room(BOT, room_id=ROOM)
-    surroundings = Surroundings(world, server, server.filled().get_secret_value(), folder)
-    try:
-        yield surroundings
-    finally:
-        await surroundings.close()
 
 
 @pytest.fixture
@@ -198,17 +87,20 @@ async def test_another_leads_at_once_after_a_clean_stop(around: Surroundings) ->
     await around.all_in("ann", "bob")
 
 
+@pytest.mark.parametrize("fence", ["all", "request", "transaction", "term", "none"])
 async def test_who_was_paused_starts_nothing_after_another_has_taken_over(
-    around: Surroundings,
+    around: Surroundings, fence: str
 ) -> None:
     """Stopped with a plan in its hands, which is due still when it goes on.
 
-    What tends its lease stands still for longer, so that nothing but the fences keeps it.
+    What tends its lease stands still for longer, so that nothing but the fences keeps it: all of
+    them or any by itself, and without one it would act.
     """
     group_map = {"displayName:team": [ROOM]}
-    leader, follower = await around.replica(group_map), await around.replica(group_map)
+    first = None if fence == "all" else partial(only, fence)
+    leader = await around.replica(group_map, first=first)
+    follower = await around.replica(group_map)
     users = await created(leader, *PEOPLE)
-
     process = leader.process
     assert process is not None
 
@@ -227,32 +119,23 @@ async def test_who_was_paused_starts_nothing_after_another_has_taken_over(
         await eventually(follower.leads, bool)
         assert len(around.joined()) == 1
         sent = len(leader.changes)
-        process.send_signal(signal.SIGCONT)
-        await eventually(lost_by(leader), bool)
 
+        async def acted() -> bool:
+            return leader.changes[sent:] != []
+
+        process.send_signal(signal.SIGCONT)
+        goes_on = {"request": around.has_recorded_a_join, "none": acted}
+        await eventually(goes_on.get(fence, lost_by(leader)), bool)
+        # It has had the time to send what comes next.
+        for _ in range(3):
+            await leader.asked("/healthz")
+
+    await eventually(lost_by(leader), bool)
     await eventually(leader.is_ready, bool)
     assert await leader.leads() is False
     follower.homeserver.dark = False
     await around.all_in(*PEOPLE)
-    assert leader.changes[sent:] == []
-
-
-def lost_by(replica: Replica) -> Callable[[], Awaitable[bool]]:
-    """Return what tells whether a service has noticed that it leads no more."""
-
-    async def look() -> bool:
-        return "leadership_lost" in replica.log()
-
-    return look
-
-
-def made_by(replica: Replica) -> Callable[[], Awaitable[int]]:
-    """Return what tells how many accounts a service has made."""
-
-    async def look() -> int:
-        return replica.log().count('"did": "create"')
-
-    return look
+    assert (leader.changes[sent:] != []) == (fence == "none")
 
 
 async def test_a_decision_at_a_follower_is_taken_up(around: Surroundings) -> None:
@@ -292,6 +175,32 @@ async def test_without_a_database_nobody_leads(own: Server, tmp_path: Path) -> N
         await eventually(leading, lambda seen: seen == [False, True])
         await created(follower, "bob")
         await around.all_in("ann", "bob")
+
+
+async def test_a_newer_version_takes_the_database_over(around: Surroundings) -> None:
+    """Whoever runs still answers nothing wrong, ends by itself and says why."""
+    leader, follower = await around.replica(), await around.replica()
+    await created(leader, "ann")
+    await around.all_in("ann")
+    sent = len(leader.changes)
+    assert leader.process is not None
+    assert follower.process is not None
+    with around.holding_up(leader.process.pid) as is_held_up:
+        await eventually(is_held_up, bool)
+        around.run("UPDATE schema_version SET number = 9999")
+        body = {"userName": "bob"}
+        for replica in (leader, follower):
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                assert (await ScimClient(replica.url).call("POST", "/Users", body))[0] == 503
+    for replica in (leader, follower):
+        assert replica.process is not None
+        assert await asyncio.wait_for(replica.process.wait(), 30) == 1
+        assert "database_too_new" in replica.log()
+        assert "run the newer version" in replica.log()
+    assert around.run("SELECT ends FROM lease") == [(0.0,)]
+    assert around.run("SELECT user_name_key FROM scim_user") == [("ann",)]
+    assert leader.changes[sent:] == []
+    assert follower.changes == []
 
 
 async def test_maps_that_differ_are_told(around: Surroundings) -> None:
@@ -442,3 +351,23 @@ async def test_a_commit_wakes_the_others(two: list[Database]) -> None:
     await asyncio.wait_for(heard.wait(), 30)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_whoever_resigns_wakes_the_others(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need not look to begin, and do not for an hour."""
+    monkeypatch.setattr(lease, "TEND_EVERY", 3600.0)
+    first, second = (database.leadership for database in two)
+    async with two[0].write() as connection:
+        await connection.execute_fetchall("DELETE FROM replica")
+    running = asyncio.create_task(second.run(lambda: None))
+    # Once it has said that it runs it only waits.
+    reader = two[0].reader
+    await eventually(lambda: reader.execute_fetchall("SELECT 1 FROM replica"), bool)
+    await first.resign()
+    try:
+        await asyncio.wait_for(second.led(), 30)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import DummyCookieJar
+from aiohttp import ClientSession, DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
@@ -31,7 +31,7 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 class Visitor:
     """A browser without scripts."""
 
-    client: Client
+    client: Client | ClientSession
     cookies: dict[str, str] = field(default_factory=dict)
 
     async def ask(self, method: str, path: str, **form: str) -> tuple[int, str, str]:
@@ -59,6 +59,11 @@ class Visitor:
         assert found is not None
         return await self.ask("POST", path, csrf=found[1], **form)
 
+    async def sign_in(self, name: str) -> None:
+        """Sign in as somebody."""
+        status, page, _ = await self.send("sign-in", "sign-in", user=name, password="password")
+        assert status == 303, page
+
 
 @dataclass
 class Scene:
@@ -72,8 +77,7 @@ class Scene:
     async def visitor(self, name: str = "bot") -> Visitor:
         """Return somebody who is signed in."""
         visitor = Visitor(self.client)
-        status, page, _ = await visitor.send("sign-in", "sign-in", user=name, password="password")
-        assert status == 303, page
+        await visitor.sign_in(name)
         return visitor
 
     def room(self, name: str, *, creator: str = ADMIN, **more: Any) -> str:

@@ -21,8 +21,8 @@ _UNUSABLE = (DatabaseError, ListenError, OSError)
 def serve() -> None:
     """Run the service until SIGTERM; SIGHUP reads the group map again.
 
-    Exit status: 0 stopped on request, 1 the database or address cannot be used or another service
-    has the database, 2 the configuration has mistakes (all of them are listed).
+    Exit status: 0 stopped on request, 1 the database or address cannot be used, or another service
+    or a newer version has the database, 2 the configuration has mistakes (all of them are listed).
     """
     variables = environment()
     for problem in doubtful(variables):

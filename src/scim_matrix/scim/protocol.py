@@ -39,7 +39,7 @@ from scim_matrix.scim.bulk import Plan
 from scim_matrix.scim.incoming import Step
 from scim_matrix.scim.query import DEFAULT_PAGE, MAX_RESULTS
 from scim_matrix.scim.storage import RequestStorage
-from scim_matrix.store.errors import DatabaseUnusableError
+from scim_matrix.store.errors import DatabaseTooNewError, DatabaseUnusableError
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +120,7 @@ class Service(ScimService):
             place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
             error.detail = f"{place.lstrip('.')}: {first['msg']}".removeprefix(": ")
             return error
-        if isinstance(exception, DatabaseUnusableError | OSError):
+        if isinstance(exception, DatabaseUnusableError | DatabaseTooNewError | OSError):
             log.error("store_failed", error=str(exception), exc_info=exception)
             return Error(status=503, detail="the database cannot be used right now")
         if not isinstance(exception, SCIMException):

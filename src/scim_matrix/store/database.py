@@ -250,25 +250,26 @@ async def reading(place: Place) -> AsyncIterator[Connection]:
 async def _open_writer(place: Place, serving: str | None) -> tuple[Driver, Leadership]:
     if isinstance(place, Path):
         return await sqlite.open_writer(place), Leadership()
-    from scim_matrix.store import postgresql
+    from scim_matrix.store.postgresql import known_as
+    from scim_matrix.store.postgresql_opening import open_listener, open_writer
 
-    writer = await postgresql.open_writer(place)
+    writer = await open_writer(place)
     if serving is None:
         return writer, Leadership()
     try:
-        listener = await postgresql.open_listener(place)
+        listener = await open_listener(place)
     except BaseException:
         await writer.close()
         raise
-    return writer, Lease(listener, postgresql.known_as(serving), writer.tells)
+    return writer, Lease(listener, known_as(serving), writer.tells)
 
 
 async def _open_reader(place: Place, *, check: bool = False) -> Driver:
     if isinstance(place, Path):
         return await sqlite.open_reader(place, check=check)
-    from scim_matrix.store import postgresql
+    from scim_matrix.store.postgresql_opening import open_reader
 
-    return await postgresql.open_reader(place, check=check)
+    return await open_reader(place, check=check)
 
 
 def _fail(committed: asyncio.Future[None], error: Exception) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from scim_matrix.store.dialect import Driver
-from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.errors import DatabaseError, DatabaseTooNewError
 from scim_matrix.store.leadership import Leadership, Term, moment
 from scim_matrix.store.queries import load
 
@@ -31,6 +31,9 @@ _Q = load("lease")
 
 class Listener(Driver, Protocol):
     """A connection that hears what others commit."""
+
+    async def check_schema(self) -> None:
+        """See that the schema is this version's. Raises DatabaseTooNewError, DatabaseError."""
 
     async def tell(self) -> None:
         """Wake all who listen."""
@@ -76,16 +79,21 @@ class Lease(Leadership):
     async def run(self, heard: Callable[[], None]) -> None:
         """Renew the lease or try to take it, until cancelled; a database that is away is survived.
 
-        `heard` is called where another service may have committed something.
+        `heard` is called where another service may have committed something. Raises
+        DatabaseTooNewError once a newer version has taken the database over.
         """
         is_away = False
         while True:
             try:
+                await self._listener.check_schema()
                 await self._tend()
                 told = await self._listener.heard(TEND_EVERY)
                 if await self._committed() or told:
                     heard()
                 is_away = False
+            except DatabaseTooNewError:
+                # Whoever is of that version does all from here on.
+                raise
             except DatabaseError as error:
                 if not is_away:
                     log.warning("lease_not_renewed", error=str(error))

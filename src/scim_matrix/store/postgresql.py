@@ -27,6 +27,12 @@ _WRITING = 1
 # Has a transaction wait until no other one writes.
 _LOCK = f"SELECT pg_advisory_xact_lock({_LOCKS}, {_WRITING})"
 
+# How long (seconds) an answer is waited for: a statement has ended by then (see _SESSION), unless
+# what stands between lets a connection live and passes nothing on.
+ANSWERED_WITHIN = 35.0
+# And for each statement of many that are sent together.
+_EACH_WITHIN = 0.01
+
 # What libpq is told where the URL does not say otherwise. A failover is followed to the server that
 # takes writes; one that has gone without a word is noticed.
 _CONNECTING = {
@@ -49,6 +55,7 @@ SET idle_in_transaction_session_timeout = '10s';
 SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5;
 SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = 15000;
 SELECT set_config('synchronous_commit', 'on', FALSE)
 WHERE current_setting('synchronous_commit') = 'off';
 SET enable_hashjoin = off;
@@ -59,13 +66,6 @@ SET from_collapse_limit = 1;
 SET jit = off;
 SET client_min_messages = warning;
 SET standard_conforming_strings = on;
-"""
-# Filling a database takes what it takes; nobody else waits for it. What is read back to be compared
-# is not rounded.
-_FILLING = """
-SET LOCAL statement_timeout = 0;
-SET LOCAL idle_in_transaction_session_timeout = 0;
-SET LOCAL extra_float_digits = 1;
 """
 _READING = "SET default_transaction_read_only = on;"
 
@@ -102,19 +102,8 @@ _TIDY_EVERY = 500
 # Where services tell each other that something was committed.
 _CHANNEL = "scim_matrix"
 
-_MIGRATIONS = "postgresql"
-_DATABASE = """
-SELECT current_setting('server_version_num')::int AS version, d.datcollate AS collation,
-    pg_encoding_to_char(d.encoding) AS encoding,
-    EXISTS (SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu') AS icu
-FROM pg_database d WHERE d.datname = current_database()
-"""
-_TABLES = """
-SELECT c.relname AS name FROM pg_class c
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'f') ORDER BY 1
-"""
-# Texts are sorted by their code points, as SQLite does.
-_BY_CODE_POINT = ("C", "POSIX", "C.UTF-8", "C.utf8")
+MIGRATIONS = "postgresql"
+_SCHEMA = "SELECT number FROM schema_version"
 
 _PARTS = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*)|(?<![:\w]):(\w+)")
 
@@ -204,16 +193,33 @@ class Postgresql:
         """Have this connection, and those that come in its place, be ready to write."""
         async with self._lock, self._errors():
             self._prepared = True
-            await self._make_scratch(await self._connected())
+            connection = await self._connected()
+            await _run(connection, _SCRATCH)
+            await self._tidy(connection)
 
-    async def _make_scratch(self, connection: _Connection) -> None:
-        await _run(connection, _SCRATCH)
-        await self._tidy(connection)
+    async def _make_ready(self, connection: _Connection) -> None:
+        """Have a new connection run what it needs before anything else."""
+        reading = _READING if self._read_only else ""
+        listening = f"LISTEN {_CHANNEL};" if self._listens else ""
+        scratch = _SCRATCH if self._prepared else ""
+        await _run(connection, _SESSION + reading + listening + scratch)
+        if self._prepared:
+            await self._tidy(connection)
 
     async def _tidy(self, connection: _Connection) -> None:
         for script in _TIDY:
             await _run(connection, script)
         self._until_tidy = _TIDY_EVERY
+
+    async def backend(self) -> int:
+        """Return the number of the server's process behind this connection."""
+        [row] = await self.fetch("SELECT pg_backend_pid() AS number")
+        return int(row["number"])
+
+    @property
+    def told_backend(self) -> int:
+        """Which one that is, as whoever was connected to has told."""
+        return 0 if self._connection is None else self._connection.info.backend_pid
 
     async def _connect(self) -> _Connection:
         connection = await psycopg.AsyncConnection.connect(
@@ -226,11 +232,7 @@ class Postgresql:
             # Documents stay text, which the store reads by itself.
             for kind in ("json", "jsonb"):
                 connection.adapters.register_loader(kind, TextLoader)
-            await _run(connection, _SESSION + _READING if self._read_only else _SESSION)
-            if self._listens:
-                await _run(connection, f"LISTEN {_CHANNEL}")
-            if self._prepared:
-                await self._make_scratch(connection)
+            await _answered(connection, self._make_ready(connection), ANSWERED_WITHIN)
         except BaseException:
             await connection.close()
             raise
@@ -291,7 +293,7 @@ class Postgresql:
                 await cursor.executemany(text, sets)
 
         if sets:
-            await self._again(run)
+            await self._again(run, patience=_EACH_WITHIN * len(sets))
 
     async def copy(
         self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -311,21 +313,39 @@ class Postgresql:
         await self._again(lambda connection: _run(connection, script))
 
     async def begin(self, savepoint: str) -> None:
-        """Begin a transaction that may write, once no other one does, and a savepoint in it."""
+        """Begin a transaction that may write, once no other one does, and a savepoint in it.
 
-        async def run(connection: _Connection) -> None:
+        Raises DatabaseTooNewError where a newer version has changed the schema by now.
+        """
+        # Asked once nobody else writes: nobody changes the schema then before this has ended.
+        check = f"; {_SCHEMA}" if self._prepared else ""
+
+        async def run(connection: _Connection) -> int | None:
             if self._prepared and self._until_tidy <= 0:
                 await self._tidy(connection)
-            await _run(connection, f"BEGIN; {_LOCK}; {savepoint}")
             self._until_tidy -= 1
+            script = f"BEGIN; {_LOCK}; {savepoint}{check}"
+            cursor = await connection.execute(script.encode(), prepare=False)
+            while cursor.nextset():
+                pass
+            # Without making a row of it: this is part of every transaction.
+            number = cursor.pgresult.get_value(0, 0) if cursor.pgresult and check else None
+            return None if number is None else int(number)
 
-        await self._again(run, begins=True)
+        number = await self._again(run, begins=True)
+        if number is not None:
+            try:
+                migrations.check(self.name, number, MIGRATIONS)
+            except DatabaseError:
+                await self.rollback()
+                raise
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""
         async with self._lock, self._errors():
             tell = f"NOTIFY {_CHANNEL}; " if self._tells else ""
-            await _run(await self._connected(), f"{release}; {tell}COMMIT")
+            connection = await self._connected()
+            await self._in_time(connection, _run(connection, f"{release}; {tell}COMMIT"))
             self._within = False
 
     async def rollback(self) -> None:
@@ -336,7 +356,7 @@ class Postgresql:
             if connection is None or connection.closed:
                 return
             try:
-                await connection.execute(b"ROLLBACK")
+                await self._in_time(connection, _run(connection, "ROLLBACK"))
             except psycopg.Error:
                 await connection.close()
 
@@ -360,7 +380,7 @@ class Postgresql:
 
     async def tell(self) -> None:
         """Wake all who listen."""
-        await self.run(f"NOTIFY {_CHANNEL}")
+        await self.fetch(f"NOTIFY {_CHANNEL}")
 
     async def heard(self, seconds: float) -> bool:
         """Wait until something was told or `seconds` have passed; tell whether it was.
@@ -372,22 +392,48 @@ class Postgresql:
             waiting = connection.notifies(timeout=seconds, stop_after=1)
             return bool([notification async for notification in waiting])
 
-        return await self._again(wait)
+        return await self._again(wait, patience=seconds)
+
+    async def check_schema(self) -> None:
+        """See that the schema is the one that this version knows.
+
+        Raises DatabaseTooNewError where a newer version has changed it by now.
+        """
+        [row] = await self.fetch(_SCHEMA)
+        migrations.check(self.name, row["number"], MIGRATIONS)
 
     async def _again(
-        self, work: Callable[[_Connection], Awaitable[T]], *, begins: bool = False
+        self,
+        work: Callable[[_Connection], Awaitable[T]],
+        *,
+        begins: bool = False,
+        patience: float = 0.0,
     ) -> T:
         """Do what needs a connection, once more on a new one where it turns out to have gone."""
         async with self._lock, self._errors():
             connection = await self._connected()
             try:
-                done = await work(connection)
+                done = await self._in_time(connection, work(connection), patience)
             except psycopg.OperationalError:
                 if self._within or not connection.closed:
                     raise
-                done = await work(await self._connected())
+                connection = await self._connected()
+                done = await self._in_time(connection, work(connection), patience)
             self._within |= begins
             return done
+
+    async def _in_time(
+        self, connection: _Connection, answer: Awaitable[T], patience: float = 0.0
+    ) -> T:
+        """Return an answer; where none comes in time the connection is lost.
+
+        `patience` is how much longer than usual one is waited for (seconds).
+        """
+        # Who fills or migrates a database waits as long as that takes.
+        serves = self._prepared or self._read_only or self._listens
+        if not serves:
+            return await answer
+        return await _answered(connection, answer, ANSWERED_WITHIN + patience)
 
     async def _together(
         self, connection: _Connection, statements: Sequence[Statement]
@@ -408,6 +454,30 @@ class Postgresql:
         return [list(await c.fetchall()) if c.description else [] for c in cursors]
 
 
+async def _answered(connection: _Connection, answer: Awaitable[T], seconds: float) -> T:
+    """Return an answer; where none comes within `seconds` the connection is lost.
+
+    It is ended below the library, which would wait for the server once more where a wait is
+    cancelled.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, _end, connection)
+    try:
+        return await answer
+    finally:
+        timer.cancel()
+
+
+def _end(connection: _Connection) -> None:
+    """Have a connection's socket end, which stays the library's."""
+    if not connection.closed:
+        # The other side may have ended it in this very moment.
+        with (
+            socket.socket(fileno=os.dup(connection.fileno())) as wire,
+            contextlib.suppress(OSError),
+        ):
+            wire.shutdown(socket.SHUT_RDWR)
+
+
 async def _run(connection: _Connection, script: str) -> None:
     """Run several statements, which have no values, in one journey."""
     await connection.execute(script.encode(), prepare=False)
@@ -417,117 +487,3 @@ def known_as(serving: str | None = None) -> str:
     """Return what others are told of this process, and of the service that it is."""
     here = f"scim-matrix {os.getpid()} on {socket.gethostname()}"
     return here if serving is None else f"{here}, {serving}"
-
-
-async def open_listener(url: SecretStr) -> Postgresql:
-    """Open a database to hear what others commit. Raises DatabaseError."""
-    listener = Postgresql(url, listens=True)
-    await listener.open()
-    return listener
-
-
-async def open_writer(url: SecretStr) -> Postgresql:
-    """Open (and where needed fill or migrate) a database, to write.
-
-    Raises DatabaseError.
-    """
-    writer = Postgresql(url)
-    await writer.open()
-    try:
-        await _check_database(writer)
-        await _migrate(writer)
-        await writer.prepare()
-    except BaseException:
-        await writer.close()
-        raise
-    return writer
-
-
-@contextlib.asynccontextmanager
-async def filling(url: SecretStr) -> AsyncIterator[Postgresql]:
-    """Fill a database that holds no table, wholly or not at all; it has the schema's by then.
-
-    Raises DatabaseError, also where there is a table.
-    """
-    writer = Postgresql(url)
-    await writer.open()
-    try:
-        await _check_database(writer)
-        await writer.begin("SAVEPOINT filling")
-        await writer.run(_FILLING)
-        await _check_empty(writer)
-        await _apply(writer)
-        yield writer
-        await writer.end("RELEASE SAVEPOINT filling")
-    finally:
-        # Nothing, where all is done.
-        await writer.rollback()
-        await writer.close()
-
-
-async def open_reader(url: SecretStr, *, check: bool = False) -> Postgresql:
-    """Open a database to read, never waiting for a writer.
-
-    Raises DatabaseError; with `check` also where its schema is not that of this version.
-    """
-    reader = Postgresql(url, read_only=True)
-    await reader.open()
-    try:
-        if check:
-            migrations.check(reader.name, await _version(reader), _MIGRATIONS)
-    except BaseException:
-        await reader.close()
-        raise
-    return reader
-
-
-async def _check_database(writer: Postgresql) -> None:
-    """Refuse a database in which texts would be compared or sorted otherwise than in SQLite."""
-    [row] = await writer.fetch(_DATABASE)
-    problem = None
-    if row["version"] < 140000:
-        problem = f"is version {row['version'] // 10000}: 14 or later is needed"
-    elif row["encoding"] != "UTF8" or row["collation"] not in _BY_CODE_POINT:
-        problem = (
-            f"has encoding {row['encoding']} and collation {row['collation']}: make it by CREATE"
-            " DATABASE … TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C', as Synapse's"
-        )
-    elif not row["icu"]:
-        problem = "knows no collation und-x-icu: a server that was built with ICU is needed"
-    if problem is not None:
-        raise DatabaseUnusableError(f"{writer.name} {problem}")
-
-
-async def _check_empty(writer: Postgresql) -> None:
-    found = await writer.fetch(_TABLES)
-    if found:
-        names = ", ".join(row["name"] for row in found)
-        raise DatabaseUnusableError(
-            f"{writer.name} holds tables already ({names}): give an empty database, as made by"
-            " CREATE DATABASE"
-        )
-
-
-async def _version(connection: Postgresql) -> int:
-    [found] = await connection.fetch("SELECT to_regclass('schema_version') IS NOT NULL AS there")
-    if not found["there"]:
-        return 0
-    [row] = await connection.fetch("SELECT number FROM schema_version")
-    return int(row["number"])
-
-
-async def _migrate(writer: Postgresql) -> None:
-    """Bring the schema up to date: whoever starts at the same time waits, and finds it done."""
-    await writer.begin("SAVEPOINT migration")
-    try:
-        await _apply(writer)
-        await writer.end("RELEASE SAVEPOINT migration")
-    except BaseException:
-        await writer.rollback()
-        raise
-
-
-async def _apply(writer: Postgresql) -> None:
-    for number, script in migrations.missing(writer.name, await _version(writer), _MIGRATIONS):
-        await writer.run(script)
-        await writer.fetch("UPDATE schema_version SET number = :number", {"number": number})

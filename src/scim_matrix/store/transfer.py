@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from scim_matrix.store import postgresql, sqlite
+from scim_matrix.store import sqlite
 from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
 from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.postgresql import Postgresql
+from scim_matrix.store.postgresql_opening import filling
 from scim_matrix.store.sqlite import DATABASE_NAME, Sqlite
 from scim_matrix.store.text import storable
 
@@ -108,7 +109,7 @@ async def transfer(
     if not path.exists():
         raise DatabaseUnusableError(f"{path} does not exist")
     with occupying(data_dir, "migrate-store"):
-        async with postgresql.filling(url) as target:
+        async with filling(url) as target:
             source = await sqlite.open_writer(data_dir)
             try:
                 return await _copy_all(source, target, tell)

@@ -141,7 +141,11 @@ class Replica:
         self.reconciler.stop()
 
     async def run(self) -> None:
-        """Lead when it can be, until `stop`; raises what the reconciler raises."""
+        """Lead when it can be, until `stop`.
+
+        Raises what the reconciler raises, and DatabaseTooNewError once a newer version has taken
+        the database over.
+        """
         tasks = [
             asyncio.create_task(self._terms(), name="terms"),
             asyncio.create_task(self._leadership.run(self._hear), name="leadership"),
@@ -189,15 +193,18 @@ class Replica:
         if self._stopping.is_set():
             self.reconciler.stop()
         work = asyncio.create_task(self.reconciler.run(), name="reconciler")
-        await _first(work, term.ended.wait())
-        if term.ended.is_set():
-            # Nothing that it began must be under way when another begins.
+        try:
+            await _first(work, term.ended.wait())
+            if not term.ended.is_set():
+                await work
+                return
             log.warning("leadership_lost", term=term.number)
-            self.reconciler.abandon()
+        finally:
+            # Nothing that it began must be under way when another begins.
+            if not work.done():
+                self.reconciler.abandon()
             await _end(work)
-            self._term, self.reconciler = None, self._make(self._database)
-        else:
-            await work
+        self._term, self.reconciler = None, self._make(self._database)
 
     # -- What others did ----------------------------------------------------
 
