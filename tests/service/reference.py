@@ -284,9 +284,9 @@ class Reference:
     def _catch_up(self, known: Known, granted: dict[Pair, list[Line]]) -> None:
         """Revoke what the identity provider revoked while a room was out of the map's reach."""
         for line in self.in_force(known):
-            former = {k for k in self.dropped if k[1:3] == line.key[1:3]}
+            alike = {k for k in (*self.lines, *self.dropped) if k[1:3] == line.key[1:3]}
             for room_id in known.opened(line):
-                counts = {line.key, *(k for k in former if room_id in known.means(k))}
+                counts = {k for k in alike if k in known.ids and room_id in known.means(k)}
                 for (key, person), since in self.given.items():
                     where = room_id, person
                     standing = self.pairs.get(where)

@@ -30,11 +30,12 @@ ON CONFLICT DO NOTHING
 SELECT id FROM mapping WHERE unsettled ORDER BY id LIMIT :limit
 
 -- spread_given --
--- Note every account that a mapping gives something, or gave, by former lines of its key too.
+-- Note every account that a mapping gives something, or gave, by lines of its key too that are not
+-- in force.
 INSERT INTO unsettled (account_id)
 SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
 WHERE m.id = :mapping_id AND d.kind = m.kind AND d.pattern = m.pattern
-AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id
+AND (d.id = m.id OR d.standing <> 'in_force') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
 -- spread_mapped --
@@ -75,19 +76,19 @@ DELETE FROM touched WHERE account_id NOT IN (SELECT account_id FROM unsettled)
 DELETE FROM unsettled WHERE account_id IN (SELECT account_id FROM touched)
 
 -- given --
--- How many accounts mappings of a reference give something, or gave, by former lines of their keys
--- too (more than :most as :most).
+-- How many accounts mappings of a reference give something, or gave, by lines of their keys too
+-- that are not in force (more than :most as :most).
 SELECT count(*) AS number FROM (
     SELECT 1 FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
     WHERE m.reference = :reference AND d.kind = m.kind AND d.pattern = m.pattern
-    AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id LIMIT :most) found
+    AND (d.id = m.id OR d.standing <> 'in_force') AND g.mapping_id = d.id LIMIT :most) found
 
 -- touch_given --
 -- Note those accounts.
 INSERT INTO touched (account_id)
 SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
 WHERE m.reference = :reference AND d.kind = m.kind AND d.pattern = m.pattern
-AND (d.id = m.id OR d.standing = 'dropped') AND g.mapping_id = d.id
+AND (d.id = m.id OR d.standing <> 'in_force') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
 -- open --
@@ -240,7 +241,6 @@ FROM (
     AND d.id = g.mapping_id AND p.mapping_id = d.id AND p.room_id = m.room_id
     AND p.standing = 'followed'
     AND n.kind = d.kind AND n.pattern = d.pattern AND n.standing = 'in_force'
-    AND (n.id = d.id OR d.standing = 'dropped')
     AND o.mapping_id = n.id AND o.room_id = m.room_id AND o.standing = 'followed'
     AND NOT EXISTS (
         SELECT 1 FROM mapping_grant k CROSS JOIN mapping s CROSS JOIN opening w
