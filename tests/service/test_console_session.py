@@ -68,7 +68,7 @@ async def client(aiohttp_client: Any, database: Database) -> Client:
     app.add_routes(
         [
             web.get("/begin", _begin),
-            web.get("/who", _who),
+            web.route("*", "/who", _who),
             web.get("/end", _end),
             web.get("/end-all", _end_all),
             web.post("/check", _check),
@@ -87,10 +87,13 @@ async def begun(client: Client, user: str = "@ann:s", **headers: str) -> str:
         return answer.cookies[session.COOKIE].OutputString()
 
 
-async def who(client: Client, cookie: str, **headers: str) -> tuple[str, str]:
+async def who(
+    client: Client, cookie: str, method: str = "GET", **headers: str
+) -> tuple[str, str]:
     """Return who a cookie stands for, and the cookie to go on with."""
     value = cookie.partition(";")[0]
-    async with client.get("/who", headers={"Cookie": value, **headers}) as answer:
+    sent = {"Cookie": value, **headers}
+    async with client.request(method, "/who", headers=sent) as answer:
         renewed = answer.cookies.get(session.COOKIE)
         return await answer.text(), value if renewed is None else renewed.OutputString()
 
@@ -143,16 +146,19 @@ async def test_sessions_end(
     assert (found == "None") is ends
 
 
+@pytest.mark.parametrize(
+    ("method", "expected"), [("GET", "None"), ("POST", "@ann:s")], ids=["refreshes", "is-asked"]
+)
 async def test_a_page_that_refreshes_itself_keeps_no_session(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, method: str, expected: str
 ) -> None:
-    """Somebody has to do something."""
+    """Somebody has to do something, if only ask what would happen."""
     cookie = await begun(client)
     now = time.time()
     for wait in (sessions.IDLE_SECONDS - 60, sessions.IDLE_SECONDS + 60):
         clock(monkeypatch, now + wait)
-        found, cookie = await who(client, cookie, **{"HX-Request": "true"})
-    assert found == "None"
+        found, cookie = await who(client, cookie, method, **{"HX-Request": "true"})
+    assert found == expected
 
 
 async def test_a_copied_cookie_is_worth_nothing_once_signed_out(client: Client) -> None:

@@ -111,6 +111,30 @@ async def test_who_is_left_is_known_after_a_crash(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_each_change_begins_with_a_small_piece(tmp_path: Path) -> None:
+    """However quickly the one before was settled: nobody knows yet how long this one takes."""
+    database = await filled(tmp_path)
+    async with database.write() as connection:
+        people = Directory(connection)
+        for number in range(3 * grants.PIECE):
+            await people.user(f"q{number}")
+    settling = Settling(database, lambda: None)
+    first = []
+    for room_id in ("!first", "!second"):
+        async with database.write() as connection:
+            lines = [*LINES, Mapping("everyone", "", room_id)]
+            await groupmap.put(connection, lines, piece=0)
+        await settling.finish()
+        pieces = await database.reader.execute_fetchall(
+            "SELECT count(*) AS people FROM membership WHERE room_id = :room GROUP BY tick"
+            " ORDER BY tick",
+            {"room": room_id},
+        )
+        first.append(pieces[0]["people"])
+    await database.close()
+    assert first == [grants.PIECE] * 2
+
+
 async def test_nothing_is_done_for_whom_it_is_not_worked_out(tmp_path: Path) -> None:
     """Neither joins by a line that is gone, nor removals that a new line takes back."""
     database = await filled(tmp_path)
