@@ -58,11 +58,15 @@ GRAVE = (
     *(f"{PACKAGE}/sync/{name}.py" for name in ("power", "provenance", "room_*", "settling")),
     *(f"{PACKAGE}/store/{name}.py" for name in ("accounts", "brake", "database", "grants")),
     *(f"{PACKAGE}/store/{name}.py" for name in ("groupmap", "memberships", "observed", "rooms")),
+    *(f"{PACKAGE}/store/{name}.py" for name in ("binding", "openings", "references")),
+    *(f"{PACKAGE}/store/{name}.py" for name in ("leadership", "lease")),
     *(f"{PACKAGE}/store/queries/{name}.sql" for name in ("accounts", "brake", "grants")),
     *(f"{PACKAGE}/store/queries/{name}.sql" for name in ("groupmap", "memberships", "observed")),
-    f"{PACKAGE}/store/queries/rooms.sql",
+    *(f"{PACKAGE}/store/queries/{name}.sql" for name in ("lease", "rooms", "sessions")),
+    f"{PACKAGE}/matrix/fence.py",
     f"{PACKAGE}/console/access.py",
     f"{PACKAGE}/console/session*.py",
+    f"{PACKAGE}/console/sign_in.py",
     f"{PACKAGE}/scim/attempts.py",
 )
 # What stands around it, too.
@@ -74,9 +78,8 @@ DECIDING = (
     f"{PACKAGE}/matrix/*.py",
     f"{PACKAGE}/scim/*.py",
     f"{PACKAGE}/edge/*.py",
-    f"{PACKAGE}/config.py",
-    f"{PACKAGE}/groupmap.py",
-    f"{PACKAGE}/localpart.py",
+    *(f"{PACKAGE}/{name}.py" for name in ("app", "clock", "config", "groupmap", "localpart")),
+    *(f"{PACKAGE}/{name}.py" for name in ("map_loader", "membership", "settings_values")),
 )
 # Seconds within which a test must notice a mutant to be asked again by `--check`.
 SOON = 20.0
