@@ -87,9 +87,7 @@ async def begun(client: Client, user: str = "@ann:s", **headers: str) -> str:
         return answer.cookies[session.COOKIE].OutputString()
 
 
-async def who(
-    client: Client, cookie: str, method: str = "GET", **headers: str
-) -> tuple[str, str]:
+async def who(client: Client, cookie: str, method: str = "GET", **headers: str) -> tuple[str, str]:
     """Return who a cookie stands for, and the cookie to go on with."""
     value = cookie.partition(";")[0]
     sent = {"Cookie": value, **headers}
