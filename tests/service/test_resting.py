@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import eventually
+from tests.homeserver import Fault
 from tests.homeserver.deployment import Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -40,6 +41,20 @@ async def test_a_homeserver_that_is_away_is_not_asked_for_each_room(tmp_path: Pa
         deployment.homeserver.dark = False
         asked = deployment.homeserver.requests[begun:]
         assert 0 < len([r for r in asked if "join" in r.path]) <= IN_FLIGHT
+
+
+async def test_what_failed_is_tried_again_once_it_has_rested(tmp_path: Path) -> None:
+    """Seconds later, though nothing else happens."""
+    async with deployed(tmp_path) as deployment:
+        room = deployment.world.rooms.create(deployment.world.service, room_id=ROOMS[0])
+        ann = await make(deployment, "User", userName="ann", externalId="ann")
+        await deployment.put_map({"g": ROOMS[:1]})
+        await deployment.quiet()
+        deployment.homeserver.faults.append(Fault("unavailable", lambda r: "join" in r.path))
+        members = [{"value": ann}]
+        await make(deployment, "Group", displayName="G", externalId="g", members=members)
+        await deployment.settle(10.0)
+        assert room.membership("@ann:s") == "join"
 
 
 async def test_who_has_nothing_to_do_does_nothing(tmp_path: Path) -> None:

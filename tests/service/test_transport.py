@@ -102,6 +102,16 @@ async def test_a_sign_in_that_fails_says_nothing_of_the_services_token() -> None
         assert "Authorization" not in fake.asked[0].headers
 
 
+async def test_whom_a_kick_does_not_find_is_out() -> None:
+    """They left meanwhile, or the answer to an earlier kick was lost."""
+    async with faking() as (fake, homeserver):
+        fake.says_json(
+            {"errcode": "M_FORBIDDEN", "error": "The target user is not in the room"}, 403
+        )
+        await homeserver.rooms.kick(ROOM, ANN, "Removed from group G")
+        assert fake.asked
+
+
 async def test_a_token_error_is_no_refusal() -> None:
     """Whoever handles a refusal does not handle a bad token by accident."""
     assert not issubclass(TokenError, RefusedError)
