@@ -57,6 +57,25 @@ async def test_what_failed_is_tried_again_once_it_has_rested(tmp_path: Path) -> 
         assert room.membership("@ann:s") == "join"
 
 
+async def test_a_room_is_looked_for_again_as_soon_as_the_homeserver_lets_it_be(
+    tmp_path: Path,
+) -> None:
+    """A burst of new rooms is rate limited for seconds; what is refused rests for minutes."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOMS[0])
+        world.alias("#a:s", ROOMS[0])
+        members = [{"value": await make(deployment, "User", userName="ann", externalId="ann")}]
+        await make(deployment, "Group", displayName="G", externalId="g", members=members)
+        await deployment.quiet()
+        deployment.homeserver.faults.append(
+            Fault("rate limited", lambda request: "#a:s" in request.path)
+        )
+        await deployment.put_map({"g": ["#a:s"]})
+        await deployment.settle(10.0)
+        assert room.membership("@ann:s") == "join"
+
+
 async def test_who_has_nothing_to_do_does_nothing(tmp_path: Path) -> None:
     """It waits to be woken, or for the time at which something falls due."""
     async with deployed(tmp_path) as deployment:
