@@ -98,6 +98,15 @@ def of_python(source: str) -> Iterator[Mutant]:
     return _Python(source).mutants()
 
 
+def _is_log(node: ast.stmt) -> bool:
+    """Tell whether a statement only says something in the log."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func).startswith("log.")
+    )
+
+
 class _Python:
     def __init__(self, source: str) -> None:
         self._raw = source.encode()
@@ -144,10 +153,7 @@ class _Python:
                 getattr(node, "returns", None),
             ]
             if isinstance(node, ast.Expr):
-                value = node.value
-                if isinstance(value, ast.Constant) or (
-                    isinstance(value, ast.Call) and ast.unparse(value.func).startswith("log.")
-                ):
+                if isinstance(node.value, ast.Constant) or _is_log(node):
                     drop.append(node)
             if isinstance(node, ast.keyword) and node.arg in _KEYWORDS_LEFT_OUT:
                 drop.append(node)
@@ -155,6 +161,8 @@ class _Python:
                 # Python 3.11 does not tell where in its line something is.
                 drop.append(node)
             if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                drop.append(node)
+            if isinstance(node, ast.If) and not node.orelse and all(map(_is_log, node.body)):
                 drop.append(node)
             for each in drop:
                 if each is not None:

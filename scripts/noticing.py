@@ -115,7 +115,8 @@ class Tests:
     def of(self, candidate: Candidate) -> list[str]:
         """Return the tests that should notice, as far as they are quick enough.
 
-        Those that noticed other changes of the file come first. Then scenarios where it is about
+        Those that noticed other changes of the file come first. Then each test once before any
+        with other parameters, since these promise something else; scenarios where it is about
         people, of whom others say little, and the others elsewhere; each the quickest first.
         """
         found: set[str] = set()
@@ -127,7 +128,8 @@ class Tests:
                 found.update(*run.values())
         chosen: list[str] = []
         total = 0.0
-        for test in sorted(found, key=lambda test: self._rank(candidate.path, test)):
+        again = self._again(found)
+        for test in sorted(found, key=lambda test: self._rank(candidate.path, test, again[test])):
             total += self.seconds([test])
             if chosen and total > ENOUGH:
                 break
@@ -138,12 +140,22 @@ class Tests:
         """Return how long tests take alone."""
         return sum(self._seconds.get(test, 1.0) for test in tests)
 
-    def _rank(self, path: str, test: str) -> tuple[bool, int, bool, float]:
+    def _again(self, tests: Iterable[str]) -> dict[str, int]:
+        """Return how many tests are quicker that are the same one with other parameters."""
+        met = Counter[str]()
+        again = {}
+        for test in sorted(tests, key=lambda test: (self.seconds([test]), test)):
+            function = test if test.startswith(SCENARIOS) else test.partition("[")[0]
+            again[test] = met[function]
+            met[function] += 1
+        return again
+
+    def _rank(self, path: str, test: str, again: int) -> tuple[bool, int, int, bool, float]:
         # Each run of these starts a Synapse first.
         is_slow = test.startswith("tests/mas/")
         is_of_people = path.startswith((f"{PACKAGE}/sync/", f"{PACKAGE}/store/"))
         is_near = test.startswith(SCENARIOS) == is_of_people
-        return is_slow, -self._noticed[path, test], not is_near, self.seconds([test])
+        return is_slow, -self._noticed[path, test], again, not is_near, self.seconds([test])
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
         """Return the lines where a mutant is run: for SQL, where Python names the statement."""

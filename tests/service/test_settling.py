@@ -10,6 +10,7 @@ from scim_matrix.store import grants, groupmap, memberships, references, resourc
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.resources import MemberChange
 from scim_matrix.sync.settling import FEWEST, MOST, Settling, resized
+from tests.homeserver.deployment import deployed
 from tests.service import oracle
 from tests.service.directory import Directory
 
@@ -133,6 +134,25 @@ async def test_each_change_begins_with_a_small_piece(tmp_path: Path) -> None:
         first.append(pieces[0]["people"])
     await database.close()
     assert first == [grants.PIECE] * 2
+
+
+@pytest.mark.parametrize("piece", [0, grants.PIECE])
+async def test_lines_that_matter_no_more_end_once_all_is_settled(
+    tmp_path: Path, piece: int
+) -> None:
+    """However many the map drops at once, and whether or not somebody was left to settle."""
+    async with deployed(tmp_path) as deployment:
+        lines = [Mapping("external_id", f"g{number}", "!r") for number in range(3 * grants.ENDED)]
+        left = []
+        for given in (lines, []):
+            async with deployment.database.write() as connection:
+                await groupmap.put(connection, given, piece)
+            deployment.reconciler.compare()
+            await deployment.settle()
+            sql = "SELECT count(*) AS number FROM mapping"
+            [row] = await deployment.database.reader.execute_fetchall(sql)
+            left.append(row["number"])
+    assert left == [len(lines), 0]
 
 
 async def test_nothing_is_done_for_whom_it_is_not_worked_out(tmp_path: Path) -> None:

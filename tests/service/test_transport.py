@@ -10,6 +10,7 @@ from aiohttp import web
 
 from scim_matrix.matrix.accounts import NewAccount
 from scim_matrix.matrix.errors import (
+    NOT_INTROSPECTED,
     BannedError,
     HomeserverError,
     NameTakenError,
@@ -19,6 +20,7 @@ from scim_matrix.matrix.errors import (
     RefusedError,
     TokenError,
     UnavailableError,
+    UnvouchedError,
 )
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.matrix.transport import MAX_BODY
@@ -50,6 +52,7 @@ from tests.service.homeserver import (
         (403, {"errcode": "M_BAD_STATE", "error": "banned"}, BannedError),
         (400, {"errcode": "M_USER_IN_USE", "error": "taken"}, NameTakenError),
         (403, {"errcode": "M_FORBIDDEN", "error": "You are not a server admin"}, TokenError),
+        (400, {"errcode": "M_UNKNOWN", "error": "You are not a server admin"}, RefusedError),
         (403, {"errcode": 5, "error": "no"}, UnavailableError),
         (400, {"errcode": "M_BAD_JSON", "error": 5}, RefusedError),
         (400, {"errcode": "M_BAD_JSON"}, RefusedError),
@@ -58,6 +61,7 @@ from tests.service.homeserver import (
         (413, {"errcode": "M_TOO_LARGE", "error": "no"}, RefusedError),
         (500, {"errcode": "M_UNKNOWN", "error": "no"}, UnavailableError),
         (503, {}, UnavailableError),
+        (503, {"errcode": "M_UNKNOWN", "error": NOT_INTROSPECTED}, UnvouchedError),
         (600, {"errcode": "M_UNKNOWN"}, UnavailableError),
         (429, {"errcode": "M_LIMIT_EXCEEDED"}, RateLimitedError),
         (429, [], RateLimitedError),
@@ -96,6 +100,16 @@ async def test_a_sign_in_that_fails_says_nothing_of_the_services_token() -> None
         with pytest.raises(RefusedError):
             await homeserver.who_signs_in({"type": "m.login.token"})
         assert "Authorization" not in fake.asked[0].headers
+
+
+async def test_whom_a_kick_does_not_find_is_out() -> None:
+    """They left meanwhile, or the answer to an earlier kick was lost."""
+    async with faking() as (fake, homeserver):
+        fake.says_json(
+            {"errcode": "M_FORBIDDEN", "error": "The target user is not in the room"}, 403
+        )
+        await homeserver.rooms.kick(ROOM, ANN, "Removed from group G")
+        assert fake.asked
 
 
 async def test_a_token_error_is_no_refusal() -> None:

@@ -19,6 +19,8 @@ PYTHON = '''\
 def held(number: int = 1) -> bool:
     """Another: True."""
     log.info("told", number=2)
+    if free:
+        log.warning("free")
     if number > 10 and not free:
         raise ValueError(number)
     work(number)
@@ -64,11 +66,12 @@ def test_two_changes_that_read_alike_are_told_apart() -> None:
 
 
 def test_what_only_readers_see_is_left_alone() -> None:
-    """Docstrings and log lines."""
+    """Docstrings and log lines, and whether there are any."""
     for mutant in of_python(PYTHON):
         lines = mutant.source.splitlines()
         assert lines[0] == '"""A docstring with 1 < 2."""'
         assert '    log.info("told", number=2)' in lines
+        assert "    if free:" in lines
 
 
 SQL = """\

@@ -5,8 +5,6 @@ import zlib
 
 from aiohttp import web
 
-# Decompressing less than this keeps the event loop for about a millisecond.
-_LARGE = 16 * 1024
 # Bytes made at a time: between two such steps others have their turn.
 _STEP = 256 * 1024
 # What zlib is told of what it gets: the size of its window, and 16 more for gzip.
@@ -58,8 +56,6 @@ async def read(request: web.Request, limit: int, seconds: float) -> bytes:
         raise BodyError(400, "the body broke off, or is not framed as HTTP says") from None
     if coding == "identity" or not sent:
         return bytes(sent)
-    if len(sent) < _LARGE and limit < _LARGE:
-        return decompressed(bytes(sent), limit)
     return await asyncio.to_thread(decompressed, bytes(sent), limit)
 
 

@@ -360,7 +360,7 @@ class Rooms:
         try:
             await self._transport.call(call, Done)
         except RefusedError as error:
-            if not (error.status == 403 and NOT_IN_THE_ROOM in error.message):
+            if NOT_IN_THE_ROOM not in error.message:
                 raise
 
     async def become_room_admin(self, room_id: str) -> None:

@@ -250,7 +250,7 @@ def _checked(status: int, headers: Mapping[str, str], body: bytes, *, own: bool)
     if 200 <= status < 300:
         return answer
     errcode, message = said.get("errcode"), str(said.get("error", ""))[:_WORDS]
-    if status == 503 and message == NOT_INTROSPECTED:
+    if message == NOT_INTROSPECTED:
         raise UnvouchedError(f"MAS does not tell the homeserver whose token it is: {message}", wait)
     if not 400 <= status < 500 or not isinstance(errcode, str):
         raise UnavailableError(f"no usable answer: {status} {errcode}: {message}", wait)

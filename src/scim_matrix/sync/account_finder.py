@@ -85,7 +85,7 @@ class AccountFinder:
         assert name is not None
         linked = None if subject is None else await self._accounts.by_subject(subject)
         marked = await self._accounts.by_mark(scim_id) if linked is None else None
-        looks = named and linked is None and marked is None
+        looks = named and linked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
     async def search(self, account: Account) -> Account | None:

@@ -1,0 +1,104 @@
+"""Nothing is asked of a homeserver that is away, nor done where there is nothing to do."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import eventually
+from tests.homeserver import Fault
+from tests.homeserver.deployment import Deployment, deployed
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
+PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+ROOMS = [f"!room{number}" for number in range(20)]
+# So many requests at once, where nobody has said yet how fast the homeserver is.
+IN_FLIGHT = 4
+
+
+async def make(deployment: Deployment, kind: str, **attributes: Any) -> str:
+    """Have a user or a group, and return its id."""
+    body = {"schemas": [SCHEMA + kind], **attributes}
+    status, made = await deployment.scim("POST", f"/{kind}s", body)
+    assert status == 201
+    return str(made["id"])
+
+
+async def test_a_homeserver_that_is_away_is_not_asked_for_each_room(tmp_path: Path) -> None:
+    """Once an answer says nothing, it is asked whether it is there before all else."""
+    async with deployed(tmp_path) as deployment:
+        for room_id in ROOMS:
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+        ann = await make(deployment, "User", userName="ann", externalId="ann")
+        group = await make(deployment, "Group", displayName="G", externalId="g", members=[])
+        await deployment.put_map({"g": ROOMS})
+        await deployment.quiet()
+        deployment.homeserver.dark = True
+        begun = len(deployment.homeserver.requests)
+        operation = {"op": "add", "path": "members", "value": [{"value": ann}]}
+        body = {"schemas": [PATCH], "Operations": [operation]}
+        assert (await deployment.scim("PATCH", f"/Groups/{group}", body))[0] == 204
+        await deployment.settle(60.0)
+        deployment.homeserver.dark = False
+        asked = deployment.homeserver.requests[begun:]
+        assert 0 < len([r for r in asked if "join" in r.path]) <= IN_FLIGHT
+
+
+async def test_what_failed_is_tried_again_once_it_has_rested(tmp_path: Path) -> None:
+    """Seconds later, though nothing else happens."""
+    async with deployed(tmp_path) as deployment:
+        room = deployment.world.rooms.create(deployment.world.service, room_id=ROOMS[0])
+        ann = await make(deployment, "User", userName="ann", externalId="ann")
+        await deployment.put_map({"g": ROOMS[:1]})
+        await deployment.quiet()
+        deployment.homeserver.faults.append(Fault("unavailable", lambda r: "join" in r.path))
+        members = [{"value": ann}]
+        await make(deployment, "Group", displayName="G", externalId="g", members=members)
+        await deployment.settle(10.0)
+        assert room.membership("@ann:s") == "join"
+
+
+async def test_a_room_is_looked_for_again_as_soon_as_the_homeserver_lets_it_be(
+    tmp_path: Path,
+) -> None:
+    """A burst of new rooms is rate limited for seconds; what is refused rests for minutes."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOMS[0])
+        world.alias("#a:s", ROOMS[0])
+        members = [{"value": await make(deployment, "User", userName="ann", externalId="ann")}]
+        await make(deployment, "Group", displayName="G", externalId="g", members=members)
+        await deployment.quiet()
+        deployment.homeserver.faults.append(
+            Fault("rate limited", lambda request: "#a:s" in request.path)
+        )
+        await deployment.put_map({"g": ["#a:s"]})
+        await deployment.settle(10.0)
+        assert room.membership("@ann:s") == "join"
+
+
+async def test_who_has_nothing_to_do_does_nothing(tmp_path: Path) -> None:
+    """It waits to be woken, or for the time at which something falls due."""
+    async with deployed(tmp_path) as deployment:
+        await make(deployment, "User", userName="ann", externalId="ann")
+        await deployment.quiet()
+        running = asyncio.create_task(deployment.reconciler.run())
+        clock = deployment.database.clock
+        asked: list[float] = []
+        told = clock.monotonic
+
+        def monotonic() -> float:
+            asked.append(told())
+            return asked[-1]
+
+        clock.monotonic = monotonic
+        await eventually(lambda: rounds(deployment, asked), lambda seen: seen == 0)
+        deployment.reconciler.stop()
+        await running
+
+
+async def rounds(deployment: Deployment, asked: list[float]) -> int:
+    """Return how often it was asked what time it is while some requests were answered."""
+    before = len(asked)
+    for _ in range(20):
+        assert (await deployment.scim("GET", "/Users"))[0] == 200
+    return len(asked) - before
