@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from scim_matrix.demo.service import ScimClient
-from scim_matrix.store.database import Connection, Database
-from scim_matrix.store.errors import NotLeadingError
+from scim_matrix.store import lease
+from scim_matrix.store.database import Connection, Database, together
+from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.store.lease import Lease
 from tests.conftest import eventually
 from tests.homeserver.server import TOKEN, MemoryHomeserver, Request
@@ -71,8 +72,8 @@ class Surroundings:
     replicas: list[Replica] = field(default_factory=list)
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
-    async def replica(self, group_map: dict[str, Any] | None = None) -> Replica:
-        """Start one more service."""
+    async def replica(self, group_map: dict[str, Any] | None = None, **more: str) -> Replica:
+        """Start one more service, with a group map and more environment variables."""
         homeserver = await self._stack.enter_async_context(homeserver_at(self.world))
         replica = Replica(
             self.folder / f"r{len(self.replicas)}",
@@ -80,7 +81,7 @@ class Surroundings:
             BOT,
             TOKEN,
             json.dumps(group_map or {"*": [ROOM]}),
-            {"DATA_DIR": "", "DATABASE_URL": self.url},
+            {"DATA_DIR": "", "DATABASE_URL": self.url, **more},
             hurried=False,
         )
         replica.homeserver = homeserver
@@ -411,16 +412,50 @@ async def test_writing_renews_the_lease(two: list[Database]) -> None:
     assert await stored(second) == ["!r"]
 
 
+async def test_who_stands_still_keeps_nobody_waiting(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in a transaction that renews the lease, behind statements that went together.
+
+    The server's own clock does not run then.
+    """
+    first, second = two
+    monkeypatch.setattr(lease, "STANDS_STILL", 0.0)
+    led = first.during(await first.leadership.led())
+
+    async def stand_still() -> None:
+        async with led.write() as connection:
+            await together(connection, ("SELECT 1", ()), ("SELECT 2", ()))
+            await second.leadership.begin()
+            async with second.write() as other:
+                await put_room(other, "!r")
+            await put_room(connection, "!late")
+
+    with pytest.raises(DatabaseError):
+        await stand_still()
+    assert await stored(second) == ["!r"]
+
+
+async def test_a_lease_that_is_held_is_not_waited_for(two: list[Database]) -> None:
+    """Who would take it looks after those that stand still meanwhile."""
+    first, second = two
+    async with first.write() as connection:
+        await connection.execute_fetchall("UPDATE lease SET ends = 0")
+    async with first.during(await first.leadership.led()).write():
+        await second.leadership.begin()
+        assert not second.leadership.leads
+
+
 async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(own: Server) -> None:
     """Before the lease does, by this process's own clock: the database cannot tell it."""
     database = await Database.open(own.filled(), serving="listening on 1")
-    lease = database.leadership
-    assert isinstance(lease, Lease)
-    await lease.begin()
-    term = await lease.led()
+    leadership = database.leadership
+    assert isinstance(leadership, Lease)
+    await leadership.begin()
+    term = await leadership.led()
     own.stop()
     await asyncio.wait_for(term.ended.wait(), 30)
-    assert lease.leads is False
+    assert leadership.leads is False
     own.start()
     [seen] = await database.reader.execute_fetchall(
         "SELECT ends > seconds_now() AS lasts FROM lease"
