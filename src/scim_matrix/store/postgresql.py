@@ -245,6 +245,7 @@ class Postgresql:
         unusable = (
             psycopg.OperationalError,
             psycopg.InterfaceError,
+            psycopg.errors.IdleInTransactionSessionTimeout,
             psycopg.errors.ReadOnlySqlTransaction,
             psycopg.errors.InsufficientPrivilege,
         )
