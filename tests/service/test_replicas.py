@@ -13,7 +13,7 @@ import aiohttp
 import psycopg
 import pytest
 
-from scim_matrix.demo.service import ScimClient
+from scim_matrix.demo.service import SECRET, ScimClient
 from scim_matrix.store import lease
 from scim_matrix.store.database import Connection, Database, together
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
@@ -236,6 +236,32 @@ async def test_who_was_paused_starts_nothing_after_another_has_taken_over(
     follower.homeserver.dark = False
     await around.all_in(*PEOPLE)
     assert leader.changes[sent:] == []
+
+
+async def test_who_was_paused_does_nothing_for_who_has_left(around: Surroundings) -> None:
+    """They have asked another service by then, and perhaps for something else."""
+    other, paused = await around.replica(), await around.replica()
+    await eventually(paused.is_ready, bool)
+    ann = (await created(other, "ann"))["ann"]
+    process = paused.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    _, writer = await asyncio.open_connection("127.0.0.1", paused.port)
+    body = b'{"Operations": [{"op": "replace", "value": {"active": false}}]}'
+    writer.write(
+        b"PATCH /scim/v2/Users/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+        b"Content-Type: application/scim+json\r\nContent-Length: %d\r\n\r\n%s"
+        % (ann.encode(), SECRET.encode(), len(body), body)
+    )
+    await writer.drain()
+    writer.close()
+    process.send_signal(signal.SIGCONT)
+
+    async def logged() -> bool:
+        return f"/Users/{ann}" in paused.log()
+
+    await eventually(logged, bool)
+    assert (await ScimClient(other.url).ok("GET", f"/Users/{ann}"))["active"] is True
 
 
 def lost_by(replica: Replica) -> Callable[[], Awaitable[bool]]:
