@@ -73,7 +73,11 @@ screenshots: $(STAMP)
 	SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/synapse/test_browser.py -k office
 
 chaos: $(STAMP)
-	$(BIN)/python -m scripts.chaos
+	bash scripts/get_postgresql.sh
+	$(BIN)/python -m scripts.chaos one
+	$(BIN)/python -m scripts.chaos replicas
+	$(BIN)/python -m scripts.chaos restarts
+	$(BIN)/python -m scripts.chaos rollouts
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.scim

@@ -9,7 +9,7 @@ from benchmarks.seed import Directory, fill
 from tests.postgresql import Server, serving
 
 # As it is installed: what is answered is on the disk, as with SQLite.
-_OPTIONS = {"listen_addresses": "''"}
+AS_INSTALLED = {"listen_addresses": "''"}
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def databases(folder: Path, *, postgresql: bool) -> Iterator[Databases]:
     if not postgresql:
         yield Databases(folder, None)
         return
-    with serving(_OPTIONS) as server:
+    with serving(AS_INSTALLED) as server:
         if server is None:
             raise SystemExit("PostgreSQL is not here: scripts/get_postgresql.sh installs it")
         yield Databases(folder, server)

@@ -152,9 +152,10 @@ class _Python:
                 getattr(node, "annotation", None),
                 getattr(node, "returns", None),
             ]
-            if isinstance(node, ast.Expr):
-                if isinstance(node.value, ast.Constant) or _is_log(node):
-                    drop.append(node)
+            if isinstance(node, ast.Expr) and (
+                isinstance(node.value, ast.Constant) or _is_log(node)
+            ):
+                drop.append(node)
             if isinstance(node, ast.keyword) and node.arg in _KEYWORDS_LEFT_OUT:
                 drop.append(node)
             if isinstance(node, ast.JoinedStr):

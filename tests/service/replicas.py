@@ -3,7 +3,7 @@
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,9 @@ class Surroundings:
     async def replica(
         self,
         group_map: dict[str, Any] | None = None,
+        more: Mapping[str, str] | None = None,
         *,
         first: Callable[[], None] | None = None,
-        **more: str,
     ) -> Replica:
         """Start one more service, with more settings; `first` is what its process does first."""
         homeserver = await self._stack.enter_async_context(homeserver_at(self.world))
@@ -80,7 +80,7 @@ class Surroundings:
             BOT,
             TOKEN,
             json.dumps(group_map or {"*": [ROOM]}),
-            {"DATA_DIR": "", "DATABASE_URL": self.url, **more},
+            {"DATA_DIR": "", "DATABASE_URL": self.url, **(more or {})},
             hurried=False,
             first=first,
         )

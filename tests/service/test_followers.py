@@ -76,8 +76,8 @@ async def two(
         surrounded(server, folder) as around,
         contextlib.AsyncExitStack() as stack,
     ):
-        leader = await around.replica(group_map, first=None, CONSOLE="true", **more)
-        follower = await around.replica(group_map, first=None, CONSOLE="true", **more)
+        leader = await around.replica(group_map, {"CONSOLE": "true", **more})
+        follower = await around.replica(group_map, {"CONSOLE": "true", **more})
         sessions = [
             await stack.enter_async_context(
                 aiohttp.ClientSession(base_url=one.url, cookie_jar=aiohttp.DummyCookieJar())

@@ -313,6 +313,29 @@ async def test_errors_tell_no_values(database: Database) -> None:
     assert "pass-word" not in str(refused.value)
 
 
+async def test_a_block_that_stood_still_is_told_to_come_again(
+    postgresql: Server, database: Database
+) -> None:
+    """The server has ended it by then, so that others may write: nobody else is at fault."""
+
+    async def sessions() -> object:
+        [[number]] = postgresql.run(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SET LOCAL idle%'"
+        )
+        return number
+
+    async def stand_still() -> None:
+        async with database.write() as connection:
+            await connection.execute_fetchall("SET LOCAL idle_in_transaction_session_timeout = 500")
+            await eventually(sessions, lambda number: number == 1)
+            await eventually(sessions, lambda number: number == 0)
+            await insert(connection, "!late")
+
+    with pytest.raises(DatabaseUnusableError):
+        await stand_still()
+    assert await rooms(database) == []
+
+
 async def test_one_that_fails_of_several_sent_together_ends_them(database: Database) -> None:
     """What comes after it does not run, what went before is undone, and its own error is told."""
 

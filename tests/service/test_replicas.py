@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from scim_matrix.demo.service import ScimClient
+from scim_matrix.demo.service import SECRET, ScimClient
 from scim_matrix.store import lease
-from scim_matrix.store.database import Connection, Database
-from scim_matrix.store.errors import NotLeadingError
+from scim_matrix.store.database import Connection, Database, together
+from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.store.lease import Lease
 from tests.conftest import eventually
 from tests.fences import only
@@ -137,6 +137,32 @@ async def test_who_was_paused_starts_nothing_after_another_has_taken_over(
     follower.homeserver.dark = False
     await around.all_in(*PEOPLE)
     assert (leader.changes[sent:] != []) == (fence == "none")
+
+
+async def test_who_was_paused_does_nothing_for_who_has_left(around: Surroundings) -> None:
+    """They have asked another service by then, and perhaps for something else."""
+    other, paused = await around.replica(), await around.replica()
+    await eventually(paused.is_ready, bool)
+    ann = (await created(other, "ann"))["ann"]
+    process = paused.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    _, writer = await asyncio.open_connection("127.0.0.1", paused.port)
+    body = b'{"Operations": [{"op": "replace", "value": {"active": false}}]}'
+    writer.write(
+        b"PATCH /scim/v2/Users/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+        b"Content-Type: application/scim+json\r\nContent-Length: %d\r\n\r\n%s"
+        % (ann.encode(), SECRET.encode(), len(body), body)
+    )
+    await writer.drain()
+    writer.close()
+    process.send_signal(signal.SIGCONT)
+
+    async def logged() -> bool:
+        return f"/Users/{ann}" in paused.log()
+
+    await eventually(logged, bool)
+    assert (await ScimClient(other.url).ok("GET", f"/Users/{ann}"))["active"] is True
 
 
 async def test_a_decision_at_a_follower_is_taken_up(around: Surroundings) -> None:
@@ -321,18 +347,52 @@ async def test_writing_renews_the_lease(two: list[Database]) -> None:
     assert await stored(second) == ["!r"]
 
 
+async def test_who_stands_still_keeps_nobody_waiting(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in a transaction that renews the lease, behind statements that went together.
+
+    The server's own clock does not run then.
+    """
+    first, second = two
+    monkeypatch.setattr(lease, "STANDS_STILL", 0.0)
+    led = first.during(await first.leadership.led())
+
+    async def stand_still() -> None:
+        async with led.write() as connection:
+            await together(connection, ("SELECT 1", ()), ("SELECT 2", ()))
+            await second.leadership.begin()
+            async with second.write() as other:
+                await put_room(other, "!r")
+            await put_room(connection, "!late")
+
+    with pytest.raises(DatabaseError):
+        await stand_still()
+    assert await stored(second) == ["!r"]
+
+
+async def test_a_lease_that_is_held_is_not_waited_for(two: list[Database]) -> None:
+    """Who would take it looks after those that stand still meanwhile."""
+    first, second = two
+    async with first.write() as connection:
+        await connection.execute_fetchall("UPDATE lease SET ends = 0")
+    async with first.during(await first.leadership.led()).write():
+        await second.leadership.begin()
+        assert not second.leadership.leads
+
+
 async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(own: Server) -> None:
     """Before the lease does, by this process's own clock: the database cannot tell it."""
     database = await Database.open(own.filled(), serving="listening on 1")
-    lease = database.leadership
-    assert isinstance(lease, Lease)
-    await lease.begin()
-    term = await lease.led()
+    leadership = database.leadership
+    assert isinstance(leadership, Lease)
+    await leadership.begin()
+    term = await leadership.led()
     own.stop()
     await asyncio.wait_for(term.ended.wait(), 30)
     # Both run on one machine, and starting the database anew may take longer than the lease does.
     ended = time.time()
-    assert lease.leads is False
+    assert leadership.leads is False
     own.start()
     [seen] = await database.reader.execute_fetchall("SELECT ends FROM lease")
     assert ended < seen["ends"]

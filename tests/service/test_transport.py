@@ -5,6 +5,7 @@ import gzip
 from typing import Any
 from urllib.parse import unquote
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -12,6 +13,7 @@ from scim_matrix.matrix.accounts import NewAccount
 from scim_matrix.matrix.errors import (
     NOT_INTROSPECTED,
     BannedError,
+    FencedError,
     HomeserverError,
     NameTakenError,
     NotFoundError,
@@ -338,6 +340,34 @@ async def test_a_cookie_is_not_sent_back() -> None:
         finally:
             await named.close()
         assert "Cookie" not in fake.asked[1].headers
+
+
+async def test_what_waited_for_its_connection_is_not_sent_by_who_leads_no_more() -> None:
+    """Names, handshakes and a process that was stopped take their time, and another leads by then.
+
+    Reading goes on.
+    """
+    leads = True
+
+    async def another_begins_to_lead(*_: object) -> None:
+        nonlocal leads
+        leads = False
+
+    connecting = aiohttp.TraceConfig()
+    connecting.on_connection_create_end.append(another_begins_to_lead)
+    async with faking() as (fake, _):
+        homeserver = Homeserver.connect(
+            fake.url, BOT, "token", IDP, leads=lambda: leads, tracing=[connecting]
+        )
+        try:
+            with pytest.raises(FencedError):
+                await homeserver.rooms.kick(ROOM, ANN, "")
+            assert not leads
+            assert fake.asked == []
+            fake.says_json({"user_id": BOT})
+            assert await homeserver.whoami() == BOT
+        finally:
+            await homeserver.close()
 
 
 async def test_the_browsers_address_is_passed_on() -> None:

@@ -16,19 +16,20 @@ def always() -> bool:
 
 def fenced(
     leads: Callable[[], bool], spared: Callable[[aiohttp.ClientRequest], bool]
-) -> aiohttp.ClientMiddlewareType:
-    """Return what keeps requests from being sent that would change something (a client middleware).
+) -> type[aiohttp.ClientRequest]:
+    """Return requests that are not sent where they would change something and `leads` says no.
 
-    Asked at the last moment: a process that was stopped for a while, with a request in its hands,
-    must not send it when it goes on. Where `leads` says no, whatever does not only read and is not
-    `spared` raises FencedError.
+    Asked at the last moment, when there is a connection: a process that was stopped for a while,
+    with a request in its hands, must not send it when it goes on. What does not only read and is
+    not `spared` raises FencedError then.
     """
 
-    async def send_leading(
-        request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        if request.method not in _READING and not spared(request) and not leads():
-            raise FencedError("another service leads, or may by now: nothing was sent")
-        return await send(request)
+    class Fenced(aiohttp.ClientRequest):
+        """A request that looks once more before it is sent."""
 
-    return send_leading
+        async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+            if self.method not in _READING and not spared(self) and not leads():
+                raise FencedError("another service leads, or may by now: nothing was sent")
+            return await super().send(conn)
+
+    return Fenced

@@ -141,10 +141,8 @@ class MasClient:
         """
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[
-                once(MasUnavailableError, "is MAS_URL MAS's issuer?"),
-                fenced(leads, _is_for_oneself),
-            ],
+            middlewares=[once(MasUnavailableError, "is MAS_URL MAS's issuer?")],
+            request_class=fenced(leads, _is_for_oneself),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return cls(

@@ -114,7 +114,8 @@ class Transport:
 
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[once(UnavailableError, _ELSEWHERE), fenced(leads, is_of_others)],
+            middlewares=[once(UnavailableError, _ELSEWHERE)],
+            request_class=fenced(leads, is_of_others),
             response_class=_BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
         )

@@ -132,6 +132,7 @@ class ScimEndpoint:
             cause=request_id,
             member_changes=incoming.changes,
             base_url=base_url,
+            is_gone=lambda: request.transport is None or request.transport.is_closing(),
         )
         headers = {"content-type": SCIM_MEDIA_TYPE, **_lower(request.headers)}
         if incoming.answers_with_groups:

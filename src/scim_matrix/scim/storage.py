@@ -1,7 +1,7 @@
 """The protocol library's storage interface over the store, for one request."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from scim2_models import (
     SearchRequest,
     UniquenessException,
 )
+from scim2_models.exceptions import SCIMException
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
 from scim_matrix.localpart import LocalpartError
@@ -32,13 +33,24 @@ from scim_matrix.store.resources import Kind, MemberChange, Row
 _APART = {"id", "meta", "members", "groups", "password"}
 
 
+class SenderGoneException(SCIMException):
+    """Whoever sent the request does not wait for its answer any more: nothing was done.
+
+    They may have asked another service by then, and for something else after that.
+    """
+
+    status = 408
+    _default_detail = "the connection was closed before this was begun"
+
+
 class RequestStorage(AsyncScimStorage):
     """Reads and writes SCIM resources on behalf of one request.
 
     A write is one transaction with its consequences (accounts, grants), which know `cause` as the
     request behind them. `member_changes` are what the request wants of the group's members; where
     they are None, members travel inside the models, as the library's storage contract asks.
-    `base_url` is what the `$ref` of members begin with.
+    `base_url` is what the `$ref` of members begin with. `is_gone` tells whether whoever sent the
+    request has left: then nothing is begun, and a write raises SenderGoneException.
     """
 
     supports_cursors = True
@@ -53,6 +65,7 @@ class RequestStorage(AsyncScimStorage):
         cause: str | None = None,
         member_changes: Sequence[Change] | None = None,
         base_url: str = "",
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
         self._provider = provider
@@ -60,6 +73,8 @@ class RequestStorage(AsyncScimStorage):
         self._writes = writes
         self._cause = cause
         self._base_url = base_url
+        self._is_gone = is_gone
+        self._begun = False
         self.member_changes = member_changes
         self._transaction: Connection | None = None
 
@@ -70,6 +85,10 @@ class RequestStorage(AsyncScimStorage):
     @contextlib.asynccontextmanager
     async def _write(self) -> AsyncIterator[None]:
         async with self._database.write(self._cause) as connection:
+            # Asked once it is this request's turn: a service that stood still has its requests yet.
+            if not self._begun and self._is_gone():
+                raise SenderGoneException
+            self._begun = True
             self._transaction = connection
             try:
                 yield

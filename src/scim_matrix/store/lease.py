@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from scim_matrix.store.dialect import Driver
+from scim_matrix.store.dialect import DatabaseRow, Driver, Values
 from scim_matrix.store.errors import DatabaseError, DatabaseTooNewError
 from scim_matrix.store.leadership import Leadership, Term, moment
 from scim_matrix.store.queries import load
@@ -23,6 +23,9 @@ STOP_BEFORE = 2.0
 TEND_EVERY = 2.0
 # Who could not renew it, nor be told that somebody else has it, for so long (seconds) is not well.
 WELL_FOR = 10.0
+# Who has begun to write and not gone on for so long (seconds) keeps nobody waiting any longer: a
+# leader that is paused holds the lease as well.
+STANDS_STILL = 10.0
 # A service that was not heard of for so long (seconds) runs no more.
 GONE_AFTER = 15.0
 
@@ -34,6 +37,12 @@ class Listener(Driver, Protocol):
 
     async def check_schema(self) -> None:
         """See that the schema is this version's. Raises DatabaseTooNewError, DatabaseError."""
+
+    async def relieve(self, seconds: float) -> None:
+        """End the session of who keeps writers waiting and has stood still for `seconds`."""
+
+    async def fetch_shortly(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
+        """Run one statement and return its rows, none where others hold what it would change."""
 
     async def tell(self) -> None:
         """Wake all who listen."""
@@ -132,6 +141,7 @@ class Lease(Leadership):
         """Renew the term that runs, or begin one where nobody leads."""
         if self.term is not None and not self.term.runs:
             self._end(self.term)
+        await self._listener.relieve(STANDS_STILL)
         if self.term is not None:
             await self._renew(self.term)
         else:
@@ -156,7 +166,8 @@ class Lease(Leadership):
             return
         asked = moment()
         values = {"holder": self._holder, "name": self._told, "seconds": LEASE_SECONDS}
-        taken = await self._listener.fetch(_Q["take"], values)
+        # Whoever has it may stand still in a transaction that renews it.
+        taken = await self._listener.fetch_shortly(_Q["take"], values)
         if taken:
             number = taken[0]["epoch"]
             term = Term(number, (_Q["renew"], self._values(number)))

@@ -99,6 +99,21 @@ DELETE FROM wanted;
 # After so many transactions.
 _TIDY_EVERY = 500
 
+# Ends the session of whoever has the writers' lock and has not gone on for so many seconds. The
+# server does that by itself (idle_in_transaction_session_timeout), but not behind statements that
+# went together: the library has a Flush follow the Sync, which turns that clock off until the next
+# statement, and who stands still sends none.
+_RELIEVE = f"""
+SELECT pg_terminate_backend(a.pid) FROM pg_locks l
+JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.classid = {_LOCKS} AND l.objid = {_WRITING} AND l.granted
+AND a.state LIKE 'idle in transaction%'
+AND a.state_change < clock_timestamp() - CAST(:seconds AS DOUBLE PRECISION) * INTERVAL '1 second'
+"""
+# How long a statement waits, of those that are not worth waiting for.
+_SHORTLY = "SELECT set_config('lock_timeout', '1s', TRUE)"
+
 # Where services tell each other that something was committed.
 _CHANNEL = "scim_matrix"
 
@@ -259,6 +274,7 @@ class Postgresql:
         unusable = (
             psycopg.OperationalError,
             psycopg.InterfaceError,
+            psycopg.errors.IdleInTransactionSessionTimeout,
             psycopg.errors.ReadOnlySqlTransaction,
             psycopg.errors.InsufficientPrivilege,
         )
@@ -401,6 +417,21 @@ class Postgresql:
         """
         [row] = await self.fetch(_SCHEMA)
         migrations.check(self.name, row["number"], MIGRATIONS)
+
+    async def relieve(self, seconds: float) -> None:
+        """Have the server end who keeps writers waiting and has stood still for so long."""
+        await self.fetch(_RELIEVE, {"seconds": seconds})
+
+    async def fetch_shortly(self, sql: str, values: Values = ()) -> list[DatabaseRow]:
+        """Run one statement and return its rows, none where others hold what it would change."""
+
+        async def run(connection: _Connection) -> list[DatabaseRow]:
+            try:
+                return (await self._together(connection, [(_SHORTLY, ()), (sql, values)]))[1]
+            except psycopg.errors.LockNotAvailable:
+                return []
+
+        return await self._again(run)
 
     async def _again(
         self,
