@@ -31,13 +31,8 @@ def only(fence: str) -> None:
         setattr(owner, name, instead)
 
 
-def _open(*_: object) -> aiohttp.ClientMiddlewareType:
-    async def send(
-        request: aiohttp.ClientRequest, send_on: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        return await send_on(request)
-
-    return send
+def _open(*_: object) -> type[aiohttp.ClientRequest]:
+    return aiohttp.ClientRequest
 
 
 async def _passed(*_: object) -> None:
