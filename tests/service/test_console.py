@@ -15,7 +15,7 @@ from scim_matrix.console.linking import plain
 from scim_matrix.problems import BY_CODE
 from scim_matrix.store import record
 from tests.service.client import call, made
-from tests.service.visiting import ADMIN, visited
+from tests.service.visiting import ADMIN, Scene, visited
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 
@@ -102,6 +102,40 @@ async def test_whoever_is_disabled_is_held_for_that_and_not_for_their_group(
         page = re.sub("<[^>]+>", "", await (await scene.visitor()).sees("held"))
         assert "Because Staff no longer gives it: 1 person" in page
         assert "Disabled or deleted at the identity provider: 1 person" in page
+
+
+async def emptied(scene: Scene, group: str) -> None:
+    """Have the identity provider take everybody out of a group."""
+    body = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "members", "value": []}]}
+    assert (await call(scene.client, "PATCH", f"/Groups/{group}", body))[0] < 300
+
+
+async def test_a_decision_that_is_sent_twice_says_what_came_of_the_first(tmp_path: Path) -> None:
+    """Who decided, what and when, though the same people are held no more; not what came since."""
+    limits = {"REMOVAL_LIMIT_PERCENT": "1", "REMOVAL_LIMIT_COUNT": "0"}
+    async with visited(tmp_path, {"staff": ["!r1"]}, **limits) as scene:
+        scene.room("Team")
+        staff = await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.settled()
+        await emptied(scene, staff)
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        page = await visitor.sees("held")
+        chosen = re.findall(r'name="chosen" value="(\d+\.\d+)"', page)
+        assert len(chosen) == 2
+        ann, bob = ({"room": "!r1", "chosen": one} for one in chosen)
+        for form, decision, expected in (
+            (ann, "approved", "Approved: 1 person is removed from Team now."),
+            (ann, "approved", "Approved already by @bot:example.org ("),
+            (ann, "dismissed", "Approved already by @bot:example.org ("),
+            (bob, "dismissed", "Dismissed: 1 person stays in Team."),
+            (bob, "approved", "Dismissed already by @bot:example.org ("),
+        ):
+            status, _, leads = await visitor.send("held", "held", decision=decision, **form)
+            assert status == 303, leads
+            said = re.sub("<[^>]+>", "", await visitor.sees("held"))
+            assert expected in said, (decision, expected)
+            assert "Nothing was done" not in said
 
 
 async def test_held_removals_are_paged(tmp_path: Path) -> None:

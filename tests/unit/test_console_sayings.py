@@ -7,7 +7,7 @@ import pytest
 from scim_matrix.console import sayings
 from scim_matrix.console.sayings import Meeting
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store.brake import Decision
+from scim_matrix.store.brake import Decision, Earlier
 
 OPEN = Mapping("group_id", "g", "#a:x")
 CLOSED = Mapping("group_id", "g", "#a:x", invite=True, exclusive=True)
@@ -38,6 +38,22 @@ def test_what_a_decision_came_too_late_for_is_told() -> None:
     assert "1 of those you chose is no longer held" in sayings.decided("approved", "#a:x", 2, 3)
     assert "2 are no longer held" in sayings.decided("approved", "#a:x", 1, 3)
     assert sayings.decided("dismissed", None, 0, 2).startswith("Nothing was done. 2 are")
+
+
+def test_what_was_decided_before_is_told_with_whom_and_when() -> None:
+    """Of a click that came twice, and of one that somebody else's was quicker than."""
+    ann, bob = Earlier("approved", "@ann:x", 0, 1), Earlier("dismissed", "@bob:x", 60, 2)
+    told = sayings.decided("approved", "#a:x", 0, 1, [ann])
+    assert told == (
+        "Approved already by @ann:x (1970-01-01 00:00 UTC): 1 person is removed from #a:x now."
+        " The log says how each ended."
+    )
+    told = sayings.decided("approved", "#a:x", 1, 5, [ann, bob])
+    assert told.startswith("Approved: 1 person is removed from #a:x now.")
+    assert "Dismissed already by @bob:x (1970-01-01 00:01 UTC): 2 people stay in #a:x." in told
+    assert told.endswith(
+        "1 of those you chose is no longer held as shown here: nothing was decided about them."
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The pages for administrators of the homeserver: overview, held removals, the record."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, get_args
@@ -163,8 +163,10 @@ class Administration:
             shown = [one for one in held if f"{one.account_id}.{one.tick}" in chosen]
             decided = await brake.decide(connection, shown, verdict, request[USER])
             name = None if room == ACCOUNTS else await rooms.name(connection, room)
+            left = chosen - {f"{one.account_id}.{one.tick}" for one in decided}
+            earlier = await _decided_before(connection, room, left)
         request.config_dict[REPLICA].wake()
-        told = sayings.decided(verdict, name, len(decided), len(chosen))
+        told = sayings.decided(verdict, name, len(decided), len(chosen), earlier)
         await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")
 
@@ -211,6 +213,16 @@ async def _hold(reader: Connection, place: dict[str, Any], sources: Sources) -> 
         await story.closed(reader, [room_id] if room_id else [], sources),
         await console.held_in(reader, room_id, SHOWN),
     )
+
+
+async def _decided_before(
+    connection: Connection, room: str, left: Iterable[str]
+) -> list[brake.Earlier]:
+    """Return what was decided before about those whom a form chose and nobody holds any more."""
+    accounts = {int(key[:18]) for key in (k.partition(".")[0] for k in left) if key.isdecimal()}
+    users = await console.user_ids(connection, accounts)
+    place = None if room == ACCOUNTS else room
+    return await brake.decided_before(connection, place, users.values())
 
 
 async def _chosen(

@@ -4,37 +4,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store.brake import Decision
-from scim_matrix.story.words import people
+from scim_matrix.store.brake import Decision, Earlier
+from scim_matrix.story.words import people, when
 
 
-def decided(decision: Decision, room: str | None, number: int, chosen: int) -> str:
+def decided(
+    decision: Decision,
+    room: str | None,
+    number: int,
+    chosen: int,
+    earlier: Sequence[Earlier] = (),
+) -> str:
     """Return what a decision about held removals means; `room` is None for accounts.
 
-    `number` of those `chosen` were still held as they were shown.
+    `number` of those `chosen` were still held as they were shown; about others somebody had decided
+    `earlier`, by the same click sent twice or elsewhere.
     """
-    told = _decided(decision, room, number) if number else "Nothing was done."
-    if chosen == number:
-        return told
-    others = "1 of those you chose is" if chosen - number == 1 else f"{chosen - number} are"
-    return f"{told} {others} no longer held as shown here: nothing was decided about them."
+    told = [_decided(decision, room, number, decision.capitalize())] if number else []
+    for one in earlier:
+        by = f" by {one.by}" if one.by else ""
+        head = f"{one.decision.capitalize()} already{by} ({when(one.at)})"
+        told.append(_decided(one.decision, room, one.number, head))
+    left = chosen - number - sum(one.number for one in earlier)
+    if left > 0:
+        others = "1 of those you chose is" if left == 1 else f"{left} are"
+        told = told or ["Nothing was done."]
+        told.append(f"{others} no longer held as shown here: nothing was decided about them.")
+    return " ".join(told)
 
 
-def _decided(decision: Decision, room: str | None, number: int) -> str:
+def _decided(decision: Decision, room: str | None, number: int, head: str) -> str:
     who = people(number) if room is not None else f"{number} account{'' if number == 1 else 's'}"
     verb = "is" if number == 1 else "are"
     if decision == "approved" and room is not None:
-        return f"Approved: {who} {verb} removed from {room} now. The log says how each ended."
+        return f"{head}: {who} {verb} removed from {room} now. The log says how each ended."
     if decision == "approved":
-        return f"Approved: {who} {verb} locked or deactivated now. The log says how each ended."
+        return f"{head}: {who} {verb} locked or deactivated now. The log says how each ended."
     if room is not None:
         stays = "stays" if number == 1 else "stay"
         return (
-            f"Dismissed: {who} {stays} in {room}. Nobody is removed for this any more; they are"
+            f"{head}: {who} {stays} in {room}. Nobody is removed for this any more; they are"
             " managed again once the identity provider grants them the room anew."
         )
     stays = "stays as it is" if number == 1 else "stay as they are"
-    return f"Dismissed: {who} {stays}, until the identity provider says something new of the user."
+    return f"{head}: {who} {stays}, until the identity provider says something new of the user."
 
 
 @dataclass(frozen=True, slots=True)
