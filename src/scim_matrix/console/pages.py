@@ -14,8 +14,10 @@ from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.needs import loud
 from scim_matrix.groupmap import Sources
-from scim_matrix.matrix.errors import HomeserverError, RefusedError
+from scim_matrix.matrix.errors import HomeserverError, RateLimitedError, RefusedError
+from scim_matrix.problems import BY_CODE, Problem
 from scim_matrix.store import rooms
+from scim_matrix.sync.servers import code_of
 
 log = structlog.get_logger(__name__)
 
@@ -24,28 +26,37 @@ PAGE = 100
 USER = "console_user"
 # Leaving is open to all, too: nobody has to be asked for that.
 _OPEN_TO_ALL = ("/console/sign-in", "/console/sign-out", "/console/sso", "/console/static/")
-_AWAY = "The homeserver does not answer, and without it nobody can be let in. Try again later."
+_MEANWHILE = "Meanwhile nobody new is let in here, and nothing is changed."
+_TOO_FAST = "The homeserver asks to be left alone for a moment. Nothing was done: try again."
 
 
 @web.middleware
 async def explain(request: web.Request, handler: Any) -> web.StreamResponse:
     """Show what went wrong as a page, or as the part of one that was asked for."""
+    known: Problem | None = None
     try:
         answer: web.StreamResponse = await handler(request)
     except RefusedError as error:
         problem, status = f"The homeserver refuses that: {error.message}", 409
+    except RateLimitedError:
+        problem, status = _TOO_FAST, 503
     except HomeserverError as error:
         log.warning("console_without_homeserver", path=request.path, error=str(error))
-        problem, status = _AWAY, 503
+        problem, status, known = _MEANWHILE, 503, BY_CODE[code_of(error)]
     except web.HTTPError as error:
         problem, status = error.text or error.reason, error.status
     else:
         return answer
     template = "preview.html" if "HX-Request" in request.headers else "problem.html"
-    context: dict[str, Any] = {"preview": {"problem": problem}, "csrf": None}
+    context: dict[str, Any] = {"preview": {"problem": problem, "known": known}, "csrf": None}
     if await session.user(request) is not None:
         context["csrf"] = await session.token(request)
     return await aiohttp_jinja2.render_template_async(template, request, context, status=status)
+
+
+def reads(request: web.Request) -> bool:
+    """Tell whether a request only looks at something."""
+    return request.method == "GET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,7 @@ class Pages:
             raise web.HTTPNoContent(headers={"HX-Redirect": "/console/sign-in"})
         if user_id is None:
             raise web.HTTPSeeOther("/console/sign-in")
-        if not await self.access.may_enter(user_id):
+        if not await self.access.may_enter(user_id, reads=reads(request)):
             log.warning("console_session_ended", user_id=user_id, reason="no longer entitled")
             await session.end_all(request, user_id)
             raise web.HTTPForbidden(text="You may not use this console any more.")
@@ -129,7 +140,7 @@ class Pages:
 
     async def is_admin(self, request: web.Request) -> bool:
         """Tell whether whoever asks administers the homeserver."""
-        return await self.access.is_admin(request[USER])
+        return await self.access.is_admin(request[USER], reads=reads(request))
 
     async def only_admins(self, request: web.Request) -> None:
         """Raise HTTPForbidden for anybody else."""
@@ -138,7 +149,7 @@ class Pages:
 
     async def may_see(self, request: web.Request, room_id: str) -> bool:
         """Tell whether whoever asks may see and map a room."""
-        return await self.access.may_see(request[USER], room_id)
+        return await self.access.may_see(request[USER], room_id, reads=reads(request))
 
     async def own_rooms(self, request: web.Request) -> list[str]:
         """Return the IDs of the mapped rooms that whoever asks may see and map."""
@@ -160,6 +171,7 @@ class Pages:
             "zone": times.zone(request.cookies.get("zone", "")),
             "csrf": await session.token(request),
             "path": request.path,
+            "ails": None if (error := self.access.error) is None else BY_CODE[code_of(error)],
             "names": await rooms.names(request.config_dict[DATABASE].scanner),
         }
         return await aiohttp_jinja2.render_template_async(
