@@ -18,7 +18,7 @@ CLOSED = Mapping("group_id", "g", "#a:x", invite=True, exclusive=True)
     [
         ("approved", "#a:x", 1, "Approved: 1 person is removed from #a:x now."),
         ("approved", "#a:x", 20, "Approved: 20 people are removed from #a:x now."),
-        ("approved", None, 2, "Approved: 2 accounts are locked or deactivated now."),
+        ("approved", None, 2, "Approved: 2 accounts are disabled now, each as was shown."),
         ("dismissed", "#a:x", 1, "Dismissed: 1 person stays in #a:x."),
         ("dismissed", "#a:x", 3, "Dismissed: 3 people stay in #a:x."),
         ("dismissed", None, 1, "Dismissed: 1 account stays as it is, until"),
@@ -54,6 +54,27 @@ def test_what_was_decided_before_is_told_with_whom_and_when() -> None:
     assert told.endswith(
         "1 of those you chose is no longer held as shown here: nothing was decided about them."
     )
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        sayings.decided("approved", "#a:x", 1, 1, dry=True),
+        sayings.decided("approved", None, 2, 2, dry=True),
+        sayings.decided("approved", "#a:x", 0, 1, [Earlier("approved", "@b:x", 0, 1)], dry=True),
+        sayings.mapped("Staff", "#a:x", OPEN, dry=True),
+        sayings.mapped("Staff", "#a:x", CLOSED, dry=True),
+        sayings.unmapped("Staff", "#a:x", 2, still_opens=False, dry=True),
+        sayings.linked("ann", "@ann:x", dry=True),
+        sayings.compared(dry=True),
+    ],
+)
+def test_in_a_dry_run_nothing_is_said_to_be_done(told: str) -> None:
+    """What would be is told as that, and that it is not."""
+    assert "would " in told
+    assert sayings.DRY in told
+    for done in ("is removed", "are disabled", "is brought", "is invited", "follow;", "is put"):
+        assert done not in told
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from scim_matrix.store import (
 )
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.story import words
+from scim_matrix.sync.account_changes import AccountPolicy
 
 # So many people of one room are decided on at a time: a form has to stay small.
 SHOWN = 300
@@ -62,10 +63,14 @@ class Hold:
 
 
 class Administration:
-    """Handlers. Managers are refused, and led to the groups instead of the overview."""
+    """Handlers. Managers are refused, and led to the groups instead of the overview.
 
-    def __init__(self, pages: Pages) -> None:
+    `policy` says what is done to accounts that are to be disabled.
+    """
+
+    def __init__(self, pages: Pages, policy: AccountPolicy) -> None:
         self._pages = pages
+        self._fates = causes.Fates(policy)
         self._courses: defaultdict[str, Course] = defaultdict(Course)
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
@@ -117,11 +122,7 @@ class Administration:
             await record.add(connection, entry)
             await totals.happened(connection, "decided")
         request.config_dict[REPLICA].decided()
-        await session.say(
-            request,
-            "Every mapped room and account is compared with the homeserver now, and whatever"
-            " differs is put right. How far that is shows here.",
-        )
+        await session.say(request, sayings.compared(dry=self._pages.dry))
         raise web.HTTPSeeOther("/console/")
 
     async def held(self, request: web.Request) -> web.StreamResponse:
@@ -139,6 +140,7 @@ class Administration:
             "holds": holds,
             "groups": await causes.groups_behind(reader, rows),
             "told": causes.told,
+            "fates": self._fates,
             "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)
@@ -166,7 +168,8 @@ class Administration:
             left = chosen - {f"{one.account_id}.{one.tick}" for one in decided}
             earlier = await _decided_before(connection, room, left)
         request.config_dict[REPLICA].wake()
-        told = sayings.decided(verdict, name, len(decided), len(chosen), earlier)
+        numbers = (len(decided), len(chosen))
+        told = sayings.decided(verdict, name, *numbers, earlier, dry=self._pages.dry)
         await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")
 

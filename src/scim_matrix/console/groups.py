@@ -191,7 +191,8 @@ class GroupPages:
         request.config_dict[REPLICA].decided()
         told = sayings.mapped_already(group["displayName"], asked.room)
         if kept:
-            told = sayings.mapped(group["displayName"], asked.room, asked.mapping, asked.powerless)
+            what = (group["displayName"], asked.room, asked.mapping, asked.powerless)
+            told = sayings.mapped(*what, dry=self._pages.dry)
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
@@ -237,6 +238,7 @@ class GroupPages:
             room if room.startswith("#") else called(room, names),
             removals,
             still_opens=still_opens,
+            dry=self._pages.dry,
         )
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")

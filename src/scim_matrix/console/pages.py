@@ -108,11 +108,15 @@ def part_of(rows: Sequence[Any], request: web.Request, query: Mapping[str, str])
 
 
 class Pages:
-    """Lets people in, and shows pages to them; `sources` name the settings of the map."""
+    """Lets people in, and shows pages to them.
 
-    def __init__(self, access: Access, sources: Sources) -> None:
+    `sources` name the settings of the map; `dry` is that nothing is changed (DRY_RUN).
+    """
+
+    def __init__(self, access: Access, sources: Sources, *, dry: bool) -> None:
         self.access = access
         self.sources = sources
+        self.dry = dry
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -171,6 +175,7 @@ class Pages:
             "zone": times.zone(request.cookies.get("zone", "")),
             "csrf": await session.token(request),
             "path": request.path,
+            "dry": self.dry,
             "ails": None if (error := self.access.error) is None else BY_CODE[code_of(error)],
             "names": await rooms.names(request.config_dict[DATABASE].scanner),
         }

@@ -73,7 +73,7 @@ class PeoplePages:
         if problem is not None:
             return await self._page(request, problem, account, 400)
         request.config_dict[REPLICA].wake()
-        await session.say(request, sayings.linked(name, account))
+        await session.say(request, sayings.linked(name, account, dry=self._pages.dry))
         raise web.HTTPSeeOther(f"/console/people/{quote(name, safe='')}")
 
     async def _why_not(self, request: web.Request, account: str) -> str | None:

@@ -7,6 +7,9 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.store.brake import Decision, Earlier
 from scim_matrix.story.words import people, when
 
+_IN_LOG = "The log says how each ended."
+DRY = "DRY_RUN is on: nothing of that is done on the homeserver before it is off."
+
 
 def decided(
     decision: Decision,
@@ -14,17 +17,19 @@ def decided(
     number: int,
     chosen: int,
     earlier: Sequence[Earlier] = (),
+    *,
+    dry: bool = False,
 ) -> str:
     """Return what a decision about held removals means; `room` is None for accounts.
 
     `number` of those `chosen` were still held as they were shown; about others somebody had decided
-    `earlier`, by the same click sent twice or elsewhere.
+    `earlier`, by the same click sent twice or elsewhere. `dry`: as what would be (DRY_RUN).
     """
-    told = [_decided(decision, room, number, decision.capitalize())] if number else []
+    told = [_decided(decision, room, number, decision.capitalize(), dry)] if number else []
     for one in earlier:
         by = f" by {one.by}" if one.by else ""
         head = f"{one.decision.capitalize()} already{by} ({when(one.at)})"
-        told.append(_decided(one.decision, room, one.number, head))
+        told.append(_decided(one.decision, room, one.number, head, dry))
     left = chosen - number - sum(one.number for one in earlier)
     if left > 0:
         others = "1 of those you chose is" if left == 1 else f"{left} are"
@@ -33,13 +38,15 @@ def decided(
     return " ".join(told)
 
 
-def _decided(decision: Decision, room: str | None, number: int, head: str) -> str:
+def _decided(decision: Decision, room: str | None, number: int, head: str, dry: bool) -> str:
     who = people(number) if room is not None else f"{number} account{'' if number == 1 else 's'}"
-    verb = "is" if number == 1 else "are"
+    verb, end = "is" if number == 1 else "are", _IN_LOG
+    if dry:
+        verb, end = "would be", DRY
     if decision == "approved" and room is not None:
-        return f"{head}: {who} {verb} removed from {room} now. The log says how each ended."
+        return f"{head}: {who} {verb} removed from {room} now. {end}"
     if decision == "approved":
-        return f"{head}: {who} {verb} locked or deactivated now. The log says how each ended."
+        return f"{head}: {who} {verb} disabled now, each as was shown. {end}"
     if room is not None:
         stays = "stays" if number == 1 else "stay"
         return (
@@ -97,14 +104,18 @@ def _powerless(mapping: Mapping, why: str | None) -> list[str]:
     return [f"Power level {mapping.power} cannot be given there: {why}."]
 
 
-def mapped(group: str, room: str, mapping: Mapping, powerless: str | None = None) -> str:
-    """Return what a mapping that was kept leads to; see `would_map`."""
-    what = "is invited to" if mapping.invite else "is brought into"
+def mapped(
+    group: str, room: str, mapping: Mapping, powerless: str | None = None, *, dry: bool = False
+) -> str:
+    """Return what a mapping that was kept leads to; see `would_map` and `decided`."""
+    what = "invited to" if mapping.invite else "brought into"
     others = " Others leave it, through the brake." if mapping.exclusive else ""
     told = (
-        f"Kept: whoever is active in {group} {what} {room} from now on, and leaves it with the"
+        f"Kept: whoever is active in {group} is {what} {room} from now on, and leaves it with the"
         f" group.{others} Those who are in the group already are on their way."
     )
+    if dry:
+        told = f"Kept: whoever is active in {group} would be {what} {room}. {DRY}"
     return " ".join([told, *_powerless(mapping, powerless)])
 
 
@@ -116,10 +127,12 @@ def mapped_already(group: str, room: str) -> str:
     )
 
 
-def unmapped(group: str, room: str, removals: int | None, *, still_opens: bool) -> str:
+def unmapped(
+    group: str, room: str, removals: int | None, *, still_opens: bool, dry: bool = False
+) -> str:
     """Return what taking a mapping out leads to: so many removals, None where all stay.
 
-    `still_opens` is whether another mapping of the group opens the room.
+    `still_opens` is whether another mapping of the group opens the room; `dry` as in `decided`.
     """
     told = f"Taken out: {group} no longer opens {room}."
     if still_opens:
@@ -128,14 +141,31 @@ def unmapped(group: str, room: str, removals: int | None, *, still_opens: bool) 
         return f"{told} Its people stay where they are, and nobody removes them for this."
     if removals == 0:
         return f"{told} Nobody has to leave for it."
-    number = "1 removal follows" if removals == 1 else f"{removals} removals follow"
-    return f"{told} {number}; unusually many would be held for an administrator first."
+    number = "1 removal" if removals == 1 else f"{removals} removals"
+    if dry:
+        return f"{told} {number} would follow. {DRY}"
+    follow = "follows" if removals == 1 else "follow"
+    return f"{told} {number} {follow}; unusually many would be held for an administrator first."
 
 
-def linked(user: str, account: str) -> str:
-    """Return what saying whose account is whose leads to."""
+def linked(user: str, account: str, *, dry: bool = False) -> str:
+    """Return what saying whose account is whose leads to; `dry` as in `decided`."""
+    if dry:
+        return (
+            f"Linked: {account} is {user}'s. Its profile would be brought in line and it would be"
+            f" brought into its rooms now. {DRY}"
+        )
     return (
         f"Linked: {account} is {user}'s. Its profile is brought in line and it is brought into its"
         " rooms now. An account that they had before leaves the rooms it was given, and is locked"
         " where this service made it."
+    )
+
+
+def compared(*, dry: bool = False) -> str:
+    """Return what having everything compared leads to; `dry` as in `decided`."""
+    put_right = f"would be put right. {DRY}" if dry else "is put right."
+    return (
+        f"Every mapped room and account is compared with the homeserver now, and whatever differs"
+        f" {put_right} “Rooms last compared” says when that is done for rooms."
     )
