@@ -124,8 +124,34 @@ def test_a_power_level_that_cannot_be_given_is_told() -> None:
         sayings.mapped("Staff", "#a:x", powerful, "it is too high"),
     ):
         assert told.endswith("Power level 100 cannot be given there: it is too high.")
+        assert "get power" not in told
     assert "cannot" not in sayings.would_map(powerful, "#a:x", [])
     assert "cannot" not in sayings.mapped("Staff", "#a:x", powerful)
+
+
+@pytest.mark.parametrize(
+    ("meetings", "invite", "who"),
+    [
+        ([Meeting("#a:x", 0, 3, 0)], False, "All 3 people of the group would get power level 60;"),
+        ([Meeting("#a:x", 1, 0, 0)], False, "The 1 person of the group would get power level 60;"),
+        ([Meeting("#a:x", 2, 1, 0)], True, "get power level 60, once they have accepted;"),
+        (
+            [Meeting("#a:x", 2, 0, 0), Meeting("!b", 2, 0, 0)],
+            False,
+            "Whoever of the group is there",
+        ),
+        ([], False, "Whoever of the group is there would get power level 60; who has more keeps"),
+    ],
+)
+def test_a_power_level_is_told_before_it_is_given(
+    meetings: list[Meeting], invite: bool, who: str
+) -> None:
+    """To those who are in the room already, too; when it is kept it is told again."""
+    powerful = replace(OPEN, power=60, invite=invite)
+    assert who in sayings.would_map(powerful, "#a:x", meetings)
+    assert "They get power level 60 there" in sayings.mapped("Staff", "#a:x", powerful)
+    for told in (sayings.would_map(OPEN, "#a:x", meetings), sayings.mapped("Staff", "#a:x", OPEN)):
+        assert "power level" not in told
 
 
 def test_a_change_of_the_map_is_told() -> None:

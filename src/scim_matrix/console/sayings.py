@@ -94,7 +94,22 @@ def would_map(
                 f"{meeting.others} other {noun} there would have to leave: nobody protects them,"
                 " and no other group gives them the room."
             )
-    return " ".join([*sentences, *_powerless(mapping, powerless)])
+    return " ".join([*sentences, *_power(mapping, meetings, powerless)])
+
+
+def _power(mapping: Mapping, meetings: Sequence[Meeting], why: str | None) -> list[str]:
+    """Return who would get a power level, or that nobody does and why."""
+    if mapping.power is None or why is not None:
+        return _powerless(mapping, why)
+    who = "Whoever of the group is there" if len(meetings) != 1 else _all_of(meetings[0])
+    once = ", once they have accepted" if mapping.invite else ""
+    return [f"{who} would get power level {mapping.power}{once}; who has more keeps it."]
+
+
+def _all_of(meeting: Meeting) -> str:
+    """Return all of a group, who would be in a room then."""
+    number = meeting.outside + meeting.inside
+    return "The 1 person of the group" if number == 1 else f"All {number} people of the group"
 
 
 def _powerless(mapping: Mapping, why: str | None) -> list[str]:
@@ -116,6 +131,8 @@ def mapped(
     )
     if dry:
         told = f"Kept: whoever is active in {group} would be {what} {room}. {DRY}"
+    elif mapping.power is not None and powerless is None:
+        told += f" They get power level {mapping.power} there; who has more keeps it."
     return " ".join([told, *_powerless(mapping, powerless)])
 
 
