@@ -33,3 +33,6 @@ document.addEventListener("submit", (event) => {
   if (Date.now() - Number(form.dataset.sent ?? 0) < 2000) event.preventDefault();
   else form.dataset.sent = Date.now();
 });
+
+// Browsers keep the session's cookie only where nobody listens in.
+if (!isSecureContext) document.getElementById("insecure")?.removeAttribute("hidden");
