@@ -1,9 +1,13 @@
 """Where a session is over, and how one gets back to where one was."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from scim_matrix.console import session
+from tests.conftest import eventually
 from tests.service.client import call
 from tests.service.visiting import Scene, Visitor, visited
 
@@ -121,6 +125,33 @@ async def test_a_page_that_there_is_not_is_not_gone_back_to(tmp_path: Path) -> N
             visitor = Visitor(scene.client)
             assert (await visitor.ask("GET", path))[0] == 303
             assert await signed_in_again(visitor) == ""
+
+
+async def test_nobody_who_looks_waits_for_whoever_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every page is there while somebody else has the write lock, and that it was seen is noted."""
+    monkeypatch.setattr(session, "USE_EVERY", -1)
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        async with scene.writing(), asyncio.timeout(10):
+            await Visitor(scene.client).sees("sign-in")
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        visitor = await scene.visitor()
+        await scene.write("UPDATE console_session SET used = used - 600")
+        async with scene.writing(), asyncio.timeout(20):
+            for path in (
+                *("", "people", "people/ann", "groups", f"groups/{group}", "rooms", "rooms/!r1"),
+                *("held", "log", "log?export=csv", "problems/dry-run"),
+            ):
+                await visitor.sees(path)
+
+        async def idle() -> float:
+            [row] = await scene.database.reader.execute_fetchall("SELECT used FROM console_session")
+            return time.time() - float(row["used"])
+
+        await eventually(idle, lambda seconds: seconds < 300)
 
 
 async def test_a_browser_that_keeps_no_cookie_is_told_what_it_takes(tmp_path: Path) -> None:

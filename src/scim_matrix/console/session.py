@@ -72,7 +72,7 @@ async def user(request: web.Request) -> str | None:
         return None
     refreshes = request.method == "GET" and "HX-Request" in request.headers
     if not refreshes and now - found.used >= USE_EVERY:
-        await sessions.use(session_id, now)
+        sessions.use(session_id, now)
     return found.user_id
 
 
