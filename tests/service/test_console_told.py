@@ -1,11 +1,14 @@
 """What the console says is done, before and after it is."""
 
+import datetime
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.service.client import call
+from tests.service.client import call, made
 from tests.service.test_console_mapping import text
 from tests.service.visiting import Scene, visited
 
@@ -91,3 +94,38 @@ async def test_a_run_that_is_none_says_nothing_of_dry_ones(tmp_path: Path) -> No
     """Nothing of it stands on a page then."""
     async with visited(tmp_path) as scene:
         assert "DRY_RUN" not in await (await scene.visitor()).sees("")
+
+
+async def test_whose_account_is_whose_is_said_by_their_names(tmp_path: Path) -> None:
+    """By name and user name, not by an ID that nobody knows anybody by."""
+    async with visited(tmp_path) as scene:
+        visitor = await scene.visitor()
+        for name, more, called in (
+            ("ann", {}, "ann"),
+            ("bob", {"displayName": "Bob Builder"}, "Bob Builder (bob)"),
+            ("cat", {"name": {"formatted": "Cat Carter"}}, "Cat Carter (cat)"),
+        ):
+            scene.world.account(f"@{name}:example.org")
+            user = await made(scene.client, "Users", userName=name, **more)
+            page = f"people/{user['id']}"
+            form = {"account": f"@{name}:example.org"}
+            assert (await visitor.send(page, f"{page}/link", **form))[0] == 303
+            said = f"Linked: @{name}:example.org is {called}'s."
+            assert said in text(await visitor.sees(page))
+
+
+async def test_how_far_a_comparison_is_shows_where_it_is_said_to(tmp_path: Path) -> None:
+    """By when the rooms were last compared, which is then later than it was asked for."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        await scene.settled()
+        visitor, asked = await scene.visitor(), time.time()
+        assert (await visitor.send("", "compare"))[0] == 303
+        page = text(await visitor.sees(""))
+        assert "“Rooms last compared” says when that is done for rooms." in page
+        await scene.compared(asked)
+        page = await visitor.sees("")
+        [told] = re.findall(
+            r'Rooms last compared</dt><dd><time class="age" datetime="([^"]+)"', page
+        )
+        assert datetime.datetime.fromisoformat(told).timestamp() >= int(asked)
