@@ -91,6 +91,10 @@ async def _run(app: web.Application, settings: Settings, metrics: Metrics) -> As
         app[DATABASE], app[REPLICA] = database, replica
         app[HOMESERVER], app[TALLY] = homeserver, Tally(database)
         app[SESSIONS] = Sessions(database)
+        stack.push_async_callback(app[SESSIONS].drain)
+        if settings.console:
+            # Made now: later it would be somebody's who only looks.
+            await app[SESSIONS].key()
         _add_routes(app, settings, database, replica)
 
         async def show(request: web.Request) -> web.Response:

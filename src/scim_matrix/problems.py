@@ -440,9 +440,9 @@ TABLE = (
     ),
     Problem(
         "console-without-homeserver",
-        "The console cannot ask the homeserver.",
-        "The homeserver does not answer.",
-        "See homeserver-down.",
+        "The console cannot ask the homeserver: nobody is let in or changes anything there.",
+        "The homeserver or MAS does not answer, or refuses the service.",
+        "See homeserver-down, homeserver-refused and mas-down.",
         ("console_without_homeserver",),
     ),
 )

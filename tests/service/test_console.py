@@ -14,8 +14,9 @@ from scim_matrix.console import access
 from scim_matrix.console.linking import plain
 from scim_matrix.problems import BY_CODE
 from scim_matrix.store import console, record
+from tests.conftest import eventually
 from tests.service.client import call, made
-from tests.service.visiting import ADMIN, visited
+from tests.service.visiting import ADMIN, Scene, Visitor, visited
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 
@@ -104,6 +105,40 @@ async def test_whoever_is_disabled_is_held_for_that_and_not_for_their_group(
         assert "Disabled or deleted at the identity provider: 1 person" in page
 
 
+async def emptied(scene: Scene, group: str) -> None:
+    """Have the identity provider take everybody out of a group."""
+    body = {"schemas": [PATCH], "Operations": [{"op": "replace", "path": "members", "value": []}]}
+    assert (await call(scene.client, "PATCH", f"/Groups/{group}", body))[0] < 300
+
+
+async def test_a_decision_that_is_sent_twice_says_what_came_of_the_first(tmp_path: Path) -> None:
+    """Who decided, what and when, though the same people are held no more; not what came since."""
+    limits = {"REMOVAL_LIMIT_PERCENT": "1", "REMOVAL_LIMIT_COUNT": "0"}
+    async with visited(tmp_path, {"staff": ["!r1"]}, **limits) as scene:
+        scene.room("Team")
+        staff = await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.settled()
+        await emptied(scene, staff)
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        page = await visitor.sees("held")
+        chosen = re.findall(r'name="chosen" value="(\d+\.\d+)"', page)
+        assert len(chosen) == 2
+        ann, bob = ({"room": "!r1", "chosen": one} for one in chosen)
+        for form, decision, expected in (
+            (ann, "approved", "Approved: 1 person is removed from Team now."),
+            (ann, "approved", "Approved already by @bot:example.org ("),
+            (ann, "dismissed", "Approved already by @bot:example.org ("),
+            (bob, "dismissed", "Dismissed: 1 person stays in Team."),
+            (bob, "approved", "Dismissed already by @bot:example.org ("),
+        ):
+            status, _, leads = await visitor.send("held", "held", decision=decision, **form)
+            assert status == 303, leads
+            said = re.sub("<[^>]+>", "", await visitor.sees("held"))
+            assert expected in said, (decision, expected)
+            assert "Nothing was done" not in said
+
+
 async def test_held_removals_are_paged(tmp_path: Path) -> None:
     """Ten places to a page, and back by one."""
     async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
@@ -133,11 +168,50 @@ async def test_the_homeserver_is_not_needed_to_leave(
         visitor = await scene.visitor()
         scene.homeserver.dark = True
         monkeypatch.setattr(access, "KEEP", 0.0)
+        monkeypatch.setattr(access, "LASTING", 0.0)
         status, page, _ = await visitor.ask("GET", "people")
         assert (status, "does not answer" in page, "Sign out</button>" in page) == (503, True, True)
         copy = replace(visitor, cookies=dict(visitor.cookies))
         assert (await visitor.send("people", "sign-out"))[::2] == (303, "/console/sign-in")
         assert (await copy.ask("GET", "people"))[::2] == (303, "/console/sign-in")
+
+
+@pytest.mark.parametrize(
+    ("ails", "code"), [("away", "homeserver-down"), ("token", "homeserver-refused")]
+)
+async def test_whoever_is_signed_in_reads_what_ails_the_homeserver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ails: str, code: str
+) -> None:
+    """All pages are there and say what is wrong; nobody else comes in, nobody changes a thing."""
+    async with visited(tmp_path, {"staff": ["!r1"]}) as scene:
+        scene.room("Team")
+        staff = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        scene.world.account("@boss:example.org", admin=True)
+        visitor = await scene.visitor("boss")
+        token = await visitor.sees("held")
+        if ails == "away":
+            scene.homeserver.dark = True
+        else:
+            scene.world.account(ADMIN, admin=False)
+        monkeypatch.setattr(access, "KEEP", 0.0)
+        for path in ("held", "log", "people", "groups", f"groups/{staff}", "rooms", "rooms/!r1"):
+            page = await visitor.sees(path)
+            assert f"{plain(BY_CODE[code].means)} You see what is known here" in page, path
+        await scene.group("More", "bob")
+        card = f"<h3>{plain(BY_CODE[code].means)}</h3>"
+        await eventually(lambda: visitor.sees(""), lambda page: card in page)
+        csrf = token.split('name="csrf" value="')[1].split('"')[0]
+        status, page, _ = await visitor.ask("POST", "compare", csrf=csrf)
+        assert (status, f"Code: {code}" in page) == (503, True)
+        assert plain(BY_CODE[code].means) in page
+        assert plain(BY_CODE[code].cure) in page
+        stranger = Visitor(scene.client)
+        if ails == "token":
+            form = {"user": "boss", "password": "password"}
+            status, page, _ = await stranger.send("sign-in", "sign-in", **form)
+            assert (status, f"Code: {code}" in page) == (503, True)
+        assert (await stranger.ask("GET", "held"))[0] == 303
 
 
 async def test_an_account_of_another_server_is_nobodys_here(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from scim_matrix.console import access as module
 from scim_matrix.console.access import LISTED, NOT_YOURS, Access
+from scim_matrix.matrix.errors import UnavailableError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.authority import Reach
-from tests.homeserver import World
+from tests.homeserver import Fault, World
 from tests.homeserver.server import TOKEN, MemoryHomeserver, serving
 
 ANN, BOB, CHIEF = "@ann:s", "@bob:s", "@chief:s"
@@ -156,6 +157,62 @@ async def test_a_change_asks_anew_and_what_is_shown_believes_an_answer_for_a_whi
     asked.world.account(ANN, locked=True)
     assert not (await access.verdict(ANN, ["!hers"], Reach())).followed
     assert not await access.may_enter(ANN, anew=True)
+
+
+async def test_whom_the_homeserver_let_in_reads_on_while_it_is_away(asked: Asked) -> None:
+    """For half an hour, whoever it was and no longer is not; nobody changes anything, or is new."""
+    access, world = asked.access, asked.world
+    assert await access.is_admin(CHIEF)
+    assert not await access.may_enter(BOB)
+    world.account(ANN, locked=True)
+    assert not await access.may_enter(ANN)
+    asked.homeserver.dark = True
+    for asked.now in (module.KEEP, module.LASTING - 1):
+        assert await access.is_admin(CHIEF, reads=True)
+        assert await access.may_enter(CHIEF, reads=True)
+        assert await access.may_see(CHIEF, "!not-in", reads=True)
+        assert not await access.may_enter(BOB, reads=True)
+        assert not await access.may_enter(ANN, reads=True)
+        for refused in (
+            access.is_admin(CHIEF),
+            access.may_enter(CHIEF, anew=True),
+            access.verdict(CHIEF, ["!not-in"], Reach()),
+            access.may_enter("@new:s", reads=True),
+        ):
+            with pytest.raises(UnavailableError):
+                await refused
+    asked.now = module.LASTING
+    with pytest.raises(UnavailableError):
+        await access.is_admin(CHIEF, reads=True)
+
+
+async def test_a_homeserver_that_is_away_is_asked_again_in_a_quarter_of_a_minute(
+    asked: Asked,
+) -> None:
+    """So pages do not wait for it, and what it says counts within a minute once it is back."""
+    assert await asked.access.is_admin(CHIEF)
+    asked.requests()
+    asked.homeserver.dark, asked.now = True, module.KEEP
+    for _ in range(5):
+        assert await asked.access.is_admin(CHIEF, reads=True)
+    assert asked.requests() == 1
+    asked.homeserver.dark, asked.now = False, module.KEEP + module.AWAY
+    asked.world.account(CHIEF, locked=True)
+    assert not await asked.access.is_admin(CHIEF, reads=True)
+    assert asked.now < 60
+
+
+async def test_nobody_waits_long_for_a_homeserver_that_hangs(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads goes on after a few seconds."""
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    assert await asked.access.is_admin(CHIEF)
+    asked.homeserver.faults.append(Fault("hangs"))
+    asked.now = module.KEEP
+    assert await asked.access.is_admin(CHIEF, reads=True)
+    await asked.homeserver.hung.wait()
+    asked.homeserver.given_up.set()
 
 
 async def test_a_list_asks_for_the_power_in_each_room_once_in_ten_minutes(asked: Asked) -> None:

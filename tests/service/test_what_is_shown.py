@@ -160,7 +160,7 @@ def undated(text: str) -> str:
 
 def plain(rows: Any) -> Iterable[str]:
     """Return rows as lines, without what nobody is shown or what differs each time."""
-    left_out = {"since", "tick", "request", "compared_at", "account_id"}
+    left_out = {"since", "tick", "request", "compared_at", "account_id", "expires"}
     for row in [rows] if isinstance(rows, dict) else rows or []:
         if isinstance(row, dict):
             yield ", ".join(f"{k} {v}" for k, v in sorted(row.items()) if k not in left_out and v)

@@ -29,19 +29,24 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
 @dataclass
 class Visitor:
-    """A browser without scripts."""
+    """A browser without scripts; `page` is where it is, which it tells with a form."""
 
     client: Client | ClientSession
     cookies: dict[str, str] = field(default_factory=dict)
+    page: str = ""
 
     async def ask(self, method: str, path: str, **form: str) -> tuple[int, str, str]:
         """Send a request; return status, page, and where it leads."""
-        kept = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        if method == "GET":
+            self.page = path
+        else:
+            headers["Referer"] = str(self.client.make_url("/console/")) + self.page
         async with self.client.request(
             method,
             URL(f"/console/{path}", encoded=True),
             data=form or None,
-            headers={"Cookie": kept},
+            headers=headers,
             allow_redirects=False,
         ) as answer:
             self.cookies |= {name: cookie.value for name, cookie in answer.cookies.items()}

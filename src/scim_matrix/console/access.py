@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
-from scim_matrix.matrix.errors import NotFoundError, RefusedError
+from scim_matrix.matrix.errors import (
+    HomeserverError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.authority import Reach, Verdict, by_administrator, entitlement, everywhere
 from scim_matrix.sync.power import PowerLevels
@@ -18,6 +23,11 @@ from scim_matrix.sync.room_rights import read_levels
 KEEP = 30.0
 # And for a list of the rooms of somebody, each of which has to be asked for by itself.
 LISTED = 600.0
+# And for whom it lets in, while it does not answer or refuses the service, so that they can read
+# here what ails.
+LASTING = 1800.0
+# For so long it is not asked again then; and so long an answer is waited for at most.
+AWAY, PATIENCE = 15.0, 5.0
 _REMEMBERED = 5000
 # So many rooms are asked for at once.
 _AT_ONCE = 8
@@ -38,6 +48,13 @@ class _Remembered(Generic[_T]):
         self._ask = ask
         self._now = now
         self._answers: OrderedDict[str, tuple[float, _T]] = OrderedDict()
+        self._away_until = float("-inf")
+        self._error: HomeserverError | None = None
+
+    @property
+    def error(self) -> HomeserverError | None:
+        """Why the last answer has to do at present, None where it need not."""
+        return self._error if self._now() < self._away_until else None
 
     async def get(self, name: str, *, anew: bool, keep: float | None = None) -> _T:
         """Return what is known, or ask; an answer is believed for `keep` seconds (KEEP)."""
@@ -50,6 +67,25 @@ class _Remembered(Generic[_T]):
         self._answers[name] = (self._now(), answer)
         if len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
+        return answer
+
+    async def lasting(self, name: str) -> _T:
+        """Return what is known, or ask; the last answer while there is no other (LASTING)."""
+        at, answer = self._answers.get(name, (float("-inf"), None))
+        if answer is None or self._now() >= at + LASTING:
+            return await self.get(name, anew=False)
+        if self._now() < self._away_until:
+            return answer
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self.get(name, anew=False)
+        except RefusedError:
+            raise
+        except HomeserverError as error:
+            self._error = error
+        except TimeoutError:
+            self._error = UnavailableError(f"no answer within {PATIENCE} s")
+        self._away_until = self._now() + AWAY
         return answer
 
 
@@ -66,7 +102,8 @@ class Access:
 
     A manager's user ID matches one of the patterns. Nobody may anything whose account is gone,
     locked, suspended or deactivated. What is only shown rests on answers up to KEEP seconds old;
-    a change asks anew. `now` tells seconds that nobody sets back.
+    a change asks anew. `reads` is that somebody only looks: whom the homeserver let in within
+    LASTING seconds may go on while it is away. `now` tells seconds that nobody sets back.
     """
 
     def __init__(
@@ -83,15 +120,25 @@ class Access:
 
     # -- Users ------------------------------------------------------------
 
-    async def is_admin(self, user_id: str, *, anew: bool = False) -> bool:
+    @property
+    def error(self) -> HomeserverError | None:
+        """Why somebody who reads is let in by what the homeserver said before; None otherwise."""
+        return self._standings.error
+
+    async def is_admin(self, user_id: str, *, anew: bool = False, reads: bool = False) -> bool:
         """Tell whether a user administers the homeserver, with an account in use."""
-        standing = await self._standings.get(user_id, anew=anew)
+        standing = await self._standing(user_id, anew, reads)
         return standing.is_able and standing.is_admin
 
-    async def may_enter(self, user_id: str, *, anew: bool = False) -> bool:
+    async def may_enter(self, user_id: str, *, anew: bool = False, reads: bool = False) -> bool:
         """Tell whether a user may use the console at all."""
-        standing = await self._standings.get(user_id, anew=anew)
+        standing = await self._standing(user_id, anew, reads)
         return standing.is_able and (standing.is_admin or self._is_manager(user_id))
+
+    async def _standing(self, user_id: str, anew: bool, reads: bool) -> Standing:
+        if reads:
+            return await self._standings.lasting(user_id)
+        return await self._standings.get(user_id, anew=anew)
 
     def _is_manager(self, user_id: str) -> bool:
         return any(fnmatchcase(user_id, pattern) for pattern in self._managers)
@@ -105,8 +152,10 @@ class Access:
 
     # -- Rooms ------------------------------------------------------------
 
-    async def may_see(self, user_id: str, room_id: str) -> bool:
+    async def may_see(self, user_id: str, room_id: str, *, reads: bool = False) -> bool:
         """Tell whether a room is one of a user's, as one that they may map."""
+        if reads and await self.is_admin(user_id, reads=True):
+            return True
         return (await self.verdict(user_id, [room_id], Reach(), anew=False)).followed
 
     async def own_among(self, user_id: str, rooms: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The pages for administrators of the homeserver: overview, held removals, the record."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, get_args
@@ -30,6 +30,7 @@ from scim_matrix.store import (
 )
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.story import words
+from scim_matrix.sync.account_changes import AccountPolicy
 
 # So many people of one room are decided on at a time: a form has to stay small.
 SHOWN = 300
@@ -62,10 +63,14 @@ class Hold:
 
 
 class Administration:
-    """Handlers. Managers are refused, and led to the groups instead of the overview."""
+    """Handlers. Managers are refused, and led to the groups instead of the overview.
 
-    def __init__(self, pages: Pages) -> None:
+    `policy` says what is done to accounts that are to be disabled.
+    """
+
+    def __init__(self, pages: Pages, policy: AccountPolicy) -> None:
         self._pages = pages
+        self._fates = causes.Fates(policy)
         self._courses: defaultdict[str, Course] = defaultdict(Course)
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
@@ -117,11 +122,7 @@ class Administration:
             await record.add(connection, entry)
             await totals.happened(connection, "decided")
         request.config_dict[REPLICA].decided()
-        await session.say(
-            request,
-            "Every mapped room and account is compared with the homeserver now, and whatever"
-            " differs is put right. How far that is shows here.",
-        )
+        await session.say(request, sayings.compared(dry=self._pages.dry))
         raise web.HTTPSeeOther("/console/")
 
     async def held(self, request: web.Request) -> web.StreamResponse:
@@ -139,6 +140,7 @@ class Administration:
             "holds": holds,
             "groups": await causes.groups_behind(reader, rows),
             "told": causes.told,
+            "fates": self._fates,
             "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)
@@ -163,8 +165,11 @@ class Administration:
             shown = [one for one in held if f"{one.account_id}.{one.tick}" in chosen]
             decided = await brake.decide(connection, shown, verdict, request[USER])
             name = None if room == ACCOUNTS else await rooms.name(connection, room)
+            left = chosen - {f"{one.account_id}.{one.tick}" for one in decided}
+            earlier = await _decided_before(connection, room, left)
         request.config_dict[REPLICA].wake()
-        told = sayings.decided(verdict, name, len(decided), len(chosen))
+        numbers = (len(decided), len(chosen))
+        told = sayings.decided(verdict, name, *numbers, earlier, dry=self._pages.dry)
         await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")
 
@@ -211,6 +216,16 @@ async def _hold(reader: Connection, place: dict[str, Any], sources: Sources) -> 
         await story.closed(reader, [room_id] if room_id else [], sources),
         await console.held_in(reader, room_id, SHOWN),
     )
+
+
+async def _decided_before(
+    connection: Connection, room: str, left: Iterable[str]
+) -> list[brake.Earlier]:
+    """Return what was decided before about those whom a form chose and nobody holds any more."""
+    accounts = {int(key[:18]) for key in (k.partition(".")[0] for k in left) if key.isdecimal()}
+    users = await console.user_ids(connection, accounts)
+    place = None if room == ACCOUNTS else room
+    return await brake.decided_before(connection, place, users.values())
 
 
 async def _chosen(

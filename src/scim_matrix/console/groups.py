@@ -14,7 +14,16 @@ from aiohttp import web
 from scim_matrix.app_keys import DATABASE, REPLICA
 from scim_matrix.console import sayings, session
 from scim_matrix.console.asking import Asked, Asking, Form
-from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
+from scim_matrix.console.pages import (
+    PAGE,
+    USER,
+    Pages,
+    Part,
+    first_row,
+    part_of,
+    reads,
+    to_the_first,
+)
 from scim_matrix.groupmap import GroupMapError
 from scim_matrix.store import console, groupmap, memberships, record, rooms, story, totals
 from scim_matrix.store.database import Connection
@@ -142,7 +151,7 @@ class GroupPages:
         try:
             asked = await self._asked_for(request, form)
         except GroupMapError as error:
-            return await self._answer(request, {"problem": str(error)}, form)
+            return await self._answer(request, {"problem": str(error), "known": None}, form)
         meetings: list[sayings.Meeting] = []
         # How many are in a group, and who of the room is, is told to those only who see the group.
         if await self._concerns(request, await self._shown(request, asked.group["id"])):
@@ -166,7 +175,9 @@ class GroupPages:
         try:
             asked = await self._asked_for(request, form)
         except GroupMapError as error:
-            return await self._page(request, 400, preview={"problem": str(error)}, form=form)
+            return await self._page(
+                request, 400, preview={"problem": str(error), "known": None}, form=form
+            )
         group, by = asked.group, request[USER]
         async with request.config_dict[DATABASE].write(f"console {by}") as connection:
             kept = await groupmap.add(connection, asked.mapping, by, asked.wish.alias)
@@ -180,7 +191,8 @@ class GroupPages:
         request.config_dict[REPLICA].decided()
         told = sayings.mapped_already(group["displayName"], asked.room)
         if kept:
-            told = sayings.mapped(group["displayName"], asked.room, asked.mapping, asked.powerless)
+            what = (group["displayName"], asked.room, asked.mapping, asked.powerless)
+            told = sayings.mapped(*what, dry=self._pages.dry)
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
 
@@ -226,6 +238,7 @@ class GroupPages:
             room if room.startswith("#") else called(room, names),
             removals,
             still_opens=still_opens,
+            dry=self._pages.dry,
         )
         await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
@@ -255,7 +268,7 @@ class GroupPages:
     ) -> bool:
         """Tell whether whoever asks may take a mapping out, so that people stay."""
         access, user_id = self._pages.access, request[USER]
-        if await access.is_admin(user_id, anew=anew):
+        if await access.is_admin(user_id, anew=anew, reads=reads(request)):
             return True
         if mapping["room_id"] is None or await access.is_admin(mapping["made_by"]):
             return False

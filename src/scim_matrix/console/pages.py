@@ -1,5 +1,7 @@
 """What every page of the console has: who is there, what went wrong, how it is shown."""
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +10,17 @@ from urllib.parse import urlencode
 import aiohttp_jinja2
 import structlog
 from aiohttp import web
+from yarl import URL
 
 from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
 from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.needs import loud
 from scim_matrix.groupmap import Sources
-from scim_matrix.matrix.errors import HomeserverError, RefusedError
+from scim_matrix.matrix.errors import HomeserverError, RateLimitedError, RefusedError
+from scim_matrix.problems import BY_CODE, Problem
 from scim_matrix.store import rooms
+from scim_matrix.sync.servers import code_of
 
 log = structlog.get_logger(__name__)
 
@@ -24,28 +29,62 @@ PAGE = 100
 USER = "console_user"
 # Leaving is open to all, too: nobody has to be asked for that.
 _OPEN_TO_ALL = ("/console/sign-in", "/console/sign-out", "/console/sso", "/console/static/")
-_AWAY = "The homeserver does not answer, and without it nobody can be let in. Try again later."
+_MEANWHILE = "Meanwhile nobody new is let in here, and nothing is changed."
+_OVER = "Your session is over. Sign in to go on where you were."
+_NOTHING_DONE = "You are not signed in any more, so nothing was done. Sign in, and do it again."
+_FOREIGN = "This form was not made for this session. Go back, reload."
+_WITHOUT_COOKIE = (
+    "Nothing was done: your browser did not send this page's cookie back. It does so only where the"
+    " page is opened by https://, or as localhost; over plain HTTP nobody can sign in. Where you"
+    " came by https://, cookies are turned off."
+)
+# Pages that something stands on: a list, or one of its members. What is behind that is a form's.
+_PAGE = re.compile(
+    r"/console/(?:(?:people|groups|rooms|problems)/[^/]+|people|groups|rooms|held|log)?"
+)
+_TOO_FAST = "The homeserver asks to be left alone for a moment. Nothing was done: try again."
 
 
 @web.middleware
 async def explain(request: web.Request, handler: Any) -> web.StreamResponse:
     """Show what went wrong as a page, or as the part of one that was asked for."""
+    known: Problem | None = None
     try:
         answer: web.StreamResponse = await handler(request)
     except RefusedError as error:
         problem, status = f"The homeserver refuses that: {error.message}", 409
+    except RateLimitedError:
+        problem, status = _TOO_FAST, 503
     except HomeserverError as error:
         log.warning("console_without_homeserver", path=request.path, error=str(error))
-        problem, status = _AWAY, 503
+        problem, status, known = _MEANWHILE, 503, BY_CODE[code_of(error)]
     except web.HTTPError as error:
         problem, status = error.text or error.reason, error.status
     else:
         return answer
     template = "preview.html" if "HX-Request" in request.headers else "problem.html"
-    context: dict[str, Any] = {"preview": {"problem": problem}, "csrf": None}
+    context: dict[str, Any] = {"preview": {"problem": problem, "known": known}, "csrf": None}
     if await session.user(request) is not None:
         context["csrf"] = await session.token(request)
     return await aiohttp_jinja2.render_template_async(template, request, context, status=status)
+
+
+def _page_of(request: web.Request) -> str:
+    """Return which page a request is for, or the form stands on that it sends."""
+    url = request.rel_url
+    if not reads(request):
+        with contextlib.suppress(ValueError):
+            url = URL(request.headers.get("Referer", ""), encoded=True).relative()
+    found = _PAGE.match(url.raw_path)
+    if found is None:
+        return "/console/"
+    query = url.raw_query_string if found.end() == len(url.raw_path) else ""
+    return f"{found[0]}?{query}" if query else found[0]
+
+
+def reads(request: web.Request) -> bool:
+    """Tell whether a request only looks at something."""
+    return request.method == "GET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,39 +136,57 @@ def part_of(rows: Sequence[Any], request: web.Request, query: Mapping[str, str])
 
 
 class Pages:
-    """Lets people in, and shows pages to them; `sources` name the settings of the map."""
+    """Lets people in, and shows pages to them.
 
-    def __init__(self, access: Access, sources: Sources) -> None:
+    `sources` name the settings of the map; `dry` is that nothing is changed (DRY_RUN).
+    """
+
+    def __init__(self, access: Access, sources: Sources, *, dry: bool) -> None:
         self.access = access
         self.sources = sources
+        self.dry = dry
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Let nobody past who is not signed in, and no change that was not made here."""
+        is_open = request.path.startswith(_OPEN_TO_ALL)
+        if not is_open:
+            await self._know(request)
         if request.method == "POST" and not await session.is_from_here(request):
             raise web.HTTPForbidden(
-                text="This form was not made for this session. Go back, reload."
+                text=_FOREIGN if session.COOKIE in request.cookies else _WITHOUT_COOKIE
             )
-        if not request.path.startswith(_OPEN_TO_ALL):
+        if not is_open:
             await self._let_in(request)
         answer: web.StreamResponse = await handler(request)
         return answer
 
-    async def _let_in(self, request: web.Request) -> None:
+    async def _know(self, request: web.Request) -> None:
+        """Lead to the sign-in whoever is not signed in, and from there back here."""
         user_id = await session.user(request)
-        if user_id is None and "HX-Request" in request.headers:
+        if user_id is not None:
+            request[USER] = user_id
+            return
+        if not reads(request):
+            await session.say(request, _NOTHING_DONE)
+        elif await session.was_signed_in(request):
+            await session.say(request, _OVER)
+        if request.match_info.http_exception is None:
+            await session.come_back(request, _page_of(request))
+        if "HX-Request" in request.headers:
             raise web.HTTPNoContent(headers={"HX-Redirect": "/console/sign-in"})
-        if user_id is None:
-            raise web.HTTPSeeOther("/console/sign-in")
-        if not await self.access.may_enter(user_id):
+        raise web.HTTPSeeOther("/console/sign-in")
+
+    async def _let_in(self, request: web.Request) -> None:
+        user_id = request[USER]
+        if not await self.access.may_enter(user_id, reads=reads(request)):
             log.warning("console_session_ended", user_id=user_id, reason="no longer entitled")
             await session.end_all(request, user_id)
             raise web.HTTPForbidden(text="You may not use this console any more.")
-        request[USER] = user_id
 
     async def is_admin(self, request: web.Request) -> bool:
         """Tell whether whoever asks administers the homeserver."""
-        return await self.access.is_admin(request[USER])
+        return await self.access.is_admin(request[USER], reads=reads(request))
 
     async def only_admins(self, request: web.Request) -> None:
         """Raise HTTPForbidden for anybody else."""
@@ -138,7 +195,7 @@ class Pages:
 
     async def may_see(self, request: web.Request, room_id: str) -> bool:
         """Tell whether whoever asks may see and map a room."""
-        return await self.access.may_see(request[USER], room_id)
+        return await self.access.may_see(request[USER], room_id, reads=reads(request))
 
     async def own_rooms(self, request: web.Request) -> list[str]:
         """Return the IDs of the mapped rooms that whoever asks may see and map."""
@@ -160,6 +217,8 @@ class Pages:
             "zone": times.zone(request.cookies.get("zone", "")),
             "csrf": await session.token(request),
             "path": request.path,
+            "dry": self.dry,
+            "ails": None if (error := self.access.error) is None else BY_CODE[code_of(error)],
             "names": await rooms.names(request.config_dict[DATABASE].scanner),
         }
         return await aiohttp_jinja2.render_template_async(

@@ -70,10 +70,11 @@ class PeoplePages:
             if len(users) != 1 or users[0].scim_id != name:
                 raise web.HTTPNotFound(text=f"No user has the SCIM id {name} any more.")
             problem = await binding.link(connection, users[0], account, by)
+            user = await _named(connection, users[0])
         if problem is not None:
             return await self._page(request, problem, account, 400)
         request.config_dict[REPLICA].wake()
-        await session.say(request, sayings.linked(name, account))
+        await session.say(request, sayings.linked(user, account, dry=self._pages.dry))
         raise web.HTTPSeeOther(f"/console/people/{quote(name, safe='')}")
 
     async def _why_not(self, request: web.Request, account: str) -> str | None:
@@ -88,6 +89,13 @@ class PeoplePages:
         if await homeserver.accounts.get(account) is None:
             return f"{account} does not exist on the homeserver."
         return None
+
+
+async def _named(connection: Connection, account: accounts.Account) -> str:
+    """Return how the identity provider calls a user: by name and user name."""
+    user_name = await console.user_name(connection, account.scim_id or "")
+    name = account.profile.display_name
+    return user_name if name in (None, user_name) else f"{name} ({user_name})"
 
 
 async def _called(reader: Connection, name: str, sources: Sources) -> list[Person]:

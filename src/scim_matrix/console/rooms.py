@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from scim_matrix import problems
 from scim_matrix.app_keys import DATABASE, HOMESERVER
 from scim_matrix.console.causes import groups_behind
 from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of, to_the_first
@@ -15,6 +16,7 @@ from scim_matrix.store.database import Connection
 from scim_matrix.store.text import folded
 from scim_matrix.story import room as room_story
 from scim_matrix.story.rows import Story
+from scim_matrix.sync.servers import code_of
 
 Row = dict[str, Any]
 
@@ -95,9 +97,10 @@ class RoomPages:
             levels = await self._pages.access.levels(room_id)
         except RefusedError as error:
             context["problem"] = f"The homeserver does not show this room: {error}"
-        except HomeserverError:
+        except HomeserverError as error:
             # What is known of the room is worth most when the homeserver is away.
-            context["problem"] = "The homeserver does not answer: what follows is as last seen."
+            ails = problems.BY_CODE[code_of(error)].means
+            context["problem"] = f"{ails} What follows is as last seen."
         else:
             context["power"] = own = levels.of(request.config_dict[HOMESERVER].user_id)
             context["lacks"] = [w for w in ("invite", "kick") if own < levels.needed(w)]

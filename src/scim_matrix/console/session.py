@@ -18,7 +18,9 @@ SESSIONS = web.AppKey("SESSIONS", Sessions)
 # So many bytes are said of an action, as the cookie holds them: a browser drops cookies of more
 # than 4096, and the whole session with them. Sealing adds a third, and all else takes 700.
 _MOST_SAID = 2000
-_ID, _TOKEN, _STATE, _SAID = "id", "csrf", "state", "said"
+# A page's path that is longer is not gone back to.
+_LONGEST_PATH = 500
+_ID, _TOKEN, _STATE, _SAID, _BACK = "id", "csrf", "state", "said", "back"
 
 
 class _Sealed(EncryptedCookieStorage):
@@ -70,7 +72,7 @@ async def user(request: web.Request) -> str | None:
         return None
     refreshes = request.method == "GET" and "HX-Request" in request.headers
     if not refreshes and now - found.used >= USE_EVERY:
-        await sessions.use(session_id, now)
+        sessions.use(session_id, now)
     return found.user_id
 
 
@@ -113,6 +115,23 @@ async def said(request: web.Request) -> str | None:
     """Return what this page has to say of the last action, once."""
     cookie = await aiohttp_session.get_session(request)
     return cookie.pop(_SAID, None) if _SAID in cookie else None
+
+
+async def was_signed_in(request: web.Request) -> bool:
+    """Tell whether somebody was signed in here, and has not signed out."""
+    return _ID in await aiohttp_session.get_session(request)
+
+
+async def come_back(request: web.Request, path: str) -> None:
+    """Keep to which page of the console (with its query) whoever signs in is led."""
+    if path.startswith("/console/") and len(path) <= _LONGEST_PATH:
+        (await aiohttp_session.get_session(request))[_BACK] = path
+
+
+async def back(request: web.Request) -> str | None:
+    """Return the page that whoever signs in was kept from, if any."""
+    found = (await aiohttp_session.get_session(request)).get(_BACK)
+    return None if found is None else str(found)
 
 
 async def new_state(request: web.Request) -> str:

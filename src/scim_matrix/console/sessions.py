@@ -1,12 +1,15 @@
 """Who is signed in to the console: a session that ends is over, whichever service is asked."""
 
+import asyncio
 import hashlib
 import secrets
 from dataclasses import dataclass
 
+import structlog
 from cryptography.fernet import Fernet
 
 from scim_matrix.store.database import Database, together
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.queries import load
 
 IDLE_SECONDS = 30 * 60
@@ -16,6 +19,8 @@ MOST = 10_000
 MOST_OF_A_USER = 10
 # How often it is written down (seconds) that a session is used.
 USE_EVERY = 60
+
+log = structlog.get_logger(__name__)
 
 _Q = load("sessions")
 
@@ -42,6 +47,8 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._key: str | None = None
+        # By digest of the session: that it is used is being written down.
+        self._noting: dict[str, asyncio.Task[None]] = {}
 
     async def key(self) -> str:
         """Return what seals cookies, the same at each service: as Fernet takes it."""
@@ -75,9 +82,25 @@ class Sessions:
         found = SignedIn(*rows[0]) if rows else None
         return None if found is None or found.is_over(now) else found
 
-    async def use(self, session_id: str, now: float) -> None:
-        """Note that a session is used."""
-        await self._write("use", id=_digest(session_id), now=now)
+    def use(self, session_id: str, now: float) -> None:
+        """Have it written down that a session is used; nobody waits for that.
+
+        Where it fails, whoever asks next has it tried again: a session ends too early at worst.
+        """
+        digest = _digest(session_id)
+        if digest not in self._noting:
+            self._noting[digest] = task = asyncio.create_task(self._note(digest, now))
+            task.add_done_callback(lambda _: self._noting.pop(digest))
+
+    async def _note(self, digest: str, now: float) -> None:
+        try:
+            await self._write("use", id=digest, now=now)
+        except DatabaseError as error:
+            log.info("console_session_not_noted", error=str(error))
+
+    async def drain(self) -> None:
+        """Return once nothing is being written down any more."""
+        await asyncio.gather(*self._noting.values())
 
     async def end(self, session_id: str) -> None:
         """End a session, if it runs."""

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import aiohttp_jinja2
 import structlog
 from aiohttp import web
+from yarl import URL
 
 from scim_matrix.console import session
 from scim_matrix.console.access import Access
@@ -68,6 +69,7 @@ class SignIn:
             flows, problem, status = [], "The homeserver does not answer. Try again later.", 503
         context = {
             "csrf": await session.token(request),
+            "notice": await session.said(request),
             "problem": problem,
             "password": "m.login.password" in flows,
             "sso": "m.login.sso" in flows,
@@ -142,8 +144,9 @@ class SignIn:
             log.warning("console_refused", user_id=user_id)
             return await self._page(request, "You may not use this console.", 403)
         log.info("console_entered", user_id=user_id)
+        page = await session.back(request) or HOME
         await session.begin(request, user_id)
-        raise web.HTTPSeeOther(HOME)
+        raise web.HTTPSeeOther(URL(page, encoded=True))
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """POST: sign out."""

@@ -27,6 +27,7 @@ from scim_matrix.console.sign_in import SignIn
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.story.words import detail
+from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.plan import Policy
 
 POLICY = (
@@ -38,8 +39,12 @@ POLICY = (
 def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> web.Application:
     """Return the application that is added below /console/; `homeserver` is there once it runs."""
     access = Access(homeserver, settings.console_managers)
-    pages = Pages(access, settings.map_sources())
-    administration, groups, rooms = Administration(pages), GroupPages(pages), RoomPages(pages)
+    pages = Pages(access, settings.map_sources(), dry=settings.dry_run)
+    accounts = AccountPolicy(
+        settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
+    )
+    administration = Administration(pages, accounts)
+    groups, rooms = GroupPages(pages), RoomPages(pages)
     people = PeoplePages(pages, Policy(settings.matrix_admin_user_id, settings.protected_users))
     sign_in = SignIn(
         homeserver,

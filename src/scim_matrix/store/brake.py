@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
+
 from scim_matrix.store import record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
@@ -29,6 +31,16 @@ class Held:
     request: str | None
     tick: int
     because: Because
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a human decided before about `number` people; `at` in seconds since the epoch."""
+
+    decision: Decision
+    by: str | None
+    at: float
+    number: int
 
 
 async def room_tally(connection: Connection, room_id: str, since: float) -> tuple[int, int]:
@@ -147,6 +159,21 @@ async def decide(
         ),
     )
     return decided
+
+
+async def decided_before(
+    connection: Connection, room_id: str | None, users: Iterable[str]
+) -> list[Earlier]:
+    """Return what was decided last about people (user IDs) who are held in a place no more.
+
+    `room_id` None is about their accounts. Whoever was held anew since is left out.
+    """
+    values = {
+        "users": orjson.dumps([*users]).decode(),
+        "kind": "disable" if room_id is None else "kick",
+        "room_id": room_id,
+    }
+    return [Earlier(*r) for r in await connection.execute_fetchall(_Q["decided_before"], values)]
 
 
 # -- A backup that was put back ------------------------------------------------

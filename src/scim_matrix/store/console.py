@@ -258,6 +258,14 @@ async def needing(connection: Connection, limit: int) -> Rows:
     return await _rows(connection, "needing", limit=limit)
 
 
+async def user_name(connection: Connection, scim_id: str) -> str:
+    """Return a user's `userName`, the SCIM id where there is no such user."""
+    found = await connection.execute_fetchall(
+        "SELECT document ->> 'userName' AS name FROM scim_user WHERE id = :id", {"id": scim_id}
+    )
+    return str(found[0]["name"]) if found else scim_id
+
+
 async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int, str]:
     """Return the Matrix user IDs of accounts that have one, by account."""
     found = await connection.execute_fetchall(

@@ -26,6 +26,15 @@ log = structlog.get_logger(__name__)
 Condition = Literal["unknown", "ready", "down", "refused", "mismatched", "waiting"]
 
 
+def condition_by(error: HomeserverError) -> Condition:
+    """Return how a server is that a request to it ends so."""
+    if isinstance(error, RefusedError | TokenError):
+        return "refused"
+    if isinstance(error, MismatchError):
+        return "mismatched"
+    return "waiting" if isinstance(error, NoTokenError | UnvouchedError) else "down"
+
+
 class Breaker:
     """What was last seen of a server, and what that means for the next request to it.
 
@@ -97,13 +106,7 @@ class Breaker:
             log.info("rate_limited", by=self.name, seconds=round(delay, 1))
             return
         self.doubt()
-        condition: Condition = "down"
-        if isinstance(error, RefusedError | TokenError):
-            condition = "refused"
-        elif isinstance(error, MismatchError):
-            condition = "mismatched"
-        elif isinstance(error, NoTokenError | UnvouchedError):
-            condition = "waiting"
+        condition = condition_by(error)
         if self.condition != condition:
             log.warning(f"{self.name}_{condition}", error=str(error))
         self.condition = condition

@@ -19,9 +19,14 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.mas_client import is_too_old
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.sync.breaker import Breaker
+from scim_matrix.sync.breaker import Breaker, condition_by
 
 Lane = Literal["observe", "room", "account"]
+
+
+def code_of(error: HomeserverError) -> str:
+    """Return the code of what is wrong with a server where a request ends so (problems.py)."""
+    return f"{'mas' if isinstance(error, MasError) else 'homeserver'}-{condition_by(error)}"
 
 
 class Servers:

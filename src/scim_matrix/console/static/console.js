@@ -25,3 +25,14 @@ document.addEventListener("click", (event) => {
     tell(time);
   }
 });
+
+// Of two quick clicks the browser would show what came of the second only.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (Date.now() - Number(form.dataset.sent ?? 0) < 2000) event.preventDefault();
+  else form.dataset.sent = Date.now();
+});
+
+// Browsers keep the session's cookie only where nobody listens in.
+if (!isSecureContext) document.getElementById("insecure")?.removeAttribute("hidden");

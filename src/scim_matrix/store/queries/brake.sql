@@ -115,6 +115,17 @@ UPDATE account SET brake = 'free', held_because = NULL, held_tick = NULL, proble
     reason = 'a human let the account be', expires = NULL, attempts = 0, next_try = 0
 WHERE id = :account_id AND brake = 'held' AND held_tick = :held_tick RETURNING 1
 
+-- decided_before --
+-- What humans decided last about some people in a place (no room: their accounts), where nothing was
+-- held of them since.
+SELECT a.outcome AS decision, a.decided_by AS by_whom, max(a.at) AS at, count(*) AS number
+FROM each_text(:users) u CROSS JOIN action a
+WHERE a.id = (SELECT max(id) FROM action WHERE user_id = u.value AND kind = :kind
+    AND outcome IN ('held', 'approved', 'dismissed')
+    AND room_id IS NOT DISTINCT FROM CAST(:room_id AS TEXT))
+AND a.outcome <> 'held'
+GROUP BY a.outcome, a.decided_by ORDER BY max(a.id)
+
 -- end_approvals --
 -- What was approved before a backup was made may be done, and the opposite said since.
 UPDATE membership SET brake = 'free', approved_by = NULL

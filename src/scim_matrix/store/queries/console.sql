@@ -293,8 +293,8 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
     END AS managed FROM page
 
 -- held_causes --
--- Because of which groups something is held in a room, or accounts are, with how many, since when
--- and by which requests.
+-- Because of which groups something is held in a room, or by what should be of them accounts are,
+-- with how many, since when and by which requests.
 SELECT group_name, held_because, why, count(*) AS people, min(since) AS since,
     max(since) AS last, count(DISTINCT request) AS requests,
     CASE WHEN count(DISTINCT coalesce(request, '')) = 1 THEN max(request) END AS request
@@ -305,7 +305,7 @@ FROM (SELECT CASE WHEN m.state = 'revoked' AND a.desired IN ('active', 'unmanage
         nullif(m.since, 0) AS since, m.request FROM membership m CROSS JOIN account a
         WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free'
         AND a.id = m.account_id
-    UNION ALL SELECT NULL, held_because, 'disabled', nullif(since, 0), request FROM account
+    UNION ALL SELECT NULL, held_because, 'account ' || desired, nullif(since, 0), request FROM account
         WHERE CAST(:room_id AS TEXT) IS NULL AND brake = 'held' AND brake <> 'free') cause
 GROUP BY group_name, held_because, why
 ORDER BY people DESC, group_name NULLS FIRST, held_because, why
@@ -327,6 +327,6 @@ FROM shown s LEFT JOIN scim_user u ON u.id = s.scim_id ORDER BY s.user_id
 -- held_users --
 -- Whose account is held from being disabled.
 SELECT a.id AS account_id, a.user_id, NULL AS group_name, a.request, a.held_tick AS tick,
-    nullif(a.since, 0) AS since, u.document ->> 'displayName' AS display_name
+    nullif(a.since, 0) AS since, a.desired, a.expires, u.document ->> 'displayName' AS display_name
 FROM account a LEFT JOIN scim_user u ON u.id = a.scim_id
 WHERE a.brake = 'held' AND a.brake <> 'free' ORDER BY a.user_id NULLS FIRST LIMIT :limit
