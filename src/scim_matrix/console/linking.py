@@ -1,4 +1,7 @@
-"""Sentences as HTML: whoever and whatever is named by ID is a click away, times are told there."""
+"""Sentences as HTML: whoever and whatever is named by ID is a click away, times are told there.
+
+And names are shown as such: none turns round what is written beside it.
+"""
 
 import datetime
 import re
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from scim_matrix.console import times
 
@@ -18,6 +21,10 @@ _TOLD = re.compile(
     r"|\d{4}-\d\d-\d\d \d\d:\d\d UTC|(?<=\brequest )[0-9a-f]{16}\b"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)"
 )
+# What is written from right to left (Hebrew, Arabic and their neighbours). Unless it is set apart it
+# takes along the numbers and signs that stand beside it.
+_R = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff"
+_FROM_THE_RIGHT = re.compile(rf"([{_R}](?:[{_R}\d\s'\-]*[{_R}])?)")
 # How long the ID of a request is.
 _REQUEST = 16
 _PAGES = {"@": "people", "!": "rooms"}
@@ -39,11 +46,19 @@ def linked(
         before, found, after = parts[index - 1 : index + 2]
         named = names.get(found)
         if named and before.endswith(f"{named} (") and after.startswith(")"):
-            html += [escape(before[: -len(named) - 2]), _link(found, named)]
+            html += [apart(before[: -len(named) - 2]), _link(found, named)]
             parts[index + 1] = after[1:]
         else:
-            html += [escape(before), _told(found, where)]
-    return Markup("").join([*html, escape(parts[-1])])
+            html += [apart(before), _told(found, where)]
+    return Markup("").join([*html, apart(parts[-1])])
+
+
+def apart(text: str) -> Markup:
+    """Return text as HTML in which what is written from right to left keeps to itself."""
+    parts = _FROM_THE_RIGHT.split(text)
+    html: list[Markup | str] = [*parts]
+    html[1::2] = [Markup("<bdi>{}</bdi>").format(part) for part in parts[1::2]]
+    return Markup("").join(html)
 
 
 def plain(text: str) -> Markup:

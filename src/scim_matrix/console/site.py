@@ -19,7 +19,7 @@ from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.administration import Administration
 from scim_matrix.console.groups import GroupPages
-from scim_matrix.console.linking import linked, plain
+from scim_matrix.console.linking import apart, linked, plain
 from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
@@ -28,6 +28,7 @@ from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.story.words import detail
 from scim_matrix.sync.plan import Policy
+from scim_matrix.writing import unturned
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -62,6 +63,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         autoescape=True,
         enable_async=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unturned,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -71,6 +73,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "clock": _in_zone(times.clock),
         "day": _in_zone(times.day),
         "linked": _linked,
+        "apart": apart,
         "plain": plain,
         "why": detail,
     }
@@ -130,6 +133,13 @@ def _serving(file: Path) -> Handler:
 @jinja2.pass_context
 def _linked(context: Context, text: str) -> Markup:
     return linked(text, context["zone"], context["names"])
+
+
+def _unturned(value: Any) -> Any:
+    """Return what a page shows without what would turn the direction of the page's writing."""
+    if isinstance(value, Markup):
+        return Markup(unturned(value))
+    return unturned(value) if isinstance(value, str) else value
 
 
 def _in_zone(tell: Callable[[Any, datetime.tzinfo], str]) -> Callable[[Context, Any], str]:
