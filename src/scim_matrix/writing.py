@@ -1,4 +1,4 @@
-"""Names that somebody else chose, so that none turns the sentence round that it stands in (pure)."""
+"""Names that others chose, so that none turns the sentence round in which it stands (pure)."""
 
 import re
 

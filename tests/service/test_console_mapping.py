@@ -1,5 +1,6 @@
 """What the console says of a mapping before it is kept, and as it is kept."""
 
+import asyncio
 import re
 from html import unescape
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.homeserver import Fault
+from tests.service.test_cli import run
+from tests.service.test_console_causes import VARIABLES
 from tests.service.visiting import ADMIN, Scene, Visitor, visited
 
 # The library keeps the session under a plain name.
@@ -71,6 +74,38 @@ async def test_a_manager_is_told_only_of_those_whom_they_could_remove(tmp_path: 
         # The guest and the manager, who is in none of the groups; the administrator sees the chief.
         assert "2 other people there would" in await told(boss, group, **form)
         assert "3 other people there would" in await told(admin, group, **form)
+
+
+async def test_whom_only_a_suspended_mapping_keeps_is_said_to_stay(tmp_path: Path) -> None:
+    """On every page and by `why`: not that the map lost them, nor what would take them out."""
+    async with visited(tmp_path, CONSOLE_MANAGERS=BOSS) as scene:
+        scene.world.account(BOSS)
+        room = scene.room("Team", creator=BOSS, version="10")
+        people(scene, room, "guest", "bot")
+        scene.world.levels(room, boss=60, bot=100)
+        admin, boss = await scene.visitor(), await scene.visitor("boss")
+        group = await scene.group("Staff", "ann", "bob")
+        await scene.settled()
+        assert (await boss.send(f"groups/{group}", f"groups/{group}/mappings", room=room))[0] == 303
+        await scene.settled()
+        scene.world.levels(room, boss=0, bot=100)
+        before = scene.database.clock.now()
+        assert (await admin.send("", "compare"))[0] == 303
+        await scene.compared(before)
+        told = "there, left alone: Staff ("
+        why = f"gave it, but the mapping is suspended: {BOSS} has power level 0 in the room"
+        person = text(await admin.sees("people/@ann:example.org"))
+        command = await asyncio.to_thread(run, "why", "ann", cwd=tmp_path, **VARIABLES)
+        for story in (person, " ".join(command.stdout.split())):
+            assert told in story
+            assert why in story
+            assert "Nobody is removed for that." in story
+            assert "--prune" not in story
+        page = text(await admin.sees(f"rooms/{room}"))
+        assert "2 people left alone: their mapping is suspended" in page
+        assert page.count("a group, whose mapping is suspended") == 2
+        # The guest and the manager.
+        assert page.count("in itby hand") == 2
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,7 @@ SOME = {
     **{"state": "granted", "observed": "join", "left_by_choice": False, "todo": None},
     **{"brake": "free", "held_because": None, "problem": None, "reason": None},
     **{"group_name": "Staff", "people": 20, "user_id": "@ann:s", "first": AT, "last": AT + 60},
-    **{"requests": 20, "request": None, "in_conflict": False},
+    **{"requests": 20, "request": None, "in_conflict": False, "is_suspended": False},
 }
 SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
 
@@ -402,7 +402,12 @@ SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
             f"20 people to be brought in because of Staff, which failed: no {SPAN}.",
             None,
         ),
-        ({"state": "forgotten"}, "20 people left alone", None),
+        ({"state": "forgotten"}, "20 people left alone: the map no longer gives it.", None),
+        (
+            {"state": "forgotten", "is_suspended": True},
+            "20 people left alone: their mapping is suspended, and nobody is removed for that.",
+            None,
+        ),
         ({"state": "dismissed"}, "20 people staying, as a human decided.", None),
         (
             {"state": "revoked", "brake": "held", "held_because": "limit"},

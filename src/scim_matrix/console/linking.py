@@ -21,8 +21,8 @@ _TOLD = re.compile(
     r"|\d{4}-\d\d-\d\d \d\d:\d\d UTC|(?<=\brequest )[0-9a-f]{16}\b"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)"
 )
-# What is written from right to left (Hebrew, Arabic and their neighbours). Unless it is set apart it
-# takes along the numbers and signs that stand beside it.
+# What is written from right to left (Hebrew, Arabic and their neighbours). Unless it is set apart,
+# it takes along the numbers and signs that stand beside it.
 _R = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff"
 _FROM_THE_RIGHT = re.compile(rf"([{_R}](?:[{_R}\d\s'\-]*[{_R}])?)")
 # How long the ID of a request is.

@@ -240,11 +240,7 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     if place["state"] == "granted":
         return _granted(person, place)
     if place["state"] == "forgotten":
-        there = "there, " if place["observed"] == "join" else ""
-        return (
-            f"{there}left alone: the map no longer gives it{since(place)}.",
-            "scim-matrix sync --prune takes out all of those" if there else None,
-        )
+        return _forgotten(person, place)
     if place["state"] == "dismissed":
         return "stays, as a human decided.", None
     causes = {
@@ -261,6 +257,21 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     if account.get("problem") == "conflict":
         return f"to leave, once the account is settled: {cause}.", account["cure"]
     return _leaving(place, cause)
+
+
+def _forgotten(person: Person, place: Row) -> tuple[str, str | None]:
+    """Return why the map gives a room to somebody no longer, or not at present."""
+    there = "there, " if place["observed"] == "join" else ""
+    given = [row for row in person.given if row["room_id"] == place["room_id"]]
+    for row in given:
+        if row["mapping_standing"] == "suspended" and (why := stopped(row)) is not None:
+            line = f"{row['group_name']} ({mapping(row, person.names)})"
+            told = f"{there}left alone: {line} gave it, but {why[0]}. Nobody is removed for that."
+            return told, why[1]
+    return (
+        f"{there}left alone: the map no longer gives it{since(place)}.",
+        "scim-matrix sync --prune takes out all of those" if there else None,
+    )
 
 
 def _revoked(person: Person, place: Row) -> str:

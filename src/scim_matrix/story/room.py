@@ -100,6 +100,8 @@ def _state(row: Row, room: Room) -> tuple[str, str | None]:
         case "granted":
             failed = f", which failed: {plain(row['reason'])}" if row["problem"] else ""
             return f"to be brought in because of {group}{failed}{_between(row)}.", None
+        case "forgotten" if row["is_suspended"]:
+            return "left alone: their mapping is suspended, and nobody is removed for that.", None
         case "forgotten":
             return "left alone: the map no longer gives it.", None
         case "dismissed":

@@ -167,8 +167,9 @@ WHERE o.room_id = j.value AND m.id = o.mapping_id AND m.standing <> 'dropped'
 ORDER BY o.room_id, name
 
 -- people_in --
--- Who is in a room, or should be; held ones first. Who has left for good is left out. Counted by
--- itself: only those who are shown are sorted and read whole.
+-- Who is in a room, or should be; held ones first. Who has left for good is left out. Of those whom
+-- nothing brings there it is told whom the map forgot, or gives the room by what is suspended.
+-- Counted by itself: only those who are shown are sorted and read whole.
 WITH found (account_id, user_id, held) AS NOT MATERIALIZED (
     SELECT m.account_id, coalesce(a.user_id, a.proposed), m.brake = 'held'
     FROM membership m CROSS JOIN account a
@@ -184,7 +185,13 @@ shown AS (
 )
 SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
     CASE WHEN s.account_id IS NULL THEN 'join' ELSE m.observed END AS membership,
-    coalesce(m.state, 'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
+    coalesce(m.state, (SELECT CASE WHEN EXISTS (SELECT 1 FROM opening o CROSS JOIN mapping p
+            CROSS JOIN mapping_grant g WHERE o.room_id = :room_id AND o.standing = 'followed'
+            AND p.id = o.mapping_id AND p.standing = 'suspended' AND g.mapping_id = p.id
+            AND g.account_id = a.id AND g.state = 'granted') THEN 'suspended' ELSE k.state END
+        FROM account a CROSS JOIN membership k WHERE a.user_id = s.user_id
+        AND k.account_id = a.id AND k.room_id = :room_id AND k.state = 'forgotten'),
+        'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
     nullif(m.since, 0) AS since, m.request,
     coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending
 FROM shown s LEFT JOIN membership m ON m.account_id = s.account_id AND m.room_id = :room_id
