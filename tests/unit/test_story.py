@@ -101,7 +101,7 @@ def ann(
                 "reason": "no",
                 "next_try": AT,
             },
-            f"to be joined, which failed: no ({CAUSE}). Tried again after {WHEN}.",
+            f"to be joined, which failed: no ({CAUSE}). Next try due {WHEN}.",
             None,
         ),
         (
@@ -260,7 +260,7 @@ def test_what_keeps_a_room_from_being_opened_is_told(
         ),
         (
             {"user_id": None, "problem": "refused", "reason": "M_X", "next_try": AT},
-            f"None yet, it would be @ann:s (refused): M_X. Tried again after {WHEN}.",
+            f"None yet, it would be @ann:s (refused): M_X. Next try due {WHEN}.",
             None,
         ),
         (

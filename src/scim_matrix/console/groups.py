@@ -182,7 +182,7 @@ class GroupPages:
         if kept:
             told = sayings.mapped(group["displayName"], asked.room, asked.mapping, asked.powerless)
         await session.say(request, told)
-        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
+        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'], safe='')}")
 
     async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
         """POST: drop a mapping; the people stay, or leave through the brake."""
@@ -228,7 +228,7 @@ class GroupPages:
             still_opens=still_opens,
         )
         await session.say(request, told)
-        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
+        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'], safe='')}")
 
     async def _made_here(self, request: web.Request, group_id: str, named: str) -> dict[str, Any]:
         """Return a mapping made in the console that whoever asks may take out.

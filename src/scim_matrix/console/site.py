@@ -5,6 +5,7 @@ import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp_jinja2
 import aiohttp_session
@@ -74,6 +75,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "day": _in_zone(times.day),
         "linked": _linked,
         "apart": apart,
+        "piece": _piece,
         "plain": plain,
         "why": detail,
     }
@@ -140,6 +142,11 @@ def _unturned(value: Any) -> Any:
     if isinstance(value, Markup):
         return Markup(unturned(value))
     return unturned(value) if isinstance(value, str) else value
+
+
+def _piece(text: str) -> str:
+    """Return a text as one piece of a path, whatever is in it: user IDs may have a slash."""
+    return quote(text, safe="")
 
 
 def _in_zone(tell: Callable[[Any, datetime.tzinfo], str]) -> Callable[[Context, Any], str]:

@@ -84,7 +84,7 @@ def since(row: Row) -> str:
 
 def again(row: Row) -> str:
     """Return when something that failed is tried again."""
-    return f" Tried again after {when(row['next_try'])}." if row["next_try"] else ""
+    return f" Next try due {when(row['next_try'])}." if row["next_try"] else ""
 
 
 def called(room_id: str, names: Mapping[str, str]) -> str:
