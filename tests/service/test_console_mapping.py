@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scim_matrix.console import access
 from tests.homeserver import Fault
 from tests.service.test_cli import run
 from tests.service.test_console_causes import VARIABLES
@@ -269,3 +270,31 @@ async def test_a_preview_asks_for_the_rooms_of_a_space_once(tmp_path: Path) -> N
         assert "to Kitchen" in said or below in said
         asked = [r for r in scene.homeserver.requests[before:] if "hierarchy" in r.path]
         assert len(asked) == 1
+
+
+async def test_a_managers_group_asks_for_each_room_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often its page is looked at; who is in the group is told by what is so by then."""
+    rooms = [f"!r{number}" for number in range(1, 8)]
+    async with visited(tmp_path, {"staff": rooms}, CONSOLE_MANAGERS=BOSS) as scene:
+        scene.world.account(BOSS)
+        for name in rooms:
+            room = scene.room(name[1:], version="12")
+            scene.world.bring(room, BOSS)
+            scene.world.levels(room, boss=60)
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        boss = await scene.visitor("boss")
+        monkeypatch.setattr(access, "KEEP", 0.0)
+
+        async def asked_for() -> set[str]:
+            del scene.homeserver.requests[:]
+            assert "Members (1)" in await boss.sees(f"groups/{group}")
+            paths = [one.path for one in scene.homeserver.requests if "state" in one.path]
+            return {room for room in rooms for path in paths if room in path}
+
+        assert await asked_for() == {*rooms}
+        assert await asked_for() == {rooms[0]}
+        scene.world.levels(rooms[0], boss=0)
+        assert "Members" not in await boss.sees(f"groups/{group}")

@@ -91,24 +91,30 @@ class GroupPages:
 
     async def _concerns(self, request: web.Request, shown: Iterable[MappingType[str, Any]]) -> bool:
         """Tell whether who is in a group may be told, by the mappings of it that are shown."""
-        return await self._pages.is_admin(request) or any(m["kind"] != "everyone" for m in shown)
+        if await self._pages.is_admin(request):
+            return True
+        # A list may be older than the loss of a power, and what it leads to is no list.
+        rooms = [room for m in shown if m["kind"] != "everyone" for room in m["own"]]
+        return any([await self._pages.may_see(request, room) for room in rooms[:1]])
 
     async def _shown(self, request: web.Request, group_id: str) -> list[dict[str, Any]]:
         """Return the mappings that a group falls under, as far as whoever asks may see them."""
         reader = request.config_dict[DATABASE].scanner
         mappings = await console.of_group(reader, group_id)
         is_admin = await self._pages.is_admin(request)
+        opened = {room for mapping in mappings for room in mapping["rooms"]}
+        own = opened if is_admin else {*await self._pages.own_among(request, sorted(opened))}
         shown = []
         for mapping in mappings:
-            rooms = [r for r in mapping["rooms"] if await self._pages.may_see(request, r)]
+            rooms = mapping["own"] = [room for room in mapping["rooms"] if room in own]
             if not (is_admin or rooms):
                 continue
             if not is_admin and mapping["room_id"] not in rooms:
                 # A space that is not theirs opens a room of theirs: that room is all they see.
                 mapping |= {"room": rooms[0], "room_id": rooms[0], "children": False}
                 mapping |= {"made_by": None, "error": None, "cure": None}
-            mapping["mine"] = mapping["made_by"] is not None and await self._may_change(
-                request, mapping
+            mapping["mine"] = mapping["made_by"] is not None and (
+                is_admin or (mapping["room_id"] in own and not await self._is_of_an_admin(mapping))
             )
             shown.append(mapping)
         return shown
@@ -240,7 +246,7 @@ class GroupPages:
             if (
                 str(mapping["id"]) == named
                 and mapping["made_by"] is not None
-                and await self._may_change(request, mapping, anew=True)
+                and await self._may_change(request, mapping)
             ):
                 return mapping
         if await self._pages.is_admin(request):
@@ -250,16 +256,17 @@ class GroupPages:
             " and kick, and none that an administrator made."
         )
 
-    async def _may_change(
-        self, request: web.Request, mapping: MappingType[str, Any], *, anew: bool = False
-    ) -> bool:
-        """Tell whether whoever asks may take a mapping out, so that people stay."""
+    async def _is_of_an_admin(self, mapping: MappingType[str, Any]) -> bool:
+        return await self._pages.access.is_admin(mapping["made_by"])
+
+    async def _may_change(self, request: web.Request, mapping: MappingType[str, Any]) -> bool:
+        """Tell whether whoever asks may take a mapping out now, so that people stay."""
         access, user_id = self._pages.access, request[USER]
-        if await access.is_admin(user_id, anew=anew):
+        if await access.is_admin(user_id, anew=True):
             return True
-        if mapping["room_id"] is None or await access.is_admin(mapping["made_by"]):
+        if mapping["room_id"] is None or await self._is_of_an_admin(mapping):
             return False
-        return (await access.verdict(user_id, [mapping["room_id"]], Reach(), anew=anew)).followed
+        return (await access.verdict(user_id, [mapping["room_id"]], Reach())).followed
 
     async def _removal_rule(
         self, request: web.Request, mapping: MappingType[str, Any]
