@@ -66,7 +66,8 @@ class RoomPages:
         if (fits := FILTERS.get(query["show"])) is not None:
             rows = [row for row in rows if fits(row)]
         words = folded(query["q"])
-        found = [row for row in rows if _is_called(row, words)]
+        known = {*await known_rooms.with_words(reader, words)}
+        found = [row for row in rows if row["room_id"] in known or _is_called(row, words)]
         return sorted(found, key=lambda row: folded(row["name"]))
 
     async def room(self, request: web.Request) -> web.StreamResponse:
@@ -108,5 +109,5 @@ class RoomPages:
 
 
 def _is_called(row: Row, words: str) -> bool:
-    """Tell whether a room has some text (folded) in its name, its alias or its ID."""
+    """Tell whether the map has some text (folded) for a room, or no words are asked for."""
     return any(words in folded(row[name] or "") for name in ("name", "reference", "room_id"))

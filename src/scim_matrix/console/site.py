@@ -21,6 +21,7 @@ from scim_matrix.console.access import Access
 from scim_matrix.console.administration import Administration
 from scim_matrix.console.groups import GroupPages
 from scim_matrix.console.linking import apart, linked, plain
+from scim_matrix.console.log import LogPage
 from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
@@ -80,7 +81,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "why": detail,
     }
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(_routes(sign_in, administration, people, groups, rooms))
+    app.add_routes(_routes(sign_in, administration, people, groups, rooms, LogPage(pages)))
     return app
 
 
@@ -90,6 +91,7 @@ def _routes(
     people: PeoplePages,
     groups: GroupPages,
     rooms: RoomPages,
+    record: LogPage,
 ) -> list[web.RouteDef]:
     return [
         web.get("/", administration.overview),
@@ -112,7 +114,7 @@ def _routes(
         web.post("/compare", administration.compare),
         web.get("/held", administration.held),
         web.post("/held", administration.decide),
-        web.get("/log", administration.log),
+        web.get("/log", record.log),
         # One by one: looking for what a client names has too many ways to go wrong. And from
         # memory: asyncio does not survive that a connection ends while it sends a file.
         *(

@@ -8,7 +8,7 @@ import orjson
 from scim_matrix.groupmap import key
 from scim_matrix.store.database import Connection
 from scim_matrix.store.queries import load
-from scim_matrix.store.text import folded
+from scim_matrix.store.text import composed, folded
 
 Rows = list[dict[str, Any]]
 
@@ -195,11 +195,11 @@ async def rooms_opened_by(connection: Connection, rooms: Iterable[str]) -> dict[
 async def people_in(
     connection: Connection, room_id: str, words: str, limit: int, offset: int
 ) -> Rows:
-    """Return who is in a room or should be, by a part of their user ID, and by what each is.
+    """Return who is in a room or should be, by a part of their user ID or name, and by what.
 
     `number` is how many there are in all.
     """
-    values = {"room_id": room_id, "words": words, "limit": limit, "offset": offset}
+    values = {"room_id": room_id, "words": folded(words), "limit": limit, "offset": offset}
     found = await _rows(connection, "people_in", **values)
     accounts = [row["account_id"] for row in found if row["account_id"] is not None]
     why: dict[int, list[str]] = {}
@@ -243,10 +243,14 @@ async def held_in(connection: Connection, room_id: str | None, limit: int) -> Ro
 async def people_named(connection: Connection, words: str, limit: int) -> Rows:
     """Return at most so many people with some text, in whatever case, in what they are known by.
 
-    That is their user name, name, e-mail addresses and Matrix user ID.
+    That is their user name, name (its words in any order), e-mail addresses and Matrix user ID; or
+    whose SCIM id or externalId it is.
     """
-    values = {"words": folded(words), "limit": limit}
-    return await _rows(connection, "people_named", **values)
+    text = folded(" ".join(words.split()))
+    first, second, rest = (*text.split(maxsplit=2), "", "", "")[:3]
+    values = {"words": text, "first": first, "second": second, "rest": rest}
+    exact = composed(words.strip())
+    return await _rows(connection, "people_named", exact=exact, limit=limit, **values)
 
 
 async def needing(connection: Connection, limit: int) -> Rows:

@@ -1,5 +1,6 @@
 -- people_named --
--- People with some text in their user name, name, e-mail address or user ID, by indexes alone. As
+-- People with some text in their user name, name, e-mail address or user ID, by indexes but for the
+-- names of those whom nothing calls by a displayName; up to three words of a name in any order. As
 -- many of each kind are looked for as are shown, so that a short text is no long search. Of those
 -- whom the identity provider deleted the name and the addresses are known that their account had.
 WITH found (id) AS (
@@ -7,8 +8,19 @@ WITH found (id) AS (
         WHERE place_in(user_name_key, :words) > 0 ORDER BY user_name_key LIMIT :limit) u
         CROSS JOIN account a WHERE a.scim_id = u.id
     UNION SELECT a.id FROM (SELECT seq FROM scim_user
-        WHERE place_in(display_name_key, :words) > 0 ORDER BY display_name_key LIMIT :limit) d
+        WHERE place_in(display_name_key, :first) > 0 AND place_in(display_name_key, :second) > 0
+        AND place_in(display_name_key, :rest) > 0 ORDER BY display_name_key LIMIT :limit) d
         CROSS JOIN scim_user u CROSS JOIN account a WHERE u.seq = d.seq AND a.scim_id = u.id
+    UNION SELECT a.id FROM (SELECT id FROM (SELECT id,
+            folded(coalesce(text_at(document, '$.name.formatted'), '') || ' '
+                || coalesce(text_at(document, '$.name.givenName'), '') || ' '
+                || coalesce(text_at(document, '$.name.familyName'), '')) AS name
+            FROM scim_user WHERE display_name_key IS NULL) nameless
+        WHERE place_in(name, :first) > 0 AND place_in(name, :second) > 0
+        AND place_in(name, :rest) > 0 LIMIT :limit) n CROSS JOIN account a WHERE a.scim_id = n.id
+    UNION SELECT id FROM account WHERE scim_id = :exact
+    UNION SELECT a.id FROM scim_user x CROSS JOIN account a
+        WHERE x.external_id = :exact AND a.scim_id = x.id
     UNION SELECT a.id FROM (SELECT user_id FROM user_email
         WHERE place_in(value_key, :words) > 0 LIMIT :limit) e
         CROSS JOIN account a WHERE a.scim_id = e.user_id
@@ -24,8 +36,7 @@ WITH found (id) AS (
 )
 SELECT a.scim_id, a.user_id, coalesce(a.user_id, a.proposed) AS account,
     u.document ->> 'userName' AS user_name,
-    coalesce(u.document ->> 'displayName', CASE WHEN u.id IS NULL
-        THEN text_at(a.profile, '$.display_name') END) AS display_name,
+    coalesce(u.document ->> 'displayName', text_at(a.profile, '$.display_name')) AS display_name,
     a.scim_id IS NULL AND a.desired <> 'unmanaged' AS is_deleted,
     CASE WHEN a.problem = 'conflict' THEN 'conflict' WHEN a.brake = 'held' THEN 'held'
         WHEN a.user_id IS NULL AND a.desired <> 'active' THEN 'no account'
@@ -175,10 +186,15 @@ WITH found (account_id, user_id, held) AS NOT MATERIALIZED (
     FROM membership m CROSS JOIN account a
     WHERE m.room_id = :room_id AND a.id = m.account_id AND m.state <> 'forgotten'
     AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
-    AND (:words = '' OR place_in(coalesce(a.user_id, a.proposed), :words) > 0)
+    AND (:words = '' OR place_in(lower(coalesce(a.user_id, a.proposed)), :words) > 0
+        OR EXISTS (SELECT 1 FROM scim_user u
+            WHERE u.id = a.scim_id AND place_in(u.display_name_key, :words) > 0))
     UNION ALL
     SELECT NULL, user_id, FALSE FROM unmanaged_member
-    WHERE room_id = :room_id AND (:words = '' OR place_in(user_id, :words) > 0)
+    WHERE room_id = :room_id AND (:words = '' OR place_in(lower(user_id), :words) > 0
+        OR EXISTS (SELECT 1 FROM account b CROSS JOIN scim_user u
+            WHERE b.user_id = unmanaged_member.user_id AND u.id = b.scim_id
+            AND place_in(u.display_name_key, :words) > 0))
 ),
 shown AS (
     SELECT * FROM found ORDER BY held DESC, user_id NULLS FIRST LIMIT :limit OFFSET :offset
@@ -193,7 +209,10 @@ SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
         AND k.account_id = a.id AND k.room_id = :room_id AND k.state = 'forgotten'),
         'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
     nullif(m.since, 0) AS since, m.request,
-    coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending
+    coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending,
+    (SELECT coalesce(u.document ->> 'displayName', text_at(n.profile, '$.display_name'))
+        FROM account n LEFT JOIN scim_user u ON u.id = n.scim_id WHERE n.id = coalesce(
+            s.account_id, (SELECT b.id FROM account b WHERE b.user_id = s.user_id))) AS name
 FROM shown s LEFT JOIN membership m ON m.account_id = s.account_id AND m.room_id = :room_id
 ORDER BY s.held DESC, s.user_id NULLS FIRST
 
