@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from scim_matrix.console import log
+from scim_matrix.store import console as store
 from scim_matrix.store import record
 from scim_matrix.store.record import Entry
 from tests.service.client import call, made
@@ -136,3 +137,30 @@ async def test_people_of_a_room_are_found_and_told_by_name(tmp_path: Path) -> No
             people = re.findall(r"Person (\w+)@u\1:", page.partition("Who is in it")[2])
             assert people == [expected], words
         assert "Nobody here has" in await visitor.sees(f"rooms/{room}?q=nobody")
+
+
+@pytest.mark.parametrize("most", [1000, 0])
+async def test_a_groups_members_are_all_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """By name, of very many in any order, page by page; and found by a part of their name."""
+    monkeypatch.setattr(store, "SORTED", most)
+    async with visited(tmp_path) as scene:
+        names = [f"u{number:03}" for number in range(103)]
+        inner = await made(scene.client, "Groups", displayName="U-Boats", members=[])
+        users = await asyncio.gather(
+            *(made(scene.client, "Users", userName=n, displayName=n.upper()) for n in names)
+        )
+        members = [{"value": one["id"]} for one in [*users, inner]] + [{"value": "nobody-yet"}]
+        group = (await made(scene.client, "Groups", displayName="All", members=members))["id"]
+        visitor, shown = await scene.visitor(), []
+        for part in ("", "?from=100"):
+            page = (await visitor.sees(f"groups/{group}{part}")).partition("Members (105)")[2]
+            shown += re.findall(r"(U\d+|U-Boats|nobody-yet)</(?:a|bdi)>", page)
+        expected = ["U-Boats", *(name.upper() for name in names), "nobody-yet"]
+        assert sorted(shown) == sorted(expected)
+        assert (shown == expected) == bool(most)
+        for words, found in (("u10", {"U100", "U101", "U102"}), ("BOAT", {"U-Boats"})):
+            page = (await visitor.sees(f"groups/{group}?q={words}")).partition("Members (105)")[2]
+            assert {*re.findall(r">(U\d+|U-Boats)</a>", page)} == found, words
+        assert "Nobody in this group has" in await visitor.sees(f"groups/{group}?q=nowhere")

@@ -35,7 +35,7 @@ MAPPING = {
     **{"reference_cure": None, "opening_standing": "followed", "opening_reason": None},
     **{"opening_cure": None, "room_id": "!k", "via": None, "group_name": "Staff"},
     **{"group_id": "g1", "name": "Staff", "joined": 3, "waiting": 1, "people": 4},
-    **{"groups": "Staff", "powerless": 0, "power_reason": None},
+    **{"groups": "Staff", "powerless": 0, "power_reason": None, "unusable": None},
 }
 EDGES = [
     {"inner_id": "u1", "outer_id": "g2", "outer": "Cooks"},
@@ -78,6 +78,11 @@ def ann(
             {"power": 50, "problem": "refused", "reason": "too high."},
             f"there, to get power level 50, which failed: too high ({CAUSE}).",
             None,
+        ),
+        (
+            {"unusable": "404 gone."},
+            f"there ({CAUSE}). That is as last seen: the room cannot be used at present, 404 gone.",
+            "scim-matrix check",
         ),
         ({"observed": "ban"}, "banned there by hand, and left so.", "Only a hand takes a ban off."),
         ({"observed": "invite", "invite": True}, f"invited, not there yet ({CAUSE}).", None),

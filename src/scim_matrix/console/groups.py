@@ -80,7 +80,19 @@ class GroupPages:
         concerns = await self._concerns(request, shown)
         context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}}
         context["story"] = await self._story(request, group["id"])
+        if concerns and not group["deleted"]:
+            context |= await self._members(request, group["id"])
         return await self._pages.render(request, "group.html", {**context, **more}, status)
+
+    async def _members(self, request: web.Request, group_id: str) -> dict[str, Any]:
+        """Return what shows a part of a group's members, whom some words choose."""
+        words, first = request.query.get("q", "").strip(), first_row(request)
+        reader = request.config_dict[DATABASE].scanner
+        members = await console.members_of(reader, group_id, words, PAGE, first)
+        if first and not members:
+            raise to_the_first(request)
+        part = Part(first, members[0]["number"] if members else 0, {"q": words})
+        return {"members": members, "part": part, "q": words}
 
     async def _story(self, request: web.Request, group_id: str) -> Story | None:
         """Return a group's story, to administrators: it tells of rooms and people of others."""
@@ -130,7 +142,7 @@ class GroupPages:
         known = former["deleted"] is not None and await self._pages.is_admin(request)
         if not known and not await console.of_group(reader, group_id):
             raise web.HTTPNotFound(text=_GONE)
-        gone: dict[str, Any] = {"externalId": None, "members": [], "number": 0, "deleted": True}
+        gone: dict[str, Any] = {"externalId": None, "number": 0, "deleted": True}
         return {"id": group_id, "displayName": former["display_name"], **gone}
 
     # -- Asking -----------------------------------------------------------

@@ -109,6 +109,7 @@ def _routes(
         web.post("/groups/{id}/mappings", groups.add_mapping),
         web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
         web.get("/rooms", rooms.rooms),
+        web.post("/rooms/let-in", rooms.let_in),
         web.get("/rooms/{id}", rooms.room),
         web.get("/problems/{code}", administration.problem),
         web.post("/compare", administration.compare),

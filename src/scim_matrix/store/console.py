@@ -12,6 +12,9 @@ from scim_matrix.store.text import composed, folded
 
 Rows = list[dict[str, Any]]
 
+# Of a group with so many members at most these are sorted.
+SORTED = 5_000
+
 _Q = load("console")
 
 
@@ -37,10 +40,10 @@ async def accounts_of(connection: Connection, group_id: str) -> set[str]:
     return {row["user_id"] for row in found}
 
 
-async def group(connection: Connection, group_id: str, most: int = 500) -> dict[str, Any] | None:
-    """Return a group with its name, externalId and members, None if there is none.
+async def group(connection: Connection, group_id: str) -> dict[str, Any] | None:
+    """Return a group with its name and externalId, None if there is none.
 
-    At most `most` members are named; `number` says how many there are.
+    `number` says how many members it has.
     """
     found = await connection.execute_fetchall(
         "SELECT display_name, external_id, (SELECT count(*) FROM group_member"
@@ -49,23 +52,26 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
     )
     if not found:
         return None
-    # Some of very many, by name: looking up the names of all would take longer than the page may.
-    members = await connection.execute_fetchall(
-        "SELECT m.value AS id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user,"
-        " coalesce(u.document ->> 'displayName', u.document ->> 'userName',"
-        "  g.display_name, m.value) AS name"
-        " FROM (SELECT value FROM group_member WHERE group_id = :group_id LIMIT :most) m"
-        " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
-        " ORDER BY name",
-        {"group_id": group_id, "most": most},
-    )
     return {
         "id": group_id,
         "displayName": found[0]["display_name"],
         "externalId": found[0]["external_id"],
-        "members": [dict(row) for row in members],
         "number": found[0]["number"],
     }
+
+
+async def members_of(
+    connection: Connection, group_id: str, words: str, limit: int, offset: int
+) -> Rows:
+    """Return members of a group, with some text in their name or user name if that is given.
+
+    By name, but of very many: looking up all their names would take longer than a page may.
+    `number` is how many there are in all.
+    """
+    values = {"group_id": group_id, "limit": limit, "offset": offset}
+    if words:
+        return await _rows(connection, "members_named", words=folded(words), **values)
+    return await _rows(connection, "members_of", most=SORTED, **values)
 
 
 async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]]:
@@ -78,9 +84,10 @@ async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]
     found = await connection.execute_fetchall(
         "SELECT m.id, m.kind, m.pattern, coalesce(m.alias, m.reference) AS room, m.reference,"
         " m.power, m.children, m.invite, m.exclusive, m.made_by, m.standing,"
-        " coalesce(m.reason, r.reason) AS error, coalesce(m.cure, r.cure) AS cure, r.room_id"
+        " coalesce(m.reason, r.reason, t.unusable) AS error, coalesce(m.cure, r.cure,"
+        "  CASE WHEN t.unusable IS NOT NULL THEN 'scim-matrix check' END) AS cure, r.room_id"
         " FROM mapping m JOIN room_reference r ON r.reference = m.reference"
-        " LEFT JOIN scim_group g ON g.id = :group_id"
+        " LEFT JOIN scim_group g ON g.id = :group_id LEFT JOIN room t ON t.room_id = r.room_id"
         " WHERE m.standing IN ('in_force', 'suspended') AND ((m.kind = 'group_id'"
         "  AND m.pattern = :group_id) OR (m.kind = 'external_id' AND m.pattern = g.external_id)"
         "  OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))"

@@ -6,6 +6,7 @@ import orjson
 
 from scim_matrix.story.rows import Line, Part, Person, Row, Story
 from scim_matrix.story.words import (
+    CHECK,
     again,
     called,
     dated,
@@ -17,6 +18,7 @@ from scim_matrix.story.words import (
     since,
     stopped,
     then,
+    unusable,
     ways,
     when,
     why_closed,
@@ -300,7 +302,8 @@ def _leaving(place: Row, cause: str) -> tuple[str, str | None]:
 def _granted(person: Person, place: Row) -> tuple[str, str | None]:
     power = _power(place)
     if place["observed"] == "join":
-        return f"there{power}{since(place)}.", None
+        told = f"there{power}{since(place)}.{unusable(place)}"
+        return told, CHECK if place["unusable"] else None
     if place["observed"] == "invite" and place["invite"]:
         return f"invited, not there yet{since(place)}.", None
     if place["left_by_choice"]:

@@ -133,9 +133,10 @@ holding (room_id, number) AS (
     SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
     GROUP BY room_id
 ),
-refusing (room_id, number) AS (
-    SELECT room_id, count(*) FROM membership
-    WHERE problem IS NOT NULL AND problem = 'refused' AND power_todo GROUP BY room_id
+refusing (room_id, powerless, refused) AS (
+    SELECT room_id, count(CASE WHEN todo IS NULL THEN 1 END), count(todo) FROM membership
+    WHERE problem IS NOT NULL AND problem = 'refused' AND (todo IS NOT NULL OR power_todo)
+    GROUP BY room_id
 ),
 left_over (room_id) AS (
     SELECT room_id FROM holding UNION SELECT room_id FROM room_count WHERE todo > 0
@@ -146,7 +147,7 @@ SELECT * FROM (SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS refe
     coalesce(n.cure, t.cure, (SELECT max(m.cure) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure,
     t.compared_at, coalesce(c.todo, 0) AS todo, coalesce(h.number, 0) AS held,
-    coalesce(p.number, 0) AS powerless,
+    coalesce(p.powerless, 0) AS powerless, coalesce(p.refused, 0) AS refused,
     EXISTS (SELECT 1 FROM unmanaged_member s WHERE s.room_id = n.room_id) AS by_hand
 FROM (SELECT * FROM named UNION ALL
     SELECT l.room_id, NULL, l.room_id, 'unmapped', NULL, NULL FROM left_over l
@@ -252,6 +253,47 @@ WHERE g.account_id = j.value AND g.state = 'granted' AND m.id = g.mapping_id
 AND m.standing = 'in_force' AND o.mapping_id = m.id AND o.room_id = :room_id
 AND o.standing = 'followed' ORDER BY 1, 2 NULLS FIRST
 
+-- members_of --
+-- Members of a group, whom it may not know yet: by name, where there are not too many for that.
+WITH counted (number) AS MATERIALIZED (
+    SELECT count(*) FROM group_member WHERE group_id = :group_id
+),
+shown (id) AS (
+    SELECT * FROM (SELECT value FROM group_member CROSS JOIN counted
+        WHERE group_id = :group_id AND counted.number > :most
+        ORDER BY value LIMIT :limit OFFSET :offset) unsorted
+    UNION ALL
+    SELECT id FROM (SELECT m.value AS id,
+            coalesce(u.display_name_key, u.user_name_key, g.display_name_key) AS name
+        FROM counted CROSS JOIN group_member m LEFT JOIN scim_user u ON u.id = m.value
+        LEFT JOIN scim_group g ON g.id = m.value
+        WHERE m.group_id = :group_id AND counted.number <= :most
+        ORDER BY name NULLS LAST, m.value LIMIT :limit OFFSET :offset) sorted
+)
+SELECT s.id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user, counted.number,
+    coalesce(u.document ->> 'displayName', u.document ->> 'userName', g.display_name, s.id) AS name
+FROM counted CROSS JOIN shown s LEFT JOIN scim_user u ON u.id = s.id
+LEFT JOIN scim_group g ON g.id = s.id
+ORDER BY coalesce(u.display_name_key, u.user_name_key, g.display_name_key) NULLS LAST, s.id
+
+-- members_named --
+-- Members of a group with some text in their name or user name.
+WITH found (id) AS (
+    SELECT u.id FROM (SELECT user_name_key FROM scim_user
+        WHERE place_in(user_name_key, :words) > 0) n CROSS JOIN scim_user u
+        WHERE u.user_name_key = n.user_name_key
+    UNION SELECT u.id FROM (SELECT seq FROM scim_user WHERE place_in(display_name_key, :words) > 0) d
+        CROSS JOIN scim_user u WHERE u.seq = d.seq
+    UNION SELECT id FROM scim_group WHERE place_in(display_name_key, :words) > 0
+)
+SELECT m.value AS id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user,
+    coalesce(u.document ->> 'displayName', u.document ->> 'userName', g.display_name) AS name,
+    count(*) OVER () AS number
+FROM found CROSS JOIN group_member m LEFT JOIN scim_user u ON u.id = m.value
+LEFT JOIN scim_group g ON g.id = m.value WHERE m.group_id = :group_id AND m.value = found.id
+ORDER BY coalesce(u.display_name_key, u.user_name_key, g.display_name_key), m.value
+LIMIT :limit OFFSET :offset
+
 -- groups_listed --
 -- Groups by name: those with some text in theirs, and where that is asked for those that the map
 -- names, or does not. A name without wildcards is looked up by an index.
@@ -315,7 +357,8 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
         WHERE m.room_id = page.room_id AND a.id = m.account_id AND a.user_id IS NOT NULL
         AND m.state NOT IN ('forgotten', 'dismissed') AND (m.observed IN ('join', 'invite')
             OR (m.observed IS NULL AND m.state <> 'granted')))
-    END AS managed FROM page
+    END AS managed, (SELECT t.unusable FROM room t WHERE t.room_id = page.room_id) AS unusable
+FROM page
 
 -- held_causes --
 -- Because of which groups something is held in a room, or accounts are, with how many, since when

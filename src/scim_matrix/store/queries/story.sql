@@ -222,6 +222,7 @@ SELECT n.id AS group_id, n.display_name AS name, m.id AS mapping_id, m.kind, m.p
     r.standing AS reference_standing, coalesce(r.room_id, r.candidate) AS reference_room,
     r.reason AS reference_reason, r.cure AS reference_cure, o.room_id, o.via,
     o.standing AS opening_standing, o.reason AS opening_reason, o.cure AS opening_cure,
+    (SELECT t.unusable FROM room t WHERE t.room_id = o.room_id) AS unusable,
     (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
         AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
         AND p.observed = 'join') AS joined,
