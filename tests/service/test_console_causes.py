@@ -371,3 +371,44 @@ async def test_an_alias_that_waits_is_let_in_where_it_is_shown(tmp_path: Path) -
         assert f"{alias} stands for {room} from now on" in text(await waiting())
         assert "Let it in" not in await waiting()
         assert f"by {ADMIN}" in text(await visitor.sees("log?kind=alias"))
+
+
+@pytest.mark.parametrize(
+    ("decision", "inside"), [("approved", {ADMIN}), ("dismissed", {ADMIN, "@ann:example.org"})]
+)
+async def test_what_a_group_no_longer_gives_is_decided_on_in_all_rooms_at_once(
+    tmp_path: Path, decision: str, inside: set[str]
+) -> None:
+    """Those who were shown, in whatever room, and nobody else: who is held since waits."""
+    opened = {"staff": ["!r1", "!r2"], "cooks": ["!r1", "!r3"]}
+    async with visited(tmp_path, opened, **NONE_GO) as scene:
+        for name in ("Team", "Board", "Kitchen"):
+            scene.room(name)
+        staff = await scene.group("Staff", "ann", externalId="staff")
+        cooks = await scene.group("Cooks", "bob", externalId="cooks")
+        await scene.settled()
+        await emptied(scene, staff)
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        links = re.findall(r'href="/console/(held/together[^"]+)"', await visitor.sees("held"))
+        assert links[-1] == "held/together?group=Staff"
+        [request] = re.findall(r"request=(\w+)$", links[0])
+        page = await visitor.sees(links[0])
+        assert "2 people would leave 2 rooms" in text(page)
+        # Held since: no part of what was shown.
+        await emptied(scene, cooks, displayName="Cooks", externalId="cooks")
+        await scene.shows("heldPairs", 4)
+        chosen = re.findall(r'name="chosen" value="([^"]+)"', page)
+        assert [one.split()[0] for one in chosen] == ["!r1", "!r2"]
+        form = [("csrf", re.findall(r'name="csrf" value="([^"]+)"', page)[0])]
+        form += [("chosen", one) for one in chosen]
+        form += [("decision", decision), ("request", request)]
+        status, _, leads = await visitor.ask("POST", "held/together", *form)
+        assert (status, leads) == (303, f"/console/held/together?request={request}")
+        said = text(await visitor.sees(leads.removeprefix("/console/")))
+        assert "Nothing of it is held any more" in said
+        assert ("Approved: 2 people" if decision == "approved" else "Dismissed: 2 people") in said
+        await scene.shows("heldPairs", 2)
+        await scene.settled()
+        assert {*scene.world.rooms.get("!r2").members("join")} == inside
+        assert "@bob:example.org" in scene.world.rooms.get("!r1").members("join")

@@ -34,13 +34,18 @@ class Visitor:
     client: Client
     cookies: dict[str, str] = field(default_factory=dict)
 
-    async def ask(self, method: str, path: str, **form: str) -> tuple[int, str, str]:
-        """Send a request; return status, page, and where it leads."""
+    async def ask(
+        self, method: str, path: str, *fields: tuple[str, str], **form: str
+    ) -> tuple[int, str, str]:
+        """Send a request, maybe with a form; return status, page, and where it leads.
+
+        `fields` are those that a form has several times.
+        """
         kept = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         async with self.client.request(
             method,
             URL(f"/console/{path}", encoded=True),
-            data=form or None,
+            data=[*form.items(), *fields] or None,
             headers={"Cookie": kept},
             allow_redirects=False,
         ) as answer:

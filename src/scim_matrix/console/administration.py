@@ -30,6 +30,8 @@ from scim_matrix.story import words
 SHOWN = 300
 # And so many rooms stand on a page.
 PLACES = 10
+# So many requests and groups are offered to be decided on in all their rooms at once.
+SPREAD = 10
 ACCOUNTS = "accounts"
 # So many people and rooms that have a problem are named with it.
 NAMED = 5
@@ -133,6 +135,7 @@ class Administration:
             "holds": holds,
             "groups": await causes.groups_behind(reader, rows),
             "told": causes.told,
+            "spread": await console.held_spread(reader, SPREAD),
             "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)

@@ -26,6 +26,7 @@ from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
 from scim_matrix.console.sign_in import SignIn
+from scim_matrix.console.together import TogetherPage
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.story.words import detail
@@ -81,7 +82,9 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "why": detail,
     }
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(_routes(sign_in, administration, people, groups, rooms, LogPage(pages)))
+    app.add_routes(
+        _routes(sign_in, administration, people, groups, rooms, LogPage(pages), TogetherPage(pages))
+    )
     return app
 
 
@@ -92,6 +95,7 @@ def _routes(
     groups: GroupPages,
     rooms: RoomPages,
     record: LogPage,
+    together: TogetherPage,
 ) -> list[web.RouteDef]:
     return [
         web.get("/", administration.overview),
@@ -115,6 +119,8 @@ def _routes(
         web.post("/compare", administration.compare),
         web.get("/held", administration.held),
         web.post("/held", administration.decide),
+        web.get("/held/together", together.show),
+        web.post("/held/together", together.decide),
         web.get("/log", record.log),
         # One by one: looking for what a client names has too many ways to go wrong. And from
         # memory: asyncio does not survive that a connection ends while it sends a file.

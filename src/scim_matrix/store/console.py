@@ -247,6 +247,22 @@ async def held_in(connection: Connection, room_id: str | None, limit: int) -> Ro
     return await _rows(connection, "held_people", room_id=room_id, limit=limit)
 
 
+async def held_spread(connection: Connection, limit: int) -> Rows:
+    """Return the requests and groups because of which removals are held in several rooms."""
+    return await _rows(connection, "held_spread", limit=limit)
+
+
+async def held_of(
+    connection: Connection, request: str | None, group_name: str | None, limit: int
+) -> Rows:
+    """Return whose removals are held because of a request or a group by name, room by room.
+
+    `number` is how many there are in all.
+    """
+    values = {"request": request, "group_name": group_name}
+    return await _rows(connection, "held_of", limit=limit, **values)
+
+
 async def people_named(connection: Connection, words: str, limit: int) -> Rows:
     """Return at most so many people with some text, in whatever case, in what they are known by.
 

@@ -392,6 +392,31 @@ SELECT s.account_id, s.user_id, s.group_name, s.request, s.tick, s.since,
     u.document ->> 'displayName' AS display_name
 FROM shown s LEFT JOIN scim_user u ON u.id = s.scim_id ORDER BY s.user_id
 
+-- held_spread --
+-- What held removals of several rooms have in common: a request, or the group that no longer gives
+-- the rooms; the most people first.
+WITH held AS (
+    SELECT room_id, request, CASE WHEN state = 'revoked' THEN group_name END AS group_name
+    FROM membership WHERE brake = 'held' AND brake <> 'free'
+)
+SELECT CAST(NULL AS TEXT) AS group_name, request, count(*) AS people,
+    count(DISTINCT room_id) AS rooms
+FROM held WHERE request IS NOT NULL GROUP BY request HAVING count(DISTINCT room_id) > 1
+UNION ALL
+SELECT group_name, CAST(NULL AS TEXT), count(*), count(DISTINCT room_id)
+FROM held WHERE group_name IS NOT NULL GROUP BY group_name HAVING count(DISTINCT room_id) > 1
+ORDER BY 3 DESC, 1, 2 LIMIT :limit
+
+-- held_of --
+-- Whose removals are held because of a request or a group, whatever the room.
+SELECT m.room_id, m.account_id, a.user_id, m.held_tick AS tick, count(*) OVER () AS number,
+    coalesce(u.document ->> 'displayName', a.user_id) AS name
+FROM membership m CROSS JOIN account a LEFT JOIN scim_user u ON u.id = a.scim_id
+WHERE m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
+AND (CAST(:request AS TEXT) IS NULL OR m.request = :request)
+AND (CAST(:group_name AS TEXT) IS NULL OR (m.group_name = :group_name AND m.state = 'revoked'))
+ORDER BY m.room_id, a.user_id LIMIT :limit
+
 -- held_users --
 -- Whose account is held from being disabled.
 SELECT a.id AS account_id, a.user_id, NULL AS group_name, a.request, a.held_tick AS tick,
