@@ -89,7 +89,8 @@ TABLE = (
         "room-waits",
         "An alias of the map leads to a room that nobody vouches for.",
         "The alias appeared after it was mapped, made by somebody who is no administrator.",
-        "If that is the room that is meant: `scim-matrix approve '#alias:example.com'`.",
+        "If that is the room that is meant: `scim-matrix approve '#alias:example.com'`, or the"
+        " button at that room in the console.",
         ("room_waits",),
     ),
     Problem(

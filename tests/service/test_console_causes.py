@@ -12,6 +12,7 @@ import pytest
 
 from scim_matrix.store import story as story_of
 from scim_matrix.store import views
+from tests.conftest import eventually
 from tests.service.client import call, made
 from tests.service.conftest import SECRET
 from tests.service.test_cli import run
@@ -305,3 +306,109 @@ async def test_whom_a_human_let_stay_is_there_by_that_alone(tmp_path: Path) -> N
         assert "@ann:example.org staying, as a human decided." in page
         assert page.count("@ann:example.orgin it") == 1
         assert "by hand" not in page
+
+
+async def test_a_room_that_is_gone_is_not_told_as_if_it_were_there(tmp_path: Path) -> None:
+    """Whoever was in it was so when last seen, on each page; nobody leaves it either."""
+    async with visited(tmp_path, {"staff": ["!r1"]}, **NONE_GO) as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.settled()
+        users = (await call(scene.client, "GET", "/Users"))[1]["Resources"]
+        [bob] = [{"value": user["id"]} for user in users if user["userName"] == "bob"]
+        await emptied(scene, group, members=[bob])
+        await scene.shows("heldPairs", 1)
+        await scene.write("UPDATE room SET unusable = '404 M_NOT_FOUND: Room not found'")
+        visitor = await scene.visitor()
+        told = "the room cannot be used at present, 404 M_NOT_FOUND: Room not found."
+        for path in ("people/@bob:example.org", f"groups/{group}"):
+            page = text(await visitor.sees(path))
+            assert told in page, path
+            assert "scim-matrix check" in page, path
+        [row] = re.findall("<tr>.*?</tr>", (await visitor.sees(f"groups/{group}")), re.DOTALL)[1:2]
+        assert "404 M_NOT_FOUND" in row
+        held = text(await visitor.sees("held"))
+        assert "nobody leaves it until that is mended: 404 M_NOT_FOUND: Room not found" in held
+
+
+async def test_a_room_that_nobody_can_be_joined_to_has_a_problem(tmp_path: Path) -> None:
+    """The list of rooms says so where people are refused, and finds it as one."""
+    async with visited(tmp_path, {"staff": ["!r1:example.org"]}) as scene:
+        scene.world.account(GUEST)
+        scene.room("Team", creator=GUEST, version="10")
+        scene.world.levels("!r1:example.org", guest=0)
+        await scene.group("Staff", "ann", externalId="staff")
+        await scene.shows("failingPairs", 1)
+        page = text(await (await scene.visitor()).sees("rooms?show=with+a+problem"))
+        assert "Team!r1:example.org" in page
+        assert "1 refused" in page
+
+
+async def test_an_alias_that_waits_is_let_in_where_it_is_shown(tmp_path: Path) -> None:
+    """From the overview on, for the room that was shown and no other, by whoever said so."""
+    alias = "#late:example.org"
+    async with visited(tmp_path, {"staff": [alias]}) as scene:
+        await scene.group("Staff", "ann", externalId="staff")
+        await scene.shows("failingRooms", 1)
+        scene.world.account(GUEST)
+        room = scene.room("Mine", creator=GUEST, version="12")
+        scene.world.alias(alias, room)
+        visitor = await scene.visitor()
+        await visitor.send("", "compare")
+
+        async def waiting() -> str:
+            return await visitor.sees(f"rooms?q={quote(alias)}")
+
+        await eventually(waiting, lambda page: "Let it in" in page)
+        assert f'href="/console/rooms?q={quote(alias, safe="")}">Decide</a>' in (
+            await visitor.sees("")
+        )
+        form = {"alias": alias, "room": "!another"}
+        assert (await visitor.send("rooms", "rooms/let-in", **form))[0] == 303
+        assert "Nothing was done" in text(await waiting())
+        form = {"alias": alias, "room": room}
+        assert (await visitor.send("rooms", "rooms/let-in", **form))[0] == 303
+        assert f"{alias} stands for {room} from now on" in text(await waiting())
+        assert "Let it in" not in await waiting()
+        assert f"by {ADMIN}" in text(await visitor.sees("log?kind=alias"))
+
+
+@pytest.mark.parametrize(
+    ("decision", "inside"), [("approved", {ADMIN}), ("dismissed", {ADMIN, "@ann:example.org"})]
+)
+async def test_what_a_group_no_longer_gives_is_decided_on_in_all_rooms_at_once(
+    tmp_path: Path, decision: str, inside: set[str]
+) -> None:
+    """Those who were shown, in whatever room, and nobody else: who is held since waits."""
+    opened = {"staff": ["!r1", "!r2"], "cooks": ["!r1", "!r3"]}
+    async with visited(tmp_path, opened, **NONE_GO) as scene:
+        for name in ("Team", "Board", "Kitchen"):
+            scene.room(name)
+        staff = await scene.group("Staff", "ann", externalId="staff")
+        cooks = await scene.group("Cooks", "bob", externalId="cooks")
+        await scene.settled()
+        await emptied(scene, staff)
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        links = re.findall(r'href="/console/(held/together[^"]+)"', await visitor.sees("held"))
+        assert links[-1] == "held/together?group=Staff"
+        [request] = re.findall(r"request=(\w+)$", links[0])
+        page = await visitor.sees(links[0])
+        assert "2 people would leave 2 rooms" in text(page)
+        # Held since: no part of what was shown.
+        await emptied(scene, cooks, displayName="Cooks", externalId="cooks")
+        await scene.shows("heldPairs", 4)
+        chosen = re.findall(r'name="chosen" value="([^"]+)"', page)
+        assert [one.split()[0] for one in chosen] == ["!r1", "!r2"]
+        form = [("csrf", re.findall(r'name="csrf" value="([^"]+)"', page)[0])]
+        form += [("chosen", one) for one in chosen]
+        form += [("decision", decision), ("request", request)]
+        status, _, leads = await visitor.ask("POST", "held/together", *form)
+        assert (status, leads) == (303, f"/console/held/together?request={request}")
+        said = text(await visitor.sees(leads.removeprefix("/console/")))
+        assert "Nothing of it is held any more" in said
+        assert ("Approved: 2 people" if decision == "approved" else "Dismissed: 2 people") in said
+        await scene.shows("heldPairs", 2)
+        await scene.settled()
+        assert {*scene.world.rooms.get("!r2").members("join")} == inside
+        assert "@bob:example.org" in scene.world.rooms.get("!r1").members("join")

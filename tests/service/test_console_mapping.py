@@ -1,12 +1,16 @@
 """What the console says of a mapping before it is kept, and as it is kept."""
 
+import asyncio
 import re
 from html import unescape
 from pathlib import Path
 
 import pytest
 
+from scim_matrix.console import access
 from tests.homeserver import Fault
+from tests.service.test_cli import run
+from tests.service.test_console_causes import VARIABLES
 from tests.service.visiting import ADMIN, Scene, Visitor, visited
 
 # The library keeps the session under a plain name.
@@ -71,6 +75,38 @@ async def test_a_manager_is_told_only_of_those_whom_they_could_remove(tmp_path: 
         # The guest and the manager, who is in none of the groups; the administrator sees the chief.
         assert "2 other people there would" in await told(boss, group, **form)
         assert "3 other people there would" in await told(admin, group, **form)
+
+
+async def test_whom_only_a_suspended_mapping_keeps_is_said_to_stay(tmp_path: Path) -> None:
+    """On every page and by `why`: not that the map lost them, nor what would take them out."""
+    async with visited(tmp_path, CONSOLE_MANAGERS=BOSS) as scene:
+        scene.world.account(BOSS)
+        room = scene.room("Team", creator=BOSS, version="10")
+        people(scene, room, "guest", "bot")
+        scene.world.levels(room, boss=60, bot=100)
+        admin, boss = await scene.visitor(), await scene.visitor("boss")
+        group = await scene.group("Staff", "ann", "bob")
+        await scene.settled()
+        assert (await boss.send(f"groups/{group}", f"groups/{group}/mappings", room=room))[0] == 303
+        await scene.settled()
+        scene.world.levels(room, boss=0, bot=100)
+        before = scene.database.clock.now()
+        assert (await admin.send("", "compare"))[0] == 303
+        await scene.compared(before)
+        told = "there, left alone: Staff ("
+        why = f"gave it, but the mapping is suspended: {BOSS} has power level 0 in the room"
+        person = text(await admin.sees("people/@ann:example.org"))
+        command = await asyncio.to_thread(run, "why", "ann", cwd=tmp_path, **VARIABLES)
+        for story in (person, " ".join(command.stdout.split())):
+            assert told in story
+            assert why in story
+            assert "Nobody is removed for that." in story
+            assert "--prune" not in story
+        page = text(await admin.sees(f"rooms/{room}"))
+        assert "2 people left alone: their mapping is suspended" in page
+        assert page.count("a group, whose mapping is suspended") == 2
+        # The guest and the manager.
+        assert page.count("in itby hand") == 2
 
 
 @pytest.mark.parametrize(
@@ -234,3 +270,31 @@ async def test_a_preview_asks_for_the_rooms_of_a_space_once(tmp_path: Path) -> N
         assert "to Kitchen" in said or below in said
         asked = [r for r in scene.homeserver.requests[before:] if "hierarchy" in r.path]
         assert len(asked) == 1
+
+
+async def test_a_managers_group_asks_for_each_room_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often its page is looked at; who is in the group is told by what is so by then."""
+    rooms = [f"!r{number}" for number in range(1, 8)]
+    async with visited(tmp_path, {"staff": rooms}, CONSOLE_MANAGERS=BOSS) as scene:
+        scene.world.account(BOSS)
+        for name in rooms:
+            room = scene.room(name[1:], version="12")
+            scene.world.bring(room, BOSS)
+            scene.world.levels(room, boss=60)
+        group = await scene.group("Staff", "ann", externalId="staff")
+        await scene.settled()
+        boss = await scene.visitor("boss")
+        monkeypatch.setattr(access, "KEEP", 0.0)
+
+        async def asked_for() -> set[str]:
+            del scene.homeserver.requests[:]
+            assert "Members (1)" in await boss.sees(f"groups/{group}")
+            paths = [one.path for one in scene.homeserver.requests if "state" in one.path]
+            return {room for room in rooms for path in paths if room in path}
+
+        assert await asked_for() == {*rooms}
+        assert await asked_for() == {rooms[0]}
+        scene.world.levels(rooms[0], boss=0)
+        assert "Members" not in await boss.sees(f"groups/{group}")

@@ -258,6 +258,7 @@ ANALYZE;
 # Those that it may read a whole table for all the same.
 KNOWN_THERE = {
     "console.people_named": KNOWN["console.people_named"],
+    "console.members_named": "looks for a part of a name, in indexes and on a reader",
     "grants.spread_mapped": "a line of everybody is about everybody; nothing is read for others",
     "memberships.bound_account_rests": KNOWN["memberships.bound_account_rests"],
     "memberships.prune": KNOWN["memberships.prune"],

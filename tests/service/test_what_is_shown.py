@@ -102,7 +102,8 @@ async def lists(reader: Connection, ids: Mapping[str, str]) -> AsyncIterator[tup
     yield "groups opening", await console.groups_opening(reader, ["!child", "!hall", "!made"])
     for name in ("Staff", "eng-web", "Nobody", "House", "Old hands"):
         yield f"{name} falls under", await console.of_group(reader, ids[name])
-        yield f"group {name}", await console.group(reader, ids[name], 3)
+        yield f"group {name}", await console.group(reader, ids[name])
+        yield f"members of {name}", await console.members_of(reader, ids[name], "", 3, 0)
         yield f"accounts of {name}", sorted(await console.accounts_of(reader, ids[name]))
     yield "held places", await console.held_places(reader, 20, 0)
     yield "second held place", await console.held_places(reader, 1, 1)

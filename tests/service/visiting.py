@@ -35,17 +35,22 @@ class Visitor:
     cookies: dict[str, str] = field(default_factory=dict)
     page: str = ""
 
-    async def ask(self, method: str, path: str, **form: str) -> tuple[int, str, str]:
-        """Send a request; return status, page, and where it leads."""
+    async def ask(
+        self, method: str, path: str, *fields: tuple[str, str], **form: str
+    ) -> tuple[int, str, str]:
+        """Send a request, maybe with a form; return status, page, and where it leads.
+
+        `fields` are those that a form has several times.
+        """
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if method == "GET":
             self.page = path
         else:
-            headers["Referer"] = str(self.client.make_url("/console/")) + self.page
+            headers["Referer"] = f"http://localhost/console/{self.page}"
         async with self.client.request(
             method,
             URL(f"/console/{path}", encoded=True),
-            data=form or None,
+            data=[*form.items(), *fields] or None,
             headers=headers,
             allow_redirects=False,
         ) as answer:

@@ -1,6 +1,7 @@
 """Times as people write them in the console."""
 
 import datetime
+import re
 
 import pytest
 
@@ -20,6 +21,17 @@ NOW = datetime.datetime(2026, 11, 28, 14, 2, tzinfo=datetime.UTC)
         ("2026-11-01", "2026-11-01T00:00:00+00:00"),
         ("2026-11-01 14:30", "2026-11-01T14:30:00+00:00"),
         ("2026-11-01T14:30+02:00", "2026-11-01T12:30:00+00:00"),
+        ("2 hours ago", "2026-11-28T12:02:00+00:00"),
+        ("1 minute ago", "2026-11-28T14:01:00+00:00"),
+        ("30 min", "2026-11-28T13:32:00+00:00"),
+        ("1 day ago", "2026-11-27T14:02:00+00:00"),
+        ("moments ago", "2026-11-28T14:02:00+00:00"),
+        ("14:01", "2026-11-28T14:01:00+00:00"),
+        ("9:30", "2026-11-28T09:30:00+00:00"),
+        ("14:02:01", "2026-11-27T14:02:01+00:00"),
+        ("yesterday 14:00", "2026-11-27T14:00:00+00:00"),
+        ("2026-11-28 14:01 UTC", "2026-11-28T14:01:00+00:00"),
+        ("Saturday, 2026-11-28", "2026-11-28T00:00:00+00:00"),
     ],
 )
 def test_a_moment_is_understood(text: str, expected: str) -> None:
@@ -27,11 +39,33 @@ def test_a_moment_is_understood(text: str, expected: str) -> None:
     assert datetime.datetime.fromisoformat(expected).timestamp() == moment(text, NOW.timestamp())
 
 
-@pytest.mark.parametrize("text", ["soon", "2x", "2026-13-01", "999999w", "-2h"])
+@pytest.mark.parametrize(
+    "text", ["soon", "2x", "2026-13-01", "999999w", "-2h", "25:00", "2026-11-01 CET"]
+)
 def test_anything_else_is_told(text: str) -> None:
     """With what would be right."""
     with pytest.raises(ValueError, match="is no time: write today, yesterday"):
         moment(text, NOW.timestamp())
+
+
+@pytest.mark.parametrize("text", ["2026-11-29", "today 14:03", "2026-11-28 14:03 UTC"])
+def test_what_is_still_to_come_is_told(text: str) -> None:
+    """Nothing was recorded since, which nobody has to guess."""
+    with pytest.raises(ValueError, match=f"“{text}” is still to come"):
+        moment(text, NOW.timestamp())
+
+
+@pytest.mark.parametrize(
+    "place", ["UTC", "Europe/Berlin", "America/New_York", "America/Sao_Paulo", "Asia/Kolkata"]
+)
+def test_times_are_taken_as_they_are_written(place: str) -> None:
+    """In every zone, winter and summer, and in the hour that comes twice."""
+    there = zone(place)
+    for at in ("2026-07-01T22:30", "2026-01-31T09:05", "2026-10-25T00:30", "2026-10-25T01:30"):
+        found = datetime.datetime.fromisoformat(f"{at}+00:00").timestamp()
+        written = re.sub("<.*?>", "", str(shown(found, there)))
+        assert moment(written, NOW.timestamp(), there) == found, written
+        assert day(moment(day(found, there), NOW.timestamp(), there), there) == day(found, there)
 
 
 def test_days_begin_where_one_is() -> None:

@@ -35,7 +35,7 @@ MAPPING = {
     **{"reference_cure": None, "opening_standing": "followed", "opening_reason": None},
     **{"opening_cure": None, "room_id": "!k", "via": None, "group_name": "Staff"},
     **{"group_id": "g1", "name": "Staff", "joined": 3, "waiting": 1, "people": 4},
-    **{"groups": "Staff", "powerless": 0, "power_reason": None},
+    **{"groups": "Staff", "powerless": 0, "power_reason": None, "unusable": None},
 }
 EDGES = [
     {"inner_id": "u1", "outer_id": "g2", "outer": "Cooks"},
@@ -79,6 +79,11 @@ def ann(
             f"there, to get power level 50, which failed: too high ({CAUSE}).",
             None,
         ),
+        (
+            {"unusable": "404 gone."},
+            f"there ({CAUSE}). That is as last seen: the room cannot be used at present, 404 gone.",
+            "scim-matrix check",
+        ),
         ({"observed": "ban"}, "banned there by hand, and left so.", "Only a hand takes a ban off."),
         ({"observed": "invite", "invite": True}, f"invited, not there yet ({CAUSE}).", None),
         ({"observed": "leave", "todo": "join"}, f"to be joined next ({CAUSE}).", None),
@@ -101,7 +106,7 @@ def ann(
                 "reason": "no",
                 "next_try": AT,
             },
-            f"to be joined, which failed: no ({CAUSE}). Tried again after {WHEN}.",
+            f"to be joined, which failed: no ({CAUSE}). Next try due {WHEN}.",
             None,
         ),
         (
@@ -260,7 +265,7 @@ def test_what_keeps_a_room_from_being_opened_is_told(
         ),
         (
             {"user_id": None, "problem": "refused", "reason": "M_X", "next_try": AT},
-            f"None yet, it would be @ann:s (refused): M_X. Tried again after {WHEN}.",
+            f"None yet, it would be @ann:s (refused): M_X. Next try due {WHEN}.",
             None,
         ),
         (
@@ -369,7 +374,7 @@ SOME = {
     **{"state": "granted", "observed": "join", "left_by_choice": False, "todo": None},
     **{"brake": "free", "held_because": None, "problem": None, "reason": None},
     **{"group_name": "Staff", "people": 20, "user_id": "@ann:s", "first": AT, "last": AT + 60},
-    **{"requests": 20, "request": None, "in_conflict": False},
+    **{"requests": 20, "request": None, "in_conflict": False, "is_suspended": False},
 }
 SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
 
@@ -402,7 +407,12 @@ SPAN = f"({WHEN} to 2026-11-01 00:01 UTC, 20 requests)"
             f"20 people to be brought in because of Staff, which failed: no {SPAN}.",
             None,
         ),
-        ({"state": "forgotten"}, "20 people left alone", None),
+        ({"state": "forgotten"}, "20 people left alone: the map no longer gives it.", None),
+        (
+            {"state": "forgotten", "is_suspended": True},
+            "20 people left alone: their mapping is suspended, and nobody is removed for that.",
+            None,
+        ),
         ({"state": "dismissed"}, "20 people staying, as a human decided.", None),
         (
             {"state": "revoked", "brake": "held", "held_because": "limit"},

@@ -34,10 +34,7 @@ class _Decided:
 
 
 async def _let_in(connection: Connection, alias: str, room_id: str, by: str) -> _Decided:
-    """Have an alias stand for a room because a human says so, on nobody's own power."""
-    await references.pin(connection, alias, room_id)
-    entry = record.Entry("alias", "approved", None, room_id, detail=alias, by=by)
-    await record.add(connection, entry)
+    await references.let_in(connection, alias, room_id, by)
     return _Decided([], alias=room_id)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from scim_matrix.cli.table import laid_out
 from scim_matrix.settings_values import seconds
+from scim_matrix.writing import TURNING
 
 Rows = list[dict[str, Any]]
 
@@ -39,7 +40,7 @@ class Since(click.ParamType[float]):
 
 
 # Control characters (C0, C1), line separators, what turns the direction of writing, surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{TURNING}\ud800-\udfff]")
 
 
 def visible(text: str) -> str:

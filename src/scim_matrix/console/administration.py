@@ -1,20 +1,17 @@
-"""The pages for administrators of the homeserver: overview, held removals, the record."""
+"""The pages for administrators of the homeserver: overview and held removals."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import tzinfo
-from typing import Any, get_args
-from urllib.parse import urlencode
+from typing import Any
 
 from aiohttp import web
 
 from scim_matrix import problems
 from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
-from scim_matrix.console import causes, sayings, session, times
+from scim_matrix.console import causes, sayings, session
 from scim_matrix.console.needs import needs
-from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, to_the_first
-from scim_matrix.console.sheet import to_csv
+from scim_matrix.console.pages import USER, Pages, Part, first_row, to_the_first
 from scim_matrix.course import Course
 from scim_matrix.groupmap import Sources
 from scim_matrix.store import (
@@ -24,11 +21,10 @@ from scim_matrix.store import (
     record,
     rooms,
     story,
-    text,
     totals,
     views,
 )
-from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.database import Connection
 from scim_matrix.story import words
 from scim_matrix.sync.account_changes import AccountPolicy
 
@@ -36,8 +32,9 @@ from scim_matrix.sync.account_changes import AccountPolicy
 SHOWN = 300
 # And so many rooms stand on a page.
 PLACES = 10
+# So many requests and groups are offered to be decided on in all their rooms at once.
+SPREAD = 10
 ACCOUNTS = "accounts"
-FILTERS = ("user", "room", "group", "request", "kind", "outcome", "since")
 # So many people and rooms that have a problem are named with it.
 NAMED = 5
 # So many kinds of things that were done are told.
@@ -141,6 +138,7 @@ class Administration:
             "groups": await causes.groups_behind(reader, rows),
             "told": causes.told,
             "fates": self._fates,
+            "spread": await console.held_spread(reader, SPREAD),
             "part": Part(first, places[0]["places"] if places else 0, {}, PLACES),
         }
         return await self._pages.render(request, "held.html", context)
@@ -173,40 +171,6 @@ class Administration:
         await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")
 
-    async def log(self, request: web.Request) -> web.StreamResponse:
-        """GET: a page of the record of actions, filtered; also as CSV."""
-        await self._pages.only_admins(request)
-        database, query = request.config_dict[DATABASE], request.query
-        kept = {name: query.get(name, "").strip() for name in FILTERS}
-        limit = 100_000 if query.get("export") else PAGE + 1
-        rows: list[dict[str, Any]] = []
-        problem = None
-        try:
-            where = times.zone(request.cookies.get("zone", ""))
-            chosen = await _chosen(database, kept, query.get("before", ""), where)
-        except ValueError as error:
-            problem = str(error)
-        else:
-            rows = await record.find(database.scanner, limit=limit, **chosen)
-            if query.get("before") and not rows:
-                raise to_the_first(request)
-        if query.get("export") and problem is None:
-            return _csv(rows)
-        older = rows[-PAGE]["id"] if len(rows) > PAGE else None
-        context = {
-            "rows": rows[::-1][:PAGE],
-            "groups": await causes.groups_behind(database.scanner, rows),
-            "query": kept,
-            "export": urlencode({**kept, "export": "csv"}),
-            "older": urlencode({**kept, "before": older}) if older else None,
-            "newest": "before" not in query,
-            "first": urlencode(kept),
-            "kinds": get_args(record.Kind),
-            "outcomes": get_args(record.Outcome),
-            "problem": problem,
-        }
-        return await self._pages.render(request, "log.html", context, 400 if problem else 200)
-
 
 async def _hold(reader: Connection, place: dict[str, Any], sources: Sources) -> Hold:
     room_id = place["room_id"]
@@ -226,59 +190,3 @@ async def _decided_before(
     users = await console.user_ids(connection, accounts)
     place = None if room == ACCOUNTS else room
     return await brake.decided_before(connection, place, users.values())
-
-
-async def _chosen(
-    database: Database, kept: Mapping[str, str], before: str, where: tzinfo
-) -> dict[str, Any]:
-    """Return which entries filters ask for; times are of a zone.
-
-    Raises ValueError with what is wrong with them.
-    """
-    if before and not before.isdecimal():
-        raise ValueError("This page of the log does not exist.")
-    for name, allowed in (("kind", get_args(record.Kind)), ("outcome", get_args(record.Outcome))):
-        if kept[name] and kept[name] not in allowed:
-            raise ValueError(f"“{kept[name]}” is no {name}: choose one of {', '.join(allowed)}.")
-    reader, room = database.scanner, kept["room"]
-    named: list[str] = []
-    if room:
-        named = await rooms.named(reader, room) or await rooms.with_own_name(reader, room) or [room]
-    return {
-        "users": await _meant(reader, kept["user"]) if kept["user"] else None,
-        "rooms": named,
-        "since": _since(kept["since"], database.clock.now(), where),
-        "groups": await _names(reader, kept["group"]) if kept["group"] else [],
-        "request": kept["request"] or None,
-        "kind": kept["kind"] or None,
-        "outcome": kept["outcome"] or None,
-        "before": int(before[:18]) if before else None,
-    }
-
-
-def _since(text: str, now: float, where: tzinfo) -> float:
-    return times.moment(text, now, where) if text else 0.0
-
-
-async def _names(reader: Connection, name: str) -> list[str]:
-    """Return the names under which what was done because of a group is recorded, `name` first."""
-    group_ids = await story.groups_called(reader, name)
-    had = [one.name for one in await group_names.former(reader) if one.group_id in group_ids]
-    now = await console.group_names(reader, group_ids)
-    return list(dict.fromkeys([name, *now, *had]))
-
-
-async def _meant(reader: Connection, words: str) -> list[str]:
-    """Return the user IDs of those who have some text in what they are known by, or the text."""
-    found = await console.people_named(reader, words, PAGE)
-    return [words, *(one["account"] for one in found if one["account"] is not None)]
-
-
-def _csv(rows: list[dict[str, Any]]) -> web.Response:
-    names = ("at", "kind", "outcome", "user_id", "room_id", "group_name", "request", "detail", "by")
-    cells = [[text.told(row["at"]), *(str(row[name] or "") for name in names[1:])] for row in rows]
-    return web.Response(
-        text=to_csv([names, *cells]),
-        content_type="text/csv",
-        headers={"Content-Disposition": 'attachment; filename="scim-matrix-log.csv"'},
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from scim_matrix.config import OnDisable
 from scim_matrix.store import console, group_names
@@ -32,7 +32,7 @@ class Groups:
         group_id = found.group_id if found is not None else self.living.get(name)
         told = words.then(name, at, self.former, request)
         if group_id is None:
-            return escape(told)
+            return Markup("<bdi>{}</bdi>").format(told)
         path = f"/console/groups/{quote(group_id, safe='')}"
         return Markup('<a href="{}">{}</a>').format(path, told)
 

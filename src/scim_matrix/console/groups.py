@@ -89,7 +89,19 @@ class GroupPages:
         concerns = await self._concerns(request, shown)
         context = {"group": group, "mappings": shown, "concerns": concerns, "form": {}}
         context["story"] = await self._story(request, group["id"])
+        if concerns and not group["deleted"]:
+            context |= await self._members(request, group["id"])
         return await self._pages.render(request, "group.html", {**context, **more}, status)
+
+    async def _members(self, request: web.Request, group_id: str) -> dict[str, Any]:
+        """Return what shows a part of a group's members, whom some words choose."""
+        words, first = request.query.get("q", "").strip(), first_row(request)
+        reader = request.config_dict[DATABASE].scanner
+        members = await console.members_of(reader, group_id, words, PAGE, first)
+        if first and not members:
+            raise to_the_first(request)
+        part = Part(first, members[0]["number"] if members else 0, {"q": words})
+        return {"members": members, "part": part, "q": words}
 
     async def _story(self, request: web.Request, group_id: str) -> Story | None:
         """Return a group's story, to administrators: it tells of rooms and people of others."""
@@ -100,24 +112,30 @@ class GroupPages:
 
     async def _concerns(self, request: web.Request, shown: Iterable[MappingType[str, Any]]) -> bool:
         """Tell whether who is in a group may be told, by the mappings of it that are shown."""
-        return await self._pages.is_admin(request) or any(m["kind"] != "everyone" for m in shown)
+        if await self._pages.is_admin(request):
+            return True
+        # A list may be older than the loss of a power, and what it leads to is no list.
+        rooms = [room for m in shown if m["kind"] != "everyone" for room in m["own"]]
+        return any([await self._pages.may_see(request, room) for room in rooms[:1]])
 
     async def _shown(self, request: web.Request, group_id: str) -> list[dict[str, Any]]:
         """Return the mappings that a group falls under, as far as whoever asks may see them."""
         reader = request.config_dict[DATABASE].scanner
         mappings = await console.of_group(reader, group_id)
         is_admin = await self._pages.is_admin(request)
+        opened = {room for mapping in mappings for room in mapping["rooms"]}
+        own = opened if is_admin else {*await self._pages.own_among(request, sorted(opened))}
         shown = []
         for mapping in mappings:
-            rooms = [r for r in mapping["rooms"] if await self._pages.may_see(request, r)]
+            rooms = mapping["own"] = [room for room in mapping["rooms"] if room in own]
             if not (is_admin or rooms):
                 continue
             if not is_admin and mapping["room_id"] not in rooms:
                 # A space that is not theirs opens a room of theirs: that room is all they see.
                 mapping |= {"room": rooms[0], "room_id": rooms[0], "children": False}
                 mapping |= {"made_by": None, "error": None, "cure": None}
-            mapping["mine"] = mapping["made_by"] is not None and await self._may_change(
-                request, mapping
+            mapping["mine"] = mapping["made_by"] is not None and (
+                is_admin or (mapping["room_id"] in own and not await self._is_of_an_admin(mapping))
             )
             shown.append(mapping)
         return shown
@@ -133,7 +151,7 @@ class GroupPages:
         known = former["deleted"] is not None and await self._pages.is_admin(request)
         if not known and not await console.of_group(reader, group_id):
             raise web.HTTPNotFound(text=_GONE)
-        gone: dict[str, Any] = {"externalId": None, "members": [], "number": 0, "deleted": True}
+        gone: dict[str, Any] = {"externalId": None, "number": 0, "deleted": True}
         return {"id": group_id, "displayName": former["display_name"], **gone}
 
     # -- Asking -----------------------------------------------------------
@@ -194,7 +212,7 @@ class GroupPages:
             what = (group["displayName"], asked.room, asked.mapping, asked.powerless)
             told = sayings.mapped(*what, dry=self._pages.dry)
         await session.say(request, told)
-        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
+        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'], safe='')}")
 
     async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
         """POST: drop a mapping; the people stay, or leave through the brake."""
@@ -241,7 +259,7 @@ class GroupPages:
             dry=self._pages.dry,
         )
         await session.say(request, told)
-        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'])}")
+        raise web.HTTPSeeOther(f"/console/groups/{quote(group['id'], safe='')}")
 
     async def _made_here(self, request: web.Request, group_id: str, named: str) -> dict[str, Any]:
         """Return a mapping made in the console that whoever asks may take out.
@@ -253,7 +271,7 @@ class GroupPages:
             if (
                 str(mapping["id"]) == named
                 and mapping["made_by"] is not None
-                and await self._may_change(request, mapping, anew=True)
+                and await self._may_change(request, mapping)
             ):
                 return mapping
         if await self._pages.is_admin(request):
@@ -263,16 +281,17 @@ class GroupPages:
             " and kick, and none that an administrator made."
         )
 
-    async def _may_change(
-        self, request: web.Request, mapping: MappingType[str, Any], *, anew: bool = False
-    ) -> bool:
-        """Tell whether whoever asks may take a mapping out, so that people stay."""
+    async def _is_of_an_admin(self, mapping: MappingType[str, Any]) -> bool:
+        return await self._pages.access.is_admin(mapping["made_by"])
+
+    async def _may_change(self, request: web.Request, mapping: MappingType[str, Any]) -> bool:
+        """Tell whether whoever asks may take a mapping out now, so that people stay."""
         access, user_id = self._pages.access, request[USER]
-        if await access.is_admin(user_id, anew=anew, reads=reads(request)):
+        if await access.is_admin(user_id, anew=True, reads=reads(request)):
             return True
-        if mapping["room_id"] is None or await access.is_admin(mapping["made_by"]):
+        if mapping["room_id"] is None or await self._is_of_an_admin(mapping):
             return False
-        return (await access.verdict(user_id, [mapping["room_id"]], Reach(), anew=anew)).followed
+        return (await access.verdict(user_id, [mapping["room_id"]], Reach())).followed
 
     async def _removal_rule(
         self, request: web.Request, mapping: MappingType[str, Any]

@@ -1,4 +1,7 @@
-"""Sentences as HTML: whoever and whatever is named by ID is a click away, times are told there."""
+"""Sentences as HTML: whoever and whatever is named by ID is a click away, times are told there.
+
+And names are shown as such: none turns round what is written beside it.
+"""
 
 import datetime
 import re
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from scim_matrix.console import times
 
@@ -18,6 +21,10 @@ _TOLD = re.compile(
     r"|\d{4}-\d\d-\d\d \d\d:\d\d UTC|(?<=\brequest )[0-9a-f]{16}\b"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)"
 )
+# What is written from right to left (Hebrew, Arabic and their neighbours). Unless it is set apart,
+# it takes along the numbers and signs that stand beside it.
+_R = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff"
+_FROM_THE_RIGHT = re.compile(rf"([{_R}](?:[{_R}\d\s'\-]*[{_R}])?)")
 # How long the ID of a request is.
 _REQUEST = 16
 _PAGES = {"@": "people", "!": "rooms"}
@@ -41,7 +48,7 @@ def linked(
     for index in range(1, len(parts), 2):
         before, found, after = parts[index - 1 : index + 2]
         if (told := _moment_or_request(found, where)) is not None:
-            html += [escape(before), told]
+            html += [apart(before), told]
             continue
         named = names.get(found)
         if named and before.endswith(f"{named} (") and after.startswith(")"):
@@ -51,8 +58,16 @@ def linked(
         head, parts[index + 1] = before.rstrip(_OPENING), after.lstrip(_CLOSING)
         closing = after[: len(after) - len(parts[index + 1])]
         whole = _WHOLE.format(before[len(head) :], _link(found, called), closing)
-        html += [escape(head), whole]
-    return Markup("").join([*html, escape(parts[-1])])
+        html += [apart(head), whole]
+    return Markup("").join([*html, apart(parts[-1])])
+
+
+def apart(text: str) -> Markup:
+    """Return text as HTML in which what is written from right to left keeps to itself."""
+    parts = _FROM_THE_RIGHT.split(text)
+    html: list[Markup | str] = [*parts]
+    html[1::2] = [Markup("<bdi>{}</bdi>").format(part) for part in parts[1::2]]
+    return Markup("").join(html)
 
 
 def plain(text: str) -> Markup:
@@ -76,11 +91,11 @@ def _moment_or_request(found: str, where: datetime.tzinfo) -> Markup | str | Non
         return times.shown(at.timestamp(), where)
     except (ValueError, OverflowError):
         # A name that only looks like it, or no day of that zone.
-        return escape(found)
+        return apart(found)
 
 
 def _link(found: str, called: str) -> Markup:
     if found[0] not in _PAGES:
-        return escape(called)
+        return apart(called)
     path = f"/console/{_PAGES[found[0]]}/{quote(found, safe='')}"
     return Markup('<a href="{}" title="{}">{}</a>').format(path, found, called)

@@ -60,7 +60,8 @@ class Need:
             return None
         if row["room"].startswith("!"):
             return Way(f"rooms/{quote(row['room'], safe='')}", "Look at the room")
-        return Way(f"rooms?q={quote(row['room'], safe='')}", "Look at the room")
+        label = "Decide" if code == "room-waits" else "Look at the room"
+        return Way(f"rooms?q={quote(row['room'], safe='')}", label)
 
 
 def loud(codes: Iterable[str]) -> int:

@@ -200,7 +200,11 @@ class Pages:
     async def own_rooms(self, request: web.Request) -> list[str]:
         """Return the IDs of the mapped rooms that whoever asks may see and map."""
         mapped = await rooms.mapped(request.config_dict[DATABASE].scanner)
-        return await self.access.own_among(request[USER], mapped)
+        return await self.own_among(request, mapped)
+
+    async def own_among(self, request: web.Request, room_ids: Sequence[str]) -> list[str]:
+        """Return which of some rooms whoever asks may see and map, for a list of them."""
+        return await self.access.own_among(request[USER], room_ids)
 
     async def render(
         self, request: web.Request, template: str, context: Mapping[str, Any], status: int = 200

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from scim_matrix import problems
-from scim_matrix.app_keys import DATABASE, HOMESERVER
+from scim_matrix.app_keys import DATABASE, HOMESERVER, REPLICA
+from scim_matrix.console import sayings, session
 from scim_matrix.console.causes import groups_behind
-from scim_matrix.console.pages import PAGE, Pages, Part, first_row, part_of, to_the_first
+from scim_matrix.console.pages import PAGE, USER, Pages, Part, first_row, part_of, to_the_first
 from scim_matrix.matrix.errors import HomeserverError, RefusedError
-from scim_matrix.store import console, story
+from scim_matrix.store import console, references, story, totals
 from scim_matrix.store import rooms as known_rooms
 from scim_matrix.store.database import Connection
 from scim_matrix.store.text import folded
@@ -26,7 +28,9 @@ FILTERS: Mapping[str, Callable[[Row], bool]] = {
     "with people by hand": lambda row: bool(row["by_hand"]),
     "waiting": lambda row: row["todo"] > 0 or row["standing"] in ("waiting", "unresolved"),
     "held": lambda row: row["held"] > 0,
-    "with a problem": lambda row: row["problem"] is not None or row["powerless"] > 0,
+    "with a problem": lambda row: (
+        row["problem"] is not None or row["powerless"] + row["refused"] > 0
+    ),
     "no longer mapped": lambda row: row["standing"] == "unmapped",
 }
 
@@ -68,8 +72,28 @@ class RoomPages:
         if (fits := FILTERS.get(query["show"])) is not None:
             rows = [row for row in rows if fits(row)]
         words = folded(query["q"])
-        found = [row for row in rows if _is_called(row, words)]
+        known = {*await known_rooms.with_words(reader, words)}
+        found = [row for row in rows if row["room_id"] in known or _is_called(row, words)]
         return sorted(found, key=lambda row: folded(row["name"]))
+
+    async def let_in(self, request: web.Request) -> web.StreamResponse:
+        """POST: have an alias that waits for a human stand for the room that was shown."""
+        await self._pages.only_admins(request)
+        form, by = await request.post(), request[USER]
+        alias, shown = str(form.get("alias", "")), str(form.get("room", ""))
+        async with request.config_dict[DATABASE].write(f"console {by}") as connection:
+            reference = await references.get(connection, alias)
+            # It may lead elsewhere by now, or have been decided on.
+            is_that = reference is not None and (
+                (reference.standing, reference.candidate) == ("waiting", shown)
+            )
+            if is_that:
+                room_id = await known_rooms.successor(connection, shown)
+                await references.let_in(connection, alias, room_id, by)
+                await totals.happened(connection, "decided")
+        request.config_dict[REPLICA].decided()
+        await session.say(request, sayings.let_in(alias, shown, is_that=is_that))
+        raise web.HTTPSeeOther(f"/console/rooms?{urlencode({'q': alias})}")
 
     async def room(self, request: web.Request) -> web.StreamResponse:
         """GET: a room's story, and who is in it by what."""
@@ -111,5 +135,5 @@ class RoomPages:
 
 
 def _is_called(row: Row, words: str) -> bool:
-    """Tell whether a room has some text (folded) in its name, its alias or its ID."""
+    """Tell whether the map has some text (folded) for a room, or no words are asked for."""
     return any(words in folded(row[name] or "") for name in ("name", "reference", "room_id"))

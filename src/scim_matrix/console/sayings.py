@@ -165,6 +165,13 @@ def unmapped(
     return f"{told} {number} {follow}; unusually many would be held for an administrator first."
 
 
+def let_in(alias: str, room: str, *, is_that: bool) -> str:
+    """Return what letting an alias in leads to; `is_that`: it still led to the room shown."""
+    if not is_that:
+        return f"Nothing was done: {alias} does not wait to be let in to {room} any more."
+    return f"{alias} stands for {room} from now on: its people are on their way there."
+
+
 def linked(user: str, account: str, *, dry: bool = False) -> str:
     """Return what saying whose account is whose leads to; `dry` as in `decided`."""
     if dry:

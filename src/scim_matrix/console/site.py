@@ -5,6 +5,7 @@ import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp_jinja2
 import aiohttp_session
@@ -19,16 +20,19 @@ from scim_matrix.console import session, times
 from scim_matrix.console.access import Access
 from scim_matrix.console.administration import Administration
 from scim_matrix.console.groups import GroupPages
-from scim_matrix.console.linking import linked, plain
+from scim_matrix.console.linking import apart, linked, plain
+from scim_matrix.console.log import LogPage
 from scim_matrix.console.pages import Pages, explain
 from scim_matrix.console.people import PeoplePages
 from scim_matrix.console.rooms import RoomPages
 from scim_matrix.console.sign_in import SignIn
+from scim_matrix.console.together import TogetherPage
 from scim_matrix.edge.requests import small_forms
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.story.words import detail
 from scim_matrix.sync.account_changes import AccountPolicy
 from scim_matrix.sync.plan import Policy
+from scim_matrix.writing import unturned
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -67,6 +71,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         autoescape=True,
         enable_async=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unturned,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -76,11 +81,15 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
         "clock": _in_zone(times.clock),
         "day": _in_zone(times.day),
         "linked": _linked,
+        "apart": apart,
+        "piece": _piece,
         "plain": plain,
         "why": detail,
     }
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(_routes(sign_in, administration, people, groups, rooms))
+    app.add_routes(
+        _routes(sign_in, administration, people, groups, rooms, LogPage(pages), TogetherPage(pages))
+    )
     return app
 
 
@@ -90,6 +99,8 @@ def _routes(
     people: PeoplePages,
     groups: GroupPages,
     rooms: RoomPages,
+    record: LogPage,
+    together: TogetherPage,
 ) -> list[web.RouteDef]:
     return [
         web.get("/", administration.overview),
@@ -107,12 +118,15 @@ def _routes(
         web.post("/groups/{id}/mappings", groups.add_mapping),
         web.post("/groups/{id}/mappings/remove", groups.remove_mapping),
         web.get("/rooms", rooms.rooms),
+        web.post("/rooms/let-in", rooms.let_in),
         web.get("/rooms/{id}", rooms.room),
         web.get("/problems/{code}", administration.problem),
         web.post("/compare", administration.compare),
         web.get("/held", administration.held),
         web.post("/held", administration.decide),
-        web.get("/log", administration.log),
+        web.get("/held/together", together.show),
+        web.post("/held/together", together.decide),
+        web.get("/log", record.log),
         # One by one: looking for what a client names has too many ways to go wrong. And from
         # memory: asyncio does not survive that a connection ends while it sends a file.
         *(
@@ -135,6 +149,18 @@ def _serving(file: Path) -> Handler:
 @jinja2.pass_context
 def _linked(context: Context, text: str) -> Markup:
     return linked(text, context["zone"], context["names"])
+
+
+def _unturned(value: Any) -> Any:
+    """Return what a page shows without what would turn the direction of the page's writing."""
+    if isinstance(value, Markup):
+        return Markup(unturned(value))
+    return unturned(value) if isinstance(value, str) else value
+
+
+def _piece(text: str) -> str:
+    """Return a text as one piece of a path, whatever is in it: user IDs may have a slash."""
+    return quote(text, safe="")
 
 
 def _in_zone(tell: Callable[[Any, datetime.tzinfo], str]) -> Callable[[Context, Any], str]:

@@ -8,9 +8,12 @@ import orjson
 from scim_matrix.groupmap import key
 from scim_matrix.store.database import Connection
 from scim_matrix.store.queries import load
-from scim_matrix.store.text import folded
+from scim_matrix.store.text import composed, folded
 
 Rows = list[dict[str, Any]]
+
+# Of a group with so many members at most these are sorted.
+SORTED = 5_000
 
 _Q = load("console")
 
@@ -37,10 +40,10 @@ async def accounts_of(connection: Connection, group_id: str) -> set[str]:
     return {row["user_id"] for row in found}
 
 
-async def group(connection: Connection, group_id: str, most: int = 500) -> dict[str, Any] | None:
-    """Return a group with its name, externalId and members, None if there is none.
+async def group(connection: Connection, group_id: str) -> dict[str, Any] | None:
+    """Return a group with its name and externalId, None if there is none.
 
-    At most `most` members are named; `number` says how many there are.
+    `number` says how many members it has.
     """
     found = await connection.execute_fetchall(
         "SELECT display_name, external_id, (SELECT count(*) FROM group_member"
@@ -49,23 +52,26 @@ async def group(connection: Connection, group_id: str, most: int = 500) -> dict[
     )
     if not found:
         return None
-    # Some of very many, by name: looking up the names of all would take longer than the page may.
-    members = await connection.execute_fetchall(
-        "SELECT m.value AS id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user,"
-        " coalesce(u.document ->> 'displayName', u.document ->> 'userName',"
-        "  g.display_name, m.value) AS name"
-        " FROM (SELECT value FROM group_member WHERE group_id = :group_id LIMIT :most) m"
-        " LEFT JOIN scim_user u ON u.id = m.value LEFT JOIN scim_group g ON g.id = m.value"
-        " ORDER BY name",
-        {"group_id": group_id, "most": most},
-    )
     return {
         "id": group_id,
         "displayName": found[0]["display_name"],
         "externalId": found[0]["external_id"],
-        "members": [dict(row) for row in members],
         "number": found[0]["number"],
     }
+
+
+async def members_of(
+    connection: Connection, group_id: str, words: str, limit: int, offset: int
+) -> Rows:
+    """Return members of a group, with some text in their name or user name if that is given.
+
+    By name, but of very many: looking up all their names would take longer than a page may.
+    `number` is how many there are in all.
+    """
+    values = {"group_id": group_id, "limit": limit, "offset": offset}
+    if words:
+        return await _rows(connection, "members_named", words=folded(words), **values)
+    return await _rows(connection, "members_of", most=SORTED, **values)
 
 
 async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]]:
@@ -78,9 +84,10 @@ async def of_group(connection: Connection, group_id: str) -> list[dict[str, Any]
     found = await connection.execute_fetchall(
         "SELECT m.id, m.kind, m.pattern, coalesce(m.alias, m.reference) AS room, m.reference,"
         " m.power, m.children, m.invite, m.exclusive, m.made_by, m.standing,"
-        " coalesce(m.reason, r.reason) AS error, coalesce(m.cure, r.cure) AS cure, r.room_id"
+        " coalesce(m.reason, r.reason, t.unusable) AS error, coalesce(m.cure, r.cure,"
+        "  CASE WHEN t.unusable IS NOT NULL THEN 'scim-matrix check' END) AS cure, r.room_id"
         " FROM mapping m JOIN room_reference r ON r.reference = m.reference"
-        " LEFT JOIN scim_group g ON g.id = :group_id"
+        " LEFT JOIN scim_group g ON g.id = :group_id LEFT JOIN room t ON t.room_id = r.room_id"
         " WHERE m.standing IN ('in_force', 'suspended') AND ((m.kind = 'group_id'"
         "  AND m.pattern = :group_id) OR (m.kind = 'external_id' AND m.pattern = g.external_id)"
         "  OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name))"
@@ -195,11 +202,11 @@ async def rooms_opened_by(connection: Connection, rooms: Iterable[str]) -> dict[
 async def people_in(
     connection: Connection, room_id: str, words: str, limit: int, offset: int
 ) -> Rows:
-    """Return who is in a room or should be, by a part of their user ID, and by what each is.
+    """Return who is in a room or should be, by a part of their user ID or name, and by what.
 
     `number` is how many there are in all.
     """
-    values = {"room_id": room_id, "words": words, "limit": limit, "offset": offset}
+    values = {"room_id": room_id, "words": folded(words), "limit": limit, "offset": offset}
     found = await _rows(connection, "people_in", **values)
     accounts = [row["account_id"] for row in found if row["account_id"] is not None]
     why: dict[int, list[str]] = {}
@@ -240,14 +247,39 @@ async def held_in(connection: Connection, room_id: str | None, limit: int) -> Ro
     return await _rows(connection, "held_people", room_id=room_id, limit=limit)
 
 
+async def held_spread(connection: Connection, limit: int) -> Rows:
+    """Return the requests and groups because of which removals are held in several rooms."""
+    return await _rows(connection, "held_spread", limit=limit)
+
+
+async def held_of(
+    connection: Connection, request: str | None, group_name: str | None, limit: int
+) -> Rows:
+    """Return whose removals are held because of a request or a group by name, room by room.
+
+    `number` is how many there are in all.
+    """
+    values = {"request": request, "group_name": group_name}
+    return await _rows(connection, "held_of", limit=limit, **values)
+
+
 async def people_named(connection: Connection, words: str, limit: int) -> Rows:
     """Return at most so many people with some text, in whatever case, in what they are known by.
 
-    That is their user name, name, e-mail addresses and Matrix user ID.
+    That is their user name, name (its words in any order), e-mail addresses and Matrix user ID; or
+    whose SCIM id or externalId it is.
     """
-    found = folded(words)
-    quoted = orjson.dumps(found).decode()[1:-1]
-    return await _rows(connection, "people_named", words=found, quoted=quoted, limit=limit)
+    text = folded(" ".join(words.split()))
+    first, second, rest = (*text.split(maxsplit=2), "", "", "")[:3]
+    values = {
+        "words": text,
+        "first": first,
+        "second": second,
+        "rest": rest,
+        "quoted": orjson.dumps(text).decode()[1:-1],
+    }
+    exact = composed(words.strip())
+    return await _rows(connection, "people_named", exact=exact, limit=limit, **values)
 
 
 async def needing(connection: Connection, limit: int) -> Rows:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 
-from scim_matrix.store import grants, openings
+from scim_matrix.store import grants, openings, record
 from scim_matrix.store.database import Connection
 from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.openings import leaders_of, led_by
@@ -108,6 +108,13 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
     if former.room_id != room_id:
         await grants.carry(connection, former.room_id, room_id, name)
     await grants.settle_map(connection)
+
+
+async def let_in(connection: Connection, name: str, room_id: str, by: str) -> None:
+    """Have an alias stand for a room because a human (`by`) says so, on nobody's own power."""
+    await pin(connection, name, room_id)
+    entry = record.Entry("alias", "approved", None, room_id, detail=name, by=by)
+    await record.add(connection, entry)
 
 
 async def wait(

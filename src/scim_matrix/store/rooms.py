@@ -175,6 +175,15 @@ async def named(connection: Connection, name: str) -> list[str]:
     return list(dict.fromkeys([*ids, *map(following, ids)]))
 
 
+async def with_words(connection: Connection, words: str) -> list[str]:
+    """Return the IDs of the rooms with some text, in whatever case, in what they are known by.
+
+    That is their name, their alias and the map's, and their ID.
+    """
+    found = await connection.execute_fetchall(_Q["with_words"], {"words": folded(words)})
+    return [row["room_id"] for row in found]
+
+
 async def with_own_name(connection: Connection, name: str) -> list[str]:
     """Return the room IDs of the rooms that call themselves so, by name or alias."""
     found = await connection.execute_fetchall(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from scim_matrix.story.rows import Group, Line, Part, Row, Story
 from scim_matrix.story.words import (
+    CHECK,
     SETTLED,
     TO_SETTLE,
     called,
@@ -15,6 +16,7 @@ from scim_matrix.story.words import (
     people,
     plain,
     stopped,
+    unusable,
     ways,
     when,
 )
@@ -77,7 +79,8 @@ def _rooms(group: Group) -> Iterator[Line]:
         if row["powerless"]:
             who = people(row["powerless"])
             without = f" {who} without the power level: {plain(row['power_reason'])}."
-        yield Line(f"{line}. {people(row['joined'])} there{waiting}.{without}", room_id=room_id)
+        told = f"{line}. {people(row['joined'])} there{waiting}.{without}{unusable(row)}"
+        yield Line(told, CHECK if row["unusable"] else None, room_id)
     if not group.openers and "deleted" not in group.group:
         row = group.group
         by_id = f"its externalId {row['external_id']}, or " if row["external_id"] else ""

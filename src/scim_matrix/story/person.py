@@ -6,6 +6,7 @@ import orjson
 
 from scim_matrix.story.rows import Line, Part, Person, Row, Story
 from scim_matrix.story.words import (
+    CHECK,
     again,
     called,
     dated,
@@ -17,6 +18,7 @@ from scim_matrix.story.words import (
     since,
     stopped,
     then,
+    unusable,
     ways,
     when,
     why_closed,
@@ -240,11 +242,7 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     if place["state"] == "granted":
         return _granted(person, place)
     if place["state"] == "forgotten":
-        there = "there, " if place["observed"] == "join" else ""
-        return (
-            f"{there}left alone: the map no longer gives it{since(place)}.",
-            "scim-matrix sync --prune takes out all of those" if there else None,
-        )
+        return _forgotten(person, place)
     if place["state"] == "dismissed":
         return "stays, as a human decided.", None
     causes = {
@@ -261,6 +259,21 @@ def _state(person: Person, place: Row) -> tuple[str, str | None]:
     if account.get("problem") == "conflict":
         return f"to leave, once the account is settled: {cause}.", account["cure"]
     return _leaving(place, cause)
+
+
+def _forgotten(person: Person, place: Row) -> tuple[str, str | None]:
+    """Return why the map gives a room to somebody no longer, or not at present."""
+    there = "there, " if place["observed"] == "join" else ""
+    given = [row for row in person.given if row["room_id"] == place["room_id"]]
+    for row in given:
+        if row["mapping_standing"] == "suspended" and (why := stopped(row)) is not None:
+            line = f"{row['group_name']} ({mapping(row, person.names)})"
+            told = f"{there}left alone: {line} gave it, but {why[0]}. Nobody is removed for that."
+            return told, why[1]
+    return (
+        f"{there}left alone: the map no longer gives it{since(place)}.",
+        "scim-matrix sync --prune takes out all of those" if there else None,
+    )
 
 
 def _revoked(person: Person, place: Row) -> str:
@@ -289,7 +302,8 @@ def _leaving(place: Row, cause: str) -> tuple[str, str | None]:
 def _granted(person: Person, place: Row) -> tuple[str, str | None]:
     power = _power(place)
     if place["observed"] == "join":
-        return f"there{power}{since(place)}.", None
+        told = f"there{power}{since(place)}.{unusable(place)}"
+        return told, CHECK if place["unusable"] else None
     if place["observed"] == "invite" and place["invite"]:
         return f"invited, not there yet{since(place)}.", None
     if place["left_by_choice"]:

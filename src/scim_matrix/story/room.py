@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from scim_matrix.story.rows import Line, Part, Room, Row, Story
 from scim_matrix.story.words import (
+    CHECK,
     SETTLED,
     TO_SETTLE,
     called,
@@ -49,7 +50,7 @@ def _room(room: Room) -> Iterator[Line]:
     if row["upgrade_to"]:
         yield Line(f"Its upgrade is not followed: {plain(row['reason'])}.", row["cure"])
     if row["unusable"]:
-        yield Line(f"It cannot be used at present: {plain(row['unusable'])}.", "scim-matrix check")
+        yield Line(f"It cannot be used at present: {plain(row['unusable'])}.", CHECK)
     if row["compared_at"]:
         yield Line(f"Last compared with the homeserver {when(row['compared_at'])}.")
 
@@ -100,6 +101,8 @@ def _state(row: Row, room: Room) -> tuple[str, str | None]:
         case "granted":
             failed = f", which failed: {plain(row['reason'])}" if row["problem"] else ""
             return f"to be brought in because of {group}{failed}{_between(row)}.", None
+        case "forgotten" if row["is_suspended"]:
+            return "left alone: their mapping is suspended, and nobody is removed for that.", None
         case "forgotten":
             return "left alone: the map no longer gives it.", None
         case "dismissed":

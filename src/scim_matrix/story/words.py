@@ -39,6 +39,8 @@ EVER = 1e15
 # Until when nothing is done for somebody whose account may be another's, and what ends that.
 SETTLED = "it is settled whose account it is"
 TO_SETTLE = "scim-matrix users says why, and what to type"
+# What ends that a room cannot be used.
+CHECK = "scim-matrix check"
 _OF_GROUPS = ("rename_group", "delete_group")
 _OUTCOMES = {
     "done": "done",
@@ -84,7 +86,7 @@ def since(row: Row) -> str:
 
 def again(row: Row) -> str:
     """Return when something that failed is tried again."""
-    return f" Tried again after {when(row['next_try'])}." if row["next_try"] else ""
+    return f" Next try due {when(row['next_try'])}." if row["next_try"] else ""
 
 
 def called(room_id: str, names: Mapping[str, str]) -> str:
@@ -192,6 +194,13 @@ def spans(group_id: str, now: str | None, former: Sequence[Former]) -> list[Span
         requests = [one.request for one in others if one.request is not None]
         found.append(Span(name, after, EVER if is_last else until, request, requests))
     return found
+
+
+def unusable(row: Row) -> str:
+    """Return that a room cannot be used, as an end of what is told of who is in it; or nothing."""
+    if not row["unusable"]:
+        return ""
+    return f" That is as last seen: the room cannot be used at present, {plain(row['unusable'])}."
 
 
 def stopped(row: Row) -> tuple[str, str | None] | None:

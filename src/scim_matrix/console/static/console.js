@@ -2,16 +2,22 @@
 // The server writes times in this zone from the next page on; until then in UTC.
 document.cookie = `zone=${Intl.DateTimeFormat().resolvedOptions().timeZone}; path=/console/; max-age=31536000; samesite=strict`;
 
-const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
+const words = new Intl.RelativeTimeFormat("en");
+const units = [["minute", 60, 60], ["hour", 3600, 24], ["day", 86400, Infinity]];
+
+// How far off a moment is, so many seconds from now (behind us: below 0), to the nearest whole.
+function distance(seconds) {
+  const size = Math.abs(seconds);
+  if (size < 30) return seconds > 0 ? "in a moment" : "moments ago";
+  const [unit, length] = units.find((one) => Math.round(size / one[1]) < one[2]);
+  return words.format(Math.sign(seconds) * Math.round(size / length), unit);
+}
 
 // How long ago; the exact time stays at hand, under the pointer or at a touch.
 function tell(time) {
   time.title ||= time.textContent;
   const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
-  const [unit, length] = units.find((one) => Math.abs(seconds) >= one[1]) ?? ["second", 1];
-  const age = unit === "second" ? "moments ago" : words.format(Math.trunc(seconds / length), unit);
-  time.textContent = time.classList.contains("exact") ? time.title : age;
+  time.textContent = time.classList.contains("exact") ? time.title : distance(seconds);
 }
 const tellAll = () => document.querySelectorAll("time.age").forEach(tell);
 

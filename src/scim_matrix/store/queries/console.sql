@@ -1,5 +1,6 @@
 -- people_named --
--- People with some text in their user name, name, e-mail address or user ID, by indexes alone. As
+-- People with some text in their user name, name, e-mail address or user ID, by indexes but for the
+-- names of those whom nothing calls by a displayName; up to three words of a name in any order. As
 -- many of each kind are looked for as are shown, so that a short text is no long search. Of those
 -- whom the identity provider deleted the name and the addresses are known that their account had:
 -- read one by one only where the text, as JSON has it (quoted), stands in there at all.
@@ -8,8 +9,19 @@ WITH found (id) AS (
         WHERE place_in(user_name_key, :words) > 0 ORDER BY user_name_key LIMIT :limit) u
         CROSS JOIN account a WHERE a.scim_id = u.id
     UNION SELECT a.id FROM (SELECT seq FROM scim_user
-        WHERE place_in(display_name_key, :words) > 0 ORDER BY display_name_key LIMIT :limit) d
+        WHERE place_in(display_name_key, :first) > 0 AND place_in(display_name_key, :second) > 0
+        AND place_in(display_name_key, :rest) > 0 ORDER BY display_name_key LIMIT :limit) d
         CROSS JOIN scim_user u CROSS JOIN account a WHERE u.seq = d.seq AND a.scim_id = u.id
+    UNION SELECT a.id FROM (SELECT id FROM (SELECT id,
+            folded(coalesce(text_at(document, '$.name.formatted'), '') || ' '
+                || coalesce(text_at(document, '$.name.givenName'), '') || ' '
+                || coalesce(text_at(document, '$.name.familyName'), '')) AS name
+            FROM scim_user WHERE display_name_key IS NULL) nameless
+        WHERE place_in(name, :first) > 0 AND place_in(name, :second) > 0
+        AND place_in(name, :rest) > 0 LIMIT :limit) n CROSS JOIN account a WHERE a.scim_id = n.id
+    UNION SELECT id FROM account WHERE scim_id = :exact
+    UNION SELECT a.id FROM scim_user x CROSS JOIN account a
+        WHERE x.external_id = :exact AND a.scim_id = x.id
     UNION SELECT a.id FROM (SELECT user_id FROM user_email
         WHERE place_in(value_key, :words) > 0 LIMIT :limit) e
         CROSS JOIN account a WHERE a.scim_id = e.user_id
@@ -25,8 +37,7 @@ WITH found (id) AS (
 )
 SELECT a.scim_id, a.user_id, coalesce(a.user_id, a.proposed) AS account,
     u.document ->> 'userName' AS user_name,
-    coalesce(u.document ->> 'displayName', CASE WHEN u.id IS NULL
-        THEN text_at(a.profile, '$.display_name') END) AS display_name,
+    coalesce(u.document ->> 'displayName', text_at(a.profile, '$.display_name')) AS display_name,
     a.scim_id IS NULL AND a.desired <> 'unmanaged' AS is_deleted,
     CASE WHEN a.problem = 'conflict' THEN 'conflict' WHEN a.brake = 'held' THEN 'held'
         WHEN a.user_id IS NULL AND a.desired <> 'active' THEN 'no account'
@@ -123,9 +134,10 @@ holding (room_id, number) AS (
     SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
     GROUP BY room_id
 ),
-refusing (room_id, number) AS (
-    SELECT room_id, count(*) FROM membership
-    WHERE problem IS NOT NULL AND problem = 'refused' AND power_todo GROUP BY room_id
+refusing (room_id, powerless, refused) AS (
+    SELECT room_id, count(CASE WHEN todo IS NULL THEN 1 END), count(todo) FROM membership
+    WHERE problem IS NOT NULL AND problem = 'refused' AND (todo IS NOT NULL OR power_todo)
+    GROUP BY room_id
 ),
 left_over (room_id) AS (
     SELECT room_id FROM holding UNION SELECT room_id FROM room_count WHERE todo > 0
@@ -136,7 +148,7 @@ SELECT * FROM (SELECT DISTINCT n.room_id, coalesce(n.alias, n.reference) AS refe
     coalesce(n.cure, t.cure, (SELECT max(m.cure) FROM mapping m
         WHERE m.reference = n.reference AND m.standing = 'suspended')) AS cure,
     t.compared_at, coalesce(c.todo, 0) AS todo, coalesce(h.number, 0) AS held,
-    coalesce(p.number, 0) AS powerless,
+    coalesce(p.powerless, 0) AS powerless, coalesce(p.refused, 0) AS refused,
     EXISTS (SELECT 1 FROM unmanaged_member s WHERE s.room_id = n.room_id) AS by_hand
 FROM (SELECT * FROM named UNION ALL
     SELECT l.room_id, NULL, l.room_id, 'unmapped', NULL, NULL FROM left_over l
@@ -168,26 +180,41 @@ WHERE o.room_id = j.value AND m.id = o.mapping_id AND m.standing <> 'dropped'
 ORDER BY o.room_id, name
 
 -- people_in --
--- Who is in a room, or should be; held ones first. Who has left for good is left out. Counted by
--- itself: only those who are shown are sorted and read whole.
+-- Who is in a room, or should be; held ones first. Who has left for good is left out. Of those whom
+-- nothing brings there it is told whom the map forgot, or gives the room by what is suspended.
+-- Counted by itself: only those who are shown are sorted and read whole.
 WITH found (account_id, user_id, held) AS NOT MATERIALIZED (
     SELECT m.account_id, coalesce(a.user_id, a.proposed), m.brake = 'held'
     FROM membership m CROSS JOIN account a
     WHERE m.room_id = :room_id AND a.id = m.account_id AND m.state <> 'forgotten'
     AND NOT (m.state <> 'granted' AND m.observed IS NOT DISTINCT FROM 'leave')
-    AND (:words = '' OR place_in(coalesce(a.user_id, a.proposed), :words) > 0)
+    AND (:words = '' OR place_in(lower(coalesce(a.user_id, a.proposed)), :words) > 0
+        OR EXISTS (SELECT 1 FROM scim_user u
+            WHERE u.id = a.scim_id AND place_in(u.display_name_key, :words) > 0))
     UNION ALL
     SELECT NULL, user_id, FALSE FROM unmanaged_member
-    WHERE room_id = :room_id AND (:words = '' OR place_in(user_id, :words) > 0)
+    WHERE room_id = :room_id AND (:words = '' OR place_in(lower(user_id), :words) > 0
+        OR EXISTS (SELECT 1 FROM account b CROSS JOIN scim_user u
+            WHERE b.user_id = unmanaged_member.user_id AND u.id = b.scim_id
+            AND place_in(u.display_name_key, :words) > 0))
 ),
 shown AS (
     SELECT * FROM found ORDER BY held DESC, user_id NULLS FIRST LIMIT :limit OFFSET :offset
 )
 SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
     CASE WHEN s.account_id IS NULL THEN 'join' ELSE m.observed END AS membership,
-    coalesce(m.state, 'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
+    coalesce(m.state, (SELECT CASE WHEN EXISTS (SELECT 1 FROM opening o CROSS JOIN mapping p
+            CROSS JOIN mapping_grant g WHERE o.room_id = :room_id AND o.standing = 'followed'
+            AND p.id = o.mapping_id AND p.standing = 'suspended' AND g.mapping_id = p.id
+            AND g.account_id = a.id AND g.state = 'granted') THEN 'suspended' ELSE k.state END
+        FROM account a CROSS JOIN membership k WHERE a.user_id = s.user_id
+        AND k.account_id = a.id AND k.room_id = :room_id AND k.state = 'forgotten'),
+        'unmanaged') AS state, m.power, m.reason AS error, m.group_name,
     nullif(m.since, 0) AS since, m.request,
-    coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending
+    coalesce(m.todo IS NOT NULL OR m.power_todo, FALSE) AS pending,
+    (SELECT coalesce(u.document ->> 'displayName', text_at(n.profile, '$.display_name'))
+        FROM account n LEFT JOIN scim_user u ON u.id = n.scim_id WHERE n.id = coalesce(
+            s.account_id, (SELECT b.id FROM account b WHERE b.user_id = s.user_id))) AS name
 FROM shown s LEFT JOIN membership m ON m.account_id = s.account_id AND m.room_id = :room_id
 ORDER BY s.held DESC, s.user_id NULLS FIRST
 
@@ -226,6 +253,47 @@ FROM each_number(:accounts) j CROSS JOIN mapping_grant g CROSS JOIN mapping m CR
 WHERE g.account_id = j.value AND g.state = 'granted' AND m.id = g.mapping_id
 AND m.standing = 'in_force' AND o.mapping_id = m.id AND o.room_id = :room_id
 AND o.standing = 'followed' ORDER BY 1, 2 NULLS FIRST
+
+-- members_of --
+-- Members of a group, whom it may not know yet: by name, where there are not too many for that.
+WITH counted (number) AS MATERIALIZED (
+    SELECT count(*) FROM group_member WHERE group_id = :group_id
+),
+shown (id) AS (
+    SELECT * FROM (SELECT value FROM group_member CROSS JOIN counted
+        WHERE group_id = :group_id AND counted.number > :most
+        ORDER BY value LIMIT :limit OFFSET :offset) unsorted
+    UNION ALL
+    SELECT id FROM (SELECT m.value AS id,
+            coalesce(u.display_name_key, u.user_name_key, g.display_name_key) AS name
+        FROM counted CROSS JOIN group_member m LEFT JOIN scim_user u ON u.id = m.value
+        LEFT JOIN scim_group g ON g.id = m.value
+        WHERE m.group_id = :group_id AND counted.number <= :most
+        ORDER BY name NULLS LAST, m.value LIMIT :limit OFFSET :offset) sorted
+)
+SELECT s.id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user, counted.number,
+    coalesce(u.document ->> 'displayName', u.document ->> 'userName', g.display_name, s.id) AS name
+FROM counted CROSS JOIN shown s LEFT JOIN scim_user u ON u.id = s.id
+LEFT JOIN scim_group g ON g.id = s.id
+ORDER BY coalesce(u.display_name_key, u.user_name_key, g.display_name_key) NULLS LAST, s.id
+
+-- members_named --
+-- Members of a group with some text in their name or user name.
+WITH found (id) AS (
+    SELECT u.id FROM (SELECT user_name_key FROM scim_user
+        WHERE place_in(user_name_key, :words) > 0) n CROSS JOIN scim_user u
+        WHERE u.user_name_key = n.user_name_key
+    UNION SELECT u.id FROM (SELECT seq FROM scim_user WHERE place_in(display_name_key, :words) > 0) d
+        CROSS JOIN scim_user u WHERE u.seq = d.seq
+    UNION SELECT id FROM scim_group WHERE place_in(display_name_key, :words) > 0
+)
+SELECT m.value AS id, g.id IS NOT NULL AS is_group, u.id IS NOT NULL AS is_user,
+    coalesce(u.document ->> 'displayName', u.document ->> 'userName', g.display_name) AS name,
+    count(*) OVER () AS number
+FROM found CROSS JOIN group_member m LEFT JOIN scim_user u ON u.id = m.value
+LEFT JOIN scim_group g ON g.id = m.value WHERE m.group_id = :group_id AND m.value = found.id
+ORDER BY coalesce(u.display_name_key, u.user_name_key, g.display_name_key), m.value
+LIMIT :limit OFFSET :offset
 
 -- groups_listed --
 -- Groups by name: those with some text in theirs, and where that is asked for those that the map
@@ -290,7 +358,8 @@ SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
         WHERE m.room_id = page.room_id AND a.id = m.account_id AND a.user_id IS NOT NULL
         AND m.state NOT IN ('forgotten', 'dismissed') AND (m.observed IN ('join', 'invite')
             OR (m.observed IS NULL AND m.state <> 'granted')))
-    END AS managed FROM page
+    END AS managed, (SELECT t.unusable FROM room t WHERE t.room_id = page.room_id) AS unusable
+FROM page
 
 -- held_causes --
 -- Because of which groups something is held in a room, or by what should be of them accounts are,
@@ -323,6 +392,31 @@ WITH shown AS (
 SELECT s.account_id, s.user_id, s.group_name, s.request, s.tick, s.since,
     u.document ->> 'displayName' AS display_name
 FROM shown s LEFT JOIN scim_user u ON u.id = s.scim_id ORDER BY s.user_id
+
+-- held_spread --
+-- What held removals of several rooms have in common: a request, or the group that no longer gives
+-- the rooms; the most people first.
+WITH held AS (
+    SELECT room_id, request, CASE WHEN state = 'revoked' THEN group_name END AS group_name
+    FROM membership WHERE brake = 'held' AND brake <> 'free'
+)
+SELECT CAST(NULL AS TEXT) AS group_name, request, count(*) AS people,
+    count(DISTINCT room_id) AS rooms
+FROM held WHERE request IS NOT NULL GROUP BY request HAVING count(DISTINCT room_id) > 1
+UNION ALL
+SELECT group_name, CAST(NULL AS TEXT), count(*), count(DISTINCT room_id)
+FROM held WHERE group_name IS NOT NULL GROUP BY group_name HAVING count(DISTINCT room_id) > 1
+ORDER BY 3 DESC, 1, 2 LIMIT :limit
+
+-- held_of --
+-- Whose removals are held because of a request or a group, whatever the room.
+SELECT m.room_id, m.account_id, a.user_id, m.held_tick AS tick, count(*) OVER () AS number,
+    coalesce(u.document ->> 'displayName', a.user_id) AS name
+FROM membership m CROSS JOIN account a LEFT JOIN scim_user u ON u.id = a.scim_id
+WHERE m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
+AND (CAST(:request AS TEXT) IS NULL OR m.request = :request)
+AND (CAST(:group_name AS TEXT) IS NULL OR (m.group_name = :group_name AND m.state = 'revoked'))
+ORDER BY m.room_id, a.user_id LIMIT :limit
 
 -- held_users --
 -- Whose account is held from being disabled.

@@ -231,6 +231,15 @@ ON CONFLICT (room_id) DO UPDATE SET name = excluded.name, alias = excluded.alias
 SELECT room_id FROM room WHERE successor IS NULL
 AND (alias = :name OR folded(name) = :folded) ORDER BY room_id
 
+-- with_words --
+-- The rooms with some text in their own name or alias, the map's, or their ID.
+SELECT room_id FROM room WHERE place_in(folded(room_id), :words) > 0
+    OR place_in(folded(name), :words) > 0 OR place_in(folded(alias), :words) > 0
+UNION SELECT r.room_id FROM room_reference r LEFT JOIN mapping m ON m.reference = r.reference
+WHERE r.room_id IS NOT NULL
+AND (place_in(folded(r.reference), :words) > 0 OR place_in(folded(m.alias), :words) > 0)
+ORDER BY 1
+
 -- spaces_of --
 -- The mapped spaces whose rooms are opened too and that hold a room, or are it.
 SELECT DISTINCT r.room_id FROM mapping m JOIN room_reference r ON r.reference = m.reference

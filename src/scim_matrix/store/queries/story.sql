@@ -133,25 +133,29 @@ WITH alike AS (
     SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
         account_id IN (SELECT id FROM account WHERE problem IS NOT NULL AND problem = 'conflict')
             AS in_conflict,
+        state = 'forgotten' AND EXISTS (SELECT 1 FROM opening o CROSS JOIN mapping p
+            CROSS JOIN mapping_grant g WHERE o.room_id = :room_id AND o.standing = 'followed'
+            AND p.id = o.mapping_id AND p.standing = 'suspended' AND g.mapping_id = p.id
+            AND g.account_id = membership.account_id AND g.state = 'granted') AS is_suspended,
         request, count(*) AS people, min(account_id) AS account_id, min(nullif(since, 0)) AS first,
         max(since) AS last
     FROM membership WHERE room_id = :room_id
     AND NOT (state <> 'granted' AND observed IS NOT DISTINCT FROM 'leave')
     AND NOT (state = 'granted' AND observed IS NOT DISTINCT FROM 'join')
     GROUP BY request, state, observed, left_by_choice, todo, brake, held_because, problem, reason,
-        group_name, in_conflict
+        group_name, in_conflict, is_suspended
 ),
 told AS (
     SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
-        in_conflict, sum(people) AS people, min(account_id) AS account_id, min(first) AS first,
+        in_conflict, is_suspended, sum(people) AS people, min(account_id) AS account_id, min(first) AS first,
         max(last) AS last, count(request) AS requests,
         CASE WHEN count(*) = 1 THEN max(request) END AS request
     FROM alike
     GROUP BY state, observed, left_by_choice, todo, brake, held_because, problem, reason,
-        group_name, in_conflict
+        group_name, in_conflict, is_suspended
     UNION ALL
     SELECT 'granted', 'join', FALSE, NULL, 'free', NULL, CASE WHEN power_todo THEN problem END,
-        CASE WHEN power_todo THEN reason END, group_name, FALSE, count(*), min(account_id), NULL,
+        CASE WHEN power_todo THEN reason END, group_name, FALSE, FALSE, count(*), min(account_id), NULL,
         NULL, 0, NULL
     FROM membership WHERE room_id = :room_id AND state = 'granted' AND observed = 'join'
     GROUP BY group_name, CASE WHEN power_todo THEN problem END,
@@ -218,6 +222,7 @@ SELECT n.id AS group_id, n.display_name AS name, m.id AS mapping_id, m.kind, m.p
     r.standing AS reference_standing, coalesce(r.room_id, r.candidate) AS reference_room,
     r.reason AS reference_reason, r.cure AS reference_cure, o.room_id, o.via,
     o.standing AS opening_standing, o.reason AS opening_reason, o.cure AS opening_cure,
+    (SELECT t.unusable FROM room t WHERE t.room_id = o.room_id) AS unusable,
     (SELECT count(*) FROM mapping_grant g CROSS JOIN membership p WHERE g.mapping_id = m.id
         AND g.state = 'granted' AND p.room_id = o.room_id AND p.account_id = g.account_id
         AND p.observed = 'join') AS joined,
