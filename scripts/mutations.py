@@ -98,7 +98,7 @@ def of_python(source: str) -> Iterator[Mutant]:
     return _Python(source).mutants()
 
 
-def _is_log(node: ast.stmt) -> bool:
+def _is_log(node: ast.AST) -> bool:
     """Tell whether a statement only says something in the log."""
     return (
         isinstance(node, ast.Expr)
@@ -152,9 +152,8 @@ class _Python:
                 getattr(node, "annotation", None),
                 getattr(node, "returns", None),
             ]
-            if isinstance(node, ast.Expr) and (
-                isinstance(node.value, ast.Constant) or _is_log(node)
-            ):
+            is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if is_text or _is_log(node):
                 drop.append(node)
             if isinstance(node, ast.keyword) and node.arg in _KEYWORDS_LEFT_OUT:
                 drop.append(node)

@@ -6,7 +6,7 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
-from scim_matrix.store import accounts, brake, groupmap, memberships, observed, rooms
+from scim_matrix.store import accounts, binding, brake, groupmap, memberships, observed, rooms
 from scim_matrix.store.accounts import Confirmation, Disablement, Written
 from scim_matrix.store.database import Connection, Database
 from tests.service import oracle
@@ -79,6 +79,20 @@ async def test_nothing_is_done_for_an_account_that_is_not_known(database: Databa
         pair = await people.membership("!few", "ann")
         await memberships.fail(connection, pair, "unavailable", "away", 100.0)
         assert await oracle.next_due(connection, NOW) is None
+
+
+async def test_nothing_seen_of_an_account_that_is_gone_counts_for_the_next(
+    database: Database,
+) -> None:
+    """It is joined anew: who was in a room was the other one."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL])
+        ann = await people.account("ann")
+        await people.observed("join", "ann")
+        assert (await people.row("ann"))["todo"] is None
+        await binding.never_made(connection, await people.account_of(ann))
+        assert (await people.row("ann"))["observed"] is None
 
 
 async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Database) -> None:
