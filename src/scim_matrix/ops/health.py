@@ -88,8 +88,8 @@ class Probes:
                 await self._database.reader.execute_fetchall("SELECT 1 FROM room LIMIT 1")
         except (DatabaseError, TimeoutError, ValueError):
             return False
-        # A server that has become a standby still answers whoever reads.
-        return self._database.leadership.is_well
+        # A server that is a standby by now, or that hangs for who writes, still answers who reads.
+        return self._database.leadership.is_well and not self._database.is_stuck
 
 
 def _told(server: Breaker, explanation: dict[Condition, str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import orjson
 import structlog
@@ -26,12 +27,15 @@ from scim_matrix.scim.people import Identity
 from scim_matrix.scim.protocol import Handler, Service
 from scim_matrix.scim.storage import RequestStorage
 from scim_matrix.store.database import Database
+from scim_matrix.store.errors import DatabaseUnusableError
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/scim/v2"
 # Reading a body of this size keeps the event loop for about a millisecond.
 _LARGE_BODY = 64 * 1024
+# Whoever waits for the database for longer (seconds) is told to come again; clients give up later.
+ANSWERED_WITHIN = 25.0
 # A client that sends its body more slowly than this (seconds) is cut off.
 _BODY_SECONDS = 60.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -62,6 +66,8 @@ class ScimEndpoint:
         self._attempts = attempts
         self._service = Service(provider, secret=secrets[0])
         self._reader = Reader(provider)
+        # What is undone though nobody waits for it is not to be collected half-way.
+        self._answering: set[asyncio.Task[ScimResponse]] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one SCIM request; whatever goes wrong is a SCIM error body.
@@ -146,7 +152,8 @@ class ScimEndpoint:
             headers=headers,
             body=incoming.body,
         )
-        answer = await Handler(self._service, storage, incoming.steps).handle(scim_request)
+        handler = Handler(self._service, storage, incoming.steps)
+        answer = await self._in_time(handler.handle(scim_request))
         if incoming.writes:
             self._committed()
         if answer.body is not None:
@@ -157,6 +164,30 @@ class ScimEndpoint:
             if incoming.path.lower().startswith("/schemas"):
                 answers.list_external_id(answer.body)
         return _answer(answer)
+
+    async def _in_time(self, answering: Coroutine[Any, Any, ScimResponse]) -> ScimResponse:
+        """Return an answer, and where there is none in time have what leads to it be undone.
+
+        Nobody waits for that: what does not answer may not say either that it has stopped. Raises
+        DatabaseUnusableError.
+        """
+        task = asyncio.create_task(answering, name="answer")
+        self._answering.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            done, _ = await asyncio.wait((task,), timeout=ANSWERED_WITHIN)
+        finally:
+            # Where the client has gone, too.
+            task.cancel()
+        if not done:
+            raise DatabaseUnusableError(f"no answer within {ANSWERED_WITHIN:.0f} seconds")
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[ScimResponse]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled():
+            # Retrieved here, in case nobody waits for it any more.
+            task.exception()
 
     async def _read(self, request: web.Request) -> Incoming:
         sent = await body.read(request, request.client_max_size, _BODY_SECONDS)

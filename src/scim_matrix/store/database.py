@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -12,8 +12,13 @@ from scim_matrix.clock import Clock
 from scim_matrix.store import sqlite
 from scim_matrix.store.dialect import DatabaseRow, Driver, Statement, Values
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
-from scim_matrix.store.leadership import Leadership, Term
+from scim_matrix.store.leadership import Leadership, Term, moment
 from scim_matrix.store.lease import Lease
+
+# Who has waited for so long (seconds) to write tells that the database takes no writes; so does who
+# gave up after that, for as long again as a client is told to wait.
+STUCK_AFTER = 8.0
+STUCK_FOR = 30.0
 
 # Where a database is: SQLite's folder, or the URL of PostgreSQL, which may hold a password.
 Place = Path | SecretStr
@@ -80,10 +85,42 @@ class Writer:
         self._shared: asyncio.Future[None] | None = None
         self._blocks = 0
         self._committing: asyncio.Task[None] | None = None
+        # Since when each block waits that has not ended, and until when it counts that one gave up.
+        self._waiting: dict[object, float] = {}
+        self._stuck_until = float("-inf")
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether blocks wait for long, or did lately and none was committed since."""
+        now = moment()
+        began = min(self._waiting.values(), default=now)
+        return now < self._stuck_until or now - began >= STUCK_AFTER
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Know for how long a block waits for its turn, for answers and for its commit."""
+        block, began = object(), moment()
+        self._waiting[block] = began
+        try:
+            yield
+        except BaseException:
+            if moment() - began >= STUCK_AFTER:
+                self._stuck_until = moment() + STUCK_FOR
+            raise
+        else:
+            self._stuck_until = float("-inf")
+        finally:
+            del self._waiting[block]
 
     @contextlib.asynccontextmanager
     async def write(self, cause: str | None, term: Term | None) -> AsyncIterator[Connection]:
         """Run a block, within a term: see `Database.write`."""
+        with self._timed():
+            async with self._within(cause, term) as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def _within(self, cause: str | None, term: Term | None) -> AsyncIterator[Connection]:
         async with self._turn:
             is_first = self._shared is None
             committed = self._shared = self._shared or self._share()
@@ -220,6 +257,11 @@ class Database:
         has ended nothing runs: that raises NotLeadingError.
         """
         return self._writer.write(cause, self._term)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether whoever writes waits for long, though the database may answer who reads."""
+        return self._writer.is_stuck
 
     async def damage(self) -> str | None:
         """Return what is damaged in the database, None where all is sound."""

@@ -109,7 +109,7 @@ async def open_writer(data_dir: Path) -> Sqlite:
     try:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             await writer.execute_fetchall(f"PRAGMA {pragma}")
-        await writer.execute_fetchall("PRAGMA busy_timeout=5000")
+        await writer.execute_fetchall("PRAGMA busy_timeout=10000")
         await _add_functions(writer)
         await _migrate(writer)
         # A write that changes nothing still proves that the file can be written.

@@ -1,0 +1,155 @@
+"""A database that answers who reads, and keeps who writes waiting."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scim_matrix.scim import routes
+from scim_matrix.store import database as store
+from scim_matrix.store import postgresql as postgresql_driver
+from scim_matrix.store.database import Place
+from scim_matrix.store.sqlite import DATABASE_NAME
+from tests.conftest import eventually
+from tests.homeserver.server import TOKEN
+from tests.homeserver.server import serving as homeserver_at
+from tests.homeserver.world import World
+from tests.postgresql import Server, serving
+from tests.service.client import made
+from tests.service.conftest import Client, Start
+
+NAMES = [f"u{number}" for number in range(6)]
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody wait for as long as they do elsewhere."""
+    monkeypatch.setattr(routes, "ANSWERED_WITHIN", 1.0)
+    monkeypatch.setattr(store, "STUCK_AFTER", 0.5)
+
+
+@contextlib.asynccontextmanager
+async def held(place: Place) -> AsyncIterator[None]:
+    """Have whoever writes users wait, as a copy of the file or a REINDEX does."""
+    lock = "BEGIN IMMEDIATE"
+    other: sqlite3.Connection | psycopg.Connection
+    if isinstance(place, Path):
+        other = sqlite3.connect(
+            place / DATABASE_NAME, isolation_level=None, check_same_thread=False, timeout=30
+        )
+    else:
+        other = psycopg.connect(place.get_secret_value())
+        lock = "LOCK TABLE scim_user IN EXCLUSIVE MODE"
+    with contextlib.closing(other):
+        # The service has to go on, so as to let go of it.
+        await asyncio.to_thread(other.execute, lock)
+        yield
+
+
+def where(place: Place) -> dict[str, str]:
+    """Return the settings that lead to a database."""
+    if isinstance(place, Path):
+        return {"DATA_DIR": str(place)}
+    return {"DATA_DIR": "", "DATABASE_URL": place.get_secret_value()}
+
+
+async def post(client: Client, name: str) -> tuple[int, str | None]:
+    """Create a user; return the status and when to come again."""
+    body = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": name}
+    async with client.post("/scim/v2/Users", json=body) as answer:
+        return answer.status, answer.headers.get("Retry-After")
+
+
+def health(client: Client) -> Callable[[], "asyncio.Task[int]"]:
+    """Return what asks whether the service is well."""
+
+    async def look() -> int:
+        async with client.get("/healthz") as answer:
+            return answer.status
+
+    return lambda: asyncio.create_task(look())
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_whoever_waits_to_write_is_told_to_come_again(place: Place, start: Start) -> None:
+    """All of them at once, not one after the other; nothing of what they sent is there."""
+    client = await start(**where(place))
+    await made(client, "Users", userName="ann")
+    async with held(place):
+        # One by one they would take a minute at least.
+        answers = await asyncio.wait_for(
+            asyncio.gather(*(post(client, name) for name in NAMES)), timeout=20
+        )
+    assert answers == [(503, "30")] * len(NAMES)
+    async with client.get("/scim/v2/Users") as answer:
+        assert (await answer.json())["totalResults"] == 1
+    for name in NAMES:
+        assert (await post(client, name))[0] == 201
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_service_that_cannot_write_is_not_well(place: Place, start: Start) -> None:
+    """While somebody waits, and after that somebody gave up, until something is committed."""
+    async with homeserver_at(World("example.org", "@bot:example.org")) as homeserver:
+        client = await start(**where(place), MATRIX_URL=homeserver.url, MATRIX_ADMIN_TOKEN=TOKEN)
+        async with held(place):
+            posted = asyncio.create_task(post(client, "ann"))
+            await eventually(health(client), lambda status: status == 503)
+            await posted
+            assert await health(client)() == 503
+        await eventually(lambda: post(client, "bob"), lambda answer: answer[0] == 201)
+        assert await health(client)() == 200
+        await client.close()
+
+
+async def test_whoever_gave_up_is_forgotten(
+    place: Place, start: Start, monkeypatch: pytest.MonkeyPatch, hurried: None
+) -> None:
+    """Where nobody is sent any more, nothing will be committed that shows that all is well."""
+    monkeypatch.setattr(store, "STUCK_FOR", 1.0)
+    client = await start(**where(place))
+    async with held(place):
+        assert (await post(client, "ann"))[0] == 503
+        await eventually(health(client), lambda status: status == 503)
+    await eventually(health(client), lambda status: status == 200)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_commit_that_does_not_come_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its standby is away: the connection is given up, and what was sent is there wholly or not."""
+    with serving() as own:
+        assert own is not None
+        url = own.filled()
+        client = await start(**where(url))
+        await made(client, "Users", userName="ann")
+        monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 2.0)
+        wait_for_standby(own, "nobody")
+        assert await asyncio.wait_for(post(client, "bob"), timeout=20) == (503, "30")
+        await eventually(health(client), lambda status: status == 503)
+        # That one is taken for lost, whatever comes of it.
+        name = url.get_secret_value().partition("@/")[2].partition("?")[0]
+        sessions = (
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            f" AND datname = '{name}' AND query LIKE '%COMMIT%'"
+        )
+        assert own.run(sessions) != []
+        wait_for_standby(own, "")
+        answered = await eventually(lambda: post(client, "bob"), lambda answer: answer[0] != 503)
+        assert answered[0] in (201, 409)
+        await eventually(health(client), lambda status: status == 200)
+        async with client.get("/scim/v2/Users") as answer:
+            users = (await answer.json())["Resources"]
+        assert sorted(user["userName"] for user in users) == ["ann", "bob"]
+        await client.close()
+
+
+def wait_for_standby(server: Server, names: str) -> None:
+    """Have commits wait for standbys of these names."""
+    server.run(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+    server.run("SELECT pg_reload_conf()")
