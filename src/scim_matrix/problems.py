@@ -384,10 +384,11 @@ TABLE = (
         "Of several services on one database this one leads no more, or could not begin to; what it"
         " had begun is gone on with by whichever leads.",
         "It could not renew its lease in time: PostgreSQL was away, the network was cut, or the"
-        " process stood still.",
-        "Nothing, if it was once. Otherwise look why the service cannot reach PostgreSQL, or gets"
-        " no CPU for seconds.",
-        ("leadership_lost", "lease_not_renewed", "leading_failed"),
+        " process stood still. Or it could not use the homeserver for a minute, and another service"
+        " could (`leadership_given_up`).",
+        "Nothing, if it was once. Otherwise look why the service cannot reach PostgreSQL or the"
+        " homeserver, or gets no CPU for seconds.",
+        ("leadership_lost", "lease_not_renewed", "leading_failed", "leadership_given_up"),
     ),
     Problem(
         "certificate-refused",

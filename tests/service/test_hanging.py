@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from scim_matrix.app_keys import REPLICA
 from scim_matrix.scim import routes
 from scim_matrix.store import database as store
 from scim_matrix.store import postgresql as postgresql_driver
@@ -92,17 +93,24 @@ async def test_whoever_waits_to_write_is_told_to_come_again(place: Place, start:
 
 
 @pytest.mark.usefixtures("hurried")
-async def test_a_service_that_cannot_write_is_not_well(place: Place, start: Start) -> None:
+async def test_a_service_that_cannot_write_is_neither_well_nor_able(
+    place: Place, start: Start
+) -> None:
     """While somebody waits, and after that somebody gave up, until something is committed."""
     async with homeserver_at(World("example.org", "@bot:example.org")) as homeserver:
         client = await start(**where(place), MATRIX_URL=homeserver.url, MATRIX_ADMIN_TOKEN=TOKEN)
+        assert client.app is not None
+        replica = client.app[REPLICA]
+        await eventually(lambda: asyncio.sleep(0, replica.is_able), bool)
         async with held(place):
             posted = asyncio.create_task(post(client, "ann"))
             await eventually(health(client), lambda status: status == 503)
             await posted
             assert await health(client)() == 503
+            assert not replica.is_able
         await eventually(lambda: post(client, "bob"), lambda answer: answer[0] == 201)
         assert await health(client)() == 200
+        assert replica.is_able
         await client.close()
 
 

@@ -27,6 +27,8 @@ class Term:
         self.number = number
         self.fence = fence
         self.ended = asyncio.Event()
+        # Set where it has ended, or is to be given up.
+        self.over = asyncio.Event()
         self._until = float("inf")
         self._timer: asyncio.TimerHandle | None = None
 
@@ -52,8 +54,13 @@ class Term:
         """End it now."""
         self._until = float("-inf")
         self.ended.set()
+        self.over.set()
         if self._timer is not None:
             self._timer.cancel()
+
+    def give_up(self) -> None:
+        """Have whoever acts in it end that and resign."""
+        self.over.set()
 
 
 class Leadership:
@@ -79,6 +86,12 @@ class Leadership:
 
     def has_map(self, digest: str) -> None:
         """Have others know which map this service's configuration has."""
+
+    def goes_by(self, able: Callable[[], bool]) -> None:
+        """Have others know whether this service could act, which `able` tells."""
+
+    def leave(self) -> None:
+        """Begin no term any more: this service ends."""
 
     async def begin(self) -> None:
         """Try to lead, and know who does otherwise."""

@@ -15,8 +15,9 @@ from scim_matrix.store.queries import load
 
 log = structlog.get_logger(__name__)
 
-# How long a term lasts unless it is renewed, and by how much earlier (seconds) its leader stops:
-# nothing that it has begun is under way when another begins.
+# How long (seconds) the lease has to stand unchanged, by the clock of whoever would take it, and by
+# how much earlier its leader stops, by its own: nothing that it has begun is under way when another
+# begins. What the database takes for the time decides nothing.
 LEASE_SECONDS = 10.0
 STOP_BEFORE = 2.0
 # How often it is renewed, or asked for by the others, and whether something was committed.
@@ -28,8 +29,11 @@ WELL_FOR = 10.0
 STANDS_STILL = 10.0
 # A service that was not heard of for so long (seconds) runs no more.
 GONE_AFTER = 15.0
+# Who can do nothing for so long (seconds), while another service could, leaves it to that one.
+UNABLE_FOR = 60.0
 
 _Q = load("lease")
+_GONE = {"seconds": GONE_AFTER}
 
 
 class Listener(Driver, Protocol):
@@ -54,6 +58,9 @@ class Listener(Driver, Protocol):
 class Lease(Leadership):
     """The leadership of one of several services, by a lease that it takes and renews.
 
+    Whoever would take it watches it stand unchanged; whoever holds it stops earlier than that. Each
+    goes by its own clock, which nobody can set.
+
     `told` is what others are told of this service. `telling` is called with whether its commits
     are to be told to the others: those of who leads concern nobody else.
     """
@@ -70,6 +77,15 @@ class Lease(Leadership):
         self._tick = -1
         self._tended_at = float("-inf")
         self._map: str | None = None
+        self._able: Callable[[], bool] = lambda: True
+        # Whether another service is able, and since when this one leads without being so meanwhile.
+        self._other_is_able = False
+        self._outdone_at: float | None = None
+        self._leaves = False
+        # What stood in the lease, since when (a `moment`), and the highest term that was seen.
+        self._seen: tuple[int, int] | None = None
+        self._seen_at = float("-inf")
+        self._known = 0
 
     @property
     def is_well(self) -> bool:
@@ -96,7 +112,7 @@ class Lease(Leadership):
             try:
                 await self._listener.check_schema()
                 await self._tend()
-                told = await self._listener.heard(TEND_EVERY)
+                told = await self._listener.heard(self._patience())
                 if await self._committed() or told:
                     heard()
                 is_away = False
@@ -125,6 +141,10 @@ class Lease(Leadership):
                 await self._listener.fetch(_Q["resign"], values)
                 await self._listener.tell()
 
+    def leave(self) -> None:
+        """Begin no term any more: this service ends."""
+        self._leaves = True
+
     async def close(self) -> None:
         """Be known to run no more."""
         with contextlib.suppress(DatabaseError):
@@ -135,6 +155,10 @@ class Lease(Leadership):
         """Have others know which map this service's configuration has."""
         self._map = digest
 
+    def goes_by(self, able: Callable[[], bool]) -> None:
+        """Have others know whether this service could act, which `able` tells."""
+        self._able = able
+
     # -- Taking and renewing ------------------------------------------------
 
     async def _tend(self) -> None:
@@ -144,11 +168,11 @@ class Lease(Leadership):
         await self._listener.relieve(STANDS_STILL)
         if self.term is not None:
             await self._renew(self.term)
+        await self._report()
+        if self.term is not None:
+            self._compare(self.term)
         else:
             await self._take()
-        report = {"holder": self._holder, "name": self._told, "map": self._map}
-        gone = {"seconds": GONE_AFTER}
-        await self._listener.fetch_together([(_Q["report"], report), (_Q["forget"], gone)])
         self._tended_at = moment()
 
     async def _renew(self, term: Term) -> None:
@@ -158,24 +182,70 @@ class Lease(Leadership):
         else:
             self._end(term)
 
+    async def _report(self) -> None:
+        """Tell others of this service, and see whether one of them could act."""
+        report = {
+            "holder": self._holder,
+            "name": self._told,
+            "map": self._map,
+            "epoch": self._known,
+            "able": self._is_able,
+        }
+        other = {"holder": self._holder}
+        _, _, able = await self._listener.fetch_together(
+            [(_Q["report"], report), (_Q["forget"], _GONE), (_Q["able"], other)]
+        )
+        self._other_is_able = bool(able)
+
+    def _compare(self, term: Term) -> None:
+        """Have the term be given up once another service could long do what this one cannot."""
+        if self._is_able or not self._other_is_able:
+            self._outdone_at = None
+        elif self._outdone_at is None:
+            self._outdone_at = moment()
+        elif moment() >= self._outdone_at + UNABLE_FOR:
+            term.give_up()
+
     async def _take(self) -> None:
         # Looked at first: taking it has others wait who renew it.
-        [seen] = await self._listener.fetch(_Q["seen"])
-        self._leader = None if seen["is_free"] else seen["name"]
-        if not seen["is_free"]:
+        seen = await self._free()
+        if seen is None or self._leaves or (self._other_is_able and not self._is_able):
             return
         asked = moment()
-        values = {"holder": self._holder, "name": self._told, "seconds": LEASE_SECONDS}
+        self._known += 1
+        values = {"holder": self._holder, "name": self._told, "number": self._known, **seen}
         # Whoever has it may stand still in a transaction that renews it.
-        taken = await self._listener.fetch_shortly(_Q["take"], values)
-        if taken:
-            number = taken[0]["epoch"]
+        if await self._listener.fetch_shortly(_Q["take"], values):
+            number = self._known
             term = Term(number, (_Q["renew"], self._values(number)))
             term.prolong(asked + LEASE_SECONDS - STOP_BEFORE)
-            self.term, self._leader = term, self._told
+            self.term, self._leader, self._outdone_at = term, self._told, None
             self._telling(False)
             self._leads.set()
             log.info("leads", term=number)
+
+    async def _free(self) -> dict[str, object] | None:
+        """Return what stands in the lease where nobody holds it any more."""
+        found = await self._listener.fetch(_Q["seen"])
+        if not found:
+            # Taken out by hand, perhaps from under somebody who leads still: put back as held, so
+            # that it is waited for until whoever that was has stopped.
+            await self._listener.fetch(_Q["put_back"], {"epoch": self._known})
+            return None
+        [row] = found
+        if (row["epoch"], row["renewed"]) != self._seen:
+            # From the answer on: what was read had been written by then.
+            self._seen, self._seen_at = (row["epoch"], row["renewed"]), moment()
+        self._known = max(self._known, row["epoch"])
+        is_free = row["holder"] is None or moment() >= self._seen_at + LEASE_SECONDS
+        self._leader = None if is_free else row["name"]
+        return {"epoch": row["epoch"], "renewed": row["renewed"]} if is_free else None
+
+    def _patience(self) -> float:
+        """Return how long (seconds) may be waited until the lease is looked at again."""
+        left = self._seen_at + LEASE_SECONDS - moment()
+        # Who may not take it though it is free need not hurry.
+        return left if self.term is None and 0 < left < TEND_EVERY else TEND_EVERY
 
     def _end(self, term: Term) -> None:
         term.end()
@@ -183,8 +253,12 @@ class Lease(Leadership):
         self._leads.clear()
         self._telling(True)
 
+    @property
+    def _is_able(self) -> bool:
+        return not self._leaves and self._able()
+
     def _values(self, number: int) -> dict[str, object]:
-        return {"holder": self._holder, "epoch": number, "seconds": LEASE_SECONDS}
+        return {"holder": self._holder, "epoch": number}
 
     async def _committed(self) -> bool:
         """Tell whether anything was committed since this was last asked."""

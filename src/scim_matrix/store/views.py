@@ -9,6 +9,7 @@ from scim_matrix.course import Amount
 from scim_matrix.membership import Membership
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection
+from scim_matrix.store.lease import GONE_AFTER
 from scim_matrix.store.memberships import membership
 from scim_matrix.store.queries import load
 
@@ -34,8 +35,8 @@ async def subjects(connection: Connection) -> dict[str, int]:
 
 async def leader(connection: Connection) -> str | None:
     """Return which of several services leads, None for none or where there is but one."""
-    [row] = await connection.execute_fetchall(load("lease")["seen"])
-    return None if row["is_free"] else row["name"]
+    found = await connection.execute_fetchall(load("lease")["leader"], {"seconds": GONE_AFTER})
+    return found[0]["name"] if found else None
 
 
 async def groups(connection: Connection, like: str | None) -> Rows:

@@ -56,6 +56,7 @@ class Replica:
     ) -> None:
         self._database = database
         self._leadership = database.leadership
+        self._leadership.goes_by(lambda: self.is_able)
         self._servers = servers
         self._map = group_map
         # Whether it was loaded, and is not in force yet.
@@ -74,6 +75,12 @@ class Replica:
     def leads(self) -> bool:
         """Whether this service leads."""
         return self._leadership.leads
+
+    @property
+    def is_able(self) -> bool:
+        """Whether this service could act: the servers and the database take what it sends."""
+        ready = all(server.condition == "ready" for server in self._servers.all)
+        return ready and not self._database.is_stuck
 
     @property
     def leader(self) -> str | None:
@@ -138,6 +145,7 @@ class Replica:
     def stop(self) -> None:
         """Start nothing new; `run` returns once what is in flight has ended."""
         self._stopping.set()
+        self._leadership.leave()
         self.reconciler.stop()
 
     async def run(self) -> None:
@@ -182,7 +190,7 @@ class Replica:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _lead(self, term: Term) -> None:
-        """Run a reconciler until the term ends, or this service does."""
+        """Run a reconciler until the term ends or is given up, or this service ends."""
         try:
             if self._term is not term:
                 await self._prepare(term)
@@ -194,17 +202,22 @@ class Replica:
             self.reconciler.stop()
         work = asyncio.create_task(self.reconciler.run(), name="reconciler")
         try:
-            await _first(work, term.ended.wait())
-            if not term.ended.is_set():
+            await _first(work, term.over.wait())
+            if not term.over.is_set():
                 await work
                 return
-            log.warning("leadership_lost", term=term.number)
+            if term.ended.is_set():
+                log.warning("leadership_lost", term=term.number)
+            else:
+                log.warning("leadership_given_up", term=term.number)
         finally:
             # Nothing that it began must be under way when another begins.
             if not work.done():
                 self.reconciler.abandon()
             await _end(work)
         self._term, self.reconciler = None, self._make(self._database)
+        if not term.ended.is_set():
+            await self._leadership.resign()
 
     # -- What others did ----------------------------------------------------
 
