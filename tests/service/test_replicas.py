@@ -233,7 +233,7 @@ async def test_a_lease_that_was_taken_out_is_put_back(around: Surroundings) -> N
 
 async def test_who_can_do_nothing_leaves_it_to_another(around: Surroundings) -> None:
     """A leader whose token is refused makes way for a service that is let in, and stays away."""
-    leader = await around.replica(first=soon_outdone, MATRIX_ADMIN_TOKEN="wrong")
+    leader = await around.replica(None, {"MATRIX_ADMIN_TOKEN": "wrong"}, first=soon_outdone)
 
     async def refused() -> bool:
         return "homeserver_refused" in leader.log()
