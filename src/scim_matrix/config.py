@@ -70,6 +70,9 @@ def _database(value: SecretStr | None) -> SecretStr | None:
             raise ValueError("must begin with postgresql://")
         if importlib.util.find_spec("psycopg") is None:
             raise ValueError("needs the extra postgresql: pip install 'scim-matrix[postgresql]'")
+        from scim_matrix.store import postgresql_url
+
+        postgresql_url.read(value)
     return value
 
 

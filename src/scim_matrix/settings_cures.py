@@ -22,7 +22,10 @@ _SUCH_AS = {
     "MATRIX_ADMIN_USER_ID": "a user of that server such as @scim-bot:example.com",
     "MATRIX_ADMIN_TOKEN": "an access token of MATRIX_ADMIN_USER_ID",
     "DATA_DIR": "a folder such as /var/lib/scim-matrix",
-    "DATABASE_URL": "an address such as postgresql://scim:password@db.example.com/scim",
+    "DATABASE_URL": (
+        "an address such as postgresql://scim:password@db.example.com/scim, in whose password @ is"
+        " written %40, / %2F, : %3A and % %25"
+    ),
     "IDP_NAME": "a name such as oidc-authentik (scim-matrix check lists those of Synapse)",
     "MAS_URL": "an address such as https://account.example.com/",
     "MAS_CLIENT_ID": "the ULID of a client such as 01J44Q10GR4AMTFZEEF936DTCM",

@@ -52,4 +52,5 @@ def test_only_drivers_know_which_database_it_is() -> None:
         "scim_matrix.store.sqlite": {"sqlite3"},
         "scim_matrix.store.backup": {"sqlite3"},
         "scim_matrix.store.postgresql": {"psycopg"},
+        "scim_matrix.store.postgresql_url": {"psycopg"},
     }

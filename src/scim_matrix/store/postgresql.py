@@ -10,13 +10,14 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
 from scim_matrix.store import migrations
 from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
 from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
+from scim_matrix.store.postgresql_url import read
 from scim_matrix.store.text import storable
 
 T = TypeVar("T")
@@ -178,14 +179,14 @@ class Postgresql:
 
     def __init__(self, url: SecretStr, *, read_only: bool = False, listens: bool = False) -> None:
         try:
-            told = conninfo_to_dict(url.get_secret_value())
-        except psycopg.Error as error:
-            raise DatabaseUnusableError("DATABASE_URL: is no URL of PostgreSQL") from error
-        self.name = f"PostgreSQL at {told.get('host', 'localhost')}, {told.get('dbname', '')}"
+            told = read(url)
+        except ValueError as error:
+            raise DatabaseUnusableError(f"DATABASE_URL: {error}") from error
+        self.name = _name(told)
         name = known_as()
         self._conninfo = make_conninfo(
             **{**_CONNECTING, "application_name": name.encode()[:63].decode(errors="ignore")}
-            | {key: str(value) for key, value in told.items() if value is not None}
+            | told
         )
         self._read_only = read_only
         self._listens = listens
@@ -512,6 +513,12 @@ def _end(connection: _Connection) -> None:
 async def _run(connection: _Connection, script: str) -> None:
     """Run several statements, which have no values, in one journey."""
     await connection.execute(script.encode(), prepare=False)
+
+
+def _name(told: Mapping[str, str]) -> str:
+    """Return what a database is called, without what may be secret."""
+    host = told.get("host") or told.get("hostaddr") or os.environ.get("PGHOST")
+    return f"PostgreSQL at {host or 'the local socket'}, {told.get('dbname', '')}"
 
 
 def known_as(serving: str | None = None) -> str:
