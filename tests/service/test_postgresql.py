@@ -55,6 +55,39 @@ def own(postgresql: Server) -> Iterator[Server]:
         yield server
 
 
+async def test_texts_are_sent_as_what_they_are_whatever_the_address_says(
+    postgresql: Server,
+) -> None:
+    """A name that another encoding could not hold is kept."""
+    url = SecretStr(f"{postgresql.filled().get_secret_value()}&client_encoding=LATIN1")
+    database = await Database.open(url)
+    async with database.write() as connection:
+        await insert(connection, "!\u0142\u00f3d\u017a \u5f35")
+    assert await rooms(database) == ["!\u0142\u00f3d\u017a \u5f35"]
+    await database.close()
+
+
+async def test_writers_go_on_whatever_isolation_is_the_default_of_their_role(
+    postgresql: Server,
+) -> None:
+    """Whoever waited for another's transaction changes what that one changed."""
+    url = postgresql.filled()
+    name = url.get_secret_value().partition("@/")[2].partition("?")[0]
+    sql = "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'"
+    postgresql.run(sql.format(name))
+    opened = [await Database.open(url) for _ in range(2)]
+
+    async def count_up(database: Database) -> None:
+        async with database.write() as connection:
+            await connection.tick()
+
+    await asyncio.gather(*(count_up(database) for database in opened * 10))
+    [(number,)] = await opened[0].reader.execute_fetchall("SELECT number FROM tick")
+    assert number == 21
+    for database in opened:
+        await database.close()
+
+
 async def insert(connection: Connection, room_id: str) -> None:
     """Store a room."""
     sql = "INSERT INTO room (room_id) VALUES (:room_id)"

@@ -45,8 +45,12 @@ _CONNECTING = {
     "tcp_user_timeout": "15000",
 }
 
+# And whatever the URL says: texts are sent as what they are.
+_OURS = {"client_encoding": "UTF8"}
+
 # A commit is durable, whatever the server does for others. The server ends what takes too long, and
 # the session of a client that has stopped or gone: it may hold the lock that writers wait for.
+# Whoever waited for another sees what that one wrote, and goes on.
 # Statements are written to go along indexes, in the order in which they join: the planner, which
 # knows nothing of scratch tables nor of what has just been imported, would read whole tables.
 # Compiling a statement takes longer than any of ours.
@@ -57,6 +61,7 @@ SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5;
 SET tcp_keepalives_count = 3;
 SET tcp_user_timeout = 15000;
+SET default_transaction_isolation = 'read committed';
 SELECT set_config('synchronous_commit', 'on', FALSE)
 WHERE current_setting('synchronous_commit') = 'off';
 SET enable_hashjoin = off;
@@ -187,6 +192,7 @@ class Postgresql:
         self._conninfo = make_conninfo(
             **{**_CONNECTING, "application_name": name.encode()[:63].decode(errors="ignore")}
             | told
+            | _OURS
         )
         self._read_only = read_only
         self._listens = listens
