@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import json5
 
+from scim_matrix.store.text import MOST_INDEXED, composed, is_too_long
 from scim_matrix.validation import explained
 
 # group_id is the console's: the SCIM id of one group.
@@ -120,8 +121,13 @@ def consistent(mappings: Iterable[Mapping]) -> tuple[Mapping, ...]:
 
 def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
     kind, pattern = _key(key)
+    room = unquote(entry if isinstance(entry, str) else entry["room"])
+    for field, value in (("key", composed(pattern)), ("room", room)):
+        if is_too_long(value):
+            reason = f"is longer than {MOST_INDEXED} bytes"
+            raise GroupMapError(f"{key[:80]}: {room[:80]}: the {field} {reason}", field, reason)
     if isinstance(entry, str):
-        return Mapping(kind, pattern, unquote(entry))
+        return Mapping(kind, pattern, room)
     create = None
     if "create" in entry:
         given = entry["create"]
@@ -132,7 +138,7 @@ def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
     return Mapping(
         kind,
         pattern,
-        unquote(entry["room"]),
+        room,
         entry.get("powerLevel"),
         bool(entry.get("children", False)),
         entry.get("mode") == "invite",

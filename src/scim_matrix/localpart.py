@@ -19,7 +19,7 @@ class LocalpartError(ValueError):
 
 def is_user_id(text: str) -> bool:
     """Tell whether a text looks like a Matrix user ID, historical ones included."""
-    return _USER_ID.fullmatch(text) is not None
+    return _USER_ID.fullmatch(text) is not None and len(text.encode()) <= _MAX_BYTES
 
 
 def check_template(template: str) -> None:

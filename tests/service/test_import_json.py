@@ -203,6 +203,33 @@ async def test_members_that_cannot_be_read_are_named_and_all_others_kept(
         assert about(said, name, "members"), name
 
 
+async def test_what_an_index_does_not_take_is_left_out_and_named(
+    start: Start, tmp_path: Path
+) -> None:
+    """What is too long is left out, and where it says who somebody is the whole entry."""
+    long = "\u9577" * 342
+    users = {
+        "name": {"userName": long},
+        long: {"userName": "keyed"},
+        "id": {"userName": "u", "id": f"@{long}:s"},
+        "ext": {"userName": "ann", "displayName": long, "emails": [long, "a@b"]},
+    }
+    groups = {
+        "group": {"displayName": long},
+        long: {"displayName": "keyed"},
+        "g": {"displayName": "G", "members": ["ext", long]},
+    }
+    said = take_over(tmp_path, users, groups)
+    for words in (("name", "userName"), ("id", "id"), ("ext", "displayName"), ("ext", "emails")):
+        assert about(said, "users.json", *words, "longer than 1024 bytes"), words
+    assert about(said, "groups.json", "group", "longer than 1024 bytes")
+    assert about(said, "groups.json", "g", "a member", "longer than 1024 bytes")
+    client = await start()
+    [user] = (await found(client, "Users", 1)).values()
+    assert ("displayName" in user, user["emails"]) == (False, [{"value": "a@b"}])
+    assert len((await found(client, "Groups", 1))["g"]["members"]) == 1
+
+
 async def test_two_entries_of_one_user_name_are_one_user(start: Start, tmp_path: Path) -> None:
     """The first is taken over, the second named; everybody else is taken over."""
     users = {

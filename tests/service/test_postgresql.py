@@ -23,6 +23,7 @@ from scim_matrix.store.errors import (
     DatabaseError,
     DatabaseTooNewError,
     DatabaseUnusableError,
+    LimitExceededError,
 )
 from scim_matrix.store.migrations import load
 from scim_matrix.store.postgresql_opening import open_listener
@@ -86,6 +87,16 @@ async def test_writers_go_on_whatever_isolation_is_the_default_of_their_role(
     assert number == 21
     for database in opened:
         await database.close()
+
+
+async def test_what_is_too_large_is_no_outage(database: Database) -> None:
+    """Nobody is told to come again with what the database takes at no time."""
+    with pytest.raises(LimitExceededError, match="index row size") as refused:
+        async with database.write() as connection:
+            await insert(connection, "!" + random.Random(1).randbytes(4000).hex())
+    assert not isinstance(refused.value, DatabaseUnusableError)
+    async with database.write() as connection:
+        await insert(connection, "!after")
 
 
 async def insert(connection: Connection, room_id: str) -> None:

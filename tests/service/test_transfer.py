@@ -438,6 +438,26 @@ EXECUTE FUNCTION spoil();
 """
 
 
+async def test_what_an_index_does_not_take_is_named(tmp_path: Path, postgresql: Server) -> None:
+    """Whose it is and which attribute, so that somebody can shorten it; nothing else is said."""
+    await made_in(tmp_path)
+    name = "".join(map(chr, range(0x4E00, 0x4E00 + 2000)))
+    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE_NAME)) as connection:
+        connection.execute("UPDATE scim_user SET display_name_key = ?", (name,))
+        connection.commit()
+    url = postgresql.database()
+    variables = {"DATA_DIR": str(tmp_path), "DATABASE_URL": url.get_secret_value()}
+    done = await asyncio.to_thread(run, "migrate-store", cwd=tmp_path, **variables)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    told = (
+        "Error: nothing was copied: scim_user id ann: displayName has 6000 bytes, more than 1024: "
+    )
+    assert line.startswith(told)
+    assert line.endswith('for index "scim_user_display_name"')
+    assert tables(postgresql, url) == []
+
+
 async def test_a_copy_that_is_not_the_same_is_undone(tmp_path: Path, postgresql: Server) -> None:
     """Whatever it was that made the difference."""
     await made_in(tmp_path)

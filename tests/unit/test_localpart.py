@@ -2,7 +2,7 @@
 
 import pytest
 
-from scim_matrix.localpart import LocalpartError, check_template, user_id_for
+from scim_matrix.localpart import LocalpartError, check_template, is_user_id, user_id_for
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,12 @@ from scim_matrix.localpart import LocalpartError, check_template, user_id_for
 def test_default_is_the_user_name_up_to_its_at_sign(user_name: str, expected: str) -> None:
     """Characters outside Matrix's alphabet are mapped as the specification says."""
     assert expected == user_id_for(None, {"userName": user_name}, "s")
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("é" * 126, True), ("é" * 127, False)])
+def test_no_user_id_is_longer_than_matrix_has_them(name: str, is_one: bool) -> None:
+    """They have at most 255 bytes, whoever types one."""
+    assert is_user_id(f"@{name}:s") is is_one
 
 
 def test_template_fields() -> None:

@@ -22,6 +22,7 @@ from scim2_models.path import (
     Present,
 )
 
+from scim_matrix.scim.lengths import check_members
 from scim_matrix.scim.payload import NOTHING, Attribute, canonical, check
 from scim_matrix.store.resources import MemberChange, Op
 
@@ -92,6 +93,8 @@ def _changes(steps: Steps) -> list[Change]:
         if op == "replace":
             lists = lists[-1:]
         entries = list(itertools.chain.from_iterable(lists))
+        if op in ("add", "replace"):
+            check_members(entries)
         changes.append(MemberChange(op, orjson.dumps(entries).decode()))
     return changes
 
@@ -188,6 +191,7 @@ def _putting(op: Op, selection: str, ids: Sequence[str] | None, value: Any) -> S
             return [_renaming(selection, None, folded.get("display"))]
         return [("add", parse_members([{**folded, "value": i} for i in ids]))]
     [sent] = parse_members([folded])
+    check_members([sent])
     if op == "add" and ids == [sent["value"]]:
         return [("add", [sent])]
     if op == "add":

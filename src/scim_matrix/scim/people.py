@@ -1,5 +1,6 @@
 """From a SCIM user to what its Matrix account should be (pure)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +36,13 @@ class Identity:
             Profile(
                 display_name=display_name or user["userName"],
                 emails=_emails(user),
-                subject=self._subject(scim_id, user),
+                subject=self.subject(scim_id, user),
             ),
             self.user_id(scim_id, user),
         )
 
-    def _subject(self, scim_id: str, user: dict[str, Any]) -> str | None:
+    def subject(self, scim_id: str, user: Mapping[str, Any]) -> str | None:
+        """Return a user's SSO subject, None where they have none."""
         if self.sso_subject_attribute == "id":
             return scim_id
         value: Any = user

@@ -23,6 +23,7 @@ from scim2_models.exceptions import SCIMException
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
 from scim_matrix.localpart import LocalpartError
+from scim_matrix.scim.lengths import check_resource
 from scim_matrix.scim.members import Change, Selected
 from scim_matrix.scim.people import Identity
 from scim_matrix.store import accounts, brake, grants, resources, search, versions
@@ -166,6 +167,7 @@ class RequestStorage(AsyncScimStorage):
         """Store a new resource with its account or members. Raises UniquenessException."""
         kind = _kind(resource_type)
         document = _document(kind, resource, active=True)
+        self._check_lengths(kind, document, {})
         async with self._connection() as connection:
             try:
                 row = await resources.create(connection, kind, document)
@@ -193,6 +195,7 @@ class RequestStorage(AsyncScimStorage):
         async with self._connection() as connection:
             former = await _check_version(connection, kind, resource_id, expected_version)
             document = _document(kind, resource, active=former.document.get("active", True))
+            self._check_lengths(kind, document, former.document)
             try:
                 row = await resources.update(connection, kind, resource_id, document)
                 if kind == "User":
@@ -207,6 +210,13 @@ class RequestStorage(AsyncScimStorage):
                 await self._apply(connection, row.id, self._changes_in(resource))
                 row = await resources.get(connection, kind, resource_id)
             return await self._model(connection, row, members=self._in_models)
+
+    def _check_lengths(self, kind: Kind, document: dict[str, Any], former: dict[str, Any]) -> None:
+        """Raise InvalidValueException where a value is longer than an index takes."""
+        about = (document, former) if kind == "User" else ({}, {})
+        # Ids are ours, and short.
+        subjects = [self._identity.subject("", user) for user in about]
+        check_resource(document, former, self._identity.sso_subject_attribute, subjects)
 
     async def heard_of(self, resource: Resource[Any]) -> None:
         """Record that the identity provider has spoken of a user, though it said nothing new.

@@ -13,6 +13,10 @@ class DatabaseUnusableError(DatabaseError):
     """The database cannot be opened, read or written (permissions, full disk, damage, away)."""
 
 
+class LimitExceededError(DatabaseError):
+    """What was to be written is more than the database takes, however often it is tried."""
+
+
 class NotLeadingError(DatabaseError):
     """Another service on this database leads, or may by now: nothing was written."""
 

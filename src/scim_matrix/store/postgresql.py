@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from scim_matrix.store import migrations
 from scim_matrix.store.dialect import POSTGRESQL, DatabaseRow, Statement, Values
-from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
+from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError, LimitExceededError
 from scim_matrix.store.postgresql_url import read
 from scim_matrix.store.text import storable
 
@@ -125,6 +125,9 @@ _CHANNEL = "scim_matrix"
 
 MIGRATIONS = "postgresql"
 _SCHEMA = "SELECT number FROM schema_version"
+
+# The class of errors of what is too large or too complex (PostgreSQL, appendix A).
+_LIMITS = "54"
 
 _PARTS = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*)|(?<![:\w]):(\w+)")
 
@@ -278,6 +281,9 @@ class Postgresql:
             raise self._error(error) from None
 
     def _error(self, error: psycopg.Error) -> DatabaseError:
+        if (error.sqlstate or "").startswith(_LIMITS):
+            # Of psycopg's it is an OperationalError, as if it could be well tomorrow.
+            return LimitExceededError(f"{self.name}: {error.diag.message_primary}")
         unusable = (
             psycopg.OperationalError,
             psycopg.InterfaceError,

@@ -4,6 +4,10 @@ import datetime
 import re
 from unicodedata import normalize
 
+# The most bytes (UTF-8) of a text by which rows are found. An index of PostgreSQL takes rows of at
+# most 2,704 bytes, in which two such texts may stand.
+MOST_INDEXED = 1024
+
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # Of a JSON text: whatever a backslash begins, the two escapes of one character together.
 _ESCAPE = re.compile(
@@ -20,6 +24,12 @@ def composed(value: str) -> str:
 def folded(value: str) -> str:
     """Return the form in which strings that are not case exact are compared and indexed."""
     return normalize("NFC", normalize("NFC", value).lower())
+
+
+def is_too_long(value: str) -> bool:
+    """Tell whether a text, in the form in which it is indexed, has more than MOST_INDEXED bytes."""
+    # Most need not be encoded to see it: no character has more than four.
+    return len(value) * 4 > MOST_INDEXED and len(storable(value).encode()) > MOST_INDEXED
 
 
 def told(at: float) -> str:

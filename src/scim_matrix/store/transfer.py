@@ -1,7 +1,8 @@
 """A whole SQLite database into PostgreSQL: in one transaction, compared before it is committed."""
 
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from scim_matrix.store import sqlite
-from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
+from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError, LimitExceededError
 from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.postgresql import Postgresql
 from scim_matrix.store.postgresql_opening import filling
 from scim_matrix.store.sqlite import DATABASE_NAME, Sqlite
-from scim_matrix.store.text import storable
+from scim_matrix.store.text import MOST_INDEXED, storable
 
 # Rows that are in memory at a time.
 _BATCH = 2000
@@ -23,10 +24,21 @@ _BATCH = 2000
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 _COLUMNS = """
 SELECT column_name AS name, data_type AS kind, is_generated = 'ALWAYS' AS computed,
-    is_identity = 'YES' AS numbered
+    is_identity = 'YES' AS numbered, EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a
+        ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+        WHERE i.indrelid = table_name::regclass AND a.attname = column_name) AS indexed
 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = :name
 ORDER BY ordinal_position
 """
+# What the identity provider calls what stands in an index, and whose it may be.
+_ATTRIBUTES = {
+    "user_name_key": "userName",
+    "external_id": "externalId",
+    "display_name_key": "displayName",
+    "value_key": "an e-mail address",
+    "value": "a member",
+}
+_WHOSE = ("id", "user_id", "group_id", "room_id")
 _REFERENCES = """
 SELECT conrelid::regclass::text AS name, confrelid::regclass::text AS parent
 FROM pg_constraint WHERE contype = 'f' AND connamespace = current_schema()::regnamespace
@@ -50,6 +62,7 @@ class _Column:
     kind: str
     computed: bool
     numbered: bool
+    indexed: bool
 
 
 @dataclass(frozen=True)
@@ -157,12 +170,17 @@ async def _copy(source: Sqlite, target: Postgresql, table: _Table) -> Copied:
     # What they would do has been done, and is copied too.
     await target.run(f"ALTER TABLE {table.name} DISABLE TRIGGER USER; DELETE FROM {table.name}")
     expected, changed = _Digest(), 0
-    async for batch in _batches(source, table):
-        rows = [table.taken(row) for row in batch]
-        changed += sum(row != tuple(before) for row, before in zip(rows, batch, strict=True))
-        for row in rows:
-            expected.add(row)
-        await target.copy(table.name, names, [[row[number] for number in given] for row in rows])
+    async with contextlib.aclosing(_batches(source, table)) as batches:
+        async for batch in batches:
+            rows = [table.taken(row) for row in batch]
+            changed += sum(row != tuple(before) for row, before in zip(rows, batch, strict=True))
+            for row in rows:
+                expected.add(row)
+            sent = [[row[number] for number in given] for row in rows]
+            try:
+                await target.copy(table.name, names, sent)
+            except LimitExceededError as error:
+                raise LimitExceededError(f"{_longest(table, rows)}: {error}") from error
     await _go_on(source, target, table)
     await target.run(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
     if await _found(target, table) != expected:
@@ -170,7 +188,21 @@ async def _copy(source: Sqlite, target: Postgresql, table: _Table) -> Copied:
     return Copied(table.name, expected.rows, changed)
 
 
-async def _batches(source: Sqlite, table: _Table) -> AsyncIterator[list[Any]]:
+def _longest(table: _Table, rows: Iterable[tuple[object, ...]]) -> str:
+    """Return where the longest text stands that is indexed, and how long it is."""
+    columns = [number for number, column in enumerate(table.columns) if column.indexed]
+    size, row, number = max(
+        ((len(str(row[number]).encode()), row, number) for row in rows for number in columns),
+        key=lambda found: found[0],
+    )
+    names = [column.name for column in table.columns]
+    attribute = _ATTRIBUTES.get(names[number], names[number])
+    whose = [name for name in _WHOSE if name in names and name != names[number]]
+    told = f" {whose[0]} {row[names.index(whose[0])]}" if whose else ""
+    return f"{table.name}{told}: {attribute} has {size} bytes, more than {MOST_INDEXED}"
+
+
+async def _batches(source: Sqlite, table: _Table) -> AsyncGenerator[list[Any], None]:
     async with source.execute(table.selected) as cursor:
         while batch := list(await cursor.fetchmany(_BATCH)):
             yield batch
