@@ -44,8 +44,11 @@ async def test_whoever_is_led_to_the_sign_in_comes_back_to_where_they_were(tmp_p
             "people?q=a",
         ):
             visitor = Visitor(scene.client)
-            assert (await visitor.ask("GET", path))[::2] == (303, "/console/sign-in")
-            assert "Your session is over" not in await visitor.sees("sign-in")
+            for method in ("HEAD", "GET"):
+                assert (await visitor.ask(method, path))[::2] == (303, "/console/sign-in")
+                page = await visitor.sees("sign-in")
+                assert "Your session is over" not in page
+                assert NOTHING_DONE not in page
             assert await signed_in_again(visitor) == path
             await end_sessions(scene)
             assert (await visitor.ask("GET", path))[::2] == (303, "/console/sign-in")

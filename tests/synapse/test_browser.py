@@ -9,7 +9,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 from aiohttp.web import Response
-from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Route, ViewportSize, expect
 
 from benchmarks.seed import fill, inhabit
 from scim_matrix.demo.service import ScimClient
@@ -171,7 +171,8 @@ async def test_a_group_is_mapped_and_a_removal_decided(
         await page.get_by_role("link", name="Decide").click()
         await page.get_by_role("heading", name="2 of 2 managed people would leave").wait_for()
         await page.get_by_role("checkbox", name=f"{tag}bob").check()
-        await page.get_by_role("button", name="Keep those ticked").click()
+        # As some people click: it goes once, and what came of that is shown.
+        await page.get_by_role("button", name="Keep those ticked").dblclick()
         await page.get_by_text(f"Dismissed: 1 person stays in {alias}").wait_for()
         await person.is_accessible()
         await page.get_by_role("button", name="Remove 1 person").click()
@@ -344,6 +345,62 @@ async def test_the_overview_refreshes_itself(
         await ScimClient(process.url).create_user(f"{tag}ann")
         await page.get_by_text(mxid(f"{tag}ann")).first.wait_for(timeout=15_000)
         assert person.said == []
+        await page.close()
+
+
+async def test_what_is_open_on_the_overview_stays_so_and_focus_where_it_is(
+    browser: Browser, admin: User, service: StartService, tag: str
+) -> None:
+    """While it refreshes itself: by keyboard one gets to its end, and reads what to do."""
+    async with service({"g": [f"#{tag}none:{SERVER_NAME}"]}, CONSOLE="true") as process:
+        idp, page = ScimClient(process.url), await browser.new_page(viewport=DESKTOP)
+        person = Person(page, process.url)
+        await idp.create_user(f"{tag}ann")
+        await person.sign_in("scim-bot")
+        everything = page.get_by_role("link", name="Everything, one by one")
+        await everything.wait_for()
+        await page.get_by_text("What to do").click()
+        answer = page.locator("details .cure")
+        await answer.wait_for()
+        for number, focus in ((2, page.locator("summary")), (3, everything)):
+            await focus.focus()
+            await idp.create_user(f"{tag}p{number}")
+            await page.get_by_text(f"{number}, 0", exact=True).wait_for(timeout=15_000)
+            await expect(focus).to_be_focused()
+            await expect(answer).to_be_visible()
+        await settled(idp)
+
+        async def stays() -> bool:
+            before = await page.locator("#overview dl").element_handle()
+            for _ in range(2):
+                async with page.expect_response(lambda answer: answer.url.endswith("/console/")):
+                    pass
+            return before is not None and bool(await before.evaluate("one => one.isConnected"))
+
+        # What is as it was is not put there again: whoever marks some of it keeps that.
+        await eventually(stays, bool)
+        assert person.said == []
+        await page.close()
+
+
+async def test_a_page_over_plain_http_says_that_signing_in_takes_more(
+    browser: Browser, service: StartService
+) -> None:
+    """Where the browser keeps the cookie nothing is said."""
+    async with service({}, CONSOLE="true") as process:
+
+        async def lead(route: Route) -> None:
+            path = route.request.url.partition("http://scim.test")[2]
+            await route.fulfill(response=await route.fetch(url=process.url + path))
+
+        page = await browser.new_page()
+        await page.route("http://scim.test/**", lead)
+        warning = page.get_by_text("open it by https://")
+        await page.goto("http://scim.test/console/sign-in")
+        await expect(warning).to_be_visible()
+        await Person(page, process.url).go("sign-in")
+        await page.get_by_label("User name").wait_for()
+        await expect(warning).to_be_hidden()
         await page.close()
 
 

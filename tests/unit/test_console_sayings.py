@@ -18,6 +18,7 @@ CLOSED = Mapping("group_id", "g", "#a:x", invite=True, exclusive=True)
     [
         ("approved", "#a:x", 1, "Approved: 1 person is removed from #a:x now."),
         ("approved", "#a:x", 20, "Approved: 20 people are removed from #a:x now."),
+        ("approved", None, 1, "Approved: 1 account is disabled now, as was shown."),
         ("approved", None, 2, "Approved: 2 accounts are disabled now, each as was shown."),
         ("dismissed", "#a:x", 1, "Dismissed: 1 person stays in #a:x."),
         ("dismissed", "#a:x", 3, "Dismissed: 3 people stay in #a:x."),

@@ -84,7 +84,7 @@ def _page_of(request: web.Request) -> str:
 
 def reads(request: web.Request) -> bool:
     """Tell whether a request only looks at something."""
-    return request.method == "GET"
+    return request.method in ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ def _decided(decision: Decision, room: str | None, number: int, head: str, dry: 
     if decision == "approved" and room is not None:
         return f"{head}: {who} {verb} removed from {room} now. {end}"
     if decision == "approved":
-        return f"{head}: {who} {verb} disabled now, each as was shown. {end}"
+        shown = "as was shown" if number == 1 else "each as was shown"
+        return f"{head}: {who} {verb} disabled now, {shown}. {end}"
     if room is not None:
         stays = "stays" if number == 1 else "stay"
         return (

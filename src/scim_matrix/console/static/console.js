@@ -32,6 +32,38 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// The overview comes anew while somebody reads it: what is open stays so, and focus where it is.
+// Something is the same by the card that it is in, what it leads to or says, and of what time.
+const which = (one) => JSON.stringify([
+  one.closest("[id]").id,
+  one.localName,
+  one.getAttribute("href") ?? one.textContent,
+  one.closest("li")?.querySelector("time")?.dateTime,
+]);
+let shown = null;
+let open = new Set();
+let focused = null;
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const overview = detail.target;
+  if (overview.id !== "overview") return;
+  if (detail.serverResponse === shown) detail.shouldSwap = false;
+  shown = detail.serverResponse;
+  open = new Set([...overview.querySelectorAll("details[open] > summary")].map(which));
+  const active = document.activeElement;
+  focused = overview.contains(active) && active !== overview ? which(active) : null;
+});
+document.addEventListener("htmx:afterSwap", ({ detail }) => {
+  const overview = detail.target;
+  if (overview.id !== "overview") return;
+  for (const summary of overview.querySelectorAll("summary")) {
+    if (open.has(which(summary))) summary.parentElement.open = true;
+  }
+  if (focused === null) return;
+  const found = [...overview.querySelectorAll("a, summary")].find((one) => which(one) === focused);
+  // What has gone cannot have focus: its place is kept all the same.
+  (found ?? overview).focus({ preventScroll: true });
+});
+
 // Of two quick clicks the browser would show what came of the second only.
 document.addEventListener("submit", (event) => {
   const form = event.target;
