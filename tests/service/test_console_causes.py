@@ -412,3 +412,33 @@ async def test_what_a_group_no_longer_gives_is_decided_on_in_all_rooms_at_once(
         await scene.settled()
         assert {*scene.world.rooms.get("!r2").members("join")} == inside
         assert "@bob:example.org" in scene.world.rooms.get("!r1").members("join")
+
+
+async def test_who_is_only_invited_is_not_said_to_be_in_the_room(tmp_path: Path) -> None:
+    """What would be withdrawn is their invitation, whether some or all are only invited."""
+    invited = {"staff": [{"room": "!r1", "mode": "invite"}]}
+    async with visited(tmp_path, invited, **NONE_GO) as scene:
+        scene.room("Team")
+        group = await scene.group("Staff", "ann", "bob", externalId="staff")
+        await scene.settled()
+        await emptied(scene, group)
+        await scene.shows("heldPairs", 2)
+        visitor = await scene.visitor()
+        assert "Nobody of them is in the room: their invitations would be withdrawn" in text(
+            await visitor.sees("held")
+        )
+        scene.world.bring("!r1", "@ann:example.org")
+        before = scene.database.clock.now()
+        assert (await visitor.send("", "compare"))[0] == 303
+        await scene.compared(before)
+        assert "1 of them is not in the room" in text(await visitor.sees("held"))
+
+
+async def test_the_account_in_question_stands_in_the_form_that_settles_it(tmp_path: Path) -> None:
+    """Nobody has to copy what the page knows; whose it is they say themselves."""
+    async with visited(tmp_path) as scene:
+        scene.world.account(GUEST)
+        await scene.group("Staff", "guest")
+        await scene.shows("conflictingAccounts", 1)
+        page = await (await scene.visitor()).sees("people/guest")
+        assert f'name="account" required value="{GUEST}"' in page

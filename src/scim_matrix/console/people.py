@@ -45,13 +45,16 @@ class PeoplePages:
         if not found:
             raise web.HTTPNotFound(text=f"Nobody is known as {name}.")
         users = [one.account for one in found if one.account and one.account["scim_id"]]
+        disputed = [
+            one["barred"] or one["proposed"] for one in users if one["problem"] == "conflict"
+        ]
         context = {
             "stories": [self._story(one) for one in found],
             # Whose account is meant is asked of one user only.
             "user_id": users[0]["scim_id"] if len(users) == 1 else None,
-            "in_conflict": any(one["problem"] == "conflict" for one in users),
+            "in_conflict": bool(disputed),
             "problem": problem,
-            "account": account,
+            "account": account or (disputed[0] if disputed else "") or "",
         }
         return await self._pages.render(request, "person.html", context, status)
 

@@ -230,7 +230,8 @@ async def of_nobody(connection: Connection) -> Rows:
 async def held_places(connection: Connection, limit: int, offset: int) -> Rows:
     """Return where removals are held, those of accounts (`room_id` None) first.
 
-    `number` of `managed` people are held there; `places` is how many rows there are in all.
+    `number` of `managed` people are held there, of whom some are only `invited`; `places` is how
+    many rows there are in all.
     """
     return await _rows(connection, "held_places", limit=limit, offset=offset)
 

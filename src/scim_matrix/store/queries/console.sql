@@ -341,18 +341,18 @@ WHERE g.id = j.value ORDER BY g.display_name_key, g.id, named
 -- held_places --
 -- Where removals are held, the most first: how many, and how many managed people there are. Accounts
 -- that are to be disabled have no room.
-WITH held (room_id, number) AS (
-    SELECT room_id, count(*) FROM membership WHERE brake = 'held' AND brake <> 'free'
-    GROUP BY room_id
+WITH held (room_id, number, invited) AS (
+    SELECT room_id, count(*), count(CASE WHEN observed = 'invite' THEN 1 END)
+    FROM membership WHERE brake = 'held' AND brake <> 'free' GROUP BY room_id
     UNION ALL
-    SELECT NULL, count(*) FROM account WHERE brake = 'held' AND brake <> 'free'
+    SELECT NULL, count(*), 0 FROM account WHERE brake = 'held' AND brake <> 'free'
     HAVING count(*) > 0
 ),
 page AS (
     SELECT *, count(*) OVER () AS places FROM held
     ORDER BY room_id IS NOT NULL, number DESC, room_id LIMIT :limit OFFSET :offset
 )
-SELECT room_id, number, places, CASE WHEN room_id IS NULL THEN (
+SELECT room_id, number, invited, places, CASE WHEN room_id IS NULL THEN (
         SELECT count(*) FROM account WHERE user_id IS NOT NULL AND (usable OR brake = 'held'))
     ELSE (SELECT count(*) FROM membership m CROSS JOIN account a
         WHERE m.room_id = page.room_id AND a.id = m.account_id AND a.user_id IS NOT NULL
