@@ -96,8 +96,9 @@ TABLE = (
         "alias-moved",
         "An alias of the map leads to another room now, which is not followed.",
         "The other room does not say itself, by somebody with the power, that the alias is its"
-        " own.",
-        "Make it that room's main alias, or name the room's ID in the map.",
+        " own. Or the room was deleted, and the other is not one that a server administrator made.",
+        "What `scim-matrix status` says: have somebody with power make it that room's main alias,"
+        " name the room's ID in the map, or `scim-matrix approve '#alias:example.com'`.",
         ("alias_moved",),
     ),
     Problem(
@@ -134,15 +135,19 @@ TABLE = (
         "room-unusable",
         "A mapped room cannot be read or changed.",
         "It was deleted from the homeserver, is blocked, or nobody of this server is in it.",
-        "`scim-matrix check` says more. Take it out of the map, or put it right.",
+        "Where it was deleted: as a server administrator, make a room with its alias, which is"
+        " followed then; or name another in the map, or take it out. Else `scim-matrix check` says"
+        " what to put right.",
         ("room_unusable",),
     ),
     Problem(
         "action-refused",
         "The homeserver refuses to join, invite or remove somebody.",
-        "Nobody local has power in the room, or the person has as much power as the service.",
+        "Nobody local has power in the room, or is in it; or the person has as much power as the"
+        " service.",
         "Invite the service's account to the room with power level 100, or give the person less."
-        " The reason beside it is the homeserver's.",
+        " The reason beside it is the homeserver's. Where nobody of this server is in the room any"
+        ' more ("Server not in room"), nobody can: name another room in the map, or take it out.',
         ("action_refused",),
     ),
     Problem(

@@ -55,6 +55,8 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
         if (leader := await views.leader(connection)) is not None:
             summary["ledBy"] = leader
         rows = [*await _servers(connection), *await views.left_to_do(connection, limit)]
+        for row in rows:
+            row["cure"] = row["cure"] or _cure(row["code"])
         return summary, with_names(rows, await known_rooms.names(connection))
 
     if watch:
@@ -72,6 +74,11 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
         click.echo("\n".join(lines).replace("\xa0", " "))
         show(rows, as_json=False, empty="nothing is left to do")
     click.get_current_context().exit(int(any(row["state"] not in _WELL for row in rows)))
+
+
+def _cure(code: str | None) -> str | None:
+    """Return what to do about a problem of which nothing more is known than its code."""
+    return None if code is None else problems.BY_CODE[code].cure
 
 
 async def _servers(connection: Connection) -> Rows:

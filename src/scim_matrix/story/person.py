@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import orjson
 
+from scim_matrix.problems import BY_CODE
 from scim_matrix.story.rows import Line, Part, Person, Row, Story
 from scim_matrix.story.words import (
     again,
@@ -306,7 +307,7 @@ def _granted(person: Person, place: Row) -> tuple[str, str | None]:
     if place["unusable"]:
         return (
             f"{what}, and the room cannot be used: {plain(place['unusable'])}{since(place)}.",
-            None,
+            BY_CODE["room-unusable"].cure,
         )
     if place["problem"] is not None:
         return f"{what}, which failed: {plain(place['reason'])}{since(place)}.{again(place)}", None

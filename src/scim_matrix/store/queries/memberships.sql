@@ -198,7 +198,11 @@ SELECT
         AND (problem IS NULL OR problem NOT IN ('conflict', 'spared'))) AS "pendingAccounts",
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
         AND problem IN ('refused', 'unavailable', 'withheld')) AS "failingAccounts",
-    (SELECT count(*) FROM room WHERE unusable IS NOT NULL)
+    (SELECT count(*) FROM room WHERE unusable IS NOT NULL
+        AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+            WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+        OR EXISTS (SELECT 1 FROM membership p
+            WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL)))
         + (SELECT count(*) FROM room_reference r WHERE standing = 'unresolved'
             AND reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS "failingRooms",
@@ -215,6 +219,8 @@ SELECT
         + (SELECT count(*) FROM room_reference r WHERE candidate IS NOT NULL
             AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped'))
-        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS "notFollowed",
+        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL
+            AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+            WHERE o.room_id = room.room_id AND m.standing <> 'dropped')) AS "notFollowed",
     (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS "suspendedMappings",
     (SELECT count(*) FROM unmanaged_member) AS "unmanagedMembers"

@@ -98,6 +98,12 @@ SELECT l.room_id, l.room_id, NULL, 0, 0,
 FROM left_over l WHERE NOT EXISTS (SELECT 1 FROM named n WHERE n.room_id = l.room_id)
 ORDER BY 1, 2 NULLS FIRST
 
+-- pinned --
+-- What the aliases of the map stand for, and where they lead instead.
+SELECT r.reference, r.room_id, r.candidate, r.reason, r.cure FROM room_reference r
+WHERE r.standing = 'pinned' AND EXISTS (SELECT 1 FROM mapping m
+    WHERE m.reference = r.reference AND m.standing <> 'dropped')
+
 -- people --
 -- Who is in a room.
 SELECT m.room_id, coalesce(a.user_id, a.proposed) AS user_id, m.account_id, m.state,
@@ -187,11 +193,14 @@ SELECT CASE standing WHEN 'unresolved' THEN 'failing' ELSE 'not_followed' END, '
 UNION ALL
 SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 'room-unusable', 0
 FROM room
-WHERE unusable IS NOT NULL
+WHERE unusable IS NOT NULL AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = room.room_id AND m.standing <> 'dropped') OR EXISTS (SELECT 1 FROM membership p
+    WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL))
 UNION ALL
 SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 'upgrade-not-followed', 0
 FROM room
-WHERE upgrade_to IS NOT NULL
+WHERE upgrade_to IS NOT NULL AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
 UNION ALL
 SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure,
     'child-not-followed', 0
@@ -241,9 +250,15 @@ UNION ALL SELECT DISTINCT CASE standing WHEN 'unresolved' THEN 'room-unresolved'
     WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END
     FROM room_reference r WHERE reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
-UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM room WHERE unusable IS NOT NULL)
+UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM room WHERE unusable IS NOT NULL
+    AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+    OR EXISTS (SELECT 1 FROM membership p
+        WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL)))
 UNION ALL SELECT 'upgrade-not-followed' WHERE EXISTS (SELECT 1 FROM room
-    WHERE upgrade_to IS NOT NULL)
+    WHERE upgrade_to IS NOT NULL
+    AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+        WHERE o.room_id = room.room_id AND m.standing <> 'dropped'))
 UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
     JOIN mapping m ON m.id = o.mapping_id
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
