@@ -362,8 +362,10 @@ TABLE = (
     Problem(
         "group-map-refused",
         "The group map has a mistake; the former one stays in force.",
-        "The log line says which line and what is wrong.",
-        "Correct `GROUP_MAP_FILE`; it is read again by itself.",
+        "`GROUP_MAP_FILE` was changed. The log line and `scim-matrix check` say which line and what"
+        " is wrong.",
+        "Correct `GROUP_MAP_FILE`; it is read again by itself. The service does not start with it"
+        " as it is.",
         ("group_map_refused",),
     ),
     Problem(
@@ -450,6 +452,9 @@ OF_SERVERS = (
     *("mas-down", "mas-refused", "mas-mismatched"),
     *("delegated-authentication", "admins-unknown"),
 )
+
+# What can be wrong with the configuration's map beside a service that runs.
+OF_THE_MAP = ("group-map-refused",)
 
 BY_CODE: Mapping[str, Problem] = {problem.code: problem for problem in TABLE}
 _BY_EVENT = {event: problem.code for problem in TABLE for event in problem.events}

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from scim_matrix.problems import OF_THE_MAP
 from scim_matrix.store import totals
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
@@ -97,8 +98,17 @@ class Replica:
 
     async def reload_map(self) -> None:
         """Load the group map again, and put it in force where this service leads."""
-        if await self._map.load():
+        loaded = await self._map.load()
+        if loaded:
             await self._put_map()
+        await self._tell_of_map(refused=not loaded)
+
+    async def _tell_of_map(self, *, refused: bool) -> None:
+        """Write down that the map has a mistake, or none any more: commands cannot ask."""
+        told = await totals.ailing(self._database.reader, OF_THE_MAP)
+        if refused != bool(told):
+            async with self._database.write() as connection:
+                await totals.ail(connection, OF_THE_MAP if refused else (), OF_THE_MAP)
 
     async def _put_map(self) -> None:
         self._leadership.has_map(self._map.digest)
@@ -113,6 +123,8 @@ class Replica:
         self._leadership.has_map(self._map.digest)
         self._decided = await totals.when(self._database.reader, "decided")
         await self._leadership.begin()
+        # One with a mistake would have kept this service from starting.
+        await self._tell_of_map(refused=False)
         if self.leads:
             await self._prepare(await self._leadership.led())
 

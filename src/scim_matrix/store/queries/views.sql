@@ -264,6 +264,7 @@ UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
 UNION ALL SELECT 'mapping-suspended' WHERE EXISTS (SELECT 1 FROM mapping
     WHERE standing = 'suspended')
+UNION ALL SELECT what FROM moment WHERE what = 'group-map-refused'
 UNION ALL SELECT 'group-map-differs' WHERE EXISTS (SELECT 1 FROM lease l
     JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map)
 
