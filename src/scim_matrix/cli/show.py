@@ -54,7 +54,7 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
         }
         if (leader := await views.leader(connection)) is not None:
             summary["ledBy"] = leader
-        rows = [*await ailing(connection), *await views.left_to_do(connection, limit)]
+        rows = [*await _servers(connection), *await views.left_to_do(connection, limit)]
         for row in rows:
             row["cure"] = row["cure"] or _cure(row["code"])
         return summary, with_names(rows, await known_rooms.names(connection))
@@ -81,13 +81,12 @@ def _cure(code: str | None) -> str | None:
     return None if code is None else problems.BY_CODE[code].cure
 
 
-async def ailing(connection: Connection) -> Rows:
-    """Return what is wrong with the homeserver, MAS or the map, as the service last saw them."""
-    found = await totals.ailing(connection, (*problems.OF_SERVERS, *problems.OF_THE_MAP))
-    of = {"mas": "MAS", "group": "map"}
+async def _servers(connection: Connection) -> Rows:
+    """Return what is wrong with the homeserver or MAS, as the service last saw them."""
+    found = await totals.ailing(connection, problems.OF_SERVERS)
     return [
         {
-            **{"state": "failing", "what": of.get(code.partition("-")[0], "homeserver")},
+            **{"state": "failing", "what": "MAS" if code.startswith("mas") else "homeserver"},
             **{"room": None, "user": None, "group": None},
             "reason": f"{problems.BY_CODE[code].means} So since {told(since)}.",
             **{"cure": problems.BY_CODE[code].cure, "code": code, "since": since},
@@ -269,5 +268,5 @@ def log(
 
 
 # What nobody has to do anything about.
-_WELL = ("pending", "spared")
+_WELL = ("pending", "spared", "withheld", "by_hand")
 _IN_FRONT = ("id", "at", "kind", "outcome")

@@ -269,6 +269,11 @@ _TROUBLE = (
         ("suspendedMappings",),
     ),
     (
+        "withheld",
+        "Changes that are not made, since DRY_RUN is on",
+        ("withheldPairs", "withheldAccounts"),
+    ),
+    (
         "removals_spared",
         "Removals and changes that wait because somebody is protected",
         ("sparedPairs", "sparedAccounts"),

@@ -135,6 +135,8 @@ ORDER BY 12, 1
 -- What is left to do, fails, is held or spared, and what a human may have to settle: what has
 -- waited longest first.
 SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'spared'
+        WHEN m.problem = 'withheld' THEN 'withheld'
+        WHEN a.by_hand = 'deactivated' AND m.todo <> 'leave' THEN 'by_hand'
         WHEN m.problem IS NULL THEN 'pending' ELSE 'failing' END AS state,
     coalesce(m.todo, CASE WHEN m.brake = 'held' THEN 'leave' ELSE 'power' END) AS what,
     m.room_id AS room, coalesce(a.user_id, a.proposed) AS user,
@@ -142,11 +144,15 @@ SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'sp
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
         ELSE 'unusually many removals' || CASE m.state WHEN 'excluded'
-            THEN ': the room is to hold nobody else' ELSE '' END END ELSE m.reason END AS reason,
+            THEN ': the room is to hold nobody else' ELSE '' END END
+        WHEN a.by_hand = 'deactivated' AND m.todo <> 'leave'
+        THEN 'somebody deactivated the account by hand' ELSE m.reason END AS reason,
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
         ELSE 'scim-matrix approve ''' || m.room_id || ''', or dismiss' END
-        WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand' END AS cure,
+        WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand'
+        WHEN a.by_hand = 'deactivated' AND m.todo <> 'leave'
+        THEN 'nothing, if that was meant: done once somebody reactivates the account' END AS cure,
     CASE WHEN m.held_because = 'restored' THEN 'restored' WHEN m.brake = 'held' THEN 'removals-held'
         WHEN m.problem = 'spared' THEN 'spared' WHEN m.problem = 'unavailable' THEN 'no-answer'
         WHEN m.problem = 'withheld' THEN 'dry-run' WHEN m.problem IS NULL THEN NULL
@@ -170,8 +176,8 @@ AND a.problem IS DISTINCT FROM 'conflict' AND NOT EXISTS (SELECT 1 FROM opening 
     AND o.standing = 'followed' AND p.standing = 'in_force')
 UNION ALL
 SELECT CASE WHEN brake = 'held' THEN 'held' WHEN problem = 'conflict' THEN 'conflict'
-        WHEN problem = 'spared' THEN 'spared' WHEN problem IS NULL THEN 'pending'
-        ELSE 'failing' END,
+        WHEN problem = 'spared' THEN 'spared' WHEN problem = 'withheld' THEN 'withheld'
+        WHEN problem IS NULL THEN 'pending' ELSE 'failing' END,
     'account ' || desired, NULL, coalesce(user_id, proposed, scim_id), NULL,
     CASE WHEN brake = 'held' THEN CASE held_because
         WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
@@ -215,6 +221,10 @@ SELECT 'failing', 'map', NULL, NULL, NULL,
     'the group map of ' || r.name || ' is another than that of ' || l.name || ', which is in force',
     'give all services the same map', 'group-map-differs', 0
 FROM lease l JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map
+UNION ALL
+SELECT 'failing', 'map', NULL, NULL, NULL,
+    'the group map has a mistake; the former one stays in force', NULL, 'group-map-refused', at
+FROM moment WHERE what = 'group-map-refused'
 ORDER BY 9 LIMIT :limit
 
 -- codes --
@@ -264,7 +274,8 @@ UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
 UNION ALL SELECT 'mapping-suspended' WHERE EXISTS (SELECT 1 FROM mapping
     WHERE standing = 'suspended')
-UNION ALL SELECT what FROM moment WHERE what = 'group-map-refused'
+UNION ALL SELECT 'group-map-refused' WHERE EXISTS (SELECT 1 FROM moment
+    WHERE what = 'group-map-refused')
 UNION ALL SELECT 'group-map-differs' WHERE EXISTS (SELECT 1 FROM lease l
     JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map)
 
