@@ -332,8 +332,9 @@ TABLE = (
         "Somebody signs in by SSO as another account than the one that is kept in line.",
         "The subject of single sign-on is another one than SCIM sends (`SSO_SUBJECT_ATTRIBUTE`, or"
         " the attribute that the identity provider sends as `externalId`).",
-        "`scim-matrix users` shows both subjects: make them the same, then `scim-matrix users link`"
-        " the account that the person uses.",
+        "`scim-matrix users` shows both subjects: make them the same (docs/setup/README.md). Then,"
+        " if they use the second account by now, what it says to type: `scim-matrix users link USER"
+        " @second`. Deactivate neither before that: devices and keys go with an account.",
         ("signed_in_as_another_account",),
     ),
     Problem(
@@ -445,6 +446,20 @@ TABLE = (
         ("console_without_homeserver",),
     ),
 )
+
+
+def cure_of(code: str) -> str:
+    """Return the cure of a problem as plain text."""
+    return BY_CODE[code].cure.replace("`", "")
+
+
+def cure_of_second(user: str, second: str) -> str:
+    """Return what to do about a user (SCIM id) who signed in by SSO as a second account."""
+    return (
+        f"let both be the same (docs/setup/README.md); then, if they use {second} by now:"
+        f" scim-matrix users link {user} {second}"
+    )
+
 
 # What can be wrong with the servers as a whole, and stops work until it is mended.
 OF_SERVERS = (

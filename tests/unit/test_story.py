@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.problems import cure_of, cure_of_second
 from scim_matrix.story import group, person, room
 from scim_matrix.story.rows import Former, Group, Person, Room, Rows, Story
 from scim_matrix.story.words import became, spans, then
@@ -107,7 +108,7 @@ def ann(
         (
             {"observed": None, "todo": "join", "unusable": "gone"},
             f"to be joined, and the room cannot be used: gone ({CAUSE}).",
-            None,
+            cure_of("room-unusable"),
         ),
         (
             {"state": "forgotten"},
@@ -334,7 +335,7 @@ def test_a_second_account_is_told_with_both_subjects() -> None:
     assert sentence == (
         "They sign in by SSO as another account, @ann1:s, whose subject is x9; theirs is e1."
     )
-    assert cure == "let both be the same (docs/setup/README.md), then deactivate that account"
+    assert cure == cure_of_second("u1", "@ann1:s")
 
 
 def test_groups_are_told_with_the_way_to_them() -> None:
@@ -445,7 +446,7 @@ def test_what_ails_a_room_is_told() -> None:
         ("#k:s: it leads elsewhere.", "approve"),
         ("It was upgraded: !n took its place.", None),
         ("Its upgrade is not followed: no predecessor.", "set it"),
-        ("It cannot be used at present: 403.", "scim-matrix check"),
+        ("It cannot be used at present: 403.", cure_of("room-unusable")),
         (f"Last compared with the homeserver {WHEN}.", None),
     ]
     [(people, _)] = told(story, "People")

@@ -78,7 +78,7 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
 
 def _cure(code: str | None) -> str | None:
     """Return what to do about a problem of which nothing more is known than its code."""
-    return None if code is None else problems.BY_CODE[code].cure
+    return None if code is None else problems.cure_of(code)
 
 
 async def _servers(connection: Connection) -> Rows:

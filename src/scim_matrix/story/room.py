@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scim_matrix.problems import BY_CODE
+from scim_matrix.problems import cure_of
 from scim_matrix.story.rows import Line, Part, Room, Row, Story
 from scim_matrix.story.words import (
     SETTLED,
@@ -50,7 +50,7 @@ def _room(room: Room) -> Iterator[Line]:
     if row["upgrade_to"]:
         yield Line(f"Its upgrade is not followed: {plain(row['reason'])}.", row["cure"])
     if row["unusable"]:
-        cure = BY_CODE["room-unusable"].cure
+        cure = cure_of("room-unusable")
         yield Line(f"It cannot be used at present: {plain(row['unusable'])}.", cure)
     if row["compared_at"]:
         yield Line(f"Last compared with the homeserver {when(row['compared_at'])}.")

@@ -15,7 +15,8 @@ SELECT u.id, u.document ->> 'userName' AS "userName", a.user_id AS account,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL
         THEN 'only a hand takes off what a hand did'
         WHEN a.problem IS NULL AND s.user_id IS NOT NULL
-        THEN 'let both be the same (docs/setup/README.md), then deactivate that account'
+        THEN 'let both be the same (docs/setup/README.md); then, if they use ' || s.user_id
+            || ' by now: scim-matrix users link ' || u.id || ' ' || s.user_id
         ELSE a.cure END AS cure,
     a.notice, (SELECT count(*) FROM membership m
         WHERE m.account_id = a.id AND m.state = 'granted') AS rooms, a.subject
