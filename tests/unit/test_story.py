@@ -44,7 +44,7 @@ EDGES = [
     {"inner_id": "g1", "outer_id": "g2", "outer": "Cooks"},
 ]
 KEYS = [{"group_id": "g1", "mapping_id": 1}]
-HOLD = "scim-matrix approve '!k', or dismiss"
+HOLD = "scim-matrix approve '!k', or to keep them: scim-matrix dismiss '!k'"
 RESTORED = "scim-matrix approve restored, or let the identity provider synchronise"
 
 
@@ -288,7 +288,7 @@ def test_what_keeps_a_room_from_being_opened_is_told(
         (
             {"brake": "held", "held_because": "limit"},
             "Held: unusually many removals at once, so a human decides.",
-            "scim-matrix approve accounts, or dismiss",
+            "scim-matrix approve accounts, or to keep them: scim-matrix dismiss accounts",
         ),
         (
             {"brake": "held", "held_because": "restored"},

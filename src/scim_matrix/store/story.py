@@ -121,6 +121,7 @@ async def room(connection: Connection, room_id: str, sources: Sources = UNTOLD) 
         await rooms.names(connection),
         await closed(connection, [room_id], sources),
         await former(connection),
+        [row["user_id"] for row in await _rows(connection, "people_held", room_id=room_id)],
     )
 
 

@@ -74,6 +74,8 @@ def _people(room: Room) -> Iterator[Line]:
         state, cure = _state(row, room)
         who = row["user_id"] if row["people"] == 1 else people(row["people"])
         yield Line(f"{who} {state}", cure, is_held=row["brake"] == "held")
+    if room.held:
+        yield Line(f"Held are {', '.join(room.held)}.")
     if room.by_hand:
         more = "" if len(room.by_hand) <= NAMED else " and others"
         named = listed(room.by_hand[:NAMED]) if not more else ", ".join(room.by_hand[:NAMED])

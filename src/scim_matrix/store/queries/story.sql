@@ -171,6 +171,12 @@ told AS (
 SELECT t.*, coalesce(a.user_id, a.proposed) AS user_id FROM told t JOIN account a
 ON a.id = t.account_id ORDER BY t.brake <> 'held', t.people DESC, t.group_name NULLS FIRST
 
+-- people_held --
+-- Whose removal from a room waits for a human.
+SELECT a.user_id FROM membership m CROSS JOIN account a
+WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
+AND a.user_id IS NOT NULL ORDER BY a.user_id
+
 -- people_by_hand --
 -- Who is in a room whom nothing brought there; whom the map forgot is told of as such.
 SELECT user_id FROM unmanaged_member WHERE room_id = :room_id AND user_id NOT IN (
