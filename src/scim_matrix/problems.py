@@ -97,8 +97,9 @@ TABLE = (
         "alias-moved",
         "An alias of the map leads to another room now, which is not followed.",
         "The other room does not say itself, by somebody with the power, that the alias is its"
-        " own.",
-        "Make it that room's main alias, or name the room's ID in the map.",
+        " own. Or the room was deleted, and the other is not one that a server administrator made.",
+        "What `scim-matrix status` says: have somebody with power make it that room's main alias,"
+        " name the room's ID in the map, or `scim-matrix approve '#alias:example.com'`.",
         ("alias_moved",),
     ),
     Problem(
@@ -135,15 +136,19 @@ TABLE = (
         "room-unusable",
         "A mapped room cannot be read or changed.",
         "It was deleted from the homeserver, is blocked, or nobody of this server is in it.",
-        "`scim-matrix check` says more. Take it out of the map, or put it right.",
+        "Where it was deleted: as a server administrator, make a room with its alias, which is"
+        " followed then; or name another in the map, or take it out. Else `scim-matrix check` says"
+        " what to put right.",
         ("room_unusable",),
     ),
     Problem(
         "action-refused",
         "The homeserver refuses to join, invite or remove somebody.",
-        "Nobody local has power in the room, or the person has as much power as the service.",
+        "Nobody local has power in the room, or is in it; or the person has as much power as the"
+        " service.",
         "Invite the service's account to the room with power level 100, or give the person less."
-        " The reason beside it is the homeserver's.",
+        " The reason beside it is the homeserver's. Where nobody of this server is in the room any"
+        ' more ("Server not in room"), nobody can: name another room in the map, or take it out.',
         ("action_refused",),
     ),
     Problem(
@@ -328,8 +333,9 @@ TABLE = (
         "Somebody signs in by SSO as another account than the one that is kept in line.",
         "The subject of single sign-on is another one than SCIM sends (`SSO_SUBJECT_ATTRIBUTE`, or"
         " the attribute that the identity provider sends as `externalId`).",
-        "`scim-matrix users` shows both subjects: make them the same, then `scim-matrix users link`"
-        " the account that the person uses.",
+        "`scim-matrix users` shows both subjects: make them the same (docs/setup/README.md). Then,"
+        " if they use the second account by now, what it says to type: `scim-matrix users link USER"
+        " @second`. Deactivate neither before that: devices and keys go with an account.",
         ("signed_in_as_another_account",),
     ),
     Problem(
@@ -366,8 +372,10 @@ TABLE = (
     Problem(
         "group-map-refused",
         "The group map has a mistake; the former one stays in force.",
-        "The log line says which line and what is wrong.",
-        "Correct `GROUP_MAP_FILE`; it is read again by itself.",
+        "`GROUP_MAP_FILE` was changed. The log line and `scim-matrix check` say which line and what"
+        " is wrong.",
+        "Correct `GROUP_MAP_FILE`; it is read again by itself. The service does not start with it"
+        " as it is.",
         ("group_map_refused",),
     ),
     Problem(
@@ -449,12 +457,29 @@ TABLE = (
     ),
 )
 
+
+def cure_of(code: str) -> str:
+    """Return the cure of a problem as plain text."""
+    return BY_CODE[code].cure.replace("`", "")
+
+
+def cure_of_second(user: str, second: str) -> str:
+    """Return what to do about a user (SCIM id) who signed in by SSO as a second account."""
+    return (
+        f"let both be the same (docs/setup/README.md); then, if they use {second} by now:"
+        f" scim-matrix users link {user} {second}"
+    )
+
+
 # What can be wrong with the servers as a whole, and stops work until it is mended.
 OF_SERVERS = (
     *("homeserver-down", "homeserver-refused", "homeserver-mismatched", "homeserver-waiting"),
     *("mas-down", "mas-refused", "mas-mismatched"),
     *("delegated-authentication", "admins-unknown"),
 )
+
+# What can be wrong with the configuration's map beside a service that runs.
+OF_THE_MAP = ("group-map-refused",)
 
 BY_CODE: Mapping[str, Problem] = {problem.code: problem for problem in TABLE}
 _BY_EVENT = {event: problem.code for problem in TABLE for event in problem.events}

@@ -162,6 +162,13 @@ class Rooms:
             self.put(room, Event(CANONICAL, "", creator, {"alias": alias}))
         return room
 
+    def delete(self, room_id: str) -> None:
+        """Have nobody be in a room and nothing be known of it, as Synapse's deletion with purge."""
+        for user_id in self.get(room_id).members():
+            self.leave(room_id, user_id)
+        del self.all[room_id]
+        self.aliases = {a: room for a, room in self.aliases.items() if room != room_id}
+
     # -- Memberships --------------------------------------------------------
 
     def _member(self, room: Room, sender: str, target: str, membership: str) -> None:

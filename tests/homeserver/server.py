@@ -304,8 +304,10 @@ class MemoryHomeserver:
     def _news(self, wanted: list[str], since: int) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
         for room_id, event in self.world.rooms.events[since:]:
-            room = self.world.rooms.all[room_id]
-            if room_id in wanted and room.membership(self.world.service) == "join":
+            room = self.world.rooms.all.get(room_id)
+            if room is None or room_id not in wanted:
+                continue
+            if room.membership(self.world.service) == "join":
                 found.setdefault(room_id, []).append(event.shown())
         return found
 

@@ -21,7 +21,8 @@ from scim_matrix.problems import OF_SERVERS
 from scim_matrix.store import groupmap, record, references, totals
 from scim_matrix.store.database import Database
 from scim_matrix.store.sqlite import DATABASE_NAME
-from tests.homeserver.deployment import deployed
+from scim_matrix.sync.guard import Brake
+from tests.homeserver.deployment import Configuration, deployed
 from tests.preforked import fork
 from tests.service.directory import Directory
 
@@ -361,6 +362,44 @@ async def test_a_server_that_is_away_is_told_by_status(tmp_path: Path) -> None:
         await deployment.quiet()
         ended = await asyncio.to_thread(run, *status, cwd=tmp_path)
         assert (ended.returncode, json.loads(ended.stdout)["work"]) == (0, [])
+
+
+async def test_what_is_held_is_told_first_and_by_room(tmp_path: Path) -> None:
+    """One line for all who are held alike, with both commands whole; a limit says that it cuts."""
+    configuration = Configuration(brake=Brake(0, 0, 3600))
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        world = deployment.world
+        room = world.room("@admin:s").room_id
+        await deployment.put_map({"g": [room]})
+        names = ["ann", "bob", "cat", "dan"]
+        people = [
+            (await deployment.scim("POST", "/Users", {"userName": name}))[1]["id"] for name in names
+        ]
+        members = [{"value": one} for one in people]
+        group = {"displayName": "Staff", "externalId": "g", "members": members}
+        found = (await deployment.scim("POST", "/Groups", group))[1]
+        world.account("@eve:s")
+        await deployment.scim("POST", "/Users", {"userName": "eve"})
+        await deployment.quiet()
+        group["members"] = members[:1]
+        await deployment.scim("PUT", f"/Groups/{found['id']}", group, request_id="r-17")
+        await deployment.quiet()
+
+        arguments = ("status", "--data-dir", str(tmp_path), "--limit")
+        ended = await asyncio.to_thread(run, *arguments, "9", cwd=tmp_path)
+        [held, conflict] = ended.stdout.splitlines()[-2:]
+        assert "3 of 4 people" in held
+        assert "r-17" in held
+        decide = f"scim-matrix approve '{room}', or to keep them: scim-matrix dismiss '{room}'"
+        assert decide in held
+        assert "@eve:s" in conflict
+        ended = await asyncio.to_thread(run, *arguments, "3", cwd=tmp_path)
+        [held, cut] = ended.stdout.splitlines()[-2:]
+        assert "3 of 4 people" in held
+        assert "more than these 3" in cut
+
+        told = await asyncio.to_thread(run, "why", room, *arguments[1:3], cwd=tmp_path)
+        assert "Held are @bob:s, @cat:s, @dan:s." in told.stdout
 
 
 async def test_what_an_older_process_saw_of_a_server_is_not_told_for_ever(tmp_path: Path) -> None:

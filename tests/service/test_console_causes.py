@@ -241,7 +241,9 @@ async def test_a_room_that_the_map_names_no_more_is_shown_while_removals_are_hel
         assert {"room_id": "!r1", "name": "Team", "held": 1, "standing": "unmapped"}.items() <= (
             row.items()
         )
-        assert row["cure"] == "scim-matrix approve '!r1', or dismiss"
+        assert (
+            row["cure"] == "scim-matrix approve '!r1', or to keep them: scim-matrix dismiss '!r1'"
+        )
         inside = await asyncio.to_thread(run, "rooms", "Team", cwd=tmp_path, DATA_DIR="data")
         assert "@ann:example.org" in inside.stdout
 

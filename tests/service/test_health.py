@@ -7,6 +7,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from scim_matrix.app_keys import REPLICA
+from scim_matrix.store import memberships, record, views
 from scim_matrix.store.totals import totals
 from tests.conftest import eventually
 from tests.homeserver.deployment import deployed
@@ -83,3 +84,49 @@ async def test_what_waits_for_a_refused_account_is_not_late(tmp_path: Path) -> N
         assert world.rooms.get(room).membership("@taken:s") != "join"
         deployment.hands.passed += 3600
         assert await oldest() == 0
+
+
+async def test_what_waits_for_a_hand_or_is_withheld_is_not_late(tmp_path: Path) -> None:
+    """Nothing is pending, failing or late of accounts deactivated by hand, dead rooms, dry runs."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room, dead = (world.room("@admin:s").room_id for _ in range(2))
+        await deployment.put_map({"g": [room, {"room": dead, "mode": "invite"}], "h": [room]})
+        (_, gus), (_, hal) = [
+            await deployment.scim("POST", "/Users", {"userName": name}) for name in ("gus", "hal")
+        ]
+        await deployment.quiet()
+        world.account("@gus:s", deactivated=True)
+        world.rooms.delete(dead)
+        deployment.reconciler.compare()
+        await deployment.quiet()
+        await deployment.restart(dry_run=True)
+        for key, user in (("g", gus), ("h", hal)):
+            members = [{"value": user["id"]}]
+            group = {"displayName": key, "externalId": key, "members": members}
+            assert (await deployment.scim("POST", "/Groups", group))[0] == 201
+        assert (await deployment.scim("POST", "/Users", {"userName": "ida"}))[0] == 201
+        await deployment.quiet()
+        deployment.hands.passed += 3600
+
+        reader = deployment.database.reader
+        rows = await views.left_to_do(reader, 100)
+        assert sorted((row["state"], row["user"] or row["room"]) for row in rows) == [
+            ("by_hand", "@gus:s"),
+            ("by_hand", "@gus:s"),
+            ("failing", dead),
+            ("withheld", "@hal:s"),
+            ("withheld", "@ida:s"),
+        ]
+        assert all(row["reason"] and row["cure"] for row in rows if row["state"] == "by_hand")
+        counts = await memberships.counts(reader)
+        names = ("pendingPairs", "pendingAccounts", "failingAccounts")
+        assert [counts[name] for name in names] == [0, 0, 0]
+        assert (counts["withheldPairs"], counts["withheldAccounts"]) == (1, 1)
+        assert (await totals(reader, deployment.database.clock.now())).oldest_pending == 0
+
+        # Each thing is told once, though it is tried again by then.
+        await deployment.quiet()
+        told = await record.find(reader, users=None, rooms=(), since=0, limit=100)
+        would = [(row["kind"], row["user_id"]) for row in told if row["outcome"] == "dry_run"]
+        assert sorted(would) == [("account", "@ida:s"), ("join", "@hal:s")]

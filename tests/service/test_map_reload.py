@@ -1,9 +1,11 @@
 """The map file in a running service."""
 
 import os
+import re
 from pathlib import Path
 
 from scim_matrix.app_keys import DATABASE, REPLICA
+from scim_matrix.store import views
 from tests.conftest import eventually
 from tests.service.conftest import Client, Start
 
@@ -32,3 +34,35 @@ async def test_a_changed_file_is_read_again(start: Start, tmp_path: Path) -> Non
     assert client.app is not None
     await client.app[REPLICA].reload_map()
     assert await rooms_in_force(client) == ["!one", "!two"]
+
+
+async def test_a_file_with_a_mistake_is_shown_until_it_has_none(
+    start: Start, tmp_path: Path
+) -> None:
+    """`status`, /readyz and a metric tell of the mistake, and that the former map is in force."""
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!one"]}')
+    client = await start(GROUP_MAP_FILE=str(file))
+    assert client.app is not None
+    for content, refused in (("{", 1), ('{"g": ["!one", "!two"]}', 0), ("{", 1)):
+        file.write_text(content)
+        await client.app[REPLICA].reload_map()
+        assert await shown(client) == (["map"] * refused, refused, f"{refused}.0")
+
+    # With one that has none it starts.
+    file.write_text('{"g": ["!one"]}')
+    await client.close()
+    client = await start(GROUP_MAP_FILE=str(file))
+    assert await shown(client) == ([], 0, "0.0")
+
+
+async def shown(client: Client) -> tuple[list[str], int, str]:
+    """Return what `status`, /readyz and the metric tell of a map with a mistake."""
+    assert client.app is not None
+    told = await views.left_to_do(client.app[DATABASE].reader, 100)
+    rows = [row for row in told if row["code"] == "group-map-refused"]
+    assert all("former one stays in force" in row["reason"] for row in rows)
+    codes = (await (await client.get("/readyz")).json())["codes"]
+    metrics = await (await client.get("/metrics")).text()
+    [value] = re.findall(r"^scim_matrix_group_map_refused (.*)$", metrics, re.MULTILINE)
+    return [row["what"] for row in rows], codes.count("group-map-refused"), value

@@ -275,6 +275,8 @@ async def test_counts_tell_what_is_shown(database: Database) -> None:
         "failingPairs": 1,
         "pendingAccounts": 0,
         "failingAccounts": 0,
+        "withheldPairs": 0,
+        "withheldAccounts": 0,
         "failingRooms": 0,
         "heldPairs": 0,
         "heldAccounts": 0,

@@ -227,6 +227,8 @@ class Scenario:
             case "is upgraded to":
                 old, new = how
                 world.upgrade(old, world.service, new)
+            case "is deleted":
+                world.rooms.delete(how)
             case "points at":
                 old, new = how
                 world.tombstone(old, OWNER, new)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from scim_matrix.ops.check_sign_in import of_sign_in
-from scim_matrix.store import second_accounts, views
+from scim_matrix.problems import cure_of_second
+from scim_matrix.store import second_accounts, story, views
+from scim_matrix.story import person
 from scim_matrix.sync.second_accounts import Search
 from tests.homeserver.deployment import IDP, Deployment, deployed
 from tests.service.conftest import environment
@@ -95,6 +97,40 @@ async def test_it_is_told_no_more_once_it_is_settled(tmp_path: Path) -> None:
         assert (await shown(deployment))["cure"] is not None
         deployment.world.accounts.get("@ann1:s").deactivated = True
         assert (await shown(deployment))["problem"] is None
+
+
+async def test_the_cure_is_the_same_everywhere_and_destroys_nothing(tmp_path: Path) -> None:
+    """`users`, `why` and `check` say to link the account that they use; none to deactivate one."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await provision(deployment, "ann", "sub")
+        signs_in(deployment, "@ann1:s", "other")
+        cure = (await shown(deployment))["cure"]
+        assert cure == cure_of_second(scim_id, "@ann1:s")
+        settings = environment(deployment.folder, DATA_DIR=str(deployment.folder))
+        findings = await of_sign_in(settings, deployment.accounts)
+        assert [f.cure for f in findings if f.verdict == "error"] == [cure]
+        # Whoever complains from the second account has the story of the first one.
+        [account] = await story.accounts_called(deployment.database.reader, "@ann1:s")
+        told = person.story(await story.person(deployment.database.reader, account))
+        assert cure in [line.cure for part in told.parts for line in part.lines]
+
+
+async def test_whom_the_identity_provider_deleted_is_no_stranger(tmp_path: Path) -> None:
+    """`check` does not take them for one, and `why` finds them by the name that they had."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        ola = await provision(deployment, "ola", "ext-ola")
+        signs_in(deployment, "@ola:s", "ext-ola")
+        assert (await deployment.scim("DELETE", f"/Users/{ola}"))[0] == 204
+        await deployment.quiet()
+        assert {verdict for verdict, _ in await checked(deployment)} == {"ok"}
+        assert len(await story.accounts_called(deployment.database.reader, "Ola")) == 1
+        # Not before whoever has the name now.
+        again = await provision(deployment, "ola", "other")
+        [found] = await story.accounts_called(deployment.database.reader, "ola")
+        account = (await story.person(deployment.database.reader, found)).account
+        assert account is not None
+        assert account["scim_id"] == again
 
 
 async def test_few_accounts_are_asked_for(tmp_path: Path) -> None:

@@ -578,6 +578,51 @@ async def test_an_alias_moved_to_a_room_that_has_it_is_followed(
         assert f"{tag}ann" in await admin.members(first)
 
 
+async def test_a_room_made_anew_under_the_alias_of_a_deleted_one(
+    synapse: Synapse, owner: User, admin: User, staffed: StartStaffed, tag: str
+) -> None:
+    """A server administrator's is followed; another's is shown, and `check` never calls it ok."""
+    alias = alias_of(f"{tag}room")
+    first = await owner.create_room(room_version="10", room_alias_name=f"{tag}room")
+    async with staffed(alias, f"{tag}ann", room=first) as (process, idp, group, people):
+        await deleted(admin, first)
+        await compared(process)
+        [summary] = await told(process, "status")
+        [cure] = [row["cure"] for row in summary["work"] if row["code"] == "room-unusable"]
+        assert "make a room with its alias" in cure
+        assert ("error", f"{first} was deleted") in await checked(process, alias)
+
+        stranger = await synapse.register(f"{tag}stranger")
+        private = await stranger.create_room(room_version="10", room_alias_name=f"{tag}room")
+        await compared(process)
+        await not_followed(process, alias, first, standing="alias_moved")
+        [(verdict, what)] = await checked(process, alias)
+        assert (verdict, private in what, first in what) == ("error", True, True)
+        assert await admin.members(private) == {f"{tag}stranger"}
+
+        await deleted(admin, private)
+        second = await admin.create_room(room_version="10", room_alias_name=f"{tag}room")
+        await compared(process)
+        await room_holds(admin, second, {f"{tag}ann"})
+        assert {verdict for verdict, _ in await checked(process, alias)} == {"ok"}
+        await idp.remove(group, people[f"{tag}ann"])
+        await room_holds(admin, second, set())
+        assert (await command(process, "status"))[0] == 0
+
+
+async def deleted(admin: User, room: str) -> None:
+    """Delete a room from the homeserver, with its alias."""
+    path = f"/_synapse/admin/v2/rooms/{room}"
+    started = await admin.call("DELETE", path, {"purge": True})
+    status = f"/_synapse/admin/v2/rooms/delete_status/{started['delete_id']}"
+    await eventually(lambda: admin.call("GET", status), lambda seen: seen["status"] == "complete")
+
+
+async def checked(service: Service, about: str) -> list[tuple[str, str]]:
+    """Return what `check` finds about a room."""
+    return [(f["verdict"], f["found"]) for f in await told(service, "check") if f["about"] == about]
+
+
 async def unresolved(service: Service, alias: str) -> None:
     """Wait until the service has looked for an alias and found nothing."""
     await shown_with_cure(service, "rooms", alias, standing="unresolved", room_id=None)

@@ -91,7 +91,7 @@ async def test_what_waits_is_told_with_its_cure(
         await at_rest(idp)
         await idp.remove(group, people[f"{tag}ann"], people[f"{tag}bob"])
         await eventually(lambda: ready(idp), lambda s: s["work"]["heldPairs"] == 2)
-        approve = f"scim-matrix approve '{room}', or dismiss"
+        approve = f"scim-matrix approve '{room}', or to keep them: scim-matrix dismiss '{room}'"
 
         # The same codes in /readyz, status and log, and what each means.
         codes = {"removals-held", "account-conflict", "room-unresolved"}
@@ -134,7 +134,10 @@ async def test_what_waits_is_told_with_its_cure(
             for line in (await story(process, f"{tag}bob"))["Account"]
             if line["text"].startswith("Held")
         ]
-        assert held["cure"] == "scim-matrix approve accounts, or dismiss"
+        assert (
+            held["cure"]
+            == "scim-matrix approve accounts, or to keep them: scim-matrix dismiss accounts"
+        )
         await idp.ok("DELETE", f"/Users/{people[f'{tag}bob']}")
         told = await story(process, mxid(f"{tag}bob"))
         assert "deleted the user of this account (since" in text(told["At the identity provider"])

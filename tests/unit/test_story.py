@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.problems import cure_of, cure_of_second
 from scim_matrix.story import group, person, room
 from scim_matrix.story.rows import Former, Group, Person, Room, Rows, Story
 from scim_matrix.story.words import became, spans, then
@@ -43,7 +44,7 @@ EDGES = [
     {"inner_id": "g1", "outer_id": "g2", "outer": "Cooks"},
 ]
 KEYS = [{"group_id": "g1", "mapping_id": 1}]
-HOLD = "scim-matrix approve '!k', or dismiss"
+HOLD = "scim-matrix approve '!k', or to keep them: scim-matrix dismiss '!k'"
 RESTORED = "scim-matrix approve restored, or let the identity provider synchronise"
 
 
@@ -112,7 +113,7 @@ def ann(
         (
             {"observed": None, "todo": "join", "unusable": "gone"},
             f"to be joined, and the room cannot be used: gone ({CAUSE}).",
-            None,
+            cure_of("room-unusable"),
         ),
         (
             {"state": "forgotten"},
@@ -292,7 +293,7 @@ def test_what_keeps_a_room_from_being_opened_is_told(
         (
             {"brake": "held", "held_because": "limit"},
             "Held: unusually many removals at once, so a human decides.",
-            "scim-matrix approve accounts, or dismiss",
+            "scim-matrix approve accounts, or to keep them: scim-matrix dismiss accounts",
         ),
         (
             {"brake": "held", "held_because": "restored"},
@@ -339,7 +340,7 @@ def test_a_second_account_is_told_with_both_subjects() -> None:
     assert sentence == (
         "They sign in by SSO as another account, @ann1:s, whose subject is x9; theirs is e1."
     )
-    assert cure == "let both be the same (docs/setup/README.md), then deactivate that account"
+    assert cure == cure_of_second("u1", "@ann1:s")
 
 
 def test_groups_are_told_with_the_way_to_them() -> None:
@@ -455,7 +456,7 @@ def test_what_ails_a_room_is_told() -> None:
         ("#k:s: it leads elsewhere.", "approve"),
         ("It was upgraded: !n took its place.", None),
         ("Its upgrade is not followed: no predecessor.", "set it"),
-        ("It cannot be used at present: 403.", "scim-matrix check"),
+        ("It cannot be used at present: 403.", cure_of("room-unusable")),
         (f"Last compared with the homeserver {WHEN}.", None),
     ]
     [(people, _)] = told(story, "People")

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -54,14 +55,25 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
         }
         if (leader := await views.leader(connection)) is not None:
             summary["ledBy"] = leader
-        rows = [*await _servers(connection), *await views.left_to_do(connection, limit)]
+        # One more, to know whether there is.
+        found_rows = await views.left_to_do(connection, limit + 1)
+        rows = [*await _servers(connection), *found_rows[:limit]]
+        for row in rows:
+            row["cure"] = row["cure"] or _cure(row["code"])
+        if len(found_rows) > limit:
+            summary["shownOnly"] = limit
+        held_in = {row["room"] for row in rows if row["state"] == "held" and row["room"]}
+        of.update(
+            {room: (await brake.room_tally(connection, room, connection.at))[1] for room in held_in}
+        )
         return summary, with_names(rows, await known_rooms.names(connection))
 
+    of: dict[str, int] = {}
     if watch:
         watch_progress(place)
     summary, rows = read(place, work)
     for row in rows:
-        row.pop("since")
+        row["since"] = told(row["since"]) if row["since"] else None
     if as_json:
         click.echo(json_line({**summary, "work": rows}))
     else:
@@ -70,8 +82,42 @@ def status(place: Place, limit: int, as_json: bool, watch: bool) -> None:
         width = shutil.get_terminal_size().columns
         lines = wrapped(told_of, width) if sys.stdout.isatty() else [told_of]
         click.echo("\n".join(lines).replace("\xa0", " "))
-        show(rows, as_json=False, empty="nothing is left to do")
+        show(_grouped(rows, of), as_json=False, empty="nothing is left to do")
+        if "shownOnly" in summary:
+            click.echo(
+                f"There is more than these {limit}: --limit {10 * limit} shows ten times that."
+            )
     click.get_current_context().exit(int(any(row["state"] not in _WELL for row in rows)))
+
+
+def _grouped(rows: Rows, of: Mapping[str, int]) -> Rows:
+    """Return rows that differ only in whom they are about as one that says how many that are.
+
+    `of`: of how many, by room.
+    """
+    alike: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        alike.setdefault(tuple(row[column] for column in _ALIKE), []).append(row)
+    return [_as_one(found, of) for found in alike.values()]
+
+
+def _as_one(rows: Rows, of: Mapping[str, int]) -> dict[str, Any]:
+    row = rows[0]
+    if len(rows) == 1:
+        return row
+    whole = f" of {of[row['room']]}" if row["room"] in of else ""
+    requests = {one["request"] for one in rows}
+    return {
+        **row,
+        "user": f"{len(rows)}{whole} people",
+        "since": min((one["since"] for one in rows if one["since"]), default=None),
+        "request": row["request"] if len(requests) == 1 else f"{len(requests)} requests",
+    }
+
+
+def _cure(code: str | None) -> str | None:
+    """Return what to do about a problem of which nothing more is known than its code."""
+    return None if code is None else problems.cure_of(code)
 
 
 async def _servers(connection: Connection) -> Rows:
@@ -82,7 +128,7 @@ async def _servers(connection: Connection) -> Rows:
             **{"state": "failing", "what": "MAS" if code.startswith("mas") else "homeserver"},
             **{"room": None, "user": None, "group": None},
             "reason": f"{problems.BY_CODE[code].means} So since {told(since)}.",
-            **{"cure": problems.BY_CODE[code].cure, "code": code, "since": since},
+            **{"cure": problems.BY_CODE[code].cure, "code": code, "since": since, "request": None},
         }
         for code, since in found.items()
     ]
@@ -260,6 +306,8 @@ def log(
             click.echo(visible(" ".join([*(entry[k] for k in _IN_FRONT[1:]), *parts])))
 
 
+# What rows have in common that are told as one.
+_ALIKE = ("state", "what", "room", "group", "reason", "cure", "code")
 # What nobody has to do anything about.
-_WELL = ("pending", "spared")
+_WELL = ("pending", "spared", "withheld", "by_hand")
 _IN_FRONT = ("id", "at", "kind", "outcome")

@@ -12,7 +12,8 @@ from scim_matrix.matrix.connecting import connect
 from scim_matrix.matrix.errors import HomeserverError, NotFoundError, RefusedError
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.ops import check_homeserver, check_mas, check_settings, check_sign_in
+from scim_matrix.ops import check_homeserver, check_mas, check_settings, check_sign_in, check_used
+from scim_matrix.ops.check_used import Used
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
 from scim_matrix.store.database import Database, Place
@@ -58,8 +59,9 @@ async def check(settings: Settings) -> list[Finding]:
             if sound:
                 findings += await check_sign_in.of_sign_in(settings, homeserver.accounts)
             admins = await homeserver.accounts.admins() or frozenset()
+            used = await check_used.used(settings.place if sound else None)
             for reference, own in _by_room(mappings).items():
-                findings += await _room(homeserver, reference, own, admins)
+                findings += await _room(homeserver, reference, own, admins, used)
     except HomeserverError as error:
         about = "MAS_URL" if isinstance(error, MasError) else "homeserver"
         findings.append(Finding("error", about, str(error), "see its log and try again"))
@@ -100,20 +102,30 @@ async def _database(place: Place) -> tuple[Finding, Sequence[dict[str, Any]]]:
 
 
 async def _room(
-    homeserver: Homeserver, reference: str, mappings: list[Mapping], admins: frozenset[str]
+    homeserver: Homeserver,
+    reference: str,
+    mappings: list[Mapping],
+    admins: frozenset[str],
+    used: Used,
 ) -> list[Finding]:
     try:
         room_id = reference
         if reference.startswith("#"):
             room_id = await homeserver.rooms.resolve_alias(reference)
+            if differing := used.differs(reference, room_id):
+                return differing
         details = await homeserver.rooms.details(room_id)
         members = await homeserver.rooms.members(room_id)
         levels = await _levels(homeserver, room_id)
         encryption = await homeserver.rooms.state_event(room_id, "m.room.encryption")
     except NotFoundError as error:
+        if reference.startswith("#") and (gone := await used.gone(reference, homeserver.rooms)):
+            return gone
         if any(mapping.create is not None for mapping in mappings):
             return [Finding("ok", reference, "does not exist and will be made")]
         cure = "make the room, correct the map, or give it a create object"
+        if not reference.startswith("#"):
+            cure = "name another room in the map, or take this one out of it"
         return [Finding("error", reference, f"does not exist: {error.message}", cure)]
     except RefusedError as error:
         return [Finding("error", reference, str(error), "see the homeserver's log")]

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from scim_matrix.config import Settings
 from scim_matrix.matrix.accounts import Accounts, MatrixAccount
 from scim_matrix.ops.findings import Finding
+from scim_matrix.problems import cure_of_second
 from scim_matrix.store import accounts, second_accounts, views
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.sync.second_accounts import Search, is_nobodys
@@ -77,7 +78,7 @@ def _of_second(first: accounts.Account, second: second_accounts.SecondAccount) -
         _ABOUT,
         f"{first.user_id}'s user signed in by SSO as another account, {second.user_id}, whose"
         f" subject is {second.subject}; theirs is {first.profile.subject or 'not known'}",
-        f"let both be the same ({_PAGE}), then deactivate {second.user_id}",
+        cure_of_second(str(first.scim_id), second.user_id),
     )
 
 

@@ -226,7 +226,7 @@ class Metrics:
 
     async def show(self, counted: Counted, replica: Replica) -> web.Response:
         """Return the answer to GET /metrics, written once for all who ask at the same time."""
-        self._snapshot.families = _families(counted.totals, counted.work, replica)
+        self._snapshot.families = _families(counted, replica)
         if self._writing is None:
             self._writing = asyncio.create_task(self._written(), name="metrics")
         # What somebody else waits for as well must outlive this request.
@@ -269,6 +269,11 @@ _TROUBLE = (
         ("suspendedMappings",),
     ),
     (
+        "withheld",
+        "Changes that are not made, since DRY_RUN is on",
+        ("withheldPairs", "withheldAccounts"),
+    ),
+    (
         "removals_spared",
         "Removals and changes that wait because somebody is protected",
         ("sparedPairs", "sparedAccounts"),
@@ -276,8 +281,14 @@ _TROUBLE = (
 )
 
 
-def _families(found: Totals, trouble: dict[str, int], replica: Replica) -> list[Any]:
+def _families(counted: Counted, replica: Replica) -> list[Any]:
+    found, trouble = counted.totals, counted.work
     return [
+        _gauge(
+            "group_map_refused",
+            "1 while the group map's file has a mistake and the former map is in force",
+            "group-map-refused" in counted.codes,
+        ),
         *_labelled(found, trouble),
         *(_gauge(name, text, sum(map(trouble.__getitem__, of))) for name, text, of in _TROUBLE),
         *_states(found, replica),

@@ -55,15 +55,36 @@ class Entry:
     by: str | None = None
 
 
+_OF_SOMEBODY = "user_id = :user_id AND room_id IS NOT DISTINCT FROM CAST(:room_id AS TEXT)"
+
+
 async def add(connection: Connection, *entries: Entry) -> None:
-    """Append entries with the time of the transaction."""
-    if entries:
+    """Append entries with the time of the transaction.
+
+    What a dry run would do is told once, however often it is tried again.
+    """
+    news = [entry for entry in entries if not await _is_told(connection, entry)]
+    if news:
         await connection.executemany(
             "INSERT INTO action (at, kind, outcome, user_id, room_id, group_name, request,"
             " approved, detail, decided_by) VALUES (:at, :kind, :outcome, :user_id, :room_id,"
             " :group_name, :request, :approved, :detail, :by)",
-            [{"at": connection.at, **asdict(entry)} for entry in entries],
+            [{"at": connection.at, **asdict(entry)} for entry in news],
         )
+
+
+async def _is_told(connection: Connection, entry: Entry) -> bool:
+    if entry.outcome != "dry_run":
+        return False
+    whom = "user_id IS NULL AND room_id = :room_id" if entry.user_id is None else _OF_SOMEBODY
+    return bool(
+        await connection.execute_fetchall(
+            f"SELECT 1 FROM action WHERE {whom} AND kind = :kind AND outcome = 'dry_run'"
+            " AND group_name IS NOT DISTINCT FROM CAST(:group_name AS TEXT)"
+            " AND request IS NOT DISTINCT FROM CAST(:request AS TEXT) LIMIT 1",
+            asdict(entry),
+        )
+    )
 
 
 async def find(

@@ -27,8 +27,15 @@ async def _rows(connection: Connection, query: str, **values: Any) -> list[dict[
 
 
 async def accounts_called(connection: Connection, name: str) -> list[int]:
-    """Return the accounts that a SCIM id, user name or Matrix user ID stands for."""
+    """Return the accounts that a SCIM id, user name or Matrix user ID stands for.
+
+    Where there is none, that of somebody whom the identity provider deleted, by its localpart.
+    """
     found = await _rows(connection, "accounts_called", name=name, folded=folded(name))
+    if not found and (known := await _rows(connection, "any_account")):
+        server = known[0]["user_id"].partition(":")[2]
+        user_id = f"@{name.lower()}:{server}"
+        found = await _rows(connection, "accounts_of_deleted", user_id=user_id)
     return [row["id"] for row in found]
 
 
@@ -114,6 +121,7 @@ async def room(connection: Connection, room_id: str, sources: Sources = UNTOLD) 
         await rooms.names(connection),
         await closed(connection, [room_id], sources),
         await former(connection),
+        [row["user_id"] for row in await _rows(connection, "people_held", room_id=room_id)],
     )
 
 

@@ -39,8 +39,12 @@ async def totals(connection: Connection, now: float) -> Totals:
     [oldest] = await connection.execute_fetchall(
         "SELECT min(since) AS since FROM ("
         " SELECT min(m.since) AS since FROM membership m JOIN account a ON a.id = m.account_id"
-        " WHERE (m.todo IS NOT NULL OR m.power_todo) AND m.problem IS DISTINCT FROM 'spared'"
+        " WHERE (m.todo IS NOT NULL OR m.power_todo)"
+        " AND (m.problem IS NULL OR m.problem = 'unavailable')"
+        " AND (m.todo IS NULL OR m.todo = 'leave' OR a.by_hand IS DISTINCT FROM 'deactivated')"
         " AND m.since > 0 AND a.problem IS NULL AND a.user_id IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = m.room_id"
+        " AND r.unusable IS NOT NULL)"
         " AND EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id"
         " WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force')"
         " UNION ALL SELECT min(since) FROM account WHERE todo IS NOT NULL AND since > 0"

@@ -79,6 +79,11 @@ async def left_to_do(connection: Connection, limit: int) -> Rows:
     return await _rows(connection, "work", limit=limit)
 
 
+async def pinned(connection: Connection) -> Rows:
+    """Return what references of the map stand for, and where their aliases lead instead."""
+    return await _rows(connection, "pinned")
+
+
 async def codes(connection: Connection) -> list[str]:
     """Return the codes of the problems that there are (scim_matrix/problems.py)."""
     return [row["code"] for row in await connection.execute_fetchall(_Q["codes"])]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import orjson
 
+from scim_matrix.problems import cure_of, cure_of_second
 from scim_matrix.story.rows import Line, Part, Person, Row, Story
 from scim_matrix.story.words import (
     CHECK,
@@ -137,7 +138,7 @@ def _seconds(person: Person) -> Iterator[Line]:
         yield Line(
             f"They sign in by SSO as another account, {row['user_id']}, whose subject is"
             f" {row['subject']}; theirs is {own}.",
-            "let both be the same (docs/setup/README.md), then deactivate that account",
+            cure_of_second(str((person.account or {}).get("scim_id")), row["user_id"]),
         )
 
 
@@ -320,7 +321,7 @@ def _granted(person: Person, place: Row) -> tuple[str, str | None]:
     if place["unusable"]:
         return (
             f"{what}, and the room cannot be used: {plain(place['unusable'])}{since(place)}.",
-            None,
+            cure_of("room-unusable"),
         )
     if place["problem"] is not None:
         return f"{what}, which failed: {plain(place['reason'])}{since(place)}.{again(place)}", None

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from scim_matrix.problems import cure_of
 from scim_matrix.story.rows import Line, Part, Room, Row, Story
 from scim_matrix.story.words import (
-    CHECK,
     SETTLED,
     TO_SETTLE,
     called,
@@ -50,7 +50,8 @@ def _room(room: Room) -> Iterator[Line]:
     if row["upgrade_to"]:
         yield Line(f"Its upgrade is not followed: {plain(row['reason'])}.", row["cure"])
     if row["unusable"]:
-        yield Line(f"It cannot be used at present: {plain(row['unusable'])}.", CHECK)
+        cure = cure_of("room-unusable")
+        yield Line(f"It cannot be used at present: {plain(row['unusable'])}.", cure)
     if row["compared_at"]:
         yield Line(f"Last compared with the homeserver {when(row['compared_at'])}.")
 
@@ -73,6 +74,8 @@ def _people(room: Room) -> Iterator[Line]:
         state, cure = _state(row, room)
         who = row["user_id"] if row["people"] == 1 else people(row["people"])
         yield Line(f"{who} {state}", cure, is_held=row["brake"] == "held")
+    if room.held:
+        yield Line(f"Held are {', '.join(room.held)}.")
     if room.by_hand:
         more = "" if len(room.by_hand) <= NAMED else " and others"
         named = listed(room.by_hand[:NAMED]) if not more else ", ".join(room.by_hand[:NAMED])

@@ -84,7 +84,8 @@ class Person:
 class Room:
     """A room: the row of it, the references and mappings that lead there, who is in it by what.
 
-    `closed` are the lines of the map that let nobody else be there.
+    `closed` are the lines of the map that let nobody else be there, `held` those whose removal
+    waits for a human.
     """
 
     room_id: str
@@ -97,6 +98,7 @@ class Room:
     names: Mapping[str, str]
     closed: Rows = ()
     former: Sequence[Former] = ()
+    held: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

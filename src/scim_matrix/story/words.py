@@ -63,7 +63,7 @@ def held(because: str, target: str) -> tuple[str, str]:
     if because == "restored":
         decide = "scim-matrix approve restored, or let the identity provider synchronise"
     else:
-        decide = f"scim-matrix approve {target}, or dismiss"
+        decide = f"scim-matrix approve {target}, or to keep them: scim-matrix dismiss {target}"
     return _HELD_FOR[because], decide
 
 

@@ -385,7 +385,8 @@ class AccountWorker:
                 if not self._brake.holds(Tally(*counts)):
                     return True
                 number = await brake.hold_accounts(connection, account.id)
-        log.error("accounts_held", accounts=number, cure="scim-matrix approve accounts, or dismiss")
+        cure = "scim-matrix approve accounts, or to keep them: scim-matrix dismiss accounts"
+        log.error("accounts_held", accounts=number, cure=cure)
         return False
 
     # -- Outcomes ---------------------------------------------------------

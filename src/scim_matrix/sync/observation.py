@@ -131,14 +131,10 @@ class Observation:
         if not reference.absent and reference.template is None:
             return room_id, ()
         users = await self._rights.protection()
-        try:
-            creator = (await self._homeserver.rooms.power_state(room_id)).creator
-        except NotFoundError:
-            creator = None
         claim = await self._claim(
             room_id, await openings.mappings_of(self._database.scanner, alias)
         )
-        verdict = provenance.appeared(alias, room_id, creator, claim, users)
+        verdict = provenance.appeared(alias, room_id, await self._creator(room_id), claim, users)
         if verdict.followed:
             return room_id, _leaders(claim, users)
         if reference.candidate != room_id:
@@ -149,6 +145,13 @@ class Observation:
                 connection, alias, room_id, verdict.reason, verdict.cure, next_try
             )
         return None
+
+    async def _creator(self, room_id: str) -> str | None:
+        """Return who made a room, None where the homeserver does not know."""
+        try:
+            return (await self._homeserver.rooms.power_state(room_id)).creator
+        except NotFoundError:
+            return None
 
     async def _claim(self, room_id: str, mappings: Sequence[MappingRow] = ()) -> Claim | None:
         """Return what a room says of its aliases, None where the homeserver knows of nothing.
@@ -202,8 +205,12 @@ class Observation:
                 await self._say_again(reference, room_id)
             return False
         claim = await self._claim(found, await openings.mappings_of(self._database.scanner, alias))
-        verdict = provenance.alias_moved(alias, room_id, found, claim)
         users = await self._rights.protection()
+        if await self._is_deleted(room_id):
+            creator = await self._creator(found)
+            verdict = provenance.made_anew(alias, room_id, found, creator, claim, users)
+        else:
+            verdict = provenance.alias_moved(alias, room_id, found, claim)
         async with self._database.write() as connection:
             if verdict.followed:
                 found = await rooms.successor(connection, found)
@@ -226,6 +233,21 @@ class Observation:
             # Something else may still open the former room.
             self._opens([found, room_id])
         return verdict.followed
+
+    async def _is_deleted(self, room_id: str) -> bool:
+        """Tell whether the homeserver knows nothing of a room any more."""
+        try:
+            await self._homeserver.rooms.details(room_id)
+        except NotFoundError:
+            return True
+        return False
+
+    async def _is_made_anew(self, room_id: str) -> bool:
+        """Ask of a room that was deleted whether an alias of its own leads to another by now."""
+        for reference in await references.of_room(self._database.scanner, room_id):
+            if await self._has_moved(reference, room_id):
+                return True
+        return False
 
     async def _say_again(self, reference: RoomReference, room_id: str) -> None:
         """Have a reference rest on whoever says by now that the room is meant."""
@@ -258,8 +280,13 @@ class Observation:
     async def _observe(self, room_id: str) -> None:
         # First: an upgrade takes the alias along, and copies power levels, which a move does not.
         followed = self.schedule.followed
-        if not self.schedule.is_watched(room_id) and await self._is_upgraded(room_id):
-            return
+        try:
+            if not self.schedule.is_watched(room_id) and await self._is_upgraded(room_id):
+                return
+        except NotFoundError:
+            if await self._is_made_anew(room_id):
+                return
+            raise
         if await rooms.is_new(self._database.scanner, room_id):
             await self._follow_here(room_id)
         standing_for_it = await references.of_room(self._database.scanner, room_id)

@@ -57,6 +57,30 @@ def appeared(
     )
 
 
+def made_anew(
+    alias: str,
+    deleted: str,
+    found: str,
+    creator: str | None,
+    claim: Claim | None,
+    users: Policy,
+) -> Verdict:
+    """Decide about an alias that leads to another room since its own was deleted.
+
+    Whoever moves the alias of a room that is there has a say in that. The alias of one that was
+    deleted is anybody's to take, so this is decided as `appeared` is.
+    """
+    known = appeared(alias, found, creator, claim, users)
+    if known.followed:
+        return Verdict(True, f"{deleted} was deleted from the homeserver. {known.reason}")
+    return Verdict(
+        False,
+        f"{deleted} was deleted from the homeserver, and {alias} leads to {found} now, made by"
+        f" {creator or 'somebody whom this homeserver does not know'}.",
+        known.cure,
+    )
+
+
 def alias_moved(alias: str, pinned: str, found: str, claim: Claim | None) -> Verdict:
     """Decide about an alias that leads to another room than before, by what that room says."""
     named = f"or name {found} in the map."

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from scim_matrix.problems import OF_THE_MAP
 from scim_matrix.store import totals
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
@@ -61,6 +62,7 @@ class Replica:
         self._map = group_map
         # Whether it was loaded, and is not in force yet.
         self._map_waits = False
+        self._map_refused = False
         self._make = make
         self._term: Term | None = None
         # The one that runs while this leads; otherwise one that only answers what it is asked.
@@ -109,7 +111,8 @@ class Replica:
 
         Where the database does not take it now, that is tried again until it does.
         """
-        self._map_waits |= await self._map.load()
+        self._map_refused = not await self._map.load()
+        self._map_waits = True
         await self._put_map()
 
     async def _put_map(self) -> None:
@@ -120,10 +123,18 @@ class Replica:
             if self._term is not None and self.leads:
                 await self._map.put_in_force(self._database.during(self._term))
                 self.reconciler.compare()
+            await self._tell_of_map()
         except DatabaseError as error:
             log.warning("group_map_waits", error=str(error), in_force="the former map")
             return
         self._map_waits = False
+
+    async def _tell_of_map(self) -> None:
+        """Write down that the map has a mistake, or none any more: commands cannot ask."""
+        told = await totals.ailing(self._database.reader, OF_THE_MAP)
+        if self._map_refused != bool(told):
+            async with self._database.write() as connection:
+                await totals.ail(connection, OF_THE_MAP if self._map_refused else (), OF_THE_MAP)
 
     # -- Leading ------------------------------------------------------------
 
@@ -132,6 +143,8 @@ class Replica:
         self._leadership.has_map(self._map.digest)
         self._decided = await totals.when(self._database.reader, "decided")
         await self._leadership.begin()
+        # One with a mistake would have kept this service from starting.
+        await self._tell_of_map(refused=False)
         if self.leads:
             await self._prepare(await self._leadership.led())
 

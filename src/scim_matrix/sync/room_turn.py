@@ -143,7 +143,8 @@ class RoomTurn:
                 "removals_held",
                 room_id=room_id,
                 people=held,
-                cure=f"scim-matrix approve '{room_id}', or dismiss",
+                cure=f"scim-matrix approve '{room_id}', or to keep them: scim-matrix dismiss"
+                f" '{room_id}'",
             )
         return actions, len(due) >= TURN
 

@@ -80,9 +80,15 @@ WITH one (code, room, reason, cure, who, since, group_id, group_name) AS (
     UNION ALL
     SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL, NULL
     FROM room WHERE unusable IS NOT NULL
+    AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+    OR EXISTS (SELECT 1 FROM membership p
+        WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL))
     UNION ALL
     SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL, NULL
     FROM room WHERE upgrade_to IS NOT NULL
+    AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
     UNION ALL
     SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL, NULL
     FROM opening o JOIN mapping m ON m.id = o.mapping_id

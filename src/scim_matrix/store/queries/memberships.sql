@@ -181,7 +181,7 @@ UPDATE account SET next_try = :latest WHERE next_try > :latest
 -- How much is pending, failing and held, and what is shown for a human.
 SELECT
     (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
-        AND m.problem IS DISTINCT FROM 'spared'
+        AND m.problem IS DISTINCT FROM 'spared' AND m.problem IS DISTINCT FROM 'withheld'
         AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (SELECT 1 FROM opening o
             JOIN mapping p ON p.id = o.mapping_id WHERE o.room_id = m.room_id
             AND o.standing = 'followed' AND p.standing = 'in_force'))
@@ -189,16 +189,26 @@ SELECT
             AND a.problem IS DISTINCT FROM 'conflict'
             AND (a.usable OR m.todo = 'leave' OR a.problem IS DISTINCT FROM 'refused')
             AND (a.user_id IS NOT NULL OR (a.desired = 'active' AND m.todo <> 'leave'))
-            AND (m.todo IS DISTINCT FROM 'join' OR a.by_hand IS DISTINCT FROM 'deactivated'))
+            AND a.problem IS DISTINCT FROM 'withheld'
+            AND (m.todo IS NULL OR m.todo = 'leave' OR a.by_hand IS DISTINCT FROM 'deactivated'))
     ) AS "pendingPairs",
     (SELECT count(*) FROM membership m WHERE (m.todo IS NOT NULL OR m.power_todo)
-        AND (m.problem IN ('refused', 'unavailable', 'withheld') OR EXISTS (SELECT 1 FROM room r
+        AND (m.problem IN ('refused', 'unavailable') OR EXISTS (SELECT 1 FROM room r
             WHERE r.room_id = m.room_id AND r.unusable IS NOT NULL))) AS "failingPairs",
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
-        AND (problem IS NULL OR problem NOT IN ('conflict', 'spared'))) AS "pendingAccounts",
+        AND (problem IS NULL OR problem NOT IN ('conflict', 'spared', 'withheld')))
+        AS "pendingAccounts",
     (SELECT count(*) FROM account WHERE todo IS NOT NULL
-        AND problem IN ('refused', 'unavailable', 'withheld')) AS "failingAccounts",
-    (SELECT count(*) FROM room WHERE unusable IS NOT NULL)
+        AND problem IN ('refused', 'unavailable')) AS "failingAccounts",
+    (SELECT count(*) FROM membership WHERE problem = 'withheld' AND (todo IS NOT NULL
+        OR power_todo)) AS "withheldPairs",
+    (SELECT count(*) FROM account WHERE problem = 'withheld' AND todo IS NOT NULL)
+        AS "withheldAccounts",
+    (SELECT count(*) FROM room WHERE unusable IS NOT NULL
+        AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+            WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+        OR EXISTS (SELECT 1 FROM membership p
+            WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL)))
         + (SELECT count(*) FROM room_reference r WHERE standing = 'unresolved'
             AND reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS "failingRooms",
@@ -215,6 +225,8 @@ SELECT
         + (SELECT count(*) FROM room_reference r WHERE candidate IS NOT NULL
             AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped'))
-        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL) AS "notFollowed",
+        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL
+            AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+            WHERE o.room_id = room.room_id AND m.standing <> 'dropped')) AS "notFollowed",
     (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS "suspendedMappings",
     (SELECT count(*) FROM unmanaged_member) AS "unmanagedMembers"

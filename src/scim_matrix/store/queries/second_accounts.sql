@@ -1,7 +1,7 @@
 -- users_own --
--- Which of some Matrix accounts are users'.
+-- Which of some Matrix accounts are users', or were: not those of strangers in exclusive rooms.
 SELECT user_id FROM account
-WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND scim_id IS NOT NULL
+WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND desired <> 'unmanaged'
 
 -- first_accounts --
 -- Users' accounts whose name others begin with, of those others that are no user's.

@@ -1,10 +1,21 @@
 -- accounts_called --
--- The accounts that somebody may mean by a SCIM id, a user name or a user ID.
+-- The accounts that somebody may mean by a SCIM id, a user name or a user ID, that of a second
+-- account too.
 SELECT id FROM account WHERE scim_id = :name
 UNION SELECT id FROM account WHERE user_id = :name
 UNION SELECT id FROM account WHERE proposed = :name AND user_id IS NULL
 UNION SELECT a.id FROM scim_user u CROSS JOIN account a
     WHERE u.user_name_key = :folded AND a.scim_id = u.id
+UNION SELECT account_id FROM second_account WHERE user_id = :name
+
+-- accounts_of_deleted --
+-- The accounts of those whom the identity provider deleted, by user ID.
+SELECT id FROM account WHERE user_id = :user_id AND scim_id IS NULL
+AND desired IN ('deleted', 'expired')
+
+-- any_account --
+-- An account, whose server is that of all.
+SELECT user_id FROM account WHERE user_id IS NOT NULL LIMIT 1
 
 -- groups_called --
 -- The groups that somebody may mean by a SCIM id, an externalId or a name in any case.
@@ -163,6 +174,12 @@ told AS (
 )
 SELECT t.*, coalesce(a.user_id, a.proposed) AS user_id FROM told t JOIN account a
 ON a.id = t.account_id ORDER BY t.brake <> 'held', t.people DESC, t.group_name NULLS FIRST
+
+-- people_held --
+-- Whose removal from a room waits for a human.
+SELECT a.user_id FROM membership m CROSS JOIN account a
+WHERE m.room_id = :room_id AND m.brake = 'held' AND m.brake <> 'free' AND a.id = m.account_id
+AND a.user_id IS NOT NULL ORDER BY a.user_id
 
 -- people_by_hand --
 -- Who is in a room whom nothing brought there; whom the map forgot is told of as such.

@@ -15,7 +15,8 @@ SELECT u.id, u.document ->> 'userName' AS "userName", a.user_id AS account,
     CASE WHEN a.by_hand IS NOT NULL AND a.problem IS NULL
         THEN 'only a hand takes off what a hand did'
         WHEN a.problem IS NULL AND s.user_id IS NOT NULL
-        THEN 'let both be the same (docs/setup/README.md), then deactivate that account'
+        THEN 'let both be the same (docs/setup/README.md); then, if they use ' || s.user_id
+            || ' by now: scim-matrix users link ' || u.id || ' ' || s.user_id
         ELSE a.cure END AS cure,
     a.notice, (SELECT count(*) FROM membership m
         WHERE m.account_id = a.id AND m.state = 'granted') AS rooms, a.subject
@@ -91,12 +92,19 @@ SELECT l.room_id, l.room_id, NULL, 0, 0,
     'the map no longer names it, and somebody is still to leave it',
     CASE WHEN EXISTS (SELECT 1 FROM membership p WHERE p.room_id = l.room_id
             AND p.brake = 'held' AND p.brake <> 'free')
-        THEN 'scim-matrix approve ''' || l.room_id || ''', or dismiss'
+        THEN 'scim-matrix approve ''' || l.room_id || ''', or to keep them: scim-matrix dismiss '''
+            || l.room_id || ''''
         WHEN EXISTS (SELECT 1 FROM membership p WHERE p.room_id = l.room_id
             AND p.todo IS NOT NULL AND p.state = 'revoked' AND p.brake = 'free')
         THEN 'put the line back, or scim-matrix sync --prune' END
 FROM left_over l WHERE NOT EXISTS (SELECT 1 FROM named n WHERE n.room_id = l.room_id)
 ORDER BY 1, 2 NULLS FIRST
+
+-- pinned --
+-- What the aliases of the map stand for, and where they lead instead.
+SELECT r.reference, r.room_id, r.candidate, r.reason, r.cure FROM room_reference r
+WHERE r.standing = 'pinned' AND EXISTS (SELECT 1 FROM mapping m
+    WHERE m.reference = r.reference AND m.standing <> 'dropped')
 
 -- people --
 -- Who is in a room.
@@ -126,9 +134,11 @@ FROM unmanaged_member u CROSS JOIN listed l WHERE l.user_id = u.user_id
 ORDER BY 12, 1
 
 -- work --
--- What is left to do, fails, is held or spared, and what a human may have to settle: what has
--- waited longest first.
-SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'spared'
+-- What is left to do, fails, is held or spared, and what a human may have to settle: what is held
+-- first, then what needs somebody, and of those what has waited longest.
+SELECT * FROM (SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'spared'
+        WHEN m.problem = 'withheld' THEN 'withheld'
+        WHEN a.by_hand = 'deactivated' AND m.todo <> 'leave' THEN 'by_hand'
         WHEN m.problem IS NULL THEN 'pending' ELSE 'failing' END AS state,
     coalesce(m.todo, CASE WHEN m.brake = 'held' THEN 'leave' ELSE 'power' END) AS what,
     m.room_id AS room, coalesce(a.user_id, a.proposed) AS user,
@@ -136,16 +146,21 @@ SELECT CASE WHEN m.brake = 'held' THEN 'held' WHEN m.problem = 'spared' THEN 'sp
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
         ELSE 'unusually many removals' || CASE m.state WHEN 'excluded'
-            THEN ': the room is to hold nobody else' ELSE '' END END ELSE m.reason END AS reason,
+            THEN ': the room is to hold nobody else' ELSE '' END END
+        WHEN a.by_hand = 'deactivated' AND m.todo <> 'leave'
+        THEN 'somebody deactivated the account by hand' ELSE m.reason END AS reason,
     CASE WHEN m.brake = 'held' THEN CASE m.held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
-        ELSE 'scim-matrix approve ''' || m.room_id || ''', or dismiss' END
-        WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand' END AS cure,
+        ELSE 'scim-matrix approve ''' || m.room_id || ''', or to keep them: scim-matrix dismiss '''
+            || m.room_id || '''' END
+        WHEN m.problem = 'spared' THEN 'done when that is no longer so, or by a hand'
+        WHEN a.by_hand = 'deactivated' AND m.todo <> 'leave'
+        THEN 'nothing, if that was meant: done once somebody reactivates the account' END AS cure,
     CASE WHEN m.held_because = 'restored' THEN 'restored' WHEN m.brake = 'held' THEN 'removals-held'
         WHEN m.problem = 'spared' THEN 'spared' WHEN m.problem = 'unavailable' THEN 'no-answer'
         WHEN m.problem = 'withheld' THEN 'dry-run' WHEN m.problem IS NULL THEN NULL
         WHEN m.todo IS NULL THEN 'power-refused' ELSE 'action-refused' END AS code,
-    m.since
+    m.since, m.request
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE (m.brake = 'held' OR m.todo IS NOT NULL OR m.power_todo)
 AND a.problem IS DISTINCT FROM 'conflict'
@@ -156,7 +171,7 @@ AND (m.state = 'pruned' OR m.brake <> 'free' OR EXISTS (SELECT 1 FROM opening o
 UNION ALL
 SELECT 'waiting', 'leave', m.room_id, a.user_id, m.group_name,
     'no line of the map that counts opens the room any more',
-    'put the line back, or scim-matrix sync --prune', 'removal-waits', m.since
+    'put the line back, or scim-matrix sync --prune', 'removal-waits', m.since, m.request
 FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.todo IS NOT NULL AND m.state = 'revoked' AND m.brake = 'free' AND a.user_id IS NOT NULL
 AND a.problem IS DISTINCT FROM 'conflict' AND NOT EXISTS (SELECT 1 FROM opening o
@@ -164,49 +179,58 @@ AND a.problem IS DISTINCT FROM 'conflict' AND NOT EXISTS (SELECT 1 FROM opening 
     AND o.standing = 'followed' AND p.standing = 'in_force')
 UNION ALL
 SELECT CASE WHEN brake = 'held' THEN 'held' WHEN problem = 'conflict' THEN 'conflict'
-        WHEN problem = 'spared' THEN 'spared' WHEN problem IS NULL THEN 'pending'
-        ELSE 'failing' END,
+        WHEN problem = 'spared' THEN 'spared' WHEN problem = 'withheld' THEN 'withheld'
+        WHEN problem IS NULL THEN 'pending' ELSE 'failing' END,
     'account ' || desired, NULL, coalesce(user_id, proposed, scim_id), NULL,
     CASE WHEN brake = 'held' THEN CASE held_because
         WHEN 'restored' THEN 'restored from a backup: waits for the identity provider''s word'
         ELSE 'unusually many accounts' END ELSE reason END,
     CASE WHEN brake = 'held' THEN CASE held_because
         WHEN 'restored' THEN 'scim-matrix approve restored, or let the identity provider synchronise'
-        ELSE 'scim-matrix approve accounts, or dismiss' END ELSE cure END,
+        ELSE 'scim-matrix approve accounts, or to keep them: scim-matrix dismiss accounts' END ELSE cure END,
     CASE WHEN held_because = 'restored' THEN 'restored' WHEN brake = 'held' THEN 'accounts-held'
         WHEN problem = 'conflict' THEN 'account-conflict' WHEN problem = 'spared' THEN 'spared'
         WHEN problem = 'withheld' THEN 'dry-run' WHEN problem IS NOT NULL THEN 'account-failed' END,
-    since
+    since, request
 FROM account WHERE brake = 'held' OR todo IS NOT NULL OR problem = 'conflict'
 UNION ALL
 SELECT CASE standing WHEN 'unresolved' THEN 'failing' ELSE 'not_followed' END, 'room', reference,
     NULL, NULL, reason, cure, CASE standing WHEN 'unresolved' THEN 'room-unresolved'
-        WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END, 0 FROM room_reference r WHERE reason IS NOT NULL
+        WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END, 0, NULL FROM room_reference r WHERE reason IS NOT NULL
     AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
 UNION ALL
-SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 'room-unusable', 0
+SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 'room-unusable', 0, NULL
 FROM room
-WHERE unusable IS NOT NULL
+WHERE unusable IS NOT NULL AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = room.room_id AND m.standing <> 'dropped') OR EXISTS (SELECT 1 FROM membership p
+    WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL))
 UNION ALL
-SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 'upgrade-not-followed', 0
+SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 'upgrade-not-followed', 0, NULL
 FROM room
-WHERE upgrade_to IS NOT NULL
+WHERE upgrade_to IS NOT NULL AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+    WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
 UNION ALL
 SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure,
-    'child-not-followed', 0
+    'child-not-followed', 0, NULL
 FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
 UNION ALL
 SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, pattern, reason, cure,
-    'mapping-suspended', 0
+    'mapping-suspended', 0, NULL
 FROM mapping WHERE standing = 'suspended'
 UNION ALL
 SELECT 'failing', 'map', NULL, NULL, NULL,
     'the group map of ' || r.name || ' is another than that of ' || l.name || ', which is in force',
-    'give all services the same map', 'group-map-differs', 0
+    'give all services the same map', 'group-map-differs', 0, NULL
 FROM lease l JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map
-ORDER BY 9 LIMIT :limit
+UNION ALL
+SELECT 'failing', 'map', NULL, NULL, NULL,
+    'the group map has a mistake; the former one stays in force', NULL, 'group-map-refused', at, NULL
+FROM moment WHERE what = 'group-map-refused'
+) found ORDER BY CASE WHEN state = 'held' THEN 0
+    WHEN state IN ('pending', 'spared', 'withheld', 'by_hand') THEN 2 ELSE 1 END, since
+LIMIT :limit
 
 -- codes --
 -- Which problems there are, by their codes.
@@ -241,14 +265,22 @@ UNION ALL SELECT DISTINCT CASE standing WHEN 'unresolved' THEN 'room-unresolved'
     WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END
     FROM room_reference r WHERE reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
-UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM room WHERE unusable IS NOT NULL)
+UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM room WHERE unusable IS NOT NULL
+    AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+    OR EXISTS (SELECT 1 FROM membership p
+        WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL)))
 UNION ALL SELECT 'upgrade-not-followed' WHERE EXISTS (SELECT 1 FROM room
-    WHERE upgrade_to IS NOT NULL)
+    WHERE upgrade_to IS NOT NULL
+    AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
+        WHERE o.room_id = room.room_id AND m.standing <> 'dropped'))
 UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
     JOIN mapping m ON m.id = o.mapping_id
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
 UNION ALL SELECT 'mapping-suspended' WHERE EXISTS (SELECT 1 FROM mapping
     WHERE standing = 'suspended')
+UNION ALL SELECT 'group-map-refused' WHERE EXISTS (SELECT 1 FROM moment
+    WHERE what = 'group-map-refused')
 UNION ALL SELECT 'group-map-differs' WHERE EXISTS (SELECT 1 FROM lease l
     JOIN replica o ON o.holder = l.holder JOIN replica r ON r.map <> o.map)
 
