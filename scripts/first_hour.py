@@ -69,6 +69,8 @@ class Walk:
         told = output.decode()
         print(told.strip("\n"), flush=True)
         one_line = " ".join(told.split())
+        # Libraries have no say: what is wrong is told in words of our own.
+        self.judge("Error validating" not in told, "nothing of a library's log")
         self.judge(
             process.returncode == status and shows in one_line,
             f"exit status {status} and {shows!r} (was {process.returncode})",

@@ -1,6 +1,7 @@
 """What `check` finds in settings that are well formed and still wrong."""
 
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from aiohttp.test_utils import RawTestServer
 from scim_matrix.config import Settings
 from scim_matrix.groupmap import Mapping, Template
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.ops import check_settings
+from scim_matrix.ops import check, check_settings
 from scim_matrix.ops.findings import Finding
+from tests.homeserver import World, serving
+from tests.homeserver.server import Fault
 from tests.service.conftest import environment
 
 LOGIN = {
@@ -88,6 +91,21 @@ async def test_the_identity_providers_name_is_asked_for(tmp_path: Path) -> None:
         right = settings(tmp_path, MATRIX_URL=url, IDP_NAME="oidc-real")
         [found] = await of_homeserver(right)
         assert (found.verdict, found.about) == ("ok", "IDP_NAME")
+
+
+async def test_the_server_of_an_alias_that_is_away_keeps_no_other_room_from_being_looked_at(
+    tmp_path: Path,
+) -> None:
+    """It is that alias which cannot be right, not the homeserver."""
+    async with serving(World("example.org", "@bot:example.org")) as synapse:
+        room = synapse.world.room("@bot:example.org")
+        synapse.faults.append(Fault("unavailable", lambda request: "directory" in request.path, 9))
+        given = json.dumps({"g": ["#a:else.where", room.room_id]})
+        asked = settings(tmp_path, MATRIX_URL=synapse.url, IDP_GROUP_TO_ROOM=given)
+        found = {(f.about, f.verdict): f.cure for f in await check.check(asked)}
+    assert found["#a:else.where", "error"] == "let that server answer, or correct the map"
+    assert (room.room_id, "ok") in found
+    assert ("homeserver", "error") not in found
 
 
 async def test_patterns_that_protect_nobody_are_told(tmp_path: Path) -> None:

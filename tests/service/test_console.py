@@ -13,7 +13,7 @@ import pytest
 from scim_matrix.console import access
 from scim_matrix.console.linking import plain
 from scim_matrix.problems import BY_CODE
-from scim_matrix.store import record
+from scim_matrix.store import console, record
 from tests.service.client import call, made
 from tests.service.visiting import ADMIN, visited
 
@@ -370,3 +370,28 @@ async def test_whoever_was_deleted_is_found_by_their_name(tmp_path: Path) -> Non
             assert "bob" not in page
         path = page.split('href="/console/people/')[1].split('"')[0]
         assert "deleted the user of this account" in await visitor.sees(f"people/{path}")
+
+
+async def test_whoever_is_deleted_is_found_by_any_part_of_their_name_and_addresses(
+    tmp_path: Path,
+) -> None:
+    """In whatever case, with signs that JSON writes otherwise, and by nothing that JSON adds."""
+    async with visited(tmp_path) as scene:
+        user = await made(
+            scene.client,
+            "Users",
+            userName="ann",
+            displayName='Ännchen "Nan" O\\Neil',
+            emails=[{"value": "nan@example.org"}, {"value": "o.neil@example.org"}],
+        )
+        await scene.settled()
+        assert (await call(scene.client, "DELETE", f"/Users/{user['id']}"))[0] == 204
+        await scene.settled()
+        reader = scene.database.reader
+        for words in ("ÄNNCHEN", 'n "nan', '"', "o\\n", "NAN@", "o.neil@example"):
+            found = await console.people_named(reader, words, 10)
+            assert [(one["account"], one["is_deleted"]) for one in found] == [
+                ("@ann:example.org", 1)
+            ], words
+        for words in ("display_name", '","', "emails", '\\"'):
+            assert await console.people_named(reader, words, 10) == [], words

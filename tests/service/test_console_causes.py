@@ -55,7 +55,7 @@ async def test_who_closed_a_room_is_told_where_somebody_has_to_leave_it(
         file = tmp_path / "map.jsonc"
         file.write_text(given)
         where, given = f"GROUP_MAP_FILE {file}", str(file)
-    async with visited(tmp_path, **NONE_GO, **{setting: given}) as scene:
+    async with visited(tmp_path, {}, **NONE_GO, **{setting: given}) as scene:
         for name in ("Team", "Board"):
             scene.world.account(GUEST)
             scene.world.bring(scene.room(name), GUEST)

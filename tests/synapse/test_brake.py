@@ -132,7 +132,7 @@ async def test_a_forgotten_mapping_can_be_pruned(
         await settled(idp)
         assert await admin.members(room) - {"scim-bot"} == set(people)
         status, output = await command(process, "sync", "--prune")
-        assert (status, output) == (0, "1 people of forgotten mappings are to leave\n")
+        assert (status, output) == (0, "1 person of forgotten mappings is to leave\n")
         await room_holds(admin, room, set())
 
 

@@ -162,6 +162,7 @@ async def test_what_cannot_be_right_is_told_with_its_cure(
         for word in words:
             assert word in output, (option, word, output)
         assert "Traceback" not in output
+        assert "Error validating" not in output
         assert not (tmp_path / "made").exists()
 
 

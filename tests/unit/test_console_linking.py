@@ -31,17 +31,20 @@ def test_ids_become_links(text: str, paths: list[str]) -> None:
         assert f'href="/console/{path}"' in html
 
 
-def test_a_scim_id_stays_in_one_piece() -> None:
-    """It is broken at its hyphens only where a line is shorter."""
+def test_an_id_stays_in_one_piece() -> None:
+    """It is broken only where a line is shorter, and no line begins with what ends its sentence."""
     scim_id = "dec714e0-e991-4dcb-8f4a-648eb6aaef42"
-    assert linked(f"SCIM id {scim_id}.") == f'SCIM id <span class="whole">{scim_id}</span>.'
+    assert linked(f"SCIM id {scim_id}.") == f'SCIM id <span class="whole">{scim_id}.</span>'
+    html = linked("scim-matrix approve '!a:x', or dismiss")
+    assert html.startswith('scim-matrix approve <span class="whole">&#39;<a ')
+    assert html.endswith(">!a:x</a>&#39;,</span> or dismiss")
 
 
 def test_everything_else_is_escaped() -> None:
     """Text beside an ID is text."""
     html = linked("<b>@ann:x</b> & <script>")
-    assert str(html).startswith("&lt;b&gt;<a ")
-    assert str(html).endswith("</a>&lt;/b&gt; &amp; &lt;script&gt;")
+    assert str(html).startswith('&lt;b&gt;<span class="whole"><a ')
+    assert str(html).endswith("</a></span>&lt;/b&gt; &amp; &lt;script&gt;")
 
 
 def test_times_in_sentences_are_of_the_viewers_zone() -> None:
@@ -79,8 +82,8 @@ def test_a_rooms_name_leads_to_it() -> None:
     """Where an ID stands behind what the room is called; any other word before it is text."""
     names = {"!a:x": "The <b> (one)"}
     html = str(linked("in The <b> (one) (!a:x): there", names=names))
-    assert ">The &lt;b&gt; (one)</a>: there" in html
-    assert html.startswith('in <a class="whole" href="/console/rooms/%21a%3Ax" title="!a:x">')
+    assert ">The &lt;b&gt; (one)</a>:</span> there" in html
+    assert html.startswith('in <span class="whole"><a href="/console/rooms/%21a%3Ax" title="!a:x">')
     html = str(linked("in Another (!a:x): there", names=names))
-    assert html.startswith("in Another (<a ")
-    assert html.endswith(">!a:x</a>): there")
+    assert html.startswith('in Another <span class="whole">(<a ')
+    assert html.endswith(">!a:x</a>):</span> there")

@@ -253,6 +253,7 @@ def test_the_unit_says_how_its_network_is_widened() -> None:
         assert word in before
 
 
+METRIC = re.compile(r"\bscim_matrix_\w+")
 PANELS: list[dict[str, Any]] = json.loads((DEPLOY / "grafana-dashboard.json").read_text())["panels"]
 
 
@@ -276,3 +277,10 @@ def test_panels_count_what_they_are_called(panel: dict[str, Any]) -> None:
 def test_panels_have_names_of_their_own() -> None:
     """No two panels are called the same."""
     assert len({panel["title"] for panel in PANELS}) == len(PANELS)
+
+
+@pytest.mark.parametrize("file", ["deploy/alerts.yaml", "docs/problems.md", "docs/operating.md"])
+def test_whatever_is_told_by_a_metric_has_a_panel(file: str) -> None:
+    """Who is woken by an alert, or reads of a metric, sees it on the dashboard."""
+    shown = {name for panel in PANELS for name in METRIC.findall(panel["targets"][0]["expr"])}
+    assert set(METRIC.findall((ROOT / file).read_text())) - shown == set()

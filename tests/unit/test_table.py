@@ -1,13 +1,28 @@
 """Tables of commands, on terminals of any width."""
 
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from scim_matrix.cli.first_steps import next_steps
 from scim_matrix.cli.output import show, with_names
-from scim_matrix.cli.table import laid_out
+from scim_matrix.cli.table import laid_out, wrapped
+from scim_matrix.cli.why import told
+from scim_matrix.story.rows import Line, Part, Story
 
 ROOM = "!fyWDb3MzDop8abcdefghijklmnopqrstuvwxyz01234"
 USER = "2cf07991-e8dd-4fcd-a4b8-e2db71698e34"
 COMMAND = f"scim-matrix approve '{ROOM}'"
+SOURCE = Path(__file__).parents[2] / "src" / "scim_matrix"
+# As it is typed: words of commands, options, and whatever stands in place of a name.
+TYPED = re.compile(
+    r"scim-matrix \w+(?: (?:link|unlink|restored|accounts|ROOM|USER|CODE|ALIAS|--[\w-]+|'[^']*'"
+    r"|[@#!]\S+|[0-9a-f-]{36}))*"
+)
 ROWS = [
     {
         "state": ["held"],
@@ -69,3 +84,53 @@ def test_a_room_is_shown_by_name_with_its_id(capsys: pytest.CaptureFixture[str])
         ["!nameless", "1"],
     ]
     assert [row["name"] for row in named] == ["Crafts", "#lobby:s", None]
+
+
+def sentences() -> Iterator[str]:
+    """Return what the code has to say about commands, with IDs in place of what is put in."""
+    for file in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value if isinstance(part, ast.Constant) else ROOM for part in parts]
+            text = "".join(word for word in texts if isinstance(word, str))
+            if TYPED.search(text) and "\n" not in text:
+                yield text
+    for file in sorted(SOURCE.rglob("*.sql")):
+        for said in re.findall(r"'((?:[^'\n]|'')*)'", file.read_text()):
+            if TYPED.search(said):
+                yield said.replace("''", f"'{ROOM}'")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_command_that_is_printed_is_broken(width: int) -> None:
+    """Of all that is said anywhere, in a list or a story: each stands whole in a line."""
+    found = list(sentences())
+    assert len(found) > 30
+    for text in found:
+        whole = f"Somebody is still to leave, and words go on before it. {text}"
+        story = Story("", [Part("", [Line(whole, whole)])])
+        table = laid_out([{"user": [USER], "cure": [whole]}], width)
+        for lines in (wrapped(whole, width), told(story, width), list(table)):
+            for command in TYPED.findall(text):
+                assert any(command in line for line in lines), (command, lines)
+
+
+def test_prose_around_commands_is_wrapped() -> None:
+    """A sentence with several commands is no longer than it has to be."""
+    lines = wrapped("If so: `scim-matrix approve ROOM`; else type `scim-matrix dismiss ROOM`.", 40)
+    assert lines == [
+        "If so: `scim-matrix approve ROOM`; else",
+        "type `scim-matrix dismiss ROOM`.",
+    ]
+
+
+def test_what_is_next_is_typed_as_it_stands() -> None:
+    """Each command of `init` is a line of its own that a shell takes, whatever the file is."""
+    file = Path("/srv/matrix and more/scim-matrix/a-long-name-for-the-file-of-settings.env")
+    settings = {"WEBHOOK_SECRET": "s", "DRY_RUN": "true"}
+    lines = list(next_steps(file, settings, "authentik"))
+    typed = [line for line in lines if "scim-matrix " in line.replace(str(file), "")]
+    assert [shlex.split(line) for line in typed] == [
+        ["scim-matrix", command, "--env-file", str(file)]
+        for command in ("check", "serve", "status", "log")
+    ]

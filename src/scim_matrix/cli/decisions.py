@@ -14,6 +14,7 @@ from scim_matrix.cli.rooms import find
 from scim_matrix.store import brake, grants, memberships, record, references, rooms, totals
 from scim_matrix.store.brake import Decision, Held
 from scim_matrix.store.database import Connection, Place
+from scim_matrix.story.words import people
 
 EXIT_NOTHING = 3
 EXIT_WAITED = 4
@@ -164,7 +165,8 @@ def sync(place: Place, by: str, prune: bool, wait: bool | None) -> None:
         pass
     number = write(place, "sync --prune" if prune else "sync", work)
     if prune:
-        click.echo(f"{number} people of forgotten mappings are to leave")
+        are = "is" if number == 1 else "are"
+        click.echo(f"{people(number)} of forgotten mappings {are} to leave")
     if sys.stdout.isatty() if wait is None else wait:
         _wait(place, asked)
 

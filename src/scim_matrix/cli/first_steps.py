@@ -1,5 +1,6 @@
 """What to paste where at the identity provider, and what to do next (pure)."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +63,10 @@ def next_steps(target: Path, settings: Mapping[str, str], which: str) -> Iterato
     yield "  What it sends as externalId has to be what the homeserver gets as sub at the sign-in"
     yield f"  (SSO_SUBJECT_ATTRIBUTE names another attribute); see docs/setup/{product.page}."
     yield "\nThen:"
-    at = f" --env-file {target}"
+    at = f" --env-file {shlex.quote(str(target))}"
     yield f"  scim-matrix check{at}"
     yield f"  scim-matrix serve{at}"
     yield f"  scim-matrix status{at}"
     if settings["DRY_RUN"] == "true":
-        yield f"  and once `scim-matrix log{at}` reads well, take DRY_RUN out of it and restart"
+        yield f"  scim-matrix log{at}"
+        yield f"Once the log reads well, take DRY_RUN out of {target} and restart."

@@ -26,6 +26,7 @@ from scim_matrix.cli.trying import (
     some_mas,
 )
 from scim_matrix.config import SECRETS, ConfigurationError, Settings
+from scim_matrix.ops.logging import set_up
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -80,6 +81,8 @@ def init(
     nothing is asked: what is missing is told. Secrets are written into files beside it. On the
     homeserver nothing is changed. Exit status: 1 an answer cannot be right, 2 something is missing.
     """
+    # What libraries log of an answer that is refused is told in words of our own.
+    set_up("critical", "console")
     talk = Interview(sys.stdin.isatty())
     target = target or (INSTALLED if os.geteuid() == 0 else Path(".env"))
     there = [path for path in (target, *dict(_secret_files(target)).values()) if path.exists()]

@@ -15,7 +15,7 @@ PROSE = frozenset(
     ("because", "cure", "detail", "found", "keys", "notice", "problem", "reason", "rooms")
 )
 # A command is copied as a whole.
-_COMMAND = re.compile(r"scim-matrix (?:'[^']*'|[^,;'])+")
+_COMMAND = re.compile(r"`scim-matrix [^`]*`|scim-matrix (?:'[^']*'|[^,;'`])+")
 _GAP = "  "
 
 

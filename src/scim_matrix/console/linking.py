@@ -21,6 +21,9 @@ _TOLD = re.compile(
 # How long the ID of a request is.
 _REQUEST = 16
 _PAGES = {"@": "people", "!": "rooms"}
+# The punctuation around an ID goes along where that does not fit on a line any more.
+_OPENING, _CLOSING = "'(", "'),.:;"
+_WHOLE = Markup('<span class="whole">{}{}{}</span>')
 
 
 def linked(
@@ -37,12 +40,18 @@ def linked(
     # What the pattern caught is every second one.
     for index in range(1, len(parts), 2):
         before, found, after = parts[index - 1 : index + 2]
+        if (told := _moment_or_request(found, where)) is not None:
+            html += [escape(before), told]
+            continue
         named = names.get(found)
         if named and before.endswith(f"{named} (") and after.startswith(")"):
-            html += [escape(before[: -len(named) - 2]), _link(found, named)]
-            parts[index + 1] = after[1:]
+            before, called, after = before[: -len(named) - 2], named, after[1:]
         else:
-            html += [escape(before), _told(found, where)]
+            called = found
+        head, parts[index + 1] = before.rstrip(_OPENING), after.lstrip(_CLOSING)
+        closing = after[: len(after) - len(parts[index + 1])]
+        whole = _WHOLE.format(before[len(head) :], _link(found, called), closing)
+        html += [escape(head), whole]
     return Markup("").join([*html, escape(parts[-1])])
 
 
@@ -55,13 +64,13 @@ def plain(text: str) -> Markup:
     return Markup("").join(html)
 
 
-def _told(found: str, where: datetime.tzinfo) -> Markup | str:
+def _moment_or_request(found: str, where: datetime.tzinfo) -> Markup | str | None:
     if found[0] in _PAGES:
-        return _link(found, found)
+        return None
     if len(found) == _REQUEST:
         return Markup('<a href="/console/log?request={0}">{0}</a>').format(found)
     if not found.endswith("UTC"):
-        return Markup('<span class="whole">{}</span>').format(found)
+        return None
     try:
         at = datetime.datetime.strptime(found, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
         return times.shown(at.timestamp(), where)
@@ -71,5 +80,7 @@ def _told(found: str, where: datetime.tzinfo) -> Markup | str:
 
 
 def _link(found: str, called: str) -> Markup:
+    if found[0] not in _PAGES:
+        return escape(called)
     path = f"/console/{_PAGES[found[0]]}/{quote(found, safe='')}"
-    return Markup('<a class="whole" href="{}" title="{}">{}</a>').format(path, found, called)
+    return Markup('<a href="{}" title="{}">{}</a>').format(path, found, called)

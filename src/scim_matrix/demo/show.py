@@ -72,7 +72,7 @@ async def run(*, with_mas: bool, serve: bool) -> int:
             steps = story.until_the_brake()
             for step in steps if serve else [*steps, *story.after_the_brake(ALIAS)]:
                 await stage.play(step)
-            console.print(*_verdict(stage.wrong, is_served=serve), sep="\n")
+            console.print(*_verdict(stage.wrong, is_served=serve), sep="\n", soft_wrap=True)
             if serve:
                 await _look_around(console, service, ground.admin)
     return 1 if stage.wrong else 0

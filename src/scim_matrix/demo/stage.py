@@ -5,7 +5,7 @@ import json
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +20,7 @@ from scim_matrix.demo.synapse import User
 WIDTH = 80
 SETTLE_SECONDS = 20.0
 _MEMBERS_SHOWN = 2
-_LINES_SHOWN = 20
+_LINES_SHOWN = 32
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class Stage:
         self._console = console
         self._admin = admin
         self._rooms = rooms
-        self._service = service
+        # Commands print as they do on a terminal that is as wide as this one.
+        as_there = {"FORCE_COLOR": "1", "COLUMNS": str(console.width)}
+        self._terminal = replace(service, more={**service.more, **as_there})
         self._idp = idp
         self._steps = 0
         self.wrong = 0
@@ -136,15 +138,19 @@ class Stage:
         if not self._console.is_terminal:
             self._console.print()
         if step.command:
-            self._console.print(f"$ scim-matrix {shlex.join(step.command)}", style="bold")
-            self._console.print(Text(_end_of(output)))
+            self._copyable(Text(f"$ scim-matrix {shlex.join(step.command)}", style="bold"))
+            self._copyable(Text(_end_of(output)))
         self._judge(step, seen, output, time.monotonic() - begun)
+
+    def _copyable(self, lines: Text) -> None:
+        """Print lines as they are: what may have to be copied is not wrapped."""
+        self._console.print(lines, soft_wrap=True)
 
     async def _tells(self, step: Step, begun: float) -> str:
         """Return what the step's command prints, once it holds what it should."""
         output = ""
         while step.command:
-            output = await self._service.told(*step.command)
+            output = await self._terminal.told(*step.command)
             if _says(output, step.shows) or time.monotonic() - begun > SETTLE_SECONDS:
                 break
             await asyncio.sleep(0.1)

@@ -17,6 +17,7 @@ from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
 from scim_matrix.store.database import Database, Place
 from scim_matrix.store.errors import DatabaseError
+from scim_matrix.story.words import people
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 from scim_matrix.sync.room_rights import read_levels
 
@@ -116,6 +117,12 @@ async def _room(
         return [Finding("error", reference, f"does not exist: {error.message}", cure)]
     except RefusedError as error:
         return [Finding("error", reference, str(error), "see the homeserver's log")]
+    except HomeserverError as error:
+        if reference.partition(":")[2] in ("", homeserver.server_name):
+            raise
+        # It is that server which did not answer, and other rooms are to be looked at.
+        found = f"cannot be asked for at its server: {error}"
+        return [Finding("error", reference, found, "let that server answer, or correct the map")]
     if details.replacement is not None:
         found = f"was upgraded to {details.replacement}, which is followed"
         return [Finding("warning", reference, found, "name the new room in the map")]
@@ -142,9 +149,10 @@ async def _room(
     server = homeserver.user_id.split(":", 1)[1]
     foreign = {user.split(":", 1)[1] for user in members} - {server}
     if foreign:
-        notes.append(f"federated with {len(foreign)} other servers")
+        others = "1 other server" if len(foreign) == 1 else f"{len(foreign)} other servers"
+        notes.append(f"federated with {others}")
     name = f"“{details.own_name[0]}”, " if details.own_name[0] else ""
-    what = f"{name}version {details.version}, {len(members)} people"
+    what = f"{name}version {details.version}, {people(len(members))}"
     findings.insert(0, Finding("ok", reference, ", ".join([what, *notes])))
     return findings
 

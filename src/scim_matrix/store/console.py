@@ -245,8 +245,9 @@ async def people_named(connection: Connection, words: str, limit: int) -> Rows:
 
     That is their user name, name, e-mail addresses and Matrix user ID.
     """
-    values = {"words": folded(words), "limit": limit}
-    return await _rows(connection, "people_named", **values)
+    found = folded(words)
+    quoted = orjson.dumps(found).decode()[1:-1]
+    return await _rows(connection, "people_named", words=found, quoted=quoted, limit=limit)
 
 
 async def needing(connection: Connection, limit: int) -> Rows:

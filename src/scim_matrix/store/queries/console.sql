@@ -1,7 +1,8 @@
 -- people_named --
 -- People with some text in their user name, name, e-mail address or user ID, by indexes alone. As
 -- many of each kind are looked for as are shown, so that a short text is no long search. Of those
--- whom the identity provider deleted the name and the addresses are known that their account had.
+-- whom the identity provider deleted the name and the addresses are known that their account had:
+-- read one by one only where the text, as JSON has it (quoted), stands in there at all.
 WITH found (id) AS (
     SELECT a.id FROM (SELECT id FROM scim_user
         WHERE place_in(user_name_key, :words) > 0 ORDER BY user_name_key LIMIT :limit) u
@@ -18,7 +19,7 @@ WITH found (id) AS (
         WHERE place_in(proposed, :words) > 0 LIMIT :limit) p
     UNION SELECT id FROM (SELECT id FROM account
         WHERE scim_id IS NULL AND desired IN ('deleted', 'expired')
-        AND (place_in(folded(text_at(profile, '$.display_name')), :words) > 0 OR EXISTS (
+        AND place_in(folded(profile), :quoted) > 0 AND (place_in(folded(text_at(profile, '$.display_name')), :words) > 0 OR EXISTS (
             SELECT 1 FROM each_entry(text_at(profile, '$.emails')) e
             WHERE place_in(folded(e.atom), :words) > 0)) LIMIT :limit) g
 )

@@ -251,21 +251,21 @@ WITH spans (name, after, until) AS (
     SELECT value ->> 'name', CAST(value ->> 'after' AS DOUBLE PRECISION),
         CAST(value ->> 'until' AS DOUBLE PRECISION) FROM each_entry(:spans)
 ),
-due (room_id, account_id) AS (
-    SELECT room_id, account_id FROM membership WHERE brake = 'held' AND brake <> 'free'
+due AS (
+    SELECT * FROM membership WHERE brake = 'held' AND brake <> 'free' AND state = 'revoked'
     UNION ALL
-    SELECT m.room_id, m.account_id FROM room_count c CROSS JOIN membership m
+    SELECT m.* FROM room_count c CROSS JOIN membership m
     WHERE c.todo > 0 AND m.room_id = c.room_id AND m.ready AND (m.todo <> 'leave') <= FALSE
+    AND m.state = 'revoked'
     UNION ALL
-    SELECT m.room_id, m.account_id FROM account a CROSS JOIN membership m
+    SELECT m.* FROM account a CROSS JOIN membership m
     WHERE a.problem IS NOT NULL AND a.problem = 'conflict' AND m.account_id = a.id
-    AND m.todo = 'leave' AND NOT m.ready
+    AND m.todo = 'leave' AND NOT m.ready AND m.state = 'revoked'
 )
 SELECT m.room_id, m.brake, m.held_because, m.reason, count(*) AS people, min(m.since) AS first,
     a.problem IS NOT NULL AND a.problem = 'conflict' AS in_conflict
-FROM due d CROSS JOIN membership m CROSS JOIN account a CROSS JOIN spans s
-WHERE m.room_id = d.room_id AND m.account_id = d.account_id AND m.state = 'revoked'
-AND a.id = m.account_id AND s.name = m.group_name AND m.since > s.after AND m.since <= s.until
+FROM due m CROSS JOIN spans s CROSS JOIN account a
+WHERE s.name = m.group_name AND m.since > s.after AND m.since <= s.until AND a.id = m.account_id
 GROUP BY m.room_id, m.brake, m.held_because, m.reason, in_conflict
 ORDER BY m.brake <> 'held', m.room_id
 
