@@ -21,7 +21,14 @@ from pydantic import (
 )
 
 from scim_matrix import groupmap, localpart, settings_cures
-from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
+from scim_matrix.settings_values import (
+    misspelt,
+    seconds,
+    size,
+    subject_attribute,
+    unquoted,
+    weak_secret,
+)
 from scim_matrix.store.database import Place
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET", "DATABASE_URL")
@@ -338,7 +345,8 @@ class Settings(BaseModel):
         problems += _one_database(values)
         if "idp_group_to_room" in values:
             try:
-                values["idp_group_to_room"] = groupmap.parse_group_map(values["idp_group_to_room"])
+                text = unquoted(values["idp_group_to_room"])
+                values["idp_group_to_room"] = groupmap.parse_group_map(text)
             except groupmap.GroupMapError as error:
                 problems.append(f"IDP_GROUP_TO_ROOM: {error}")
                 del values["idp_group_to_room"]

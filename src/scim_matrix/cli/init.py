@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from scim_matrix.cli.env_file import spelt
 from scim_matrix.cli.environment import INSTALLED, environment
 from scim_matrix.cli.first_steps import PRODUCTS, next_steps
 from scim_matrix.cli.interview import Interview
@@ -147,7 +148,7 @@ def _mappings(talk: Interview, trial: Trial, opened: Iterable[str], *, make_room
             make = room.startswith("#") and talk.confirm("Make it, if it is not there?", None, True)
             talk.again(partial(add, f"{group}={room}", make=make))
     if mappings:
-        trial.put_map(mappings)
+        trial.settings["IDP_GROUP_TO_ROOM"] = spelt(mappings)
 
 
 def _write(target: Path, settings: Mapping[str, str]) -> None:
