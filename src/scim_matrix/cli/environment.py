@@ -32,11 +32,19 @@ ENV_FILE = click.Option(
 )
 
 
+def _given() -> Path | None:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_KEY)
+
+
+def given_environment() -> dict[str, str]:
+    """Return the process environment over the file of --env-file, if that is given."""
+    return dict(os.environ) if _given() is None else environment()
+
+
 def file() -> Path | None:
     """Return the file that settings are read from, None without one."""
-    context = click.get_current_context(silent=True)
-    given: Path | None = None if context is None else context.meta.get(_KEY)
-    if given is not None:
+    if (given := _given()) is not None:
         return given
     return next((path for path in (Path(".env"), INSTALLED) if os.access(path, os.R_OK)), None)
 
