@@ -409,7 +409,8 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
     elif environment.get("CREDENTIALS_DIRECTORY"):
         folder = Path(environment["CREDENTIALS_DIRECTORY"])
         found = (folder / spelling for spelling in (name, name.lower()))
-        path = next((p for p in found if p.exists()), None)
+        # Path.exists raises where the folder may not be entered.
+        path = next((p for p in found if os.path.exists(p)), None)
     if path is None:
         return {}
     try:
