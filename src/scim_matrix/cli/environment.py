@@ -53,7 +53,8 @@ def environment() -> dict[str, str]:
     """Return the process environment over what a file says (see `file`).
 
     As for systemd, podman and docker nothing in the file is expanded. Secrets that lie beside it
-    in files of their own are found as the unit finds them, and so is its data.
+    in files of their own are found as the unit finds them, and its data where the unit has it,
+    before the first start too.
     """
     path = file()
     if path is None:
@@ -64,6 +65,6 @@ def environment() -> dict[str, str]:
     merged = {**found, **os.environ}
     # Whoever has both is told so where the settings are read.
     with contextlib.suppress(ConfigurationError):
-        if path == INSTALLED and STATE.is_dir() and place_of(merged) is None:
+        if path == INSTALLED and place_of(merged) is None:
             merged["DATA_DIR"] = str(STATE)
     return merged

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from scim_matrix.cli.env_file import spelt
-from scim_matrix.cli.environment import INSTALLED, given_environment
+from scim_matrix.cli.environment import INSTALLED, STATE, given_environment
 from scim_matrix.cli.first_steps import PRODUCTS, next_steps
 from scim_matrix.cli.former import Former, put, read
 from scim_matrix.cli.interview import Interview
@@ -107,7 +107,7 @@ def init(
     talk.ask("PUBLIC_URL", _PUBLIC_URL, given["public_url"], an_address, trial, default="")
     if "DATABASE_URL" not in former.secrets and "DATABASE_URL_FILE" not in former.lines:
         where = "Where the database is to live"
-        talk.ask("DATA_DIR", where, given["data_dir"], a_folder, trial, "/var/lib/scim-matrix")
+        talk.ask("DATA_DIR", where, given["data_dir"], a_folder, trial, str(_data_dir()))
     begin = "Begin with a dry run, which changes nothing and says what it would do?"
     dry = not former.lines or former.lines.get("DRY_RUN", "").lower() in _YES
     trial.settings["DRY_RUN"] = str(talk.confirm(begin, dry_run, default=dry)).lower()
@@ -119,6 +119,14 @@ def init(
 
 # As pydantic reads a flag.
 _YES = ("true", "1", "on", "yes", "y", "t")
+
+
+def _data_dir() -> Path:
+    """Return a folder that this user may make: the unit's, or one of their own (XDG's)."""
+    if os.geteuid() == 0:
+        return STATE
+    own = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(own) / "scim-matrix"
 
 
 def _former(target: Path) -> Former:
