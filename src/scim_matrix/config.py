@@ -21,7 +21,14 @@ from pydantic import (
 )
 
 from scim_matrix import groupmap, localpart, settings_cures
-from scim_matrix.settings_values import misspelt, seconds, size, subject_attribute, weak_secret
+from scim_matrix.settings_values import (
+    misspelt,
+    seconds,
+    size,
+    subject_attribute,
+    unquoted,
+    weak_secret,
+)
 from scim_matrix.store.database import Place
 
 SECRETS = ("WEBHOOK_SECRET", "MATRIX_ADMIN_TOKEN", "MAS_CLIENT_SECRET", "DATABASE_URL")
@@ -341,7 +348,8 @@ class Settings(BaseModel):
         problems += _one_database(values)
         if "idp_group_to_room" in values:
             try:
-                values["idp_group_to_room"] = groupmap.parse_group_map(values["idp_group_to_room"])
+                text = unquoted(values["idp_group_to_room"])
+                values["idp_group_to_room"] = groupmap.parse_group_map(text)
             except groupmap.GroupMapError as error:
                 problems.append(f"IDP_GROUP_TO_ROOM: {error}")
                 del values["idp_group_to_room"]
@@ -404,7 +412,8 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> d
     elif environment.get("CREDENTIALS_DIRECTORY"):
         folder = Path(environment["CREDENTIALS_DIRECTORY"])
         found = (folder / spelling for spelling in (name, name.lower()))
-        path = next((p for p in found if p.exists()), None)
+        # Path.exists raises where the folder may not be entered.
+        path = next((p for p in found if os.path.exists(p)), None)
     if path is None:
         return {}
     try:

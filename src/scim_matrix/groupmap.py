@@ -80,18 +80,25 @@ def parse_group_map(text: str) -> tuple[Mapping, ...]:
 
     Raises GroupMapError, naming the line of a syntax error or the key of a wrong value.
     """
+    rooms_of = document(text)
+    return consistent(_mapping(key, entry) for key, rooms in rooms_of.items() for entry in rooms)
+
+
+def document(text: str) -> dict[str, list[Any]]:
+    """Return a group map as it is written, by key. Raises GroupMapError as parse_group_map does."""
     try:
         # A map of thousands of lines takes json5 a second; most have no comments.
-        document = json.loads(text, object_pairs_hook=_without_repetition)
+        found = json.loads(text, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
         try:
-            document = json5.loads(text, allow_duplicate_keys=False)
+            found = json5.loads(text, allow_duplicate_keys=False)
         except ValueError as error:
             raise GroupMapError(f"not JSON: {error}") from error
-    problem = explained("group-map", document)
+    problem = explained("group-map", found)
     if problem is not None:
         raise GroupMapError(str(problem), problem.field, problem.reason)
-    return consistent(_mapping(key, entry) for key, rooms in document.items() for entry in rooms)
+    mappings: dict[str, list[Any]] = found
+    return mappings
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

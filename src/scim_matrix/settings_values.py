@@ -37,6 +37,12 @@ def size(value: object) -> object:
     return int(match[1]) * _BYTES[match[2]]
 
 
+def unquoted(text: str) -> str:
+    """Return a text without the single quotes around it, which podman and docker leave there."""
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+
+
 def weak_secret(secrets: Iterable[str]) -> str | None:
     """Return what is wrong with bearer secrets and how to make a good one, None if nothing is."""
     if all(len(secret) >= LEAST_SECRET for secret in secrets):

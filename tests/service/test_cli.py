@@ -103,8 +103,10 @@ def test_what_is_installed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         2,
         True,
     )
-    asyncio.run(_made(tmp_path / "state"))
     (tmp_path / "scim-matrix.env").write_text("LOG_LEVEL=debug\n")
+    # Before the first start as well, when `check` is to be run.
+    assert environment.environment()["DATA_DIR"] == str(tmp_path / "state")
+    asyncio.run(_made(tmp_path / "state"))
     asked = CliRunner().invoke(main, ["rooms"])
     assert (asked.exit_code, asked.output) == (0, "no room is mapped\n")
 
@@ -273,6 +275,56 @@ def test_a_folder_without_a_database_is_told_in_a_sentence(tmp_path: Path) -> No
     ended = run("groups", cwd=tmp_path, **good(tmp_path))
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert DATABASE_NAME in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("serve",), ("status",), ("rooms",), ("approve", "accounts"), ("check",), ("why", "ann")],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_whoever_may_not_use_the_database_is_told_who_may(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], mode: int
+) -> None:
+    """Another user than the service's gets no traceback, but its owner and what to type."""
+    ours = os.getuid()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        for path in (Path(folder), data):
+            path.mkdir(exist_ok=True)
+            path.chmod(0o755)
+
+        async def make() -> None:
+            await (await Database.open(data)).close()
+
+        asyncio.run(make())
+        (data / DATABASE_NAME).chmod(0o600 if ours == 0 else 0)
+        # Root may use everything, and others are told of what is their own.
+        data.chmod(mode if ours == 0 else mode & 0o577)
+        monkeypatch.chdir(folder)
+        for name, value in good(Path(folder)).items():
+            monkeypatch.setenv(name, value)
+        os.seteuid(ours or 10001)
+        try:
+            ended = CliRunner().invoke(main, words)
+        finally:
+            os.seteuid(ours)
+            data.chmod(0o700)
+    assert ended.exit_code in (1, 2), ended.output
+    assert isinstance(ended.exception, SystemExit), ended.output
+    said = " ".join(ended.output.split())
+    assert ("run it as root (sudo …)" if ours == 0 else "chmod u+rw") in said, said
+    assert str(data) in said
+
+
+def test_what_is_not_there_yet_is_told_as_that(tmp_path: Path) -> None:
+    """Before the first start nobody is told of an option that they did not give."""
+    for _ in ("no folder", "no file"):
+        ended = run("status", cwd=tmp_path, **good(tmp_path))
+        assert ended.returncode in (1, 2)
+        assert "scim-matrix serve" in ended.stderr
+        assert "--data-dir" not in ended.stderr
+        (tmp_path / "data").mkdir(exist_ok=True)
 
 
 def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:

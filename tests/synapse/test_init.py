@@ -78,9 +78,9 @@ async def test_everything_can_be_given(
         ("New", new, True),
         ("New", nameless, False),
     ]
-    # The same for readers that take no comment behind a value.
+    # The same for readers that take no quotes off and no comment behind a value.
     raw = dict(line.split("=", 1) for line in file.read_text().splitlines()[1:])
-    assert raw == told
+    assert Settings.load({**raw, "CREDENTIALS_DIRECTORY": str(file.parent)}) == settings
     [secret] = settings.webhook_secrets
     assert len(secret) >= 32
     for line in ("SCIM Provider", "URL    https://scim.demo.test/scim/v2", f"Token  {secret}"):
@@ -97,8 +97,49 @@ async def test_everything_can_be_given(
     status, output = await run(tmp_path, "init", *answers(synapse, admin, tmp_path))
     assert (status, "is there already" in output) == (1, True), output
     assert key.read_text() == before
-    status, output = await run(tmp_path, "init", "--force", *answers(synapse, admin, tmp_path))
-    assert (status, key.read_text() == before) == (0, False), output
+    given = answers(synapse, admin, tmp_path)
+    status, output = await run(
+        tmp_path, "init", "--force", *given, "--public-url", "https://x.test"
+    )
+    assert (status, key.read_text()) == (0, before), output
+    assert "changed: PUBLIC_URL, which was https://scim.demo.test/" in output
+    assert "IDP_GROUP_TO_ROOM=" + raw["IDP_GROUP_TO_ROOM"] in file.read_text()
+
+
+async def test_what_is_not_asked_stays(
+    synapse: Synapse, admin: User, tag: str, tmp_path: Path
+) -> None:
+    """Changing a file drops no line, comment or secret; a copy is left, and the change is told."""
+    room = await admin.create_room(name=f"{tag}Den")
+    given = answers(synapse, admin, tmp_path)
+    status, output = await run(tmp_path, "init", *given, "--no-dry-run")
+    assert status == 0, output
+    file = tmp_path / "made" / "scim-matrix.env"
+    by_hand = (
+        "# Ours.\nPROTECTED_USERS=@ceo:demo.test @board-*:demo.test\nCONSOLE=true\n"
+        'IDP_GROUP_TO_ROOM={"displayName:Old": ["#old:demo.test"]}\n'
+    )
+    file.write_text(file.read_text() + by_hand)
+    before = file.read_text()
+    secrets = {n: file.with_name(n).read_text() for n in ("webhook_secret", "matrix_admin_token")}
+    words = ["--file", str(file), "--force", "--idp-name", "oidc-demo"]
+    # Nothing but the name and a mapping is said anew; what is there answers the rest.
+    status, output = await run(tmp_path, "init", *words, "--open", f"New=!{room[1:]}")
+    assert status == 0, output
+    after = file.read_text()
+    assert after.startswith(before.partition("IDP_GROUP_TO_ROOM")[0])
+    told = {k: v or "" for k, v in dotenv.dotenv_values(file, interpolate=False).items()}
+    settings = Settings.load({**told, "CREDENTIALS_DIRECTORY": str(file.parent)})
+    assert [m.pattern for m in settings.group_map()] == ["Old", "New"]
+    assert (settings.dry_run, settings.console, len(settings.protected_users)) == (False, True, 2)
+    assert {name: file.with_name(name).read_text() for name in secrets} == secrets
+    [copy] = file.parent.glob("scim-matrix.env.*")
+    assert (copy.read_text(), stat.S_IMODE(copy.stat().st_mode)) == (before, 0o600)
+    assert len([*file.parent.iterdir()]) == 4
+    kept = next(line for line in output.splitlines() if line.startswith("kept: "))
+    assert {"PROTECTED_USERS", "CONSOLE", "WEBHOOK_SECRET"} <= set(kept[6:].split(", "))
+    assert "changed: IDP_GROUP_TO_ROOM" in output
+    assert str(copy) in output
 
 
 async def test_what_it_wrote_brings_people_into_rooms(

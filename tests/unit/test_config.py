@@ -334,3 +334,11 @@ def test_the_secret_for_mas_may_stand_in_a_file(tmp_path: Path) -> None:
     settings = Settings.load({**GOOD, **more})
     assert settings.mas_client_secret is not None
     assert settings.mas_client_secret.get_secret_value() == "from-file"
+
+
+def test_a_map_may_be_in_the_quotes_that_a_reader_left() -> None:
+    """Podman and docker hand over an env file's value with the quotes around it."""
+    [mapping] = Settings.load(
+        {**GOOD, "IDP_GROUP_TO_ROOM": '\'{"Team #1": ["#r:s"]}\''}
+    ).group_map()
+    assert mapping.pattern == "Team #1"

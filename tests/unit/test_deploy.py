@@ -73,6 +73,40 @@ def test_secrets_do_not_get_into_git_or_the_image() -> None:
         assert str(path) in ignored
 
 
+def test_what_init_writes_does_not_get_into_git_or_the_image() -> None:
+    """Whoever sets it up in a copy of the repository commits no token, nor a copy of one."""
+    ignored = (ROOT / ".containerignore").read_text().splitlines()
+    for name in (".env", *(name.lower() for name in SECRETS)):
+        for path in (name, f"{name}.20261101T120000Z"):
+            subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=True)
+        assert f"{name}*" in ignored
+
+
+def test_containers_keep_data_in_their_volume_whatever_the_env_file_says() -> None:
+    """An env file that was written on the host names a folder that is not in the container."""
+    assert SERVICE["environment"]["DATA_DIR"] == "/data"
+    assert "data:/data" in SERVICE["volumes"]
+    assert ON_POSTGRESQL["services"]["scim-matrix"]["environment"]["DATA_DIR"] == ""
+    assert "\nEnvironment=DATA_DIR=/data\n" in QUADLET
+    assert "\nVolume=scim-matrix:/data\n" in QUADLET
+
+
+def test_the_example_takes_the_place_of_nothing_that_init_wrote() -> None:
+    """Where a block copies the example, it is the other way than `init`, and is set off as that."""
+    page = (ROOT / "docs" / "installing.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    copying = [block for block in blocks if "install" in block and "secret.txt" in block]
+    assert len(copying) == 3
+    for block in copying:
+        either, _, rest = block.partition("\n# or, ")
+        by_hand = rest.partition("\n# both\n")[0]
+        assert "# either" in either
+        assert re.search(r"\binit\b", either)
+        assert "secret.txt" in by_hand
+        assert "secret.txt" not in block.replace(by_hand, "")
+        assert "deploy/scim-matrix.env /etc" not in block.replace(by_hand, "")
+
+
 def test_a_loopback_homeserver_is_not_meant_from_inside_a_container() -> None:
     """Where the env file's address would be the container itself, another one is said."""
     assert "\nMATRIX_URL=http://127.0.0.1:8008\n" in (DEPLOY / "scim-matrix.env").read_text()

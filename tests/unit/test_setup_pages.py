@@ -94,3 +94,13 @@ def test_the_proxy_examples_are_those_that_are_checked(file: str) -> None:
     [shown] = re.findall(rf"/{re.escape(file)}\):\n\n```\w*\n(.*?)```", page, re.DOTALL)
     kept = (FOLDER.parents[1] / "deploy" / file).read_text()
     assert _lines(shown) - _lines(kept) == set()
+
+
+def test_whoever_renames_a_group_is_warned() -> None:
+    """No page says that a new name removes nobody, and the index says what to do before."""
+    index = (FOLDER / "README.md").read_text()
+    assert "renaming a group takes its people out" in index
+    assert "(../settings.md#the-group-map)" in index
+    for page in PROVIDERS:
+        told = [line for line in page.read_text().splitlines() if "renamed" in line]
+        assert not any("nobody is removed" in line for line in told), page.stem

@@ -11,7 +11,7 @@ import click
 
 from scim_matrix.cli.environment import INSTALLED, environment
 from scim_matrix.config import ConfigurationError, Settings, place_of
-from scim_matrix.store import totals
+from scim_matrix.store import access, totals
 from scim_matrix.store.database import Connection, Database, Place, reading
 from scim_matrix.store.errors import DatabaseError
 
@@ -19,8 +19,10 @@ T = TypeVar("T")
 
 
 def _needed(context: click.Context, _: click.Parameter, value: Path | None) -> Place | None:
-    if value is not None or context.resilient_parsing:
+    if context.resilient_parsing:
         return value
+    if value is not None:
+        return _folder(value)
     try:
         place = place_of({**environment(), "DATA_DIR": ""})
     except ConfigurationError as error:
@@ -35,12 +37,25 @@ def _needed(context: click.Context, _: click.Parameter, value: Path | None) -> P
     return place
 
 
+def _folder(path: Path) -> Path:
+    """Return a folder that is there."""
+    if os.path.isdir(path):
+        return path
+    if os.path.exists(path):
+        raise click.UsageError(f"DATA_DIR: {path} is no folder")
+    why = access.told(path) or (
+        "the service makes it when it starts (scim-matrix serve); in a container, run this there;"
+        " or is another one meant?"
+    )
+    raise click.UsageError(f"DATA_DIR: {path} is not there: {why}")
+
+
 PLACE = click.option(
     "--data-dir",
     "place",
     default=lambda: environment().get("DATA_DIR") or None,
     callback=_needed,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Where the database lives; from DATA_DIR or DATABASE_URL if not given.",
 )
 

@@ -32,11 +32,19 @@ ENV_FILE = click.Option(
 )
 
 
+def _given() -> Path | None:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_KEY)
+
+
+def given_environment() -> dict[str, str]:
+    """Return the process environment over the file of --env-file, if that is given."""
+    return dict(os.environ) if _given() is None else environment()
+
+
 def file() -> Path | None:
     """Return the file that settings are read from, None without one."""
-    context = click.get_current_context(silent=True)
-    given: Path | None = None if context is None else context.meta.get(_KEY)
-    if given is not None:
+    if (given := _given()) is not None:
         return given
     return next((path for path in (Path(".env"), INSTALLED) if os.access(path, os.R_OK)), None)
 
@@ -45,7 +53,8 @@ def environment() -> dict[str, str]:
     """Return the process environment over what a file says (see `file`).
 
     As for systemd, podman and docker nothing in the file is expanded. Secrets that lie beside it
-    in files of their own are found as the unit finds them, and so is its data.
+    in files of their own are found as the unit finds them, and its data where the unit has it,
+    before the first start too.
     """
     path = file()
     if path is None:
@@ -56,6 +65,6 @@ def environment() -> dict[str, str]:
     merged = {**found, **os.environ}
     # Whoever has both is told so where the settings are read.
     with contextlib.suppress(ConfigurationError):
-        if path == INSTALLED and STATE.is_dir() and place_of(merged) is None:
+        if path == INSTALLED and place_of(merged) is None:
             merged["DATA_DIR"] = str(STATE)
     return merged

@@ -11,9 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from scim_matrix.cli.environment import INSTALLED, environment
+from scim_matrix.cli.env_file import spelt
+from scim_matrix.cli.environment import INSTALLED, STATE, given_environment
 from scim_matrix.cli.first_steps import PRODUCTS, next_steps
+from scim_matrix.cli.former import Former, put, read
 from scim_matrix.cli.interview import Interview
+from scim_matrix.cli.output import visible
 from scim_matrix.cli.trying import (
     Refusal,
     Trial,
@@ -26,7 +29,9 @@ from scim_matrix.cli.trying import (
     some_mas,
 )
 from scim_matrix.config import SECRETS, ConfigurationError, Settings
+from scim_matrix.groupmap import GroupMapError, document
 from scim_matrix.ops.logging import set_up
+from scim_matrix.settings_values import unquoted
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -37,7 +42,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _asked(name: str, told: str) -> Callable[[F], F]:
     """Return the option of a setting, which the environment may hold as well."""
     option = "--" + name.lower().replace("_", "-")
-    return click.option(option, name.lower(), default=lambda: environment().get(name), help=told)
+    return click.option(
+        option, name.lower(), default=lambda: given_environment().get(name), help=told
+    )
 
 
 @click.command()
@@ -65,7 +72,7 @@ def _asked(name: str, told: str) -> Callable[[F], F]:
     "--provider", type=click.Choice([*PRODUCTS]), help="Which product the identity provider is."
 )
 @click.option("--file", "target", type=_FILE, help="Where to write the settings.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Change a file that is there.")
 def init(
     opened: tuple[str, ...],
     make_rooms: bool,
@@ -78,30 +85,55 @@ def init(
     """Set the service up: ask what is needed, try each answer, write the file of settings.
 
     Whatever is given as an option, or is in the environment, is not asked. Without a terminal
-    nothing is asked: what is missing is told. Secrets are written into files beside it. On the
-    homeserver nothing is changed. Exit status: 1 an answer cannot be right, 2 something is missing.
+    nothing is asked: what is missing is told. Secrets are written into files beside it. With
+    --force what the file says is the answer that is offered, and whatever is not asked stays; a
+    copy of what was there is kept beside it. On the homeserver nothing is changed. Exit status: 1
+    an answer cannot be right, 2 something is missing.
     """
     # What libraries log of an answer that is refused is told in words of our own.
     set_up("critical", "console")
-    talk = Interview(sys.stdin.isatty())
     target = target or (INSTALLED if os.geteuid() == 0 else Path(".env"))
     there = [path for path in (target, *dict(_secret_files(target)).values()) if path.exists()]
     if there and not force:
-        raise click.ClickException(f"{there[0]} is there already: give --force, or another --file")
-    trial = Trial({"WEBHOOK_SECRET": given["webhook_secret"] or secrets.token_urlsafe(32)})
+        raise click.ClickException(
+            f"{there[0]} is there already: give --force to change it, or another --file"
+        )
+    former = _former(target)
+    talk = Interview(sys.stdin.isatty(), former.settings)
+    secret = given["webhook_secret"] or former.secrets.get("WEBHOOK_SECRET")
+    trial = Trial({"WEBHOOK_SECRET": secret or secrets.token_urlsafe(32)})
     _homeserver(talk, trial, given)
-    _mappings(talk, trial, opened, make_rooms=make_rooms)
+    _mappings(talk, trial, opened, former.lines.get("IDP_GROUP_TO_ROOM"), make_rooms=make_rooms)
     talk.ask("PUBLIC_URL", _PUBLIC_URL, given["public_url"], an_address, trial, default="")
-    default = "/var/lib/scim-matrix"
-    talk.ask(
-        "DATA_DIR", "Where the database is to live", given["data_dir"], a_folder, trial, default
-    )
+    if "DATABASE_URL" not in former.secrets and "DATABASE_URL_FILE" not in former.lines:
+        where = "Where the database is to live"
+        talk.ask("DATA_DIR", where, given["data_dir"], a_folder, trial, str(_data_dir()))
     begin = "Begin with a dry run, which changes nothing and says what it would do?"
-    trial.settings["DRY_RUN"] = str(talk.confirm(begin, dry_run, default=True)).lower()
+    dry = not former.lines or former.lines.get("DRY_RUN", "").lower() in _YES
+    trial.settings["DRY_RUN"] = str(talk.confirm(begin, dry_run, default=dry)).lower()
     which = talk.choose("Which product is the identity provider?", provider, PRODUCTS)
-    _write(target, trial.settings)
+    _write(target, former, trial.settings)
     for line in next_steps(target, trial.settings, which):
         click.echo(line)
+
+
+# As pydantic reads a flag.
+_YES = ("true", "1", "on", "yes", "y", "t")
+
+
+def _data_dir() -> Path:
+    """Return a folder that this user may make: the unit's, or one of their own (XDG's)."""
+    if os.geteuid() == 0:
+        return STATE
+    own = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(own) / "scim-matrix"
+
+
+def _former(target: Path) -> Former:
+    try:
+        return read(target)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{target}: {error}") from error
 
 
 _PUBLIC_URL = "Where the identity provider will reach this service (nothing, if not known yet)"
@@ -113,8 +145,8 @@ def _homeserver(talk: Interview, trial: Trial, given: Mapping[str, str | None]) 
     default = "http://127.0.0.1:8008"
     talk.ask("MATRIX_URL", url, given["matrix_url"], a_homeserver, trial, default)
     if "MAS_URL" in trial.settings:
-        if given["mas_provider"]:
-            trial.settings["MAS_PROVIDER"] = given["mas_provider"]
+        if (provider := given["mas_provider"] or talk.former.get("MAS_PROVIDER")) is not None:
+            trial.settings["MAS_PROVIDER"] = provider
         talk.ask("MAS_CLIENT_ID", "The client's ID in MAS", given["mas_client_id"], None, trial)
         secret = "The client's secret"
         talk.ask("MAS_CLIENT_SECRET", secret, given["mas_client_secret"], some_mas, trial)
@@ -127,8 +159,10 @@ def _homeserver(talk: Interview, trial: Trial, given: Mapping[str, str | None]) 
     talk.ask("IDP_NAME", name, given["idp_name"], a_provider, trial, only)
 
 
-def _mappings(talk: Interview, trial: Trial, opened: Iterable[str], *, make_rooms: bool) -> None:
-    """Ask which groups open which rooms."""
+def _mappings(
+    talk: Interview, trial: Trial, opened: Iterable[str], former: str | None, *, make_rooms: bool
+) -> None:
+    """Ask which groups open which rooms, beside those of a map that is there."""
     mappings: dict[str, list[Any]] = {}
 
     def add(text: str, *, make: bool) -> None:
@@ -147,31 +181,45 @@ def _mappings(talk: Interview, trial: Trial, opened: Iterable[str], *, make_room
             make = room.startswith("#") and talk.confirm("Make it, if it is not there?", None, True)
             talk.again(partial(add, f"{group}={room}", make=make))
     if mappings:
-        trial.put_map(mappings)
+        try:
+            found = {} if former is None else document(unquoted(former))
+        except GroupMapError as error:
+            raise click.ClickException(f"IDP_GROUP_TO_ROOM: {error}; mend it first") from error
+        for key, rooms in mappings.items():
+            so_far = found.setdefault(key, [])
+            so_far += [room for room in rooms if room not in so_far]
+        trial.settings["IDP_GROUP_TO_ROOM"] = spelt(found)
 
 
-def _write(target: Path, settings: Mapping[str, str]) -> None:
+def _write(target: Path, former: Former, settings: Mapping[str, str]) -> None:
     """Write the settings for their owner alone, once they are known to be right.
 
     Secrets go into files beside it, by the names under which every way to deploy takes them.
     """
+    left = former.left(settings)
+    # A file that is named may be where only the service sees it, as within a container.
+    named = {f"{name}_FILE" for name in SECRETS if name in left}
     try:
-        Settings.load(settings)
+        Settings.load({name: value for name, value in left.items() if name not in named})
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
-    told = [f"{name}={value}" for name, value in settings.items() if value and name not in SECRETS]
-    head = "# Made by scim-matrix init. Settings: docs/settings.md; secrets are beside this."
-    files = {target: "\n".join([head, *told, ""])}
-    files |= {path: settings[name] for name, path in _secret_files(target) if name in settings}
+    files = {target: former.rewritten(left)} | {
+        path: left[name]
+        for name, path in _secret_files(target)
+        if name in left and not former.names_file_of(name, left[name])
+    }
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            path.unlink(missing_ok=True)
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-            with os.fdopen(os.open(path, flags, 0o600), "w") as file:
-                file.write(text)
-    except OSError as error:
+        copies = put({path: text for path, text in files.items() if not _holds(path, text)})
+    except (OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{target}: {error}") from error
+    if former.settings:
+        for line in (*former.told(left), *(f"what was there: {path}" for path in copies)):
+            click.echo(visible(line))
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Tell whether a file has a text already, and nobody else may read it."""
+    return path.exists() and path.read_text("utf-8") == text and not path.stat().st_mode & 0o077
 
 
 def _secret_files(target: Path) -> list[tuple[str, Path]]:

@@ -14,10 +14,14 @@ Check = Callable[[Trial, str], Coroutine[Any, Any, None]]
 
 
 class Interview:
-    """Asks where there is a terminal (`asks`); what was given is taken, and has to be right."""
+    """Asks where there is a terminal (`asks`); what was given is taken, and has to be right.
 
-    def __init__(self, asks: bool) -> None:
+    What was answered before (`former`) is offered, and taken where nobody can be asked.
+    """
+
+    def __init__(self, asks: bool, former: Mapping[str, str]) -> None:
         self.asks = asks
+        self.former = former
 
     def say(self, lines: Iterable[str]) -> None:
         """Show what was found."""
@@ -40,6 +44,7 @@ class Interview:
             if check is not None:
                 asyncio.run(check(trial, answer))
 
+        default = self.former.get(name, default)
         if given is None and not self.asks:
             if default is None:
                 option = "--" + name.lower().replace("_", "-")
@@ -49,6 +54,8 @@ class Interview:
             self.take(lambda: put(given))
             return
         hidden = name.endswith(("_TOKEN", "_SECRET"))
+        if hidden and default:
+            question += " (Enter keeps the one that is there)"
         while not self.again(lambda: put(self.prompt(question, default, hidden=hidden))):
             pass
 

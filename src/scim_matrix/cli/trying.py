@@ -1,11 +1,9 @@
 """Trying the answers of `init` at once against the real thing."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import HttpUrl, TypeAdapter, ValidationError
 
 from scim_matrix.config import Settings
@@ -61,12 +59,6 @@ class Trial:
         ]
         more = [f"and {len(shown) - SHOWN} more"] if len(shown) > SHOWN else []
         return ["rooms of the homeserver:", *shown[:SHOWN], *more] if shown else []
-
-    def put_map(self, mappings: Mapping[str, list[Any]]) -> None:
-        """Put the group map into the settings, spelt as every reader of the file takes it."""
-        text = orjson.dumps(mappings).decode()
-        # Some take for a comment what follows a blank and #.
-        self.settings["IDP_GROUP_TO_ROOM"] = text.replace(" #", "\\u0020#")
 
 
 def _refuse(findings: list[Finding]) -> None:

@@ -16,8 +16,10 @@ from scim_matrix.ops import check_homeserver, check_mas, check_settings, check_s
 from scim_matrix.ops.check_used import Used
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import views
+from scim_matrix.store.access import refused
 from scim_matrix.store.database import Database, Place
 from scim_matrix.store.errors import DatabaseError
+from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.story.words import people
 from scim_matrix.sync.power import POWER_LEVELS, PowerLevels
 from scim_matrix.sync.room_rights import read_levels
@@ -83,10 +85,12 @@ async def _database(place: Place) -> tuple[Finding, Sequence[dict[str, Any]]]:
     try:
         database = await Database.open(place)
     except DatabaseError as error:
-        cure = "see who owns DATA_DIR and its disk"
-        if not isinstance(place, Path):
+        told, cure = str(error), "see who owns DATA_DIR and its disk"
+        if isinstance(place, Path):
+            told, cure = refused(place / DATABASE_NAME) or (told, cure)
+        else:
             cure = "see that it runs, is reached and lets this role in: docs/setup/postgresql.md"
-        return Finding("error", "database", str(error), cure), groups
+        return Finding("error", "database", told, cure), groups
     try:
         damage = await database.damage()
         groups = await views.groups(database.scanner, None)

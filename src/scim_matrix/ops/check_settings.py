@@ -35,6 +35,9 @@ def of_files(data_dir: Path) -> Iterator[Finding]:
             cure = f"make it, owned by the user of the service, or set DATA_DIR below {Path.home()}"
             yield Finding("error", "DATA_DIR", f"{data_dir} cannot be made: {problem}", cure)
         return
+    if not os.access(data_dir, os.R_OK | os.X_OK, effective_ids=True):
+        # Of the database it is told who may.
+        return
     for path in (data_dir, *sorted(data_dir.glob("scim-matrix.sqlite3*")), *_token(data_dir)):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from scim_matrix.store import access
 from scim_matrix.store.errors import DatabaseUnusableError, OccupiedError
 
 NAME = "serving.lock"
@@ -36,5 +37,6 @@ def occupying(data_dir: Path, address: str) -> Iterator[None]:
                 " first, or give this one a DATA_DIR of its own"
             ) from error
         except OSError as error:
-            raise DatabaseUnusableError(f"{data_dir / NAME}: {error}") from error
+            why = access.told(data_dir / NAME) or f"{data_dir / NAME}: {error}"
+            raise DatabaseUnusableError(f"DATA_DIR: {why}") from error
         yield

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import aiosqlite
 
-from scim_matrix.store import migrations, text
+from scim_matrix.store import access, migrations, text
 from scim_matrix.store.dialect import SQLITE, DatabaseRow, Statement, Values
 from scim_matrix.store.errors import DatabaseError, DatabaseUnusableError
 
@@ -31,6 +31,13 @@ CREATE TEMP TABLE wanted (
 
 def _error(path: Path, error: sqlite3.Error) -> DatabaseError:
     unusable = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+    if unusable and (why := access.told(path)) is not None:
+        return DatabaseUnusableError(f"{why} ({error})")
+    if unusable and path.name == DATABASE_NAME and not path.exists():
+        return DatabaseUnusableError(
+            f"{path} is not there yet: the service makes it when it starts (scim-matrix serve);"
+            " or is another DATA_DIR meant?"
+        )
     return (DatabaseUnusableError if unusable else DatabaseError)(f"{path}: {error}")
 
 
@@ -103,7 +110,7 @@ async def open_writer(data_dir: Path) -> Sqlite:
     try:
         await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True)
     except OSError as error:
-        raise DatabaseUnusableError(f"{path}: {error}") from error
+        raise DatabaseUnusableError(access.told(path) or f"{path}: {error}") from error
     writer = Sqlite(path)
     await writer.open()
     try:

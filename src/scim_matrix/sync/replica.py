@@ -144,7 +144,7 @@ class Replica:
         self._decided = await totals.when(self._database.reader, "decided")
         await self._leadership.begin()
         # One with a mistake would have kept this service from starting.
-        await self._tell_of_map(refused=False)
+        await self._tell_of_map()
         if self.leads:
             await self._prepare(await self._leadership.led())
 
