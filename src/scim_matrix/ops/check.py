@@ -101,8 +101,8 @@ async def _database(place: Place) -> tuple[Finding, Sequence[dict[str, Any]]]:
     if damage is not None:
         cure = "scim-matrix restore a backup"
         return Finding("error", "database", f"damaged: {damage}", cure), groups
-    told = place if isinstance(place, Path) else "DATABASE_URL"
-    return Finding("ok", "database", f"{told} can be written and is sound"), groups
+    where = place if isinstance(place, Path) else "DATABASE_URL"
+    return Finding("ok", "database", f"{where} can be written and is sound"), groups
 
 
 async def _room(
