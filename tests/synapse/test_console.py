@@ -169,10 +169,8 @@ async def test_an_administrator_sees_everything_and_decides(scene: Any, tag: str
         form = {"room": s.other, "decision": "approved"}
         assert await visitor.send("/console/held", "/console/held", **form) == 400
         _, text, _ = await visitor.ask("GET", "/console/held")
-        held = {
-            name: key
-            for key, name in re.findall(r'value="(\S+)"> [^<]+</label>.*?>(@[^<]+)</a>', text)
-        }
+        ticked = r'value="(\S+)"> <bdi>[^<]+</bdi></label>.*?>(@[^<]+)</a>'
+        held = {name: key for key, name in re.findall(ticked, text)}
         form["chosen"] = held[mxid(f"{tag}ann")]
         assert await visitor.send("/console/held", "/console/held", **form) == 303
         _, text, _ = await visitor.ask("GET", "/console/held")
