@@ -349,6 +349,7 @@ async def test_each_problem_has_its_way_out(tmp_path: Path) -> None:
             "INSERT INTO room (room_id, unusable) VALUES ('!bad', 'nobody there')"
             " ON CONFLICT DO UPDATE SET unusable = excluded.unusable"
         )
+        await scene.write(OPENED)
         visitor = await scene.visitor()
         page = await visitor.sees("")
         assert 'href="/console/rooms?q=%23gone%3Aexample.org"' in page
@@ -395,14 +396,23 @@ async def test_whoever_is_spared_is_no_import_that_stands_still(tmp_path: Path) 
         assert "in line</dt>" not in await (await scene.visitor()).sees("")
 
 
+# The map leads to every room that is known.
+OPENED = (
+    "INSERT INTO opening (mapping_id, room_id, via, standing)"
+    " SELECT (SELECT min(id) FROM mapping), room_id, '!space', 'followed' FROM room WHERE TRUE"
+    " ON CONFLICT DO NOTHING"
+)
+
+
 async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
     """Five of them by name, and of each kind however many there are of another."""
-    async with visited(tmp_path) as scene:
+    async with visited(tmp_path, {"g": ["#one:example.org"]}) as scene:
         await scene.write(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 300)"
             " INSERT INTO room (room_id, unusable, upgrade_to) SELECT '!x' || n,"
             " CASE WHEN n > 2 THEN 'nobody there' END, CASE WHEN n < 3 THEN '!y' END FROM n"
         )
+        await scene.write(OPENED)
         page = await (await scene.visitor()).sees("")
         assert "… and 293 more of the kind." in page
         assert page.count("/console/rooms/%21x1&#34;") + page.count('/console/rooms/%21x1"') > 0

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scim_matrix import groupmap as group_map
 from scim_matrix.cli.why import told
-from scim_matrix.store import console, story, views
+from scim_matrix.store import console, groupmap, story, views
 from scim_matrix.store.database import Connection
 from scim_matrix.story import group, person, room
 from scim_matrix.sync.guard import Brake
@@ -205,3 +206,20 @@ async def test_a_human_is_shown_what_is_so(tmp_path: Path) -> None:
         text = text.replace(identity, f"({name})")
     text = re.sub(r" +$", "", undated(text), flags=re.MULTILINE)
     assert text.splitlines() == SHOWN.read_text("utf-8").splitlines(), text
+
+
+async def test_a_line_of_the_console_is_told_by_its_groups_name(tmp_path: Path) -> None:
+    """`rooms` and `status` name the group, whose ID the mapping has."""
+    async with deployed(tmp_path) as deployment:
+        room = deployment.world.room("@admin:s").room_id
+        deployment.world.account("@eve:s")
+        _, group = await deployment.scim("POST", "/Groups", {"displayName": "Chiefs"})
+        line = group_map.Mapping("group_id", group["id"], room)
+        async with deployment.database.write() as connection:
+            await groupmap.add(connection, line, "@eve:s", None)
+        deployment.reconciler.compare()
+        await deployment.quiet()
+        reader = deployment.database.reader
+        assert [row["keys"] for row in await views.mapped_rooms(reader)] == ["group Chiefs"]
+        [suspended] = await views.left_to_do(reader, 10)
+        assert (suspended["state"], suspended["group"]) == ("suspended", "Chiefs")

@@ -7,7 +7,7 @@ import pytest
 from scim_matrix.problems import cure_of, cure_of_second
 from scim_matrix.story import group, person, room
 from scim_matrix.story.rows import Former, Group, Person, Room, Rows, Story
-from scim_matrix.story.words import became, spans, then
+from scim_matrix.story.words import became, mapping, spans, then
 
 AT = 1_793_491_200.0
 WHEN = "2026-11-01 00:00 UTC"
@@ -292,7 +292,7 @@ def test_what_keeps_a_room_from_being_opened_is_told(
         ),
         (
             {"brake": "held", "held_because": "limit"},
-            "Held: unusually many removals at once, so a human decides.",
+            "Held: unusually many accounts at once, so a human decides.",
             "scim-matrix approve accounts, or to keep them: scim-matrix dismiss accounts",
         ),
         (
@@ -612,6 +612,16 @@ def test_each_moment_of_a_name_belongs_to_one_group() -> None:
         ]
         found = became("Staff", at, FORMER)
         assert meant == ["g9" if found is None else found.group_id]
+
+
+def test_a_line_of_the_console_names_its_group() -> None:
+    """It has the group's ID, which nobody knows the group by."""
+    unnamed = {"groups": None, "group_name": None, "name": None}
+    line = {**MAPPING, "kind": "group_id", "pattern": "d258dff9", "alias": "#den:s", **unnamed}
+    assert mapping({**line, "groups": "Chiefs"}, {}).startswith("group Chiefs → #den:s")
+    assert mapping({**line, "group_name": "Chiefs"}, {}).startswith("group Chiefs → #den:s")
+    # Of a group that is gone there is nothing else.
+    assert mapping(line, {}).startswith("group d258dff9 → #den:s")
 
 
 def test_a_group_that_is_gone_has_a_story() -> None:

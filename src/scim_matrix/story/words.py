@@ -52,19 +52,20 @@ _OUTCOMES = {
     "spared": "not done",
     "dry_run": "a dry run, not done",
 }
-_HELD_FOR = {
-    "limit": "unusually many removals at once, so a human decides",
-    "restored": "only a backup that was put back speaks of it",
-}
+
+
+def _why_held(because: str, what: str) -> str:
+    if because == "restored":
+        return "only a backup that was put back speaks of it"
+    return f"unusually many {what} at once, so a human decides"
 
 
 def held(because: str, target: str) -> tuple[str, str]:
     """Return why something is held, and what lets it go on; `target` is what `approve` takes."""
+    why = _why_held(because, "accounts" if target == "accounts" else "removals")
     if because == "restored":
-        decide = "scim-matrix approve restored, or let the identity provider synchronise"
-    else:
-        decide = f"scim-matrix approve {target}, or to keep them: scim-matrix dismiss {target}"
-    return _HELD_FOR[because], decide
+        return why, "scim-matrix approve restored, or let the identity provider synchronise"
+    return why, f"scim-matrix approve {target}, or to keep them: scim-matrix dismiss {target}"
 
 
 def when(at: float) -> str:
@@ -109,7 +110,10 @@ def people(number: int) -> str:
 def mapping(row: Row, names: Mapping[str, str]) -> str:
     """Return a line of the map: key and room, what it says beyond that, and who made it."""
     room = row["alias"] or names.get(row["reference"], row["reference"])
-    told = [f"{key(row['kind'], row['pattern'])} → {room}"]
+    # A mapping of the console names its group by ID, which nobody knows it by.
+    group = row.get("groups") or row.get("group_name") or row.get("name")
+    pattern = group if row["kind"] == "group_id" and group else row["pattern"]
+    told = [f"{key(row['kind'], pattern)} → {room}"]
     if row["via"]:
         told.append(f"a room of the space {called(row['via'], names)}")
     if row["power"] is not None:
@@ -253,9 +257,11 @@ def lately(
     return Part("Lately", lines)
 
 
-def detail(outcome: str, text: str) -> str:
-    """Return what the record says beside an outcome, in words."""
-    return _HELD_FOR.get(text, text) if outcome == "held" else text
+def detail(outcome: str, text: str, *, of_room: bool = True) -> str:
+    """Return what the record says beside an outcome, in words; `of_room`: of somebody in a room."""
+    if outcome == "held" and text in ("limit", "restored"):
+        return _why_held(text, "removals" if of_room else "accounts")
+    return text
 
 
 def _act(row: Row, names: Mapping[str, str], who: str | None, former: Sequence[Former]) -> str:
@@ -270,7 +276,8 @@ def _act(row: Row, names: Mapping[str, str], who: str | None, former: Sequence[F
     by = f" by {row['by']}" if row["by"] else ""
     group = row["group_name"]
     why = [f"because of {then(group, row['at'], former, row['request'])}"] if group else []
-    why += [detail(row["outcome"], row["detail"])] if row["detail"] else []
+    if row["detail"]:
+        why.append(detail(row["outcome"], row["detail"], of_room=bool(row["room_id"])))
     why += _requests(row)
     return f"{when(row['at'])}: {what}{whom}: {outcome}{by}{_in_brackets(why)}"
 

@@ -1,5 +1,5 @@
 -- users_own --
--- Which of some Matrix accounts are users', or were: not those of strangers in exclusive rooms.
+-- Which of some Matrix accounts are users', or were: not those that are no user's and only leave rooms.
 SELECT user_id FROM account
 WHERE user_id IN (SELECT value FROM each_text(:user_ids)) AND desired <> 'unmanaged'
 

@@ -67,7 +67,8 @@ SELECT coalesce((SELECT min(m.alias) FROM mapping m WHERE m.reference = n.refere
         n.reference) AS room, n.room_id,
     (SELECT comma_list(DISTINCT CASE m.kind WHEN 'everyone' THEN '*'
         WHEN 'display_name' THEN 'displayName:' || m.pattern
-        WHEN 'group_id' THEN 'group ' || m.pattern ELSE m.pattern END)
+        WHEN 'group_id' THEN 'group ' || coalesce((SELECT g.display_name FROM scim_group g
+            WHERE g.id = m.pattern), m.pattern) ELSE m.pattern END)
         FROM mapping m WHERE m.reference = n.reference AND m.standing <> 'dropped') AS keys,
     (SELECT count(*) FROM membership p WHERE p.room_id = n.room_id AND p.state = 'granted')
         AS granted,
@@ -216,7 +217,9 @@ SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure
 FROM opening o JOIN mapping m ON m.id = o.mapping_id
 WHERE o.standing = 'not_followed' AND m.standing = 'in_force'
 UNION ALL
-SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, pattern, reason, cure,
+SELECT 'suspended', 'mapping', coalesce(alias, reference), made_by, coalesce((
+        SELECT g.display_name FROM scim_group g WHERE kind = 'group_id' AND g.id = pattern),
+    pattern), reason, cure,
     'mapping-suspended', 0, NULL
 FROM mapping WHERE standing = 'suspended'
 UNION ALL
