@@ -71,7 +71,7 @@ def cure(model: type[BaseModel], problem: str) -> str:
         )
     if name in _MAPS and "cannot be read" not in problem:
         # Leaving it out would have every mapping forgotten.
-        return f"correct it there; {_SUCH_AS['IDP_GROUP_TO_ROOM']} is one (docs/settings.md)"
+        return f"set {name} to {_SUCH_AS[name]}: correct that place in it (docs/settings.md)"
     taken = _SUCH_AS.get(name) or _taken(fields[name])
     return f"set {name} to {taken}{_else(fields, name, problem)}"
 
