@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -353,35 +353,46 @@ class Settings(BaseModel):
             except groupmap.GroupMapError as error:
                 problems.append(f"IDP_GROUP_TO_ROOM: {error}")
                 del values["idp_group_to_room"]
+        broken: set[str] = set()
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            problems += [f"{str(e['loc'][0]).upper()}: {_reason(e)}" for e in error.errors()]
-            raise ConfigurationError(problems) from error
-        if not settings.webhook_secrets:
-            problems.append("WEBHOOK_SECRET: must hold at least one secret")
-        if (weak := weak_secret(settings.webhook_secrets)) is not None:
-            problems.append(f"WEBHOOK_SECRET: {weak}")
-        if not settings.matrix_admin_user_id.endswith(f":{settings.matrix_server_name}"):
-            problems.append("MATRIX_ADMIN_USER_ID: must be a user of MATRIX_SERVER_NAME")
-        if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
-            problems.append("TLS_CERT_FILE: needs TLS_KEY_FILE, and the other way round")
-        elif settings.tls_cert_file is not None:
-            try:
-                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-                    settings.tls_cert_file, settings.tls_key_file
-                )
-            except (OSError, ssl.SSLError) as error:
-                problems.append(f"TLS_CERT_FILE: cannot be used with TLS_KEY_FILE: {error}")
-        if settings.token_file is not None:
-            problems += _unreadable(settings.token_file)
-        try:
-            settings.group_map()
-        except groupmap.GroupMapError as error:
-            problems.append(f"GROUP_MAP_FILE: {error}")
+            problems += [_reason(e, values) for e in error.errors()]
+            broken = {str(e["loc"][0]) for e in error.errors()}
+            # What is wrong beyond that is told at once, too.
+            right = {name: value for name, value in values.items() if name not in broken}
+            settings = cls.model_validate({**_STAND_INS, **right})
+        problems += settings._beyond(broken)
         if problems:
             raise ConfigurationError(problems)
         return settings
+
+    def _beyond(self, broken: set[str]) -> Iterator[str]:
+        """Return what is wrong with settings that are well formed, but for some that are not."""
+        if not self.webhook_secrets:
+            yield "WEBHOOK_SECRET: must hold at least one secret"
+        if (weak := weak_secret(self.webhook_secrets)) is not None:
+            yield f"WEBHOOK_SECRET: {weak}"
+        is_local = self.matrix_admin_user_id.endswith(f":{self.matrix_server_name}")
+        if not is_local and not (
+            "matrix_admin_user_id" in broken or "matrix_server_name" in broken
+        ):
+            yield "MATRIX_ADMIN_USER_ID: must be a user of MATRIX_SERVER_NAME"
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            yield "TLS_CERT_FILE: needs TLS_KEY_FILE, and the other way round"
+        elif self.tls_cert_file is not None:
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                    self.tls_cert_file, self.tls_key_file
+                )
+            except (OSError, ssl.SSLError) as error:
+                yield f"TLS_CERT_FILE: cannot be used with TLS_KEY_FILE: {error}"
+        if self.token_file is not None:
+            yield from _unreadable(self.token_file)
+        try:
+            self.group_map()
+        except groupmap.GroupMapError as error:
+            yield f"GROUP_MAP_FILE: {error}"
 
     def map_sources(self) -> groupmap.Sources:
         """Return in which of the two settings each line of the map stands."""
@@ -492,12 +503,41 @@ def _not_set(name: str) -> str:
     return f"is not set (needed; set {name}{secret})"
 
 
-def _reason(error: Any) -> str:
-    name = str(error["loc"][0]).upper()
+# For what is missing or malformed, while the rest is looked at.
+_STAND_INS = {
+    "webhook_secret": "stands-in-for-the-secret",
+    "matrix_url": "https://matrix.example.com",
+    "matrix_server_name": "example.com",
+    "matrix_admin_user_id": "@scim-bot:example.com",
+}
+# The library's words for what is wrong, by its name for it, in those of people.
+_WORDS = {
+    "bool_parsing": "is neither true nor false",
+    "int_parsing": "is no whole number",
+    "less_than_equal": "is more than {le}",
+    "greater_than_equal": "is less than {ge}",
+    "literal_error": "is none of the words that are known here",
+    "string_pattern_mismatch": "is not of the form that is needed",
+    "ip_any_network": "is no network",
+    "url_parsing": "is no address",
+    "url_scheme": "is no address that begins with http:// or https://",
+}
+
+
+def _reason(error: Any, values: Mapping[str, Any]) -> str:
+    """Return a line about a setting: the value, unless it may be secret, and what is wrong."""
+    field, *inner = error["loc"]
+    name = str(field).upper()
     if error["type"] == "missing":
-        return _not_set(name)
-    message = str(error["msg"])
-    return message.removeprefix("Value error, ")
+        return f"{name}: {_not_set(name)}"
+    words = _WORDS.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
+    told = words.format(**error.get("ctx", {})) if error["type"] in _WORDS else words
+    value = str(values.get(field, ""))
+    if inner and isinstance(inner[0], int):
+        value = value.split()[inner[0]]
+    # An address may hold a password.
+    is_secret = name in SECRETS or ("://" in value and "@" in value)
+    return f"{name}: {told}" if is_secret else f"{name}: “{value}” {told}"
 
 
 def doubtful(environment: Mapping[str, str]) -> list[str]:

@@ -157,9 +157,13 @@ def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
 def _key(key: str) -> tuple[Kind, str]:
     if key == "*":
         return "everyone", ""
+    name = key[len(_BY_NAME) :]
+    if key.lower().startswith(_BY_NAME.lower()) and not (name and key.startswith(_BY_NAME)):
+        # It would be taken for an externalId, or match no group, without a word.
+        raise GroupMapError(f'{key}: is written "{_BY_NAME}{name or "Staff"}"')
     if key.startswith(_BY_NAME):
         # Only * and ? are wildcards: names like "[Sales]" are common, character sets are not.
-        return "display_name", key.removeprefix(_BY_NAME).replace("[", "[[]")
+        return "display_name", name.replace("[", "[[]")
     return "external_id", key
 
 

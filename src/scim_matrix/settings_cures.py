@@ -44,6 +44,7 @@ _SUCH_AS = {
     "TLS_CERT_FILE": "a PEM file with the chain, beside TLS_KEY_FILE",
     "TLS_KEY_FILE": "a PEM file with the key, beside TLS_CERT_FILE",
 }
+_MAPS = ("IDP_GROUP_TO_ROOM", "GROUP_MAP_FILE")
 # What else would be right where a setting is missing; it cannot simply be left out.
 _MAS = ("MAS_URL", "MAS_CLIENT_ID", "MAS_CLIENT_SECRET", "MAS_PROVIDER")
 _WITH_MAS = ", or where accounts belong to MAS set MAS_URL, MAS_CLIENT_ID and MAS_CLIENT_SECRET"
@@ -71,6 +72,9 @@ def cure(model: type[BaseModel], problem: str) -> str:
             "have it belong to the user as which the service runs (chown), or delete it: the"
             " service makes itself another token"
         )
+    if name in _MAPS and "cannot be read" not in problem:
+        # Leaving it out would have every mapping forgotten.
+        return f"set {name} to {_SUCH_AS[name]}: correct that place in it (docs/settings.md)"
     taken = _SUCH_AS.get(name) or _taken(fields[name])
     return f"set {name} to {taken}{_else(fields, name, problem)}"
 
@@ -79,7 +83,7 @@ def _else(fields: Mapping[str, FieldInfo], name: str, problem: str) -> str:
     """Return what would be right too, other than to set a setting."""
     if "is not set" in problem:
         return _IN_ITS_PLACE.get(name, "")
-    if name in _IN_ITS_PLACE or fields[name].is_required():
+    if name in _IN_ITS_PLACE or name in _MAPS or fields[name].is_required():
         return ""
     return ", or leave it out"
 

@@ -97,4 +97,8 @@ def _reason(error: Any) -> str:
     if error.validator == "maxLength":
         return f"is longer than {error.validator_value} characters"
     # Never repeats the value: payloads stay out of answers and logs.
-    return str(error.schema.get("$comment") or f"does not satisfy {error.validator!r}")
+    if comment := error.schema.get("$comment"):
+        return str(comment)
+    if error.validator == "enum":
+        return f"must be {' or '.join(map(str, error.validator_value))}"
+    return f"does not satisfy {error.validator!r}"

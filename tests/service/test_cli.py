@@ -339,9 +339,32 @@ def test_an_unknown_room_and_a_span_of_time(tmp_path: Path) -> None:
     assert run("rooms", cwd=tmp_path, **environment).returncode == 0
     ended = run("rooms", "#nowhere:example.org", cwd=tmp_path, **environment)
     assert (ended.returncode, "#nowhere:example.org" in ended.stderr) == (1, True)
-    for since, status in (("2h", 0), ("2026-11-01 12:00:00", 0), ("soon", 2)):
+    times = ("2h", "2026-11-01 12:00:00", "2026-11-01 12:00", "yesterday", "2026-11-01T12:00+01:00")
+    for since, status in (*((time, 0) for time in times), ("soon", 2)):
         ended = run("log", "--since", since, cwd=tmp_path, **environment)
         assert ended.returncode == status, ended.stderr
+        assert ("nothing is recorded that fits" in ended.stdout) == (status == 0)
+
+
+def test_the_log_of_nobody_is_a_failure(tmp_path: Path) -> None:
+    """Whoever mistypes a user, room or request is told so, and does not take it for silence."""
+    data = tmp_path / "data"
+
+    async def make() -> None:
+        database = await Database.open(data)
+        async with database.write("0123456789abcdef") as connection:
+            entry = record.Entry("join", "done", "@ann:s", "!gone", request="0123456789abcdef")
+            await record.add(connection, entry)
+        await database.close()
+
+    asyncio.run(make())
+    environment = good(tmp_path)
+    options = {"--user": "@ann:s", "--room": "!gone", "--request": "0123456789abcdef"}
+    for option, known in options.items():
+        for value, status in ((known, 0), (f"{known}x", 1)):
+            ended = run("log", option, value, cwd=tmp_path, **environment)
+            assert ended.returncode == status, (option, ended)
+            assert (value in ended.stderr) == (status == 1)
 
 
 async def test_whoever_approves_an_alias_stands_in_for_whom_it_rested_on(tmp_path: Path) -> None:

@@ -124,13 +124,24 @@ async def test_what_is_not_asked_stays(
     secrets = {n: file.with_name(n).read_text() for n in ("webhook_secret", "matrix_admin_token")}
     words = ["--file", str(file), "--force", "--idp-name", "oidc-demo"]
     # Nothing but the name and a mapping is said anew; what is there answers the rest.
-    status, output = await run(tmp_path, "init", *words, "--open", f"New=!{room[1:]}")
+    status, output = await run(
+        tmp_path,
+        "init",
+        *words,
+        "--open",
+        f"New={room}",
+        "--open",
+        f"New={room}",
+        "--open",
+        f"R=D={room}",
+    )
     assert status == 0, output
     after = file.read_text()
     assert after.startswith(before.partition("IDP_GROUP_TO_ROOM")[0])
     told = {k: v or "" for k, v in dotenv.dotenv_values(file, interpolate=False).items()}
     settings = Settings.load({**told, "CREDENTIALS_DIRECTORY": str(file.parent)})
-    assert [m.pattern for m in settings.group_map()] == ["Old", "New"]
+    assert [m.pattern for m in settings.group_map()] == ["Old", "New", "R=D"]
+    assert after.count(room) == 2
     assert (settings.dry_run, settings.console, len(settings.protected_users)) == (False, True, 2)
     assert {name: file.with_name(name).read_text() for name in secrets} == secrets
     [copy] = file.parent.glob("scim-matrix.env.*")
@@ -184,6 +195,7 @@ async def test_what_cannot_be_right_is_told_with_its_cure(
     (tmp_path / "file").touch()
     wrong: list[tuple[str, str, tuple[str, ...]]] = [
         ("--matrix-url", f"http://127.0.0.1:{free_port()}", ("nothing answers at", "container")),
+        ("--matrix-url", f"{synapse.url}/_matrix", ("ends in /_matrix", synapse.url)),
         ("--matrix-url", "matrix", ("no: matrix is no address", "https://matrix.example.com")),
         ("--matrix-url", f"https{synapse.url[4:]}", ("a homeserver does at", "set MATRIX_URL")),
         ("--matrix-admin-token", nobody.token, ("refuses the token", "server admin")),
@@ -281,6 +293,14 @@ async def test_at_a_terminal_it_asks_until_the_answer_is_right(
         await terminal.see("no room is called so")
         await terminal.answer("A group at the identity provider", "Cooks")
         await terminal.answer("A room that Cooks opens", f"{tag}kitchen")
+        # What has = in its name, and a room that is there: nobody is asked whether to make it.
+        await terminal.answer("A group at the identity provider", "R=D")
+        await terminal.answer("A room that R=D opens", f"#{tag}kitchen:{SERVER_NAME}")
+        await terminal.see("A group at the identity provider")
+        assert "Make it" not in terminal.shown
+        await terminal.answer("A group at the identity provider", "Makers")
+        await terminal.answer("A room that Makers opens", f"#{tag}makers:{SERVER_NAME}")
+        await terminal.answer("It is not there. Make it?", "y")
         await terminal.answer("A group at the identity provider", "")
         await terminal.answer("Where the identity provider will reach", "")
         await terminal.answer("Where the database is to live", str(tmp_path / "data"))
@@ -296,6 +316,10 @@ async def test_at_a_terminal_it_asks_until_the_answer_is_right(
         terminal.close()
     told = dotenv.dotenv_values(tmp_path / "made.env", interpolate=False)
     found = {k: v or "" for k, v in told.items()}
-    [mapping] = Settings.load({**found, "CREDENTIALS_DIRECTORY": str(tmp_path)}).group_map()
-    assert (mapping.pattern, mapping.room) == ("Cooks", f"#{tag}kitchen:{SERVER_NAME}")
+    mapped = Settings.load({**found, "CREDENTIALS_DIRECTORY": str(tmp_path)}).group_map()
+    assert [(m.pattern, m.room, m.create is not None) for m in mapped] == [
+        ("Cooks", f"#{tag}kitchen:{SERVER_NAME}", False),
+        ("R=D", f"#{tag}kitchen:{SERVER_NAME}", False),
+        ("Makers", f"#{tag}makers:{SERVER_NAME}", True),
+    ]
     assert told["DRY_RUN"] == "false"

@@ -65,6 +65,64 @@ def test_every_mistake_is_reported_at_once_by_variable() -> None:
     } == {problem.split(":")[0] for problem in found}
 
 
+def test_what_is_wrong_beyond_a_malformed_setting_is_told_with_it(tmp_path: Path) -> None:
+    """No mistake hides another until the next start."""
+    wrong = {
+        "LISTEN_PORT": "http",
+        "WEBHOOK_SECRET": "short",
+        "MATRIX_ADMIN_USER_ID": "@bot:elsewhere.org",
+        "TLS_CERT_FILE": str(tmp_path / "chain.pem"),
+        "GROUP_MAP_FILE": str(tmp_path / "none.jsonc"),
+    }
+    assert {problem.split(":")[0] for problem in problems({**GOOD, **wrong})} == wrong.keys()
+    # What cannot be compared is not.
+    assert [p.split(":")[0] for p in problems({**GOOD, "MATRIX_SERVER_NAME": "a b"})] == [
+        "MATRIX_SERVER_NAME"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("DRY_RUN", "perhaps", "“perhaps” is neither true nor false"),
+        ("LISTEN_PORT", "http", "“http” is no whole number"),
+        ("LISTEN_PORT", "70000", "“70000” is more than 65535"),
+        ("MAX_BODY_BYTES", "1", "“1” is less than 1024"),
+        ("LOG_LEVEL", "loud", "“loud” is none of the words that are known here"),
+        ("MATRIX_SERVER_NAME", "a b", "“a b” is not of the form that is needed"),
+        ("MATRIX_URL", "matrix", "“matrix” is no address"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8 proxy", "“proxy” is no network"),
+        ("DELETE_GRACE", "soon", "“soon” is no duration"),
+    ],
+)
+def test_a_wrong_value_is_shown_and_told_in_words_of_people(
+    name: str, value: str, says: str
+) -> None:
+    """What is wrong needs no knowledge of patterns, and shows what was read."""
+    [problem] = problems({**GOOD, name: value})
+    assert problem.startswith(f"{name}: {says}"), problem
+
+
+def test_a_value_that_may_be_secret_is_not_shown() -> None:
+    """A password in an address stays out of what is printed."""
+    for name in ("DATABASE_URL", "MATRIX_URL"):
+        wrong = {**GOOD, name: "ftp://ann:hidden@x", "DATA_DIR": ""}
+        assert "hidden" not in str(problems(wrong))
+
+
+@pytest.mark.parametrize("name", ["IDP_GROUP_TO_ROOM", "GROUP_MAP_FILE"])
+def test_no_cure_has_the_map_left_out(tmp_path: Path, name: str) -> None:
+    """Whoever mistyped one line of many does not forget all mappings for it."""
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"a": ["general"]}')
+    value = file.read_text() if name == "IDP_GROUP_TO_ROOM" else str(file)
+    for wrong in (value, "{") if name == "IDP_GROUP_TO_ROOM" else (value, "/nowhere/at/all"):
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.load({**GOOD, name: wrong})
+        [(_, cure)] = caught.value.told()
+        assert "leave" not in cure, cure
+
+
 def test_secrets_from_files_and_credentials(tmp_path: Path) -> None:
     """A secret may stand in a file or in systemd's credentials directory."""
     (tmp_path / "hook").write_text("long-enough-from-file\n")
@@ -296,7 +354,7 @@ def test_the_subject_is_an_attribute(path: str, meaning: str | None) -> None:
         assert Settings.load(environment).sso_subject_attribute == meaning
     else:
         [problem] = problems(environment)
-        assert problem.startswith("SSO_SUBJECT_ATTRIBUTE: is no attribute")
+        assert problem.startswith(f"SSO_SUBJECT_ATTRIBUTE: “{path}” is no attribute")
 
 
 MAS = {

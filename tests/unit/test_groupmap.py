@@ -60,6 +60,9 @@ def test_brackets_in_names_are_not_patterns() -> None:
         ('{"a": [{"room": "!x:s", "mode": "knock"}]}', r"a\[0\].mode: "),
         ('{"a": [{"room": "!x:s", "create": {"name": "X"}}]}', r"a\[0\].room: is not a room alias"),
         ('{"a": [{"room": "#x:s", "create": {"topic": "X"}}]}', r"a\[0\].create: name is"),
+        ('{"a": [{"room": "!x:s", "mode": "knock"}]}', r"mode: must be join or invite"),
+        ('{"displayname:Staff": ["!x:s"]}', 'is written "displayName:Staff"'),
+        ('{"displayName:": ["!x:s"]}', 'is written "displayName:'),
         ('{"a": ["!x:s", {"room": "!x:s", "powerLevel": 50}]}', "listed twice"),
         (
             '{"a": [{"room": "#x:s", "create": {"name": "X"}}],'

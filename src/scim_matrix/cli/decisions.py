@@ -107,8 +107,9 @@ def approve(place: Place, by: str, target: str) -> None:
 
     TARGET is a room (name, alias or room ID) with held removals; "accounts" for accounts that are
     held from being locked or deactivated; an alias of the map that leads to a room nobody vouches
-    for; or "restored" to let removals go on that only a backup put back speaks of. A running
-    service takes it up within seconds. Exit status: 0 something was approved, 3 nothing was held.
+    for; or "restored" to let removals go on that only a backup put back speaks of. A room that is
+    called by one of these two words goes by its alias or ID. A running service takes it up within
+    seconds. Exit status: 0 something was approved, 3 nothing was held.
     """
     _decide(place, target, "approved", by)
 

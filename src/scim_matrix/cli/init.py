@@ -26,6 +26,7 @@ from scim_matrix.cli.trying import (
     a_provider,
     a_token,
     an_address,
+    is_there,
     some_mas,
 )
 from scim_matrix.config import SECRETS, ConfigurationError, Settings
@@ -165,21 +166,30 @@ def _mappings(
     """Ask which groups open which rooms, beside those of a map that is there."""
     mappings: dict[str, list[Any]] = {}
 
-    def add(text: str, *, make: bool) -> None:
-        group, _, room = text.partition("=")
+    def add(group: str, room: str, *, make: bool) -> None:
+        found = asyncio.run(a_mapping(trial, group, room, make=make))
+        opened_by = mappings.setdefault(f"displayName:{group}", [])
+        opened_by += [] if found in opened_by else [found]
+
+    def add_text(text: str) -> None:
+        # A group may have = in its name; of rooms only IDs, which begin with !, may.
+        group, _, room = text.rpartition("=!") if "=!" in text else text.rpartition("=")
+        room = f"!{room}" if "=!" in text else room
         if not group.strip() or not room.strip():
             raise Refusal(f"{text}: is no GROUP=ROOM", "write 'Staff=#staff:example.com'")
-        found = asyncio.run(a_mapping(trial, group.strip(), room.strip(), make=make))
-        mappings.setdefault(f"displayName:{group.strip()}", []).append(found)
+        add(group.strip(), room.strip(), make=make_rooms)
 
     for text in opened:
-        talk.take(partial(add, text, make=make_rooms))
+        talk.take(partial(add_text, text))
     if not opened and talk.asks:
         talk.say(trial.rooms_told())
         while group := talk.prompt("A group at the identity provider, by its name", ""):
             room = talk.prompt(f"A room that {group} opens (name, alias or ID)", "")
-            make = room.startswith("#") and talk.confirm("Make it, if it is not there?", None, True)
-            talk.again(partial(add, f"{group}={room}", make=make))
+            if not room:
+                continue
+            is_new = room.startswith("#") and not asyncio.run(is_there(trial, room))
+            make = is_new and talk.confirm("It is not there. Make it?", None, True)
+            talk.again(partial(add, group, room, make=make))
     if mappings:
         try:
             found = {} if former is None else document(unquoted(former))

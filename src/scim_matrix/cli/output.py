@@ -1,17 +1,16 @@
 """How commands read times and names, and print data: tables for people, JSON for programs."""
 
-import datetime
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import click
 import orjson
 from rich.console import Console
 
 from scim_matrix.cli.table import laid_out
-from scim_matrix.settings_values import seconds
+from scim_matrix.console.times import moment
 from scim_matrix.writing import TURNING
 
 Rows = list[dict[str, Any]]
@@ -24,7 +23,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a l
 
 
 class Since(click.ParamType[float]):
-    """A moment: a date and time in UTC, or how long ago it was, such as 2h."""
+    """A moment as people write it, in UTC unless it says: see console/times.py."""
 
     name = "time"
 
@@ -32,11 +31,10 @@ class Since(click.ParamType[float]):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> float:
         """Return seconds since the epoch."""
-        text = str(value)
-        if re.fullmatch(r"\d+\s*[smhd]", text.strip().lower()):
-            return time.time() - cast("int", seconds(text))
-        found: datetime.datetime = click.DateTime().convert(text, parameter, context)
-        return found.replace(tzinfo=datetime.UTC).timestamp()
+        try:
+            return moment(str(value), time.time())
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
 
 
 # Control characters (C0, C1), line separators, what turns the direction of writing, surrogates.

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -271,8 +271,8 @@ def rooms(place: Place, room: str | None, as_json: bool) -> None:
 @click.option(
     "--since",
     type=Since(),
-    help="Only since so long ago (90s, 30m, 2h, 7d) or from a date or time in UTC on: 2026-11-01,"
-    " 2026-11-01T12:00:00 or '2026-11-01 12:00:00'.",
+    help="Only since so long ago (90s, 30m, 2h, 7d), since today, yesterday or a date or time (in"
+    " UTC unless it says): 2026-11-01, '2026-11-01 12:00' or 2026-11-01T12:00:00+01:00.",
 )
 @click.option("--limit", default=1000, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -285,7 +285,10 @@ def log(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show what was done, refused or held: when, what, whom, where, why, with which outcome."""
+    """Show what was done, refused or held: when, what, whom, where, why, with which outcome.
+
+    Exit status: 1 where nothing was ever recorded of the user, room or request that is asked for.
+    """
     start = since or 0.0
 
     async def work(connection: Connection) -> Rows:
@@ -294,9 +297,14 @@ def log(
         rows = await record.find(
             connection, users=users, rooms=named, request=request, since=start, limit=limit
         )
+        if not rows:
+            await _known(connection, user, room, named, request)
         return with_names(rows, await known_rooms.names(connection))
 
-    for entry in read(place, work):
+    found = read(place, work)
+    if not found and not as_json:
+        click.echo("nothing is recorded that fits")
+    for entry in found:
         entry["at"] = told(entry["at"])
         if as_json:
             click.echo(json_line(entry))
@@ -308,6 +316,36 @@ def log(
 
 # What rows have in common that are told as one.
 _ALIKE = ("state", "what", "room", "group", "reason", "cure", "code")
+
+
+async def _known(
+    connection: Connection,
+    user: str | None,
+    room: str | None,
+    rooms: list[str],
+    request: str | None,
+) -> None:
+    """Raise ClickException where the record has nothing at all of one that is asked for."""
+
+    async def has(
+        users: list[str] | None = None, about: Sequence[str] = (), of: str | None = None
+    ) -> bool:
+        found = await record.find(
+            connection, users=users, rooms=about, request=of, since=0.0, limit=1
+        )
+        return bool(found)
+
+    if user and not await has([user]):
+        raise click.ClickException(
+            f"{user}: nothing is recorded of this user; write the whole user ID"
+            " (@ann:example.com), which scim-matrix why finds by a name"
+        )
+    if room and rooms == [room] and not await has(about=rooms):
+        raise click.ClickException(f"{room}: no room is called so, and nothing is recorded of one")
+    if request and not await has(of=request):
+        raise click.ClickException(f"{request}: nothing is recorded that came of this request")
+
+
 # What nobody has to do anything about.
 _WELL = ("pending", "spared", "withheld", "by_hand")
 _IN_FRONT = ("id", "at", "kind", "outcome")

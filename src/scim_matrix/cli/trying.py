@@ -92,6 +92,7 @@ async def a_homeserver(trial: Trial, answer: str) -> None:
     _is_address(answer, "https://matrix.example.com")
     trial.settings["MATRIX_URL"] = answer.rstrip("/")
     trial.settings.pop("MAS_URL", None)
+    _refuse([*check_settings.of_address_ending(answer.rstrip("/"))])
     _refuse(
         await check_settings.of_address(Settings.model_construct(matrix_url=answer.rstrip("/")))
     )
@@ -155,6 +156,19 @@ async def a_provider(trial: Trial, answer: str) -> None:
     if not answer or (trial.providers and answer not in trial.providers):
         offered = ", ".join(trial.providers) or "oidc- and the idp_id in homeserver.yaml"
         raise Refusal(f"{answer or 'nothing'} is no SSO provider of the homeserver", offered)
+
+
+async def is_there(trial: Trial, alias: str) -> bool:
+    """Tell whether an alias leads to a room, as far as the homeserver can be asked yet."""
+    homeserver = trial.homeserver()
+    try:
+        if homeserver.take_stored_token():
+            await homeserver.rooms.resolve_alias(alias)
+    except HomeserverError as error:
+        return not isinstance(error, NotFoundError)
+    finally:
+        await homeserver.close()
+    return True
 
 
 async def a_mapping(trial: Trial, group: str, room: str, *, make: bool) -> Any:

@@ -85,12 +85,12 @@ async def _database(place: Place) -> tuple[Finding, Sequence[dict[str, Any]]]:
     try:
         database = await Database.open(place)
     except DatabaseError as error:
-        told, cure = str(error), "see who owns DATA_DIR and its disk"
+        found, cure = str(error), "see who owns DATA_DIR and its disk"
         if isinstance(place, Path):
-            told, cure = refused(place / DATABASE_NAME) or (told, cure)
+            found, cure = refused(place / DATABASE_NAME) or (found, cure)
         else:
             cure = "see that it runs, is reached and lets this role in: docs/setup/postgresql.md"
-        return Finding("error", "database", told, cure), groups
+        return Finding("error", "database", found, cure), groups
     try:
         damage = await database.damage()
         groups = await views.groups(database.scanner, None)

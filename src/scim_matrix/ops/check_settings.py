@@ -87,13 +87,17 @@ def _why_not(folder: Path) -> str | None:
     return None
 
 
+def of_address_ending(url: str) -> Iterator[Finding]:
+    """Tell whether an address has a path that is put behind it anyway."""
+    for ending in _ENDINGS:
+        if url.endswith(ending):
+            cure = f"set MATRIX_URL to {url.removesuffix(ending)}: the paths are put behind it"
+            yield Finding("error", "MATRIX_URL", f"ends in {ending}", cure)
+
+
 def of_words(settings: Settings, mappings: Iterable[groupmap.Mapping]) -> Iterator[Finding]:
     """Tell what can be seen in the settings alone."""
-    for ending in _ENDINGS:
-        if settings.matrix_url.endswith(ending):
-            base = settings.matrix_url.removesuffix(ending)
-            cure = f"set MATRIX_URL to {base}: the paths are put behind it"
-            yield Finding("error", "MATRIX_URL", f"ends in {ending}", cure)
+    yield from of_address_ending(settings.matrix_url)
     server = settings.matrix_server_name
     for pattern in settings.protected_users:
         if not pattern.startswith(("@", "*", "?", "[")):
