@@ -114,12 +114,19 @@ async def test_a_service_whose_writers_wait_is_neither_well_nor_able(
         await client.close()
 
 
+@pytest.fixture
+async def database(place: Place) -> AsyncIterator[Database]:
+    """Return the database itself."""
+    opened = await Database.open(place)
+    yield opened
+    await opened.close()
+
+
 async def test_a_database_that_was_waited_for_in_vain_is_stuck(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though nobody waits any more: until something is committed."""
     monkeypatch.setattr(store, "STUCK_AFTER", 0.5)
-    database = await Database.open(place)
 
     async def write() -> None:
         async with database.write() as connection:
@@ -134,7 +141,6 @@ async def test_a_database_that_was_waited_for_in_vain_is_stuck(
     assert database.is_stuck
     await write()
     assert not database.is_stuck
-    await database.close()
 
 
 async def test_whoever_gave_up_is_forgotten(
