@@ -350,7 +350,8 @@ TABLE = (
         "database-failed",
         "The database cannot be read or written; requests are answered 503 and come again.",
         "The disk is full or failing, or `DATA_DIR` belongs to another user; PostgreSQL does not"
-        " answer, or another service has the database.",
+        " answer, or has whoever writes wait (a lock, a standby); or another service has the"
+        " database.",
         "Make room, or put the disk and the rights of `DATA_DIR` right; see that PostgreSQL runs.",
         ("store_failed", "reconcile_failed", "settling_failed", "group_map_waits"),
     ),

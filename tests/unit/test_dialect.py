@@ -53,13 +53,17 @@ def written(node: ast.AST) -> str | None:
     return None
 
 
+# One database's own, or no SQL.
+NOT_COMMON = ("sqlite", "postgresql", "postgresql_url", "backup", "dialect", "transfer")
+
+
 def statements() -> Iterator[tuple[str, str]]:
     """Yield whatever SQL the store has, whole or in pieces, and where it stands."""
     for file in sorted((STORE / "queries").glob("*.sql")):
         for name, sql in load(file.stem).items():
             yield f"{file.stem}.{name}", sql
     for file in sorted(STORE.glob("*.py")):
-        if file.stem in ("sqlite", "postgresql", "backup", "dialect", "transfer"):
+        if file.stem in NOT_COMMON:
             continue
         nodes = list(ast.walk(ast.parse(file.read_text())))
         parts = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
