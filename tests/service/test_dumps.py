@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from scim_matrix.console.sessions import Sessions
 from scim_matrix.store import brake
 from scim_matrix.store.database import Database
 from tests.postgresql import Server, binaries
@@ -17,12 +18,13 @@ PAGE = (Path(__file__).parents[2] / "docs" / "setup" / "postgresql.md").read_tex
 async def test_a_dump_that_is_put_back_is_what_was_there(
     tmp_path: Path, postgresql: Server
 ) -> None:
-    """It is made beside a service, which goes on with what is put back and knows it for a copy."""
+    """It is made beside a service, which goes on with it as a copy that signs nobody in."""
     url = postgresql.filled()
     database = await Database.open(url)
     async with database.write() as connection:
         await Directory(connection).user("ann")
         await brake.next_generation(connection, 7)
+    session_id = await Sessions(database).begin("@ann:s", 0)
     dump, *put_back = BLOCK.splitlines()
 
     def run(command: str) -> None:
@@ -33,6 +35,7 @@ async def test_a_dump_that_is_put_back_is_what_was_there(
         )
 
     run(dump)
+    await Sessions(database).end(session_id)
     async with database.write() as connection:
         directory = Directory(connection)
         await directory.deletes("ann")
@@ -44,6 +47,7 @@ async def test_a_dump_that_is_put_back_is_what_was_there(
     found = await database.reader.execute_fetchall("SELECT id FROM scim_user")
     assert [scim_id for (scim_id,) in found] == ["ann"]
     assert (await brake.generation(database.reader))[1] == 0
+    assert await Sessions(database).find(session_id, 1) is None
     async with database.write() as connection:
         await Directory(connection).user("bob")
         [(number,)] = await connection.execute_fetchall("SELECT max(seq) FROM scim_user")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from scim_matrix.console.sessions import Sessions
-from scim_matrix.store import brake
+from scim_matrix.store import backup, brake
+from scim_matrix.store.database import Database
 from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.sync.copies import RENEW_EVERY
 from tests.homeserver.deployment import Deployment, deployed
@@ -223,3 +224,16 @@ async def test_nobody_is_signed_in_by_a_backup(tmp_path: Path) -> None:
         await deployment.restore("backup")
         await deployment.quiet()
         assert await Sessions(deployment.database).find(session_id, 1) is None
+
+
+async def test_nobody_is_signed_in_by_a_backup_while_the_homeserver_is_away(tmp_path: Path) -> None:
+    """What it says of sessions is gone before a service starts on it."""
+    database = await Database.open(tmp_path)
+    session_id = await Sessions(database).begin("@ann:s", 0)
+    backup.backup(tmp_path, tmp_path / "copy")
+    await database.close()
+    backup.restore(tmp_path, tmp_path / "copy")
+    database = await Database.open(tmp_path)
+    found = await Sessions(database).find(session_id, 1)
+    await database.close()
+    assert found is None

@@ -153,9 +153,8 @@ def _linked(context: Context, text: str) -> Markup:
 
 def _unturned(value: Any) -> Any:
     """Return what a page shows without what would turn the direction of the page's writing."""
-    if isinstance(value, Markup):
-        return Markup(unturned(value))
-    return unturned(value) if isinstance(value, str) else value
+    # What is HTML stays HTML.
+    return type(value)(unturned(value)) if isinstance(value, str) else value
 
 
 def _piece(text: str) -> str:

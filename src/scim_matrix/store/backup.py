@@ -74,11 +74,17 @@ def _be_alone(database: sqlite3.Connection) -> None:
 
 
 def _mark_as_restored(database: sqlite3.Connection) -> None:
-    """Have the homeserver's number tell that this is a copy, however new it is."""
-    tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'installation'"
-    if database.execute(tables).fetchone() is not None:
+    """Have the homeserver's number tell that this is a copy, however new it is.
+
+    Nobody is signed in by it: they may have signed out since.
+    """
+    names = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    tables = {name for (name,) in database.execute(names)}
+    if "installation" in tables:
         database.execute("UPDATE installation SET generation = 0")
-        database.commit()
+    if "console_session" in tables:
+        database.execute("DELETE FROM console_session")
+    database.commit()
 
 
 def _check(copy: sqlite3.Connection) -> None:
