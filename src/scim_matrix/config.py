@@ -1,6 +1,7 @@
 """The environment as one frozen Settings object, every mistake reported at once."""
 
 import importlib.util
+import json
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,19 @@ IGNORED = ("AUTHENTIK_API_URL", "AUTHENTIK_TOKEN")
 _OPENSSL = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
 # systemd's, which are used too.
 _OTHERS = {"CREDENTIALS_DIRECTORY", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
+
+# What each of several services on one database may have of its own: how it is reached and reaches
+# the others, what it logs and how much it takes. All else decides what is done. Secrets are told to
+# nobody, and of the map it is told apart.
+_OF_ITS_OWN = frozenset(
+    {
+        *map(str.lower, SECRETS),
+        *("data_dir", "matrix_url", "matrix_public_url", "public_url", "trusted_proxies"),
+        *("listen_host", "listen_port", "tls_cert_file", "tls_key_file", "console"),
+        *("log_level", "log_format", "max_body_bytes", "matrix_concurrency"),
+        *("idp_group_to_room", "group_map_file"),
+    }
+)
 
 OnSelfLeave = Literal["rejoin", "respect"]
 OnDisable = Literal["lock", "suspend", "deactivate", "erase", "nothing"]
@@ -314,6 +328,11 @@ class Settings(BaseModel):
         place = self.data_dir or self.database_url
         assert place is not None
         return place
+
+    def shared(self) -> dict[str, str]:
+        """Return what all services on one database are to have alike, by the variables' names."""
+        values = self.model_dump(mode="json", exclude=set(_OF_ITS_OWN))
+        return {name.upper(): json.dumps(value) for name, value in values.items()}
 
     @property
     def token_file(self) -> Path | None:

@@ -26,6 +26,10 @@ class MapLoader:
         self._settings = settings
         self._seen = self._stamp()
         self._configured: Sequence[Mapping] = settings.group_map()
+        shared = settings.shared().items()
+        self._shared = orjson.dumps(
+            [f"{name} {_digest(value.encode())[:16]}" for name, value in shared]
+        ).decode()
 
     def _stamp(self) -> tuple[int, int] | None:
         if self._settings.group_map_file is None:
@@ -38,9 +42,12 @@ class MapLoader:
 
     @property
     def digest(self) -> str:
-        """What tells this map from others: the same wherever the same lines are."""
+        """What tells this map from others, and behind that these settings.
+
+        The same wherever the same lines and values are (store/queries/views.sql takes it apart).
+        """
         lines = sorted(orjson.dumps(asdict(mapping)) for mapping in self._configured)
-        return hashlib.sha256(b"\n".join(lines)).hexdigest()
+        return _digest(b"\n".join(lines)) + self._shared
 
     @property
     def has_changed(self) -> bool:
@@ -62,3 +69,7 @@ class MapLoader:
         async with database.write("group map") as connection:
             await groupmap.put(connection, self._configured)
         log.info("group_map_loaded", mappings=len(self._configured))
+
+
+def _digest(told: bytes) -> str:
+    return hashlib.sha256(told).hexdigest()

@@ -389,6 +389,16 @@ TABLE = (
         "Give all of them the same map; `scim-matrix status` names the one that differs.",
     ),
     Problem(
+        "settings-differ",
+        "Of several services on one database one has other settings than the one that leads, which"
+        " acts by its own; SCIM requests are answered by those of whichever gets them.",
+        "A setting that decides what is done (`MATRIX_SERVER_NAME`, `ON_DELETE`, …) is not the same"
+        " everywhere: for a moment while new settings or a new version are rolled out, otherwise by"
+        " mistake. Of addresses, logging and secrets nothing is compared.",
+        "Give all of them the same settings; `scim-matrix status` names the service and which of"
+        " its settings differ.",
+    ),
+    Problem(
         "leadership-lost",
         "Of several services on one database this one leads no more, or could not begin to; what it"
         " had begun is gone on with by whichever leads.",

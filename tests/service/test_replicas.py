@@ -295,6 +295,19 @@ async def test_maps_that_differ_are_told(around: Surroundings) -> None:
     await eventually(codes_of(leader), lambda seen: "group-map-differs" not in seen)
 
 
+async def test_settings_that_differ_are_told(around: Surroundings) -> None:
+    """Whoever has another one that decides what is done is named, with which one it is."""
+    await around.replica()
+    follower = await around.replica(ON_DELETE="lock", LOG_LEVEL="debug")
+    assert follower.process is not None
+    codes = await eventually(codes_of(follower), lambda seen: "settings-differ" in seen)
+    assert "group-map-differs" not in codes
+    told = await follower.told("status")
+    assert f"the settings of scim-matrix {follower.process.pid} on " in told
+    assert ", which leads: ON_DELETE" in told
+    assert "LOG_LEVEL" not in told
+
+
 def codes_of(replica: Replica) -> Callable[[], Awaitable[list[str]]]:
     """Return what asks a service for its problems."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from scim_matrix.config import ConfigurationError, Settings, doubtful, place_of
+from scim_matrix.config import SECRETS, ConfigurationError, Settings, doubtful, place_of
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 GOOD = {
@@ -400,3 +400,12 @@ def test_a_map_may_be_in_the_quotes_that_a_reader_left() -> None:
         {**GOOD, "IDP_GROUP_TO_ROOM": '\'{"Team #1": ["#r:s"]}\''}
     ).group_map()
     assert mapping.pattern == "Team #1"
+
+
+def test_no_secret_is_told_to_other_services() -> None:
+    """What services compare is what decides what is done: no secret, no address of their own."""
+    secrets = {"MATRIX_ADMIN_TOKEN": "hidden-token", "WEBHOOK_SECRET": "hidden-secret-of-16-bytes"}
+    shared = Settings.load({**GOOD, **secrets}).shared()
+    assert "hidden" not in str(shared)
+    assert {"MATRIX_SERVER_NAME", "MATRIX_ADMIN_USER_ID", "ON_DELETE", "DRY_RUN"} <= shared.keys()
+    assert not {*SECRETS, "MATRIX_URL", "LISTEN_PORT"} & shared.keys()
