@@ -298,7 +298,7 @@ async def test_maps_that_differ_are_told(around: Surroundings) -> None:
 async def test_settings_that_differ_are_told(around: Surroundings) -> None:
     """Whoever has another one that decides what is done is named, with which one it is."""
     await around.replica()
-    follower = await around.replica(ON_DELETE="lock", LOG_LEVEL="debug")
+    follower = await around.replica(None, {"ON_DELETE": "lock", "LOG_LEVEL": "debug"})
     assert follower.process is not None
     codes = await eventually(codes_of(follower), lambda seen: "settings-differ" in seen)
     assert "group-map-differs" not in codes
