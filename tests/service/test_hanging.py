@@ -144,18 +144,24 @@ async def test_a_database_that_was_waited_for_in_vain_is_stuck(
 
 
 async def test_whoever_gave_up_is_forgotten(
-    place: Place, start: Start, monkeypatch: pytest.MonkeyPatch, hurried: None
+    place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody is sent any more, nothing will be committed that shows that all is well."""
+    monkeypatch.setattr(store, "STUCK_AFTER", 0.5)
     monkeypatch.setattr(store, "STUCK_FOR", 1.0)
-    client = await start(**where(place))
+
+    async def write() -> None:
+        async with database.write() as connection:
+            await connection.execute_fetchall("DELETE FROM scim_user")
+
     async with held(place):
-        assert (await post(client, "ann"))[0] == 503
-        await eventually(health(client), lambda status: status == 503)
-    await eventually(health(client), lambda status: status == 200)
+        writing = asyncio.create_task(write())
+        await eventually(lambda: asyncio.sleep(0, database.is_stuck), bool)
+        writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await eventually(lambda: asyncio.sleep(0, database.is_stuck), lambda stuck: not stuck)
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_a_commit_that_does_not_come_back(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +171,8 @@ async def test_a_commit_that_does_not_come_back(
         url = own.filled()
         client = await start(**where(url))
         await made(client, "Users", userName="ann")
+        monkeypatch.setattr(store, "STUCK_AFTER", 0.5)
+        # Sooner than whoever waits for the answer gives up.
         monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 2.0)
         wait_for_standby(own, "nobody")
         assert await asyncio.wait_for(post(client, "bob"), timeout=20) == (503, "30")
