@@ -26,10 +26,6 @@ class MapLoader:
         self._settings = settings
         self._seen = self._stamp()
         self._configured: Sequence[Mapping] = settings.group_map()
-        shared = settings.shared().items()
-        self._shared = orjson.dumps(
-            [f"{name} {_digest(value.encode())[:16]}" for name, value in shared]
-        ).decode()
 
     def _stamp(self) -> tuple[int, int] | None:
         if self._settings.group_map_file is None:
@@ -42,12 +38,20 @@ class MapLoader:
 
     @property
     def digest(self) -> str:
-        """What tells this map from others, and behind that these settings.
-
-        The same wherever the same lines and values are (store/queries/views.sql takes it apart).
-        """
+        """What tells this map from others: the same wherever the same lines are."""
         lines = sorted(orjson.dumps(asdict(mapping)) for mapping in self._configured)
-        return _digest(b"\n".join(lines)) + self._shared
+        return _digest(b"\n".join(lines))
+
+    @property
+    def settings(self) -> str:
+        """What tells these settings from others, apart from the map: names, and digests of values.
+
+        A JSON list, so that those that differ can be named.
+        """
+        shared = self._settings.shared().items()
+        return orjson.dumps(
+            [f"{name} {_digest(value.encode())[:16]}" for name, value in shared]
+        ).decode()
 
     @property
     def has_changed(self) -> bool:

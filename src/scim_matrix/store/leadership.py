@@ -84,8 +84,8 @@ class Leadership:
         """Who leads, as far as is known: a process, its host and where it listens."""
         return None
 
-    def has_map(self, digest: str) -> None:
-        """Have others know which map this service's configuration has."""
+    def configured(self, group_map: str, settings: str) -> None:
+        """Have others know what this service's configuration says: see MapLoader."""
 
     def goes_by(self, able: Callable[[], bool]) -> None:
         """Have others know whether this service could act, which `able` tells."""

@@ -77,6 +77,7 @@ class Lease(Leadership):
         self._tick = -1
         self._tended_at = float("-inf")
         self._map: str | None = None
+        self._settings: str | None = None
         self._able: Callable[[], bool] = lambda: True
         # Whether another service is able, and since when this one leads without being so meanwhile.
         self._other_is_able = False
@@ -151,9 +152,9 @@ class Lease(Leadership):
             await self._listener.fetch(_Q["leave"], {"holder": self._holder})
         await self._listener.close()
 
-    def has_map(self, digest: str) -> None:
-        """Have others know which map this service's configuration has."""
-        self._map = digest
+    def configured(self, group_map: str, settings: str) -> None:
+        """Have others know what this service's configuration says: see MapLoader."""
+        self._map, self._settings = group_map, settings
 
     def goes_by(self, able: Callable[[], bool]) -> None:
         """Have others know whether this service could act, which `able` tells."""
@@ -188,6 +189,7 @@ class Lease(Leadership):
             "holder": self._holder,
             "name": self._told,
             "map": self._map,
+            "settings": self._settings,
             "epoch": self._known,
             "able": self._is_able,
         }

@@ -31,6 +31,10 @@ class GroupMap(Protocol):
         """What tells this map from others."""
 
     @property
+    def settings(self) -> str:
+        """What tells the settings beside it from others."""
+
+    @property
     def has_changed(self) -> bool:
         """Whether it is to be loaded again."""
 
@@ -118,7 +122,7 @@ class Replica:
     async def _put_map(self) -> None:
         if not self._map_waits:
             return
-        self._leadership.has_map(self._map.digest)
+        self._leadership.configured(self._map.digest, self._map.settings)
         try:
             if self._term is not None and self.leads:
                 await self._map.put_in_force(self._database.during(self._term))
@@ -140,7 +144,7 @@ class Replica:
 
     async def begin(self) -> None:
         """Try to lead, and prepare for it, before requests are taken. Raises DatabaseError."""
-        self._leadership.has_map(self._map.digest)
+        self._leadership.configured(self._map.digest, self._map.settings)
         self._decided = await totals.when(self._database.reader, "decided")
         await self._leadership.begin()
         # One with a mistake would have kept this service from starting.

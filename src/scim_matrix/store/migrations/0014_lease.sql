@@ -15,3 +15,5 @@ DROP TABLE former_lease;
 -- does the database.
 ALTER TABLE replica ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE replica ADD COLUMN able BOOLEAN NOT NULL DEFAULT FALSE;
+-- The settings by which a service acts, each as its name and a digest of its value, in a JSON list.
+ALTER TABLE replica ADD COLUMN settings TEXT;

@@ -25,11 +25,11 @@ UPDATE lease SET holder = NULL, name = NULL, renewed = renewed + 1
 WHERE holder = :holder AND epoch = :epoch
 
 -- report --
--- A service says that it runs, which map its configuration has, which term it knows of, and whether
--- it could act.
-INSERT INTO replica (holder, name, map, seen_at, epoch, able)
-VALUES (:holder, :name, CAST(:map AS TEXT), seconds_now(), :epoch, :able)
-ON CONFLICT (holder) DO UPDATE SET map = excluded.map, seen_at = excluded.seen_at,
+-- A service says that it runs, which map and settings it has, which term it knows of, and whether it
+-- could act.
+INSERT INTO replica (holder, name, map, settings, seen_at, epoch, able)
+VALUES (:holder, :name, CAST(:map AS TEXT), CAST(:settings AS TEXT), seconds_now(), :epoch, :able)
+ON CONFLICT (holder) DO UPDATE SET map = excluded.map, settings = excluded.settings, seen_at = excluded.seen_at,
     epoch = excluded.epoch, able = excluded.able
 
 -- forget --

@@ -227,17 +227,16 @@ SELECT 'failing', 'map', NULL, NULL, NULL,
     'the group map of ' || r.name || ' is another than that of ' || l.name || ', which is in force',
     'give all services the same map', 'group-map-differs', 0, NULL
 FROM lease l JOIN replica o ON o.holder = l.holder
-JOIN replica r ON substr(r.map, 1, 64) <> substr(o.map, 1, 64)
+JOIN replica r ON r.map <> o.map
 UNION ALL
 SELECT 'failing', 'settings', NULL, NULL, NULL,
     'the settings of ' || r.name || ' are not those of ' || l.name || ', which leads: '
         || coalesce((SELECT comma_list(DISTINCT substr(e.value, 1, place_in(e.value, ' ') - 1))
-            FROM each_text(substr(r.map, 65)) e
-            WHERE e.value NOT IN (SELECT f.value FROM each_text(substr(o.map, 65)) f)), 'another version'),
-    'give all services the same settings', 'settings-differ', 0
+            FROM each_text(r.settings) e
+            WHERE e.value NOT IN (SELECT f.value FROM each_text(o.settings) f)), 'another version'),
+    'give all services the same settings', 'settings-differ', 0, NULL
 FROM lease l JOIN replica o ON o.holder = l.holder
-JOIN replica r ON length(o.map) > 64 AND length(r.map) > 64
-    AND substr(r.map, 65) <> substr(o.map, 65)
+JOIN replica r ON r.settings <> o.settings
 UNION ALL
 SELECT 'failing', 'map', NULL, NULL, NULL,
     'the group map has a mistake; the former one stays in force', NULL, 'group-map-refused', at, NULL
@@ -297,10 +296,9 @@ UNION ALL SELECT 'group-map-refused' WHERE EXISTS (SELECT 1 FROM moment
     WHERE what = 'group-map-refused')
 UNION ALL SELECT 'group-map-differs' WHERE EXISTS (SELECT 1 FROM lease l
     JOIN replica o ON o.holder = l.holder
-    JOIN replica r ON substr(r.map, 1, 64) <> substr(o.map, 1, 64))
+    JOIN replica r ON r.map <> o.map)
 UNION ALL SELECT 'settings-differ' WHERE EXISTS (SELECT 1 FROM lease l
-    JOIN replica o ON o.holder = l.holder JOIN replica r ON length(o.map) > 64
-    AND length(r.map) > 64 AND substr(r.map, 65) <> substr(o.map, 65))
+    JOIN replica o ON o.holder = l.holder JOIN replica r ON r.settings <> o.settings)
 
 -- pending_memberships --
 -- What would be done in rooms, accounts that are to be made included.

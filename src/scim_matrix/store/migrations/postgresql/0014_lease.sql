@@ -11,3 +11,4 @@ INSERT INTO lease SELECT 1, holder, name, epoch, 0 FROM former_lease;
 DROP TABLE former_lease;
 ALTER TABLE replica ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE replica ADD COLUMN able BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE replica ADD COLUMN settings TEXT;
