@@ -106,7 +106,9 @@ async def test_held_removals_are_decided_on(postgresql: Server, tmp_path: Path) 
         assert "3 of 4 managed people would leave" in held
         by_name = dict(
             reversed(pair)
-            for pair in re.findall(r'type="checkbox" name="chosen" value="([^"]+)"> @(\w+):', held)
+            for pair in re.findall(
+                r'type="checkbox" name="chosen" value="([^"]+)"> <bdi>@?(\w+)', held
+            )
         )
         chosen = {"room": ROOM, "chosen": by_name["bob"]}
         await scene.sends("held", "held", decision="approved", **chosen)

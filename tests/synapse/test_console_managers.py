@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import quote, unquote
 
+import aiohttp
 import pytest
 
 from scim_matrix.console.access import KEEP, LISTED, Access
@@ -316,7 +317,16 @@ async def test_whoever_is_disabled_is_out_within_a_minute(scene: Any, state: str
 
         assert await eventually(look, lambda status: status != 200, 60 / PACE) in (303, 403)
         back = {state: False, "password": "password"}
-        await s.admin.call("PUT", path, back)
+
+        async def is_back() -> bool:
+            # Synapse 1.163 cannot as long as it makes the indexes of a new database.
+            try:
+                await s.admin.call("PUT", path, back)
+            except aiohttp.ClientResponseError as error:
+                return error.status != 500
+            return True
+
+        await eventually(is_back, bool)
         assert await look() == 303
         assert await visitor.sign_in(s.manager) == 303
         assert await look() == 200

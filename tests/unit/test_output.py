@@ -49,9 +49,9 @@ def test_a_spreadsheet_takes_no_name_for_a_formula(first: str) -> None:
 def test_the_help_names_every_form_of_a_moment() -> None:
     """What --help says that --since takes is taken, and the same day each time."""
     told = " ".join(CliRunner().invoke(log, ["--help"]).output.split())
-    for form in ("2026-11-01", "2026-11-01T00:00:00", "2026-11-01 00:00:00"):
-        assert form.replace("00:00:00", "12:00:00") in told
-        assert Since().convert(form, None, None) == 1793491200
+    for form in ("2026-11-01", "2026-11-01 12:00", "2026-11-01T12:00:00+01:00"):
+        assert form in told
+        assert Since().convert(form, None, None) // 86400 == 1793491200 // 86400
     for form, span in (("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800)):
         assert form in told
         assert time.time() - Since().convert(form, None, None) == pytest.approx(span, abs=60)
