@@ -16,7 +16,7 @@ from tests.conftest import eventually
 from tests.service.client import call, made
 from tests.service.conftest import SECRET
 from tests.service.test_cli import run
-from tests.service.visiting import ADMIN, SERVER, Scene, visited
+from tests.service.visiting import ADMIN, SERVER, Scene, Visitor, visited
 
 # The library keeps the session under a plain name.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
@@ -216,6 +216,19 @@ async def test_a_mapping_of_a_group_that_is_gone_is_taken_out(tmp_path: Path) ->
         assert "No room is mapped" in text(await visitor.sees("rooms"))
 
 
+async def mapped_and_taken_out(scene: Scene, group: str, room: str, waits: str) -> Visitor:
+    """Map a room by hand, empty the group, and take the mapping out while one removal `waits`."""
+    visitor, page = await scene.visitor(), f"groups/{group}"
+    assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
+    await scene.settled()
+    await emptied(scene, group)
+    await scene.shows(waits, 1)
+    mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
+    form = {"mapping": mapping, "people": "stay"}
+    assert (await visitor.send(page, f"{page}/mappings/remove", **form))[0] == 303
+    return visitor
+
+
 async def test_a_room_that_the_map_names_no_more_is_shown_while_removals_are_held(
     tmp_path: Path,
 ) -> None:
@@ -223,14 +236,7 @@ async def test_a_room_that_the_map_names_no_more_is_shown_while_removals_are_hel
     async with visited(tmp_path, {}, **NONE_GO) as scene:
         room = scene.room("Team")
         group = await scene.group("Staff", "ann")
-        visitor, page = await scene.visitor(), f"groups/{group}"
-        assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
-        await scene.settled()
-        await emptied(scene, group)
-        await scene.shows("heldPairs", 1)
-        mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
-        form = {"mapping": mapping, "people": "stay"}
-        assert (await visitor.send(page, f"{page}/mappings/remove", **form))[0] == 303
+        visitor = await mapped_and_taken_out(scene, group, room, "heldPairs")
         await scene.settled()
         for path in ("rooms", "rooms?show=held", "rooms?show=no+longer+mapped", "rooms?q=Team"):
             shown = text(await visitor.sees(path))
@@ -255,14 +261,7 @@ async def test_a_room_out_of_the_map_is_listed_where_a_removal_waits_for_the_lin
     async with visited(tmp_path, PROTECTED_USERS="@ann:*") as scene:
         room = scene.room("Team")
         group = await scene.group("Staff", "ann")
-        visitor, page = await scene.visitor(), f"groups/{group}"
-        assert (await visitor.send(page, f"{page}/mappings", room=room))[0] == 303
-        await scene.settled()
-        await emptied(scene, group)
-        await scene.shows("sparedPairs", 1)
-        mapping = (await visitor.sees(page)).split('name="mapping" value="')[1].split('"')[0]
-        form = {"mapping": mapping, "people": "stay"}
-        assert (await visitor.send(page, f"{page}/mappings/remove", **form))[0] == 303
+        await mapped_and_taken_out(scene, group, room, "sparedPairs")
         [row] = await views.mapped_rooms(scene.database.reader)
         assert (row["standing"], row["cure"]) == (
             "unmapped",
@@ -409,7 +408,13 @@ async def test_what_a_group_no_longer_gives_is_decided_on_in_all_rooms_at_once(
         assert (status, leads) == (303, f"/console/held/together?request={request}")
         said = text(await visitor.sees(leads.removeprefix("/console/")))
         assert "Nothing of it is held any more" in said
-        assert ("Approved: 2 people" if decision == "approved" else "Dismissed: 2 people") in said
+        verdict = decision.capitalize()
+        assert f"{verdict}: 2 people" in said
+        assert (await visitor.ask("POST", "held/together", *form))[::2] == (303, leads)
+        said = text(await visitor.sees(leads.removeprefix("/console/")))
+        assert f"{verdict} already by @bot:example.org (" in said
+        assert "): 2 people" in said
+        assert "nothing was decided" not in said
         await scene.shows("heldPairs", 2)
         await scene.settled()
         assert {*scene.world.rooms.get("!r2").members("join")} == inside

@@ -29,27 +29,29 @@ def test_a_decision_is_told(
     verdict: Decision, room: str | None, number: int, expected: str
 ) -> None:
     """Whom it was about, and what becomes of them."""
-    told = sayings.decided(verdict, room, number, number)
+    told = sayings.decided(verdict, room, number, number, dry=False)
     assert told.startswith(expected)
     assert "no longer held" not in told
 
 
 def test_what_a_decision_came_too_late_for_is_told() -> None:
     """Who was withdrawn, or held anew, since the page was shown."""
-    assert "1 of those you chose is no longer held" in sayings.decided("approved", "#a:x", 2, 3)
-    assert "2 are no longer held" in sayings.decided("approved", "#a:x", 1, 3)
-    assert sayings.decided("dismissed", None, 0, 2).startswith("Nothing was done. 2 are")
+    assert "1 of those you chose is no longer held" in sayings.decided(
+        "approved", "#a:x", 2, 3, dry=False
+    )
+    assert "2 are no longer held" in sayings.decided("approved", "#a:x", 1, 3, dry=False)
+    assert sayings.decided("dismissed", None, 0, 2, dry=False).startswith("Nothing was done. 2 are")
 
 
 def test_what_was_decided_before_is_told_with_whom_and_when() -> None:
     """Of a click that came twice, and of one that somebody else's was quicker than."""
     ann, bob = Earlier("approved", "@ann:x", 0, 1), Earlier("dismissed", "@bob:x", 60, 2)
-    told = sayings.decided("approved", "#a:x", 0, 1, [ann])
+    told = sayings.decided("approved", "#a:x", 0, 1, [ann], dry=False)
     assert told == (
         "Approved already by @ann:x (1970-01-01 00:00 UTC): 1 person is removed from #a:x now."
         " The log says how each ended."
     )
-    told = sayings.decided("approved", "#a:x", 1, 5, [ann, bob])
+    told = sayings.decided("approved", "#a:x", 1, 5, [ann, bob], dry=False)
     assert told.startswith("Approved: 1 person is removed from #a:x now.")
     assert "Dismissed already by @bob:x (1970-01-01 00:01 UTC): 2 people stay in #a:x." in told
     assert told.endswith(
@@ -68,13 +70,22 @@ def test_what_was_decided_before_is_told_with_whom_and_when() -> None:
         sayings.unmapped("Staff", "#a:x", 2, still_opens=False, dry=True),
         sayings.linked("ann", "@ann:x", dry=True),
         sayings.compared(dry=True),
+        sayings.let_in("#a:x", "!a", is_that=True, dry=True),
     ],
 )
 def test_in_a_dry_run_nothing_is_said_to_be_done(told: str) -> None:
     """What would be is told as that, and that it is not."""
     assert "would " in told
     assert sayings.DRY in told
-    for done in ("is removed", "are disabled", "is brought", "is invited", "follow;", "is put"):
+    for done in (
+        "is removed",
+        "are disabled",
+        "is brought",
+        "is invited",
+        "follow;",
+        "is put",
+        "on their way",
+    ):
         assert done not in told
 
 
@@ -122,12 +133,12 @@ def test_a_power_level_that_cannot_be_given_is_told() -> None:
     powerful = replace(OPEN, power=100)
     for told in (
         sayings.would_map(powerful, "#a:x", [], "it is too high"),
-        sayings.mapped("Staff", "#a:x", powerful, "it is too high"),
+        sayings.mapped("Staff", "#a:x", powerful, "it is too high", dry=False),
     ):
         assert told.endswith("Power level 100 cannot be given there: it is too high.")
         assert "get power" not in told
     assert "cannot" not in sayings.would_map(powerful, "#a:x", [])
-    assert "cannot" not in sayings.mapped("Staff", "#a:x", powerful)
+    assert "cannot" not in sayings.mapped("Staff", "#a:x", powerful, dry=False)
 
 
 @pytest.mark.parametrize(
@@ -150,17 +161,30 @@ def test_a_power_level_is_told_before_it_is_given(
     """To those who are in the room already, too; when it is kept it is told again."""
     powerful = replace(OPEN, power=60, invite=invite)
     assert who in sayings.would_map(powerful, "#a:x", meetings)
-    assert "They get power level 60 there" in sayings.mapped("Staff", "#a:x", powerful)
-    for told in (sayings.would_map(OPEN, "#a:x", meetings), sayings.mapped("Staff", "#a:x", OPEN)):
+    assert "They get power level 60 there" in sayings.mapped("Staff", "#a:x", powerful, dry=False)
+    for told in (
+        sayings.would_map(OPEN, "#a:x", meetings),
+        sayings.mapped("Staff", "#a:x", OPEN, dry=False),
+    ):
         assert "power level" not in told
 
 
 def test_a_change_of_the_map_is_told() -> None:
     """Who comes and who goes by it."""
-    assert "Staff is brought into #a:x from now on" in sayings.mapped("Staff", "#a:x", OPEN)
-    assert "is invited to #a:x" in sayings.mapped("Staff", "#a:x", CLOSED)
-    assert "Others leave it" in sayings.mapped("Staff", "#a:x", CLOSED)
-    assert "Its people stay" in sayings.unmapped("Staff", "#a:x", None, still_opens=False)
-    assert "Nobody has to leave" in sayings.unmapped("Staff", "#a:x", 0, still_opens=False)
-    assert " 1 removal follows;" in sayings.unmapped("Staff", "#a:x", 1, still_opens=True)
-    assert " 7 removals follow;" in sayings.unmapped("Staff", "#a:x", 7, still_opens=False)
+    assert "Staff is brought into #a:x from now on" in sayings.mapped(
+        "Staff", "#a:x", OPEN, dry=False
+    )
+    assert "is invited to #a:x" in sayings.mapped("Staff", "#a:x", CLOSED, dry=False)
+    assert "Others leave it" in sayings.mapped("Staff", "#a:x", CLOSED, dry=False)
+    assert "Its people stay" in sayings.unmapped(
+        "Staff", "#a:x", None, still_opens=False, dry=False
+    )
+    assert "Nobody has to leave" in sayings.unmapped(
+        "Staff", "#a:x", 0, still_opens=False, dry=False
+    )
+    assert " 1 removal follows;" in sayings.unmapped(
+        "Staff", "#a:x", 1, still_opens=True, dry=False
+    )
+    assert " 7 removals follow;" in sayings.unmapped(
+        "Staff", "#a:x", 7, still_opens=False, dry=False
+    )

@@ -1,7 +1,6 @@
 """The pages for administrators of the homeserver: overview and held removals."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +8,12 @@ from aiohttp import web
 
 from scim_matrix import problems
 from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
-from scim_matrix.console import causes, sayings, session
+from scim_matrix.console import causes, deciding, sayings, session
 from scim_matrix.console.needs import needs
 from scim_matrix.console.pages import USER, Pages, Part, first_row, to_the_first
 from scim_matrix.course import Course
 from scim_matrix.groupmap import Sources
 from scim_matrix.store import (
-    brake,
     console,
     group_names,
     record,
@@ -147,27 +145,13 @@ class Administration:
         """POST: approve or dismiss those who were shown and chosen, and nobody else."""
         await self._pages.only_admins(request)
         form = await request.post()
-        room, decision = str(form.get("room", "")), str(form.get("decision", ""))
-        if decision not in ("approved", "dismissed"):
-            raise web.HTTPBadRequest(text="Approve or dismiss.")
-        chosen = {key for keys in form.getall("chosen", []) for key in str(keys).split()}
-        if not chosen:
-            raise web.HTTPBadRequest(text="Choose at least one person.")
-        verdict: brake.Decision = "approved" if decision == "approved" else "dismissed"
-        async with request.config_dict[DATABASE].write(f"console {request[USER]}") as connection:
-            if room == ACCOUNTS:
-                held = await brake.held_accounts(connection)
-            else:
-                held = await brake.held(connection, [room])
-            # Who was held anew since has another tick, and waits for the next decision.
-            shown = [one for one in held if f"{one.account_id}.{one.tick}" in chosen]
-            decided = await brake.decide(connection, shown, verdict, request[USER])
-            name = None if room == ACCOUNTS else await rooms.name(connection, room)
-            left = chosen - {f"{one.account_id}.{one.tick}" for one in decided}
-            earlier = await _decided_before(connection, room, left)
-        request.config_dict[REPLICA].wake()
-        numbers = (len(decided), len(chosen))
-        told = sayings.decided(verdict, name, *numbers, earlier, dry=self._pages.dry)
+        room = str(form.get("room", ""))
+        chosen = {one for names in form.getall("chosen", []) for one in str(names).split()}
+        decided = await deciding.decide(request, {None if room == ACCOUNTS else room: chosen})
+        name = None
+        if room != ACCOUNTS:
+            name = await rooms.name(request.config_dict[DATABASE].reader, room)
+        told = decided.told(name, dry=self._pages.dry)
         await session.say(request, told)
         raise web.HTTPSeeOther("/console/held")
 
@@ -180,13 +164,3 @@ async def _hold(reader: Connection, place: dict[str, Any], sources: Sources) -> 
         await story.closed(reader, [room_id] if room_id else [], sources),
         await console.held_in(reader, room_id, SHOWN),
     )
-
-
-async def _decided_before(
-    connection: Connection, room: str, left: Iterable[str]
-) -> list[brake.Earlier]:
-    """Return what was decided before about those whom a form chose and nobody holds any more."""
-    accounts = {int(key[:18]) for key in (k.partition(".")[0] for k in left) if key.isdecimal()}
-    users = await console.user_ids(connection, accounts)
-    place = None if room == ACCOUNTS else room
-    return await brake.decided_before(connection, place, users.values())

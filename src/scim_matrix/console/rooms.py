@@ -72,9 +72,10 @@ class RoomPages:
         if (fits := FILTERS.get(query["show"])) is not None:
             rows = [row for row in rows if fits(row)]
         words = folded(query["q"])
-        known = {*await known_rooms.with_words(reader, words)}
-        found = [row for row in rows if row["room_id"] in known or _is_called(row, words)]
-        return sorted(found, key=lambda row: folded(row["name"]))
+        if words:
+            known = {*await known_rooms.with_words(reader, words)}
+            rows = [row for row in rows if row["room_id"] in known or _is_called(row, words)]
+        return sorted(rows, key=lambda row: folded(row["name"]))
 
     async def let_in(self, request: web.Request) -> web.StreamResponse:
         """POST: have an alias that waits for a human stand for the room that was shown."""
@@ -92,7 +93,8 @@ class RoomPages:
                 await references.let_in(connection, alias, room_id, by)
                 await totals.happened(connection, "decided")
         request.config_dict[REPLICA].decided()
-        await session.say(request, sayings.let_in(alias, shown, is_that=is_that))
+        told = sayings.let_in(alias, shown, is_that=is_that, dry=self._pages.dry)
+        await session.say(request, told)
         raise web.HTTPSeeOther(f"/console/rooms?{urlencode({'q': alias})}")
 
     async def room(self, request: web.Request) -> web.StreamResponse:
@@ -135,5 +137,5 @@ class RoomPages:
 
 
 def _is_called(row: Row, words: str) -> bool:
-    """Tell whether the map has some text (folded) for a room, or no words are asked for."""
+    """Tell whether the map has some text (folded) for a room."""
     return any(words in folded(row[name] or "") for name in ("name", "reference", "room_id"))

@@ -18,7 +18,7 @@ def decided(
     chosen: int,
     earlier: Sequence[Earlier] = (),
     *,
-    dry: bool = False,
+    dry: bool,
 ) -> str:
     """Return what a decision about held removals means; `room` is None for accounts.
 
@@ -121,7 +121,7 @@ def _powerless(mapping: Mapping, why: str | None) -> list[str]:
 
 
 def mapped(
-    group: str, room: str, mapping: Mapping, powerless: str | None = None, *, dry: bool = False
+    group: str, room: str, mapping: Mapping, powerless: str | None = None, *, dry: bool
 ) -> str:
     """Return what a mapping that was kept leads to; see `would_map` and `decided`."""
     what = "invited to" if mapping.invite else "brought into"
@@ -145,9 +145,7 @@ def mapped_already(group: str, room: str) -> str:
     )
 
 
-def unmapped(
-    group: str, room: str, removals: int | None, *, still_opens: bool, dry: bool = False
-) -> str:
+def unmapped(group: str, room: str, removals: int | None, *, still_opens: bool, dry: bool) -> str:
     """Return what taking a mapping out leads to: so many removals, None where all stay.
 
     `still_opens` is whether another mapping of the group opens the room; `dry` as in `decided`.
@@ -166,14 +164,18 @@ def unmapped(
     return f"{told} {number} {follow}; unusually many would be held for an administrator first."
 
 
-def let_in(alias: str, room: str, *, is_that: bool) -> str:
-    """Return what letting an alias in leads to; `is_that`: it still led to the room shown."""
+def let_in(alias: str, room: str, *, is_that: bool, dry: bool) -> str:
+    """Return what letting an alias in leads to; `is_that`: it still led to the room shown.
+
+    `dry` as in `decided`.
+    """
     if not is_that:
         return f"Nothing was done: {alias} does not wait to be let in to {room} any more."
-    return f"{alias} stands for {room} from now on: its people are on their way there."
+    come = f"would come there. {DRY}" if dry else "are on their way there."
+    return f"{alias} stands for {room} from now on: its people {come}"
 
 
-def linked(user: str, account: str, *, dry: bool = False) -> str:
+def linked(user: str, account: str, *, dry: bool) -> str:
     """Return what saying whose account is whose leads to; `dry` as in `decided`."""
     if dry:
         return (
@@ -187,7 +189,7 @@ def linked(user: str, account: str, *, dry: bool = False) -> str:
     )
 
 
-def compared(*, dry: bool = False) -> str:
+def compared(*, dry: bool) -> str:
     """Return what having everything compared leads to; `dry` as in `decided`."""
     put_right = f"would be put right. {DRY}" if dry else "is put right."
     return (

@@ -1,16 +1,17 @@
 """The page on which held removals of many rooms are decided at once: all of a request or group."""
 
+from collections import defaultdict
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from scim_matrix.app_keys import DATABASE, REPLICA
-from scim_matrix.console import sayings, session
-from scim_matrix.console.pages import USER, Pages
-from scim_matrix.store import brake, console
+from scim_matrix.app_keys import DATABASE
+from scim_matrix.console import deciding, session
+from scim_matrix.console.pages import Pages
+from scim_matrix.store import console
 
 # So many people in so many rooms are decided on at a time: a form has to stay small.
 PEOPLE = 1_500
@@ -48,22 +49,13 @@ class TogetherPage:
         """POST: approve or dismiss those who were shown, and nobody else."""
         await self._pages.only_admins(request)
         form = await request.post()
-        decision = next((d for d in get_args(brake.Decision) if d == form.get("decision")), None)
-        if decision is None:
-            raise web.HTTPBadRequest(text="Approve or dismiss.")
-        chosen: dict[str, set[str]] = {}
-        for keys in form.getall("chosen", []):
-            room_id, *people = str(keys).split()
-            chosen.setdefault(room_id, set()).update(people)
-        async with request.config_dict[DATABASE].write(f"console {request[USER]}") as connection:
-            held = await brake.held(connection, list(chosen))
-            # Who was held anew since has another tick, and waits for the next decision.
-            shown = [o for o in held if f"{o.account_id}.{o.tick}" in chosen[str(o.room_id)]]
-            decided = await brake.decide(connection, shown, decision, request[USER])
-        request.config_dict[REPLICA].wake()
-        where = f"{len(chosen)} rooms" if len(chosen) != 1 else "1 room"
-        number = sum(map(len, chosen.values()))
-        await session.say(request, sayings.decided(decision, where, len(decided), number))
+        chosen: defaultdict[str | None, set[str]] = defaultdict(set)
+        for names in form.getall("chosen", []):
+            room_id, *people = str(names).split()
+            chosen[room_id].update(people)
+        decided = await deciding.decide(request, chosen)
+        where = "1 room" if len(chosen) == 1 else f"{len(chosen)} rooms"
+        await session.say(request, decided.told(where, dry=self._pages.dry))
         kept = {name: str(form.get(name, "")) for name in ("request", "group")}
         query = urlencode({name: value for name, value in kept.items() if value})
         raise web.HTTPSeeOther(f"/console/held/together?{query}")
@@ -71,4 +63,4 @@ class TogetherPage:
 
 def _chosen(room_id: str, people: list[dict[str, Any]]) -> str:
     """Return what a form sends that is about some people of a room."""
-    return " ".join([room_id, *(f"{one['account_id']}.{one['tick']}" for one in people)])
+    return " ".join([room_id, *(deciding.name(one["account_id"], one["tick"]) for one in people)])
