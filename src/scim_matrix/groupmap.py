@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import json5
 
-from scim_matrix.store.text import MOST_INDEXED, composed, is_too_long
+from scim_matrix.store.text import TOO_LONG, composed, is_too_long
 from scim_matrix.validation import explained
 
 # group_id is the console's: the SCIM id of one group.
@@ -131,8 +131,8 @@ def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
     room = unquote(entry if isinstance(entry, str) else entry["room"])
     for field, value in (("key", composed(pattern)), ("room", room)):
         if is_too_long(value):
-            reason = f"is longer than {MOST_INDEXED} bytes"
-            raise GroupMapError(f"{key[:80]}: {room[:80]}: the {field} {reason}", field, reason)
+            where = f"{key[:80]}: {room[:80]}: the {field}"
+            raise GroupMapError(f"{where} {TOO_LONG}", field, TOO_LONG)
     if isinstance(entry, str):
         return Mapping(kind, pattern, room)
     create = None

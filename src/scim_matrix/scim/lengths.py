@@ -5,9 +5,8 @@ from typing import Any
 
 from scim2_models import InvalidValueException
 
-from scim_matrix.store.text import MOST_INDEXED, composed, folded, is_too_long
+from scim_matrix.store.text import TOO_LONG, composed, folded, is_too_long
 
-TOO_LONG = f"is longer than {MOST_INDEXED} bytes"
 _FOLDED = ("userName", "displayName")
 
 

@@ -14,9 +14,7 @@ from scim_matrix.store import accounts, resources
 from scim_matrix.store.accounts import Wanted
 from scim_matrix.store.database import Connection
 from scim_matrix.store.resources import MemberChange, TakenError
-from scim_matrix.store.text import MOST_INDEXED, composed, folded, is_too_long
-
-_TOO_LONG = f"is longer than {MOST_INDEXED} bytes"
+from scim_matrix.store.text import TOO_LONG, composed, folded, is_too_long
 
 
 class LegacyError(Exception):
@@ -58,7 +56,7 @@ def read(folder: Path, server_name: str) -> Legacy:
             refuse(f"the user: another one has the userName {name!r} or its account")
             continue
         if any(map(is_too_long, (folded(name), composed(external_id), user_id))):
-            refuse(f"the user: its userName, key or id {_TOO_LONG}")
+            refuse(f"the user: its userName, key or id {TOO_LONG}")
             continue
         names.add(folded(name))
         found.users[user_id] = {**_user(entry, refuse), "externalId": external_id}
@@ -70,7 +68,7 @@ def read(folder: Path, server_name: str) -> Legacy:
             refuse("the group: displayName is no text")
             continue
         if any(map(is_too_long, (folded(name), composed(external_id)))):
-            refuse(f"the group: its displayName or key {_TOO_LONG}")
+            refuse(f"the group: its displayName or key {TOO_LONG}")
             continue
         found.groups[external_id] = {"displayName": name, "externalId": external_id}
         members = _members(entry.get("members"), refuse)
@@ -112,7 +110,7 @@ def _user(entry: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
     for key in ("displayName", "title", "locale"):
         value = entry.get(key)
         if key == "displayName" and isinstance(value, str) and is_too_long(folded(value)):
-            refuse(f"{key}: it {_TOO_LONG}")
+            refuse(f"{key}: it {TOO_LONG}")
         elif isinstance(value, str):
             user[key] = value
         elif value is not None:
@@ -156,7 +154,7 @@ def _emails(value: Any, refuse: Refuse) -> list[dict[str, Any]]:
             refuse("one of the emails: it has no address")
             continue
         if is_too_long(folded(email["value"])):
-            refuse(f"one of the emails: it {_TOO_LONG}")
+            refuse(f"one of the emails: it {TOO_LONG}")
             continue
         kept: dict[str, Any] = {"value": email["value"]}
         if isinstance(email.get("type"), str):
@@ -175,7 +173,7 @@ def _members(value: Any, refuse: Refuse) -> list[str]:
     for entry in value or []:
         member = entry.get("value") if isinstance(entry, dict) else entry
         if isinstance(member, str) and is_too_long(member):
-            refuse(f"a member: it {_TOO_LONG}")
+            refuse(f"a member: it {TOO_LONG}")
         elif isinstance(member, str):
             members.append(member)
         else:
@@ -191,7 +189,7 @@ async def take_over(connection: Connection, legacy: Legacy, people: Mapping[str,
     for user_id, wanted in people.items():
         document = legacy.users[user_id]
         if wanted.profile.subject is not None and is_too_long(wanted.profile.subject):
-            raise LegacyError(f"users.json: {document['externalId']}: the SSO subject {_TOO_LONG}")
+            raise LegacyError(f"users.json: {document['externalId']}: the SSO subject {TOO_LONG}")
         try:
             await resources.create(connection, "User", document, user_id)
             own = Wanted(wanted.state, wanted.profile, user_id)

@@ -7,6 +7,7 @@ from unicodedata import normalize
 # The most bytes (UTF-8) of a text by which rows are found. An index of PostgreSQL takes rows of at
 # most 2,704 bytes, in which two such texts may stand.
 MOST_INDEXED = 1024
+TOO_LONG = f"is longer than {MOST_INDEXED} bytes"
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # Of a JSON text: whatever a backslash begins, the two escapes of one character together.
