@@ -120,9 +120,7 @@ def _reconcilers(
         settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
     )
     users = Policy(settings.matrix_admin_user_id, settings.protected_users)
-    accounts = AccountPolicy(
-        settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
-    )
+    accounts = AccountPolicy.of(settings)
     rooms = RoomPolicy(users, brake, settings.on_self_leave, settings.map_sources())
     pace = Pace(
         settings.reconcile_interval,

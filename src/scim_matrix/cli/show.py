@@ -151,9 +151,7 @@ def plan(place: Place, as_json: bool) -> None:
     limit = Brake(
         settings.removal_limit_percent, settings.removal_limit_count, settings.removal_window
     )
-    accounts = AccountPolicy(
-        settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
-    )
+    accounts = AccountPolicy.of(settings)
     rows = read(place, lambda connection: _planned(connection, policy, accounts, limit))
     show(rows, as_json=as_json, empty="nothing would be done")
 

@@ -44,9 +44,7 @@ def make_console(settings: Settings, homeserver: Callable[[], Homeserver]) -> we
     """Return the application that is added below /console/; `homeserver` is there once it runs."""
     access = Access(homeserver, settings.console_managers)
     pages = Pages(access, settings.map_sources(), dry=settings.dry_run)
-    accounts = AccountPolicy(
-        settings.adopt_existing_accounts, settings.on_disable, settings.on_delete
-    )
+    accounts = AccountPolicy.of(settings)
     administration = Administration(pages, accounts)
     groups, rooms = GroupPages(pages), RoomPages(pages)
     people = PeoplePages(pages, Policy(settings.matrix_admin_user_id, settings.protected_users))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scim_matrix.config import OnDisable
+from scim_matrix.config import OnDisable, Settings
 from scim_matrix.matrix.accounts import Change, MatrixAccount
 from scim_matrix.store.accounts import Account, ByHand, Disablement, State, Written
 
@@ -18,6 +18,11 @@ class AccountPolicy:
     adopt_existing: bool
     on_disable: OnDisable
     on_delete: OnDisable
+
+    @classmethod
+    def of(cls, settings: Settings) -> "AccountPolicy":
+        """Return what the settings say."""
+        return cls(settings.adopt_existing_accounts, settings.on_disable, settings.on_delete)
 
     def how(self, desired: State) -> OnDisable:
         """Return what is done to an account that is not active.
