@@ -217,19 +217,21 @@ class Postgresql:
     async def prepare(self) -> None:
         """Have this connection, and those that come in its place, be ready to write."""
         async with self._lock, self._errors():
-            self._prepared = True
             connection = await self._connected()
-            await _run(connection, _SCRATCH)
-            await self._tidy(connection)
+            self._prepared = True
+            await self._make_scratch(connection)
 
     async def _make_ready(self, connection: _Connection) -> None:
         """Have a new connection run what it needs before anything else."""
         reading = _READING if self._read_only else ""
         listening = f"LISTEN {_CHANNEL};" if self._listens else ""
-        scratch = _SCRATCH if self._prepared else ""
-        await _run(connection, _SESSION + reading + listening + scratch)
+        await _run(connection, _SESSION + reading + listening)
         if self._prepared:
-            await self._tidy(connection)
+            await self._make_scratch(connection)
+
+    async def _make_scratch(self, connection: _Connection) -> None:
+        await _run(connection, _SCRATCH)
+        await self._tidy(connection)
 
     async def _tidy(self, connection: _Connection) -> None:
         for script in _TIDY:
