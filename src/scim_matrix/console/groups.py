@@ -116,7 +116,7 @@ class GroupPages:
             return True
         # A list may be older than the loss of a power, and what it leads to is no list.
         rooms = [room for m in shown if m["kind"] != "everyone" for room in m["own"]]
-        return any([await self._pages.may_see(request, room) for room in rooms[:1]])
+        return bool(rooms) and await self._pages.may_see(request, rooms[0])
 
     async def _shown(self, request: web.Request, group_id: str) -> list[dict[str, Any]]:
         """Return the mappings that a group falls under, as far as whoever asks may see them."""

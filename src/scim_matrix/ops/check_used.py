@@ -8,7 +8,7 @@ from scim_matrix.matrix.errors import NotFoundError
 from scim_matrix.matrix.rooms import Rooms
 from scim_matrix.ops.findings import Finding
 from scim_matrix.store import rooms, views
-from scim_matrix.store.database import Database, Place
+from scim_matrix.store.database import Place, reading
 
 _ANEW = (
     "as a server administrator, make a room with this alias, which is followed then; or take it"
@@ -55,10 +55,6 @@ async def used(place: Place | None) -> Used:
     """Read what aliases stand for; without a database none stands for anything."""
     if place is None:
         return Used({}, lambda room_id: room_id)
-    database = await Database.open(place)
-    try:
-        connection = database.scanner
+    async with reading(place) as connection:
         known = {row["reference"]: row for row in await views.pinned(connection)}
         return Used(known, await rooms.successors(connection))
-    finally:
-        await database.close()
