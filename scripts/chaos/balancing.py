@@ -74,6 +74,7 @@ class BalancedClient(ScimClient):
                 if answer is not None:
                     self.answered += 1
                     return answer
+                # As identity providers do; nothing tells them when it is worth it.
                 await asyncio.sleep(ASK_AGAIN_AFTER)
 
     async def _asked(

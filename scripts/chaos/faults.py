@@ -83,7 +83,10 @@ class Replica:
 
 @dataclass
 class Chaos:
-    """Two services, their database, and what was seen of them."""
+    """Two services, their database, and what was seen of them.
+
+    How long a fault lasts is random: no condition stands for it.
+    """
 
     server: Server
     history: History

@@ -122,24 +122,31 @@ async def database(place: Place) -> AsyncIterator[Database]:
     await opened.close()
 
 
+async def write(database: Database) -> None:
+    """Write something."""
+    async with database.write() as connection:
+        await connection.execute_fetchall("DELETE FROM scim_user")
+
+
+async def given_up(place: Place, database: Database) -> asyncio.Task[None]:
+    """Wait to write for too long, and give that up; return what waited, which has ended."""
+    async with held(place):
+        writing = asyncio.create_task(write(database))
+        await eventually(lambda: asyncio.sleep(0, database.is_stuck), bool)
+        writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    return writing
+
+
 async def test_a_database_that_was_waited_for_in_vain_is_stuck(
     place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though nobody waits any more: until something is committed."""
     monkeypatch.setattr(store, "STUCK_AFTER", 0.5)
-
-    async def write() -> None:
-        async with database.write() as connection:
-            await connection.execute_fetchall("DELETE FROM scim_user")
-
-    async with held(place):
-        writing = asyncio.create_task(write())
-        await eventually(lambda: asyncio.sleep(0, database.is_stuck), bool)
-        writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    writing = await given_up(place, database)
     assert writing.cancelled()
     assert database.is_stuck
-    await write()
+    await write(database)
     assert not database.is_stuck
 
 
@@ -149,16 +156,7 @@ async def test_whoever_gave_up_is_forgotten(
     """Where nobody is sent any more, nothing will be committed that shows that all is well."""
     monkeypatch.setattr(store, "STUCK_AFTER", 0.5)
     monkeypatch.setattr(store, "STUCK_FOR", 1.0)
-
-    async def write() -> None:
-        async with database.write() as connection:
-            await connection.execute_fetchall("DELETE FROM scim_user")
-
-    async with held(place):
-        writing = asyncio.create_task(write())
-        await eventually(lambda: asyncio.sleep(0, database.is_stuck), bool)
-        writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    await given_up(place, database)
     await eventually(lambda: asyncio.sleep(0, database.is_stuck), lambda stuck: not stuck)
 
 
