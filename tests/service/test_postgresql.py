@@ -497,7 +497,7 @@ async def test_both_schemas_have_the_same_columns(both: list[Connection]) -> Non
     )
     ours = await sqlite.execute_fetchall(
         "SELECT m.name, c.name FROM sqlite_master m, pragma_table_xinfo(m.name) c"
-        " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'"
+        " WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite%'"
     )
     assert sorted(map(tuple, theirs)) == sorted(map(tuple, ours))
     names = [

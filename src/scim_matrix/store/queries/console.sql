@@ -79,16 +79,10 @@ WITH one (code, room, reason, cure, who, since, group_id, group_name) AS (
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
     UNION ALL
     SELECT 'room-unusable', room_id, unusable, NULL, NULL, NULL, NULL, NULL
-    FROM room WHERE unusable IS NOT NULL
-    AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
-    OR EXISTS (SELECT 1 FROM membership p
-        WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL))
+    FROM unusable_room
     UNION ALL
     SELECT 'upgrade-not-followed', room_id, reason, cure, NULL, NULL, NULL, NULL
-    FROM room WHERE upgrade_to IS NOT NULL
-    AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+    FROM unfollowed_upgrade
     UNION ALL
     SELECT 'child-not-followed', o.room_id, o.reason, o.cure, NULL, NULL, NULL, NULL
     FROM opening o JOIN mapping m ON m.id = o.mapping_id
@@ -209,10 +203,8 @@ shown AS (
 )
 SELECT s.account_id, s.user_id, s.held, (SELECT count(*) FROM found) AS number,
     CASE WHEN s.account_id IS NULL THEN 'join' ELSE m.observed END AS membership,
-    coalesce(m.state, (SELECT CASE WHEN EXISTS (SELECT 1 FROM opening o CROSS JOIN mapping p
-            CROSS JOIN mapping_grant g WHERE o.room_id = :room_id AND o.standing = 'followed'
-            AND p.id = o.mapping_id AND p.standing = 'suspended' AND g.mapping_id = p.id
-            AND g.account_id = a.id AND g.state = 'granted') THEN 'suspended' ELSE k.state END
+    coalesce(m.state, (SELECT CASE WHEN EXISTS (SELECT 1 FROM suspended_grant g
+            WHERE g.room_id = :room_id AND g.account_id = a.id) THEN 'suspended' ELSE k.state END
         FROM account a CROSS JOIN membership k WHERE a.user_id = s.user_id
         AND k.account_id = a.id AND k.room_id = :room_id AND k.state = 'forgotten'),
         'unmanaged') AS state, m.power, m.reason AS error, m.group_name,

@@ -212,10 +212,8 @@ UPDATE membership SET state = CASE WHEN l.forgotten THEN 'forgotten' ELSE 'revok
     problem = NULL, reason = NULL
 FROM (
     SELECT m.room_id, m.account_id, :origin = 'map' OR EXISTS (
-        SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
-        WHERE g.account_id = m.account_id AND g.state = 'granted'
-        AND p.id = g.mapping_id AND p.standing = 'suspended'
-        AND o.mapping_id = p.id AND o.room_id = m.room_id AND o.standing = 'followed') AS forgotten
+        SELECT 1 FROM suspended_grant g
+        WHERE g.account_id = m.account_id AND g.room_id = m.room_id) AS forgotten
     FROM touched t CROSS JOIN membership m WHERE m.account_id = t.account_id
     AND m.state = 'granted' AND NOT EXISTS (SELECT 1 FROM wanted w
         WHERE w.account_id = m.account_id AND w.room_id = m.room_id)
@@ -243,10 +241,8 @@ FROM (
     AND n.kind = d.kind AND n.pattern = d.pattern AND n.standing = 'in_force'
     AND o.mapping_id = n.id AND o.room_id = m.room_id AND o.standing = 'followed'
     AND NOT EXISTS (
-        SELECT 1 FROM mapping_grant k CROSS JOIN mapping s CROSS JOIN opening w
-        WHERE k.account_id = m.account_id AND k.state = 'granted'
-        AND s.id = k.mapping_id AND s.standing = 'suspended'
-        AND w.mapping_id = s.id AND w.room_id = m.room_id AND w.standing = 'followed')
+        SELECT 1 FROM suspended_grant k
+        WHERE k.account_id = m.account_id AND k.room_id = m.room_id)
     GROUP BY m.room_id, m.account_id
 ) r
 WHERE membership.account_id IN (SELECT account_id FROM touched)

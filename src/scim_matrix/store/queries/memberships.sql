@@ -147,10 +147,8 @@ AND (state = 'forgotten' OR (state = 'revoked'
     AND NOT EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
         WHERE o.room_id = membership.room_id AND o.standing = 'followed'
         AND p.standing = 'in_force')))
-AND NOT EXISTS (SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
-    WHERE g.account_id = membership.account_id AND g.state = 'granted' AND p.id = g.mapping_id
-    AND o.mapping_id = p.id AND o.room_id = membership.room_id
-    AND p.standing = 'suspended' AND o.standing = 'followed')
+AND NOT EXISTS (SELECT 1 FROM suspended_grant g
+    WHERE g.account_id = membership.account_id AND g.room_id = membership.room_id)
 RETURNING 1
 
 -- prune_one --
@@ -158,10 +156,8 @@ RETURNING 1
 UPDATE membership SET state = 'pruned', left_by_choice = FALSE, attempts = 0, next_try = 0,
     problem = NULL, reason = NULL, tick = :tick, since = :at, request = :request
 WHERE room_id = :room_id AND account_id = :account_id AND state = 'forgotten'
-AND NOT EXISTS (SELECT 1 FROM mapping_grant g CROSS JOIN mapping p CROSS JOIN opening o
-    WHERE g.account_id = :account_id AND g.state = 'granted' AND p.id = g.mapping_id
-    AND o.mapping_id = p.id AND o.room_id = :room_id
-    AND p.standing = 'suspended' AND o.standing = 'followed')
+AND NOT EXISTS (SELECT 1 FROM suspended_grant g
+    WHERE g.account_id = :account_id AND g.room_id = :room_id)
 RETURNING 1
 
 -- retry --
@@ -204,11 +200,7 @@ SELECT
         OR power_todo)) AS "withheldPairs",
     (SELECT count(*) FROM account WHERE problem = 'withheld' AND todo IS NOT NULL)
         AS "withheldAccounts",
-    (SELECT count(*) FROM room WHERE unusable IS NOT NULL
-        AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-            WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
-        OR EXISTS (SELECT 1 FROM membership p
-            WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL)))
+    (SELECT count(*) FROM unusable_room)
         + (SELECT count(*) FROM room_reference r WHERE standing = 'unresolved'
             AND reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped')) AS "failingRooms",
@@ -225,8 +217,6 @@ SELECT
         + (SELECT count(*) FROM room_reference r WHERE candidate IS NOT NULL
             AND EXISTS (SELECT 1 FROM mapping m
                 WHERE m.reference = r.reference AND m.standing <> 'dropped'))
-        + (SELECT count(*) FROM room WHERE upgrade_to IS NOT NULL
-            AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-            WHERE o.room_id = room.room_id AND m.standing <> 'dropped')) AS "notFollowed",
+        + (SELECT count(*) FROM unfollowed_upgrade) AS "notFollowed",
     (SELECT count(*) FROM mapping WHERE standing = 'suspended') AS "suspendedMappings",
     (SELECT count(*) FROM unmanaged_member) AS "unmanagedMembers"

@@ -144,10 +144,8 @@ WITH alike AS (
     SELECT state, observed, left_by_choice, todo, brake, held_because, problem, reason, group_name,
         account_id IN (SELECT id FROM account WHERE problem IS NOT NULL AND problem = 'conflict')
             AS in_conflict,
-        state = 'forgotten' AND EXISTS (SELECT 1 FROM opening o CROSS JOIN mapping p
-            CROSS JOIN mapping_grant g WHERE o.room_id = :room_id AND o.standing = 'followed'
-            AND p.id = o.mapping_id AND p.standing = 'suspended' AND g.mapping_id = p.id
-            AND g.account_id = membership.account_id AND g.state = 'granted') AS is_suspended,
+        state = 'forgotten' AND EXISTS (SELECT 1 FROM suspended_grant g
+            WHERE g.room_id = :room_id AND g.account_id = membership.account_id) AS is_suspended,
         request, count(*) AS people, min(account_id) AS account_id, min(nullif(since, 0)) AS first,
         max(since) AS last
     FROM membership WHERE room_id = :room_id

@@ -202,15 +202,10 @@ SELECT CASE standing WHEN 'unresolved' THEN 'failing' ELSE 'not_followed' END, '
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
 UNION ALL
 SELECT 'failing', 'room', room_id, NULL, NULL, unusable, NULL, 'room-unusable', 0, NULL
-FROM room
-WHERE unusable IS NOT NULL AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-    WHERE o.room_id = room.room_id AND m.standing <> 'dropped') OR EXISTS (SELECT 1 FROM membership p
-    WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL))
+FROM unusable_room
 UNION ALL
 SELECT 'not_followed', 'upgrade', room_id, NULL, NULL, reason, cure, 'upgrade-not-followed', 0, NULL
-FROM room
-WHERE upgrade_to IS NOT NULL AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-    WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
+FROM unfollowed_upgrade
 UNION ALL
 SELECT DISTINCT 'not_followed', 'space', o.room_id, NULL, NULL, o.reason, o.cure,
     'child-not-followed', 0, NULL
@@ -278,15 +273,8 @@ UNION ALL SELECT DISTINCT CASE standing WHEN 'unresolved' THEN 'room-unresolved'
     WHEN 'waiting' THEN 'room-waits' ELSE 'alias-moved' END
     FROM room_reference r WHERE reason IS NOT NULL AND EXISTS (SELECT 1 FROM mapping m
         WHERE m.reference = r.reference AND m.standing <> 'dropped')
-UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM room WHERE unusable IS NOT NULL
-    AND (EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-        WHERE o.room_id = room.room_id AND m.standing <> 'dropped')
-    OR EXISTS (SELECT 1 FROM membership p
-        WHERE p.room_id = room.room_id AND p.state = 'pruned' AND p.todo IS NOT NULL)))
-UNION ALL SELECT 'upgrade-not-followed' WHERE EXISTS (SELECT 1 FROM room
-    WHERE upgrade_to IS NOT NULL
-    AND EXISTS (SELECT 1 FROM opening o JOIN mapping m ON m.id = o.mapping_id
-        WHERE o.room_id = room.room_id AND m.standing <> 'dropped'))
+UNION ALL SELECT 'room-unusable' WHERE EXISTS (SELECT 1 FROM unusable_room)
+UNION ALL SELECT 'upgrade-not-followed' WHERE EXISTS (SELECT 1 FROM unfollowed_upgrade)
 UNION ALL SELECT 'child-not-followed' WHERE EXISTS (SELECT 1 FROM opening o
     JOIN mapping m ON m.id = o.mapping_id
     WHERE o.standing = 'not_followed' AND m.standing = 'in_force')
