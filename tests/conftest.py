@@ -45,13 +45,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 async def eventually(
     look: Callable[[], Awaitable[T]], accept: Callable[[T], bool], seconds: float = 30.0
 ) -> T:
-    """Look again and again until what is seen is accepted; fail with what was seen last."""
-    seen = await look()
+    """Look again and again until what is seen is accepted; fail with what was seen last.
+
+    Less often the longer it takes: others use the processors meanwhile.
+    """
+    seen, pause = await look(), 0.02
     try:
         async with asyncio.timeout(seconds):
             while not accept(seen):
-                await asyncio.sleep(0.02)
-                seen = await look()
+                await asyncio.sleep(pause)
+                seen, pause = await look(), min(1.2 * pause, 0.2)
     except TimeoutError:
         raise AssertionError(f"not within {seconds} s; last seen: {seen!r}") from None
     return seen

@@ -4,6 +4,7 @@ tests/service/test_process.py and the demo start it as administrators do.
 """
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import random
@@ -13,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scim_matrix.cli import main
+from scim_matrix.config import Settings
 from scim_matrix.demo.service import Process, Service
+from scim_matrix.scim.protocol import make_provider
 from tests.hurried import hurry
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preforked", "scim_matrix.app", "scim_matrix.cli.run"])
+# Half of what a service does when it starts.
+make_provider(Settings.model_fields["max_body_bytes"].default)
 
 
 def _run(
@@ -30,6 +35,8 @@ def _run(
     first: Callable[[], None] | None,
 ) -> None:
     """Become the command."""
+    # What was imported stays: it need not be looked through, nor be copied for that.
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

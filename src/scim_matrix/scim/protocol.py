@@ -1,6 +1,7 @@
 """The protocol library set up for this service: what it announces, tolerates and answers."""
 
 from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -47,8 +48,9 @@ log = structlog.get_logger(__name__)
 MAX_OPERATIONS = 1000
 
 
+@cache
 def make_provider(max_body_bytes: int) -> ScimProvider:
-    """Return the description of this service.
+    """Return the description of this service, which takes the library a while the first time.
 
     Models come from the schemas, not from the library's typed User, whose e-mail check refuses
     internal domains.
