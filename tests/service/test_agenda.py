@@ -1,7 +1,6 @@
 """In which rooms something is due, kept as it changes, is what the query for all rooms says."""
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from scim_matrix.store import (
     rooms,
 )
 from scim_matrix.store.agenda import Agenda
-from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.memberships import membership
 from scim_matrix.sync.schedule import Schedule
 from tests.service import oracle
@@ -34,7 +33,7 @@ async def happen(connection: Connection, chance: random.Random) -> None:
     people, who = Directory(connection), chance.choice(PEOPLE)
     room_id, at = f"!r{chance.randrange(4)}", float(chance.randrange(100))
     pairs = [membership(row) for row in await people.rows() if row["user_id"] == f"@{who}:s"]
-    match chance.randrange(11):
+    match chance.randrange(12):
         case 0 | 1 if pairs:
             how = chance.choice(OBSERVED)
             await memberships.reach(connection, chance.choice(pairs), how)
@@ -58,15 +57,18 @@ async def happen(connection: Connection, chance: random.Random) -> None:
             account = await people.account_of(who)
             await binding.bind(connection, account, f"@{who}:s", "human")
             await accounts.use(connection, account.id)
+        case 10:
+            sql = "DELETE FROM membership WHERE room_id = :room_id AND account_id % 2 = 0"
+            await connection.execute_fetchall(sql, {"room_id": room_id})
         case _:
             await groupmap.put(connection, chance.sample(LINES, 3), piece=1)
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_what_is_kept_is_what_is_asked(tmp_path: Path, seed: int) -> None:
+async def test_what_is_kept_is_what_is_asked(place: Place, seed: int) -> None:
     """After whatever happens, and at whatever time it is looked at again."""
     chance, agenda, schedule = random.Random(seed), Agenda(), Schedule()
-    database = await filled(tmp_path)
+    database = await filled(place)
     some = 0
     for step in range(60):
         async with database.write() as connection:
@@ -89,9 +91,9 @@ async def test_what_is_kept_is_what_is_asked(tmp_path: Path, seed: int) -> None:
     await database.close()
 
 
-async def test_a_room_where_everybody_became_unsettled_is_left_after_a_turn(tmp_path: Path) -> None:
+async def test_a_room_where_everybody_became_unsettled_is_left_after_a_turn(place: Place) -> None:
     """And taken again once somebody is settled: no turn after turn finds nothing to do."""
-    agenda, database = Agenda(), await filled(tmp_path)
+    agenda, database = Agenda(), await filled(place)
     async with database.write() as connection:
         await groupmap.put(connection, [Mapping("everyone", "", "!r")])
     await agenda.refresh(database.reader, 1.0)

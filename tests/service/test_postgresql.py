@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from scim_matrix.app_keys import REPLICA
 from scim_matrix.groupmap import Mapping
-from scim_matrix.store import groupmap, references
+from scim_matrix.store import grants, groupmap, references
 from scim_matrix.store import postgresql as postgresql_driver
 from scim_matrix.store.database import Connection, Database, reading, together
 from scim_matrix.store.errors import (
@@ -33,6 +33,7 @@ from tests.pgbouncer import pooling
 from tests.postgresql import Server, serving
 from tests.service.client import made
 from tests.service.conftest import Start
+from tests.service.directory import Directory
 from tests.service.test_cli import good, run
 from tests.service.test_map_reload import rooms_in_force
 from tests.wire import wired
@@ -97,6 +98,28 @@ async def test_what_is_too_large_is_no_outage(database: Database) -> None:
     assert not isinstance(refused.value, DatabaseUnusableError)
     async with database.write() as connection:
         await insert(connection, "!after")
+
+
+async def test_what_was_worked_out_stays_in_nobodys_way(database: Database) -> None:
+    """No server clears scratch tables by itself: they would be read whole, longer each time."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        for number in range(10):
+            await people.account(f"p{number}")
+        lines = [Mapping("everyone", "", f"!r{number}") for number in range(100)]
+        await groupmap.put(connection, lines)
+    sizes = []
+    for _ in range(8):
+        async with database.write() as connection:
+            await grants.unsettle_everybody(connection)
+            while await grants.settle_map(connection):
+                pass
+            [(size,)] = await connection.execute_fetchall(
+                "SELECT pg_table_size('touched') + pg_table_size('opened')"
+                " + pg_table_size('wanted')"
+            )
+            sizes.append(size)
+    assert sizes[-1] <= 2 * sizes[1], sizes
 
 
 async def insert(connection: Connection, room_id: str) -> None:

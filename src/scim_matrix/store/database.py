@@ -263,6 +263,11 @@ class Database:
         """Whether whoever writes waits for long, though the database may answer who reads."""
         return self._writer.is_stuck
 
+    async def survey(self) -> None:
+        """Have the database learn anew how much there is of what; nobody waits for that."""
+        *_, counter = self._readers
+        await counter.survey()
+
     async def damage(self) -> str | None:
         """Return what is damaged in the database, None where all is sound."""
         _, scanner, _ = self._readers

@@ -62,6 +62,9 @@ class Driver(Protocol):
     async def rollback(self) -> None:
         """Undo the transaction, where there is one."""
 
+    async def survey(self) -> None:
+        """Have the database learn anew how much there is of what, as it plans by that."""
+
     async def damage(self) -> str | None:
         """Return what is damaged, None where all is sound."""
 

@@ -102,8 +102,14 @@ DELETE FROM opened;
 DELETE FROM wanted;
 """,
 )
-# After so many transactions.
-_TIDY_EVERY = 500
+# What changes of the map, and imports, add to and read.
+_GROWING = (
+    *("account", "group_member", "mapping", "mapping_grant", "membership", "opening"),
+    *("room", "room_reference", "scim_group", "scim_user", "unsettled"),
+)
+# After so many rows that were deleted there.
+_TIDY_AFTER = 500
+_EMPTYING = frozenset(f"DELETE FROM {table}" for table in ("touched", "opened", "wanted"))
 
 # Ends the session of whoever has the writers' lock and has not gone on for so many seconds. The
 # server does that by itself (idle_in_transaction_session_timeout), but not behind statements that
@@ -236,7 +242,7 @@ class Postgresql:
     async def _tidy(self, connection: _Connection) -> None:
         for script in _TIDY:
             await _run(connection, script)
-        self._until_tidy = _TIDY_EVERY
+        self._until_tidy = _TIDY_AFTER
 
     async def backend(self) -> int:
         """Return the number of the server's process behind this connection."""
@@ -354,7 +360,6 @@ class Postgresql:
         async def run(connection: _Connection) -> int | None:
             if self._prepared and self._until_tidy <= 0:
                 await self._tidy(connection)
-            self._until_tidy -= 1
             script = f"BEGIN; {_LOCK}; {savepoint}{check}"
             cursor = await connection.execute(script.encode(), prepare=False)
             while cursor.nextset():
@@ -394,6 +399,14 @@ class Postgresql:
     async def damage(self) -> str | None:
         """Return what is damaged: nothing that could be asked for."""
         return None
+
+    async def survey(self) -> None:
+        """Have the server learn anew how much there is of what.
+
+        It does so by itself once a minute; a change of the map outruns that, and statements that
+        are planned for a few rows read a thousand of them each time.
+        """
+        await self.run(f"ANALYZE {', '.join(_GROWING)}")
 
     async def close(self) -> None:
         """Close the connection once what it does has ended."""
@@ -497,6 +510,9 @@ class Postgresql:
             if len(statements) > 1 and not self._within:
                 await connection.close()
             raise
+        for (sql, _), cursor in zip(statements, cursors, strict=True):
+            if sql in _EMPTYING:
+                self._until_tidy -= cursor.rowcount
         return [list(await c.fetchall()) if c.description else [] for c in cursors]
 
 

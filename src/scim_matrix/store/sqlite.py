@@ -54,6 +54,9 @@ class Sqlite(aiosqlite.Connection):
             lambda: sqlite3.connect(where, isolation_level=None, uri=read_only), iter_chunk_size=64
         )
 
+    async def survey(self) -> None:
+        """Do nothing: statements join in the order in which they are written."""
+
     async def damage(self) -> str | None:
         """Return what is damaged, None where all is sound."""
         [(verdict,)] = await self.execute_fetchall("PRAGMA quick_check(1)")

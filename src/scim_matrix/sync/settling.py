@@ -14,8 +14,10 @@ from scim_matrix.sync.backoff import TRANSIENT
 log = structlog.get_logger(__name__)
 
 # How long one piece is to take (seconds): a SCIM request may have to wait behind it.
-PIECE_SECONDS = 0.02
-FEWEST, MOST = 10, 1000
+PIECE_SECONDS = 0.01
+FEWEST, MOST = 1, 1000
+# After so many of them, much is there that was not.
+_SURVEYED_AFTER = (16, 256, 4096)
 
 
 def resized(people: int, seconds: float) -> int:
@@ -70,8 +72,11 @@ class Settling:
             self._lines_end = True
             # What the last change let be settled quickly another one may not.
             self._people = grants.PIECE
+            pieces = 0
             while await self._piece():
-                pass
+                pieces += 1
+                if pieces in _SURVEYED_AFTER:
+                    await self._database.survey()
             self._settled()
         while self._lines_end:
             async with self._database.write("group map") as connection:
