@@ -175,6 +175,8 @@ async def test_a_suspended_mapping_removes_nobody(database: Database) -> None:
         assert await openings.stand(connection, number, "in_force")
         assert await people.states() == {"ann": "granted", "bob": "revoked", "cat": "granted"}
         assert (await people.membership(ROOM, "bob")).todo == "leave"
+        since = {row["user_id"]: row["since"] for row in await people.rows()}
+        assert since["@bob:s"] == connection.at
 
 
 async def test_whom_a_suspended_mapping_still_grants_nobody_revokes(database: Database) -> None:

@@ -78,6 +78,15 @@ async def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     assert (before, after) == (0, 1)
 
 
+async def test_who_reads_changes_nothing(place: Place) -> None:
+    """Whatever the statement: what is written goes through the one writer, and its term."""
+    database = await Database.open(place)
+    for connection in (database.reader, database.scanner, database.counter):
+        with pytest.raises(DatabaseError):
+            await connection.execute_fetchall("INSERT INTO room (room_id) VALUES ('!a')")
+    await database.close()
+
+
 async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> None:
     """Cancellation rolls back before anyone else writes, and the writer goes on working."""
     inside = asyncio.Event()

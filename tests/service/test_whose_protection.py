@@ -35,6 +35,22 @@ async def changed(deployment: Deployment, group: str, op: str, member: str) -> i
     return len([request for request in asked if "admins" in request.query])
 
 
+async def test_many_removals_ask_seldom_who_administers(tmp_path: Path) -> None:
+    """No more often than turns begin at once: what was told is believed for seconds."""
+    async with deployed(tmp_path) as deployment:
+        _, group, [ann] = await with_group(deployment, "ann")
+        rooms = [f"!r{number}" for number in range(12)]
+        made = [
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+            for room_id in rooms
+        ]
+        await deployment.put_map({"g": rooms})
+        await deployment.quiet()
+        assert await changed(deployment, group, "add", ann) == 0
+        assert 1 <= await changed(deployment, group, "remove", ann) <= 4
+        assert {room.membership("@ann:s") for room in made} == {"leave"}
+
+
 async def test_joins_ask_nobody_who_administers(tmp_path: Path) -> None:
     """It is asked before somebody is removed."""
     async with deployed(tmp_path) as deployment:
