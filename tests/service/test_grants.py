@@ -149,6 +149,29 @@ async def test_groups_are_matched_by_name(
         assert (await people.states()).get("ann") == state
 
 
+async def test_whom_a_rooms_successor_had_forgotten_is_told_of_as_in_the_room(
+    database: Database,
+) -> None:
+    """By which request they are there, and since when: what was known there is long over."""
+    new = replace(STAFF, room="!new")
+    async with database.write("first") as connection:
+        people = Directory(connection)
+        await put(connection, new)
+        await people.account("ann")
+        await people.group("staff", "ann")
+    async with database.write("second") as connection:
+        await put(connection, new, STAFF)
+    async with database.write("third") as connection:
+        await put(connection, STAFF)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await grants.carry(connection, ROOM, "!new")
+        told = {row["room_id"]: row for row in await people.rows()}
+        assert (told["!new"]["state"], told["!new"]["request"]) == ("granted", "second")
+        for column in ("since", "tick", "group_name", "power", "led"):
+            assert told["!new"][column] == told[ROOM][column], column
+
+
 # -- Suspended mappings --------------------------------------------------------
 
 
