@@ -24,7 +24,7 @@ MAP = {
     "cooks": [{"room": "!cellar", "exclusive": True, "mode": "invite"}],
     "chiefs": [{"room": "!hall", "powerLevel": 100}],
 }
-OLD = {"displayName:Old*": ["!hall", "!past"]}
+OLD = {"displayName:Old*": ["!hall", "!past", {"room": "!annex", "children": True}]}
 OFFICE = {
     "map": MAP | OLD,
     "users": {
@@ -46,9 +46,10 @@ OFFICE = {
     "rooms": {
         **{"!kitchen": ["ned"], "!hall": [], "!cellar": [], "!attic": []},
         **{"!space": [], "!child": ["eve"], "!made": ["eve"], "!past": []},
+        **{"!annex": [], "!shed": []},
     },
     "levels": {"!made": {"eve": 100, "bot": 100}, "!hall": {"bot": 100}},
-    "spaces": {"!space": ["!child"]},
+    "spaces": {"!space": ["!child"], "!annex": ["!shed"]},
     "aliases": {"#kitchen:s": "!kitchen"},
 }
 # Eve's mapping is suspended, removals and accounts are held, Pat is spared, Yan is forgotten in two
@@ -138,7 +139,7 @@ async def stories(reader: Connection, ids: Mapping[str, str]) -> AsyncIterator[s
         yield from_rows(person.story(await story.person(reader, account)))
     for room_id in ROOMS:
         yield from_rows(room.story(await story.room(reader, room_id)))
-    for name in ("Staff", "eng-web", "House", "Nobody"):
+    for name in ("Staff", "eng-web", "House", "Nobody", "Old hands"):
         yield from_rows(group.story(await story.group(reader, ids[name])))
 
 
