@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scim_matrix.store import references
+from scim_matrix.store import references, totals
 from tests.homeserver import Fault
 from tests.homeserver.deployment import Deployment, deployed
 
@@ -62,10 +62,13 @@ async def test_a_comparison_that_failed_is_made_again(tmp_path: Path) -> None:
         begun = len(deployment.homeserver.requests)
         fault = Fault("unavailable", lambda r: r.path[-2:] == (failing, "members"))
         deployment.homeserver.faults.append(fault)
+        asked_at = deployment.database.clock.now()
         deployment.reconciler.compare()
         await deployment.settle(INTERVAL / 10)
         assert not deployment.homeserver.faults
         assert compared(deployment, begun).count(failing) == 2
+        # All were compared when the last one was.
+        assert await totals.when(deployment.database.reader, "compared") > asked_at
 
 
 async def test_an_alias_costs_no_third_request(tmp_path: Path) -> None:

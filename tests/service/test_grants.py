@@ -17,6 +17,7 @@ from scim_matrix.store import (
     references,
     resources,
     rooms,
+    story,
     views,
 )
 from scim_matrix.store.database import Connection, Database
@@ -170,6 +171,23 @@ async def test_whom_a_rooms_successor_had_forgotten_is_told_of_as_in_the_room(
         assert (told["!new"]["state"], told["!new"]["request"]) == ("granted", "second")
         for column in ("since", "tick", "group_name", "power", "led"):
             assert told["!new"][column] == told[ROOM][column], column
+
+
+async def test_alike_are_told_of_together_from_the_first_to_the_last(database: Database) -> None:
+    """Who is to come since when: of several the earliest and the latest moment."""
+    moments = []
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff")
+        for name in ("ann", "bob", "cat"):
+            await people.account(name)
+    for names in (["ann"], ["ann", "bob"], ["ann", "bob", "cat"]):
+        async with database.write(f"request {len(names)}") as connection:
+            await Directory(connection).members("staff", *names)
+            moments.append(connection.at)
+    [told] = (await story.room(database.reader, ROOM)).people
+    assert (told["people"], told["first"], told["last"]) == (3, moments[0], moments[-1])
 
 
 # -- Suspended mappings --------------------------------------------------------

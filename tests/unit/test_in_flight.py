@@ -1,5 +1,6 @@
 """How much is asked of a server at once, as servers of different kinds answer."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -54,6 +55,16 @@ def test_slow_answers_end_it() -> None:
     in_flight = InFlight(16)
     assert after(3000, in_flight, several) > 10
     assert after(100, in_flight, lambda at_once: 3 * SECOND * at_once / USUAL) == USUAL
+
+
+def test_a_slow_answer_now_and_then_ends_nothing() -> None:
+    """No answer says by itself how a server is."""
+    in_flight, answers = InFlight(16), itertools.count()
+    asked = [
+        after(1, in_flight, lambda _: SECOND * (2.0 if next(answers) % 20 == 0 else 1.0))
+        for _ in range(3000)
+    ]
+    assert set(asked[1000:]) == {16}
 
 
 def test_failures_halve_it_and_answers_bring_it_back() -> None:
