@@ -93,7 +93,9 @@ release: $(STAMP) $(BIN)/cyclonedx-py
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	# setuptools warns of any such installation, at length.
+	PYTHONWARNINGS='ignore:Editable installation' \
+		$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 # Apart from all else: it brings a package with it that jsonschema imports wherever it finds it, and
