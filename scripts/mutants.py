@@ -293,6 +293,8 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # Some tests go on as a user who may do nothing, and import more.
+        folder.chmod(0o755)
         if options.check:
             tried = check(options.check, options.seed, folder, options.workers)
         else:
