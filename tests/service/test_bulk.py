@@ -2,8 +2,17 @@
 
 from typing import Any
 
+import pytest
+
+from scim_matrix.scim.people import Identity
+from scim_matrix.scim.protocol import make_provider
+from scim_matrix.scim.storage import RequestStorage, SenderGoneException
+from scim_matrix.store.database import Database
 from tests.service.client import ERROR, call, made
 from tests.service.conftest import Client, Start
+
+PROVIDER = make_provider(1024 * 1024)
+IDENTITY = Identity("s", None, "externalId", 0.0)
 
 
 async def bulk(client: Client, *operations: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
@@ -23,6 +32,21 @@ async def members(client: Client, group_id: str) -> list[str]:
     """Return the ids of a group's members."""
     _, group = await call(client, "GET", f"/Groups/{group_id}")
     return [m["value"] for m in group["members"]]
+
+
+async def test_who_leaves_amid_a_request_has_the_rest_done(database: Database) -> None:
+    """What is begun is ended: another service may have been sent the whole of it again."""
+    is_gone = False
+    storage = RequestStorage(database, PROVIDER, IDENTITY, writes=True, is_gone=lambda: is_gone)
+    async with storage.operation():
+        pass
+    is_gone = True
+    async with storage.operation():
+        pass
+    other = RequestStorage(database, PROVIDER, IDENTITY, writes=True, is_gone=lambda: is_gone)
+    with pytest.raises(SenderGoneException):
+        async with other.operation():
+            pass
 
 
 async def test_members_by_bulk_id(start: Start) -> None:

@@ -95,6 +95,28 @@ async def test_nothing_seen_of_an_account_that_is_gone_counts_for_the_next(
         assert (await people.row("ann"))["observed"] is None
 
 
+async def test_an_account_that_never_was_is_none_that_the_service_disabled(
+    database: Database,
+) -> None:
+    """Whatever was believed of it: one that is made later under the name begins anew."""
+    disabled = "locked_by_us", "suspended_by_us", "deactivated_by_us"
+    of_account = "SELECT * FROM account WHERE id = :id"
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.account_of(await people.account("ann"))
+        await connection.execute_fetchall(
+            f"UPDATE account SET {', '.join(f'{name} = TRUE' for name in disabled)},"
+            " by_hand = 'locked' WHERE id = :id",
+            {"id": ann.id},
+        )
+        await binding.never_made(connection, ann)
+        [found] = await connection.execute_fetchall(of_account, {"id": ann.id})
+        assert not any(found[name] for name in (*disabled, "usable"))
+        told = ("user_id", "bound_by", "confirmed", "by_hand", "doing", "problem")
+        assert {found[name] for name in told} == {None}
+        assert found["proposed"] == "@ann:s"
+
+
 async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Database) -> None:
     """What is wrong with it is asked once a comparison, not once a person."""
     async with database.write() as connection:

@@ -73,5 +73,7 @@ def test_brackets_in_names_are_not_patterns() -> None:
 )
 def test_mistakes_are_named(text: str, says: str) -> None:
     """A broken map says where and why."""
-    with pytest.raises(GroupMapError, match=says):
+    with pytest.raises(GroupMapError, match=says) as refused:
         parse_group_map(text)
+    assert refused.value.reason
+    assert refused.value.reason in str(refused.value)
