@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import trustme
 
 from scim_matrix.demo.service import SECRET, ScimClient, Service
 from scim_matrix.demo.synapse import free_port
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.conftest import eventually
 from tests.preforked import PreforkedService
 
@@ -224,3 +226,21 @@ def test_secrets_are_not_in_the_arguments() -> None:
 
     options = [p.name for c in main.commands.values() for p in c.params]
     assert not [name for name in options if name and ("token" in name or "secret" in name)]
+
+
+async def test_a_fault_of_its_own_ends_the_service(tmp_path: Path) -> None:
+    """One whose reconciler has ended must not look alive: it says why, and is started again."""
+    async with running(tmp_path, PreforkedService) as service:
+        await ScimClient(service.url).create_user("ann")
+        database = sqlite3.connect(service.data_dir / DATABASE_NAME)
+        with database:
+            # What it has no word for: everything that is settled is counted there.
+            database.execute("DELETE FROM tick")
+            database.execute("INSERT INTO unsettled SELECT id FROM account")
+        database.close()
+        asking = await service.spawn("sync", "--no-wait", output=tmp_path / "asked")
+        assert await asking.wait() == 0
+        assert service.process is not None
+        async with asyncio.timeout(30):
+            assert await service.process.wait() == 1
+        assert "reconciler_failed" in (service.data_dir / "service.log").read_text()

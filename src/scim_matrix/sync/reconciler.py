@@ -206,15 +206,22 @@ class Reconciler:
         self.stop()
 
     async def run(self) -> None:
-        """Work until `stop`; returns once the actions in flight are recorded."""
+        """Work until `stop`; returns once the actions in flight are recorded.
+
+        Raises what neither a server nor the database is to blame for.
+        """
         await self.begin()
         settling = asyncio.create_task(self._settling.run(), name="settling")
+        settling.add_done_callback(lambda _: self._wake.set())
         try:
             while True:
                 await self._rest()
                 # Before the wake is cleared: `stop` may have cut the rest short by it.
                 if self._stopping:
                     break
+                if settling.done():
+                    # Of whoever is unsettled nothing would be done any more, removals least of all.
+                    settling.result()
                 self._wake.clear()
                 now = self._clock.now()
                 await self._survive_round(now)
