@@ -287,7 +287,7 @@ async def test_an_alias_that_reaches_very_many_is_settled_in_pieces(
 
 @pytest.mark.parametrize(
     ("people", "seconds", "expected"),
-    [(100, 0.01, 100), (100, 0.02, 50), (100, 0.005, 200), (100, 0.0, 200), (100, 9.0, FEWEST)],
+    [(100, 0.02, 100), (100, 0.04, 50), (100, 0.01, 200), (100, 0.0, 200), (100, 9.0, FEWEST)],
 )
 def test_a_piece_is_as_large_as_its_time_allows(people: int, seconds: float, expected: int) -> None:
     """And grows no faster than twofold."""

@@ -14,7 +14,7 @@ from scim_matrix.sync.backoff import TRANSIENT
 log = structlog.get_logger(__name__)
 
 # How long one piece is to take (seconds): a SCIM request may have to wait behind it.
-PIECE_SECONDS = 0.01
+PIECE_SECONDS = 0.02
 FEWEST, MOST = 1, 1000
 # After so many of them, much is there that was not.
 _SURVEYED_AFTER = (16, 256, 4096)
