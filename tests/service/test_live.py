@@ -8,7 +8,7 @@ from scim_matrix.matrix.live import MEMBER
 from scim_matrix.store import views
 from tests.conftest import eventually
 from tests.homeserver import Request, World
-from tests.homeserver.deployment import Deployment, deployed
+from tests.homeserver.deployment import Configuration, Deployment, deployed
 from tests.homeserver.rooms import LEVELS, Event
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -75,6 +75,30 @@ async def test_whom_a_hand_kicks_is_back_at_once(tmp_path: Path) -> None:
         await back(deployment)
         assert room.membership("@ann:s") == "join"
         assert comparisons(deployment, begun) == 0
+
+
+async def test_who_comes_into_an_exclusive_room_is_out_at_once(tmp_path: Path) -> None:
+    """But for whom is protected: of them no removal is even thought of."""
+    protecting = Configuration(protected_users=("@vip:*",))
+    async with deployed(tmp_path, configuration=protecting) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        for name in ("@vip:s", "@guest:s"):
+            world.account(name)
+        await in_group(deployment, "ann", exclusive=True)
+        begun = len(deployment.homeserver.requests)
+        for name in ("@vip:s", "@guest:s"):
+            say(world, name, name, "join")
+
+        async def look() -> str | None:
+            await deployment.settle()
+            return room.membership("@guest:s")
+
+        await eventually(look, lambda seen: seen == "leave")
+        assert room.membership("@vip:s") == "join"
+        assert comparisons(deployment, begun) == 0
+        left = await views.left_to_do(deployment.database.reader, 10)
+        assert "@vip:s" not in [row["user_id"] for row in left]
 
 
 async def test_what_a_former_leader_had_sent_is_seen_when_it_is_done(tmp_path: Path) -> None:
