@@ -117,6 +117,7 @@ async def test_what_is_planned_for_is_what_is_there(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change of the map outruns the server, which would plan for a few rows for a minute."""
+    # Pieces grow as long as they are quick: else it would take thousands of people.
     monkeypatch.setattr("scim_matrix.sync.settling.MOST", 1)
     database = await filled(postgresql.filled())
     async with database.write() as connection:
