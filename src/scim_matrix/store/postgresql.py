@@ -404,9 +404,10 @@ class Postgresql:
         """Have the server learn anew how much there is of what.
 
         It does so by itself once a minute; a change of the map outruns that, and statements that
-        are planned for a few rows read a thousand of them each time.
+        are planned for a few rows read a thousand of them each time. A table that somebody else
+        vacuums is left out: that may take long, and the change would wait for it.
         """
-        await self.run(f"ANALYZE {', '.join(_GROWING)}")
+        await self.run(f"ANALYZE (SKIP_LOCKED) {', '.join(_GROWING)}")
 
     async def close(self) -> None:
         """Close the connection once what it does has ended."""
