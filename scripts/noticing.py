@@ -31,16 +31,14 @@ SCENARIOS = "tests/service/test_scenarios.py"
 NOT_TWICE = "not postgresql or test_postgresql"
 # Seconds of tests for one mutant, as long as they took alone.
 ENOUGH = 60.0
-# Tests run in processes forked off one that has imported what they use, but nothing of the project.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        *("pytest", "pytest_asyncio.plugin", "pytest_aiohttp.plugin", "aiohttp.test_utils"),
-        *("aiohttp_jinja2", "aiohttp_session.cookie_storage", "aiosqlite", "click", "coverage"),
-        *("hypothesis.stateful", "json5", "jsonschema", "jsonschema_rs", "nio", "orjson"),
-        *("openapi_core", "prometheus_client", "pydantic", "rich.table", "scim2_models"),
-        *("scim2_server", "structlog", "trustme", "yaml"),
-    ]
+# Tests run in processes forked off one that has imported what they use, but nothing of the project.
+_USED = (
+    *("pytest", "pytest_asyncio.plugin", "pytest_aiohttp.plugin", "aiohttp.test_utils"),
+    *("aiohttp_jinja2", "aiohttp_session.cookie_storage", "aiosqlite", "click", "coverage"),
+    *("hypothesis.stateful", "json5", "jsonschema", "jsonschema_rs", "nio", "orjson"),
+    *("openapi_core", "prometheus_client", "pydantic", "rich.table", "scim2_models"),
+    *("scim2_server", "structlog", "trustme", "yaml"),
 )
 Outcome = Literal["killed", "survived", "equivalent", "not run"]
 
@@ -243,6 +241,8 @@ class Workshop:
 
     def _start(self, tests: Sequence[str]) -> "Connection[Any, Any]":
         """Return where to ask a run of these tests for forks."""
+        # Not where this module is imported: there is one such process for all of a run of tests.
+        _CONTEXT.set_forkserver_preload([*_USED])
         ours, theirs = _CONTEXT.Pipe()
         arguments = (self.root, self.environment, tests, self._told, theirs)
         _CONTEXT.Process(target=serve, args=arguments, daemon=True).start()
