@@ -44,6 +44,7 @@ from scim_matrix.matrix.mas_answers import (
     shaped,
 )
 from scim_matrix.matrix.transport import quoted_segment
+from scim_matrix.matrix.waiting import timed
 
 REQUEST_TIMEOUT = 60.0
 PROBE_TIMEOUT = 5.0
@@ -141,7 +142,7 @@ class MasClient:
         """
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[once(MasUnavailableError, "is MAS_URL MAS's issuer?")],
+            middlewares=[timed, once(MasUnavailableError, "is MAS_URL MAS's issuer?")],
             request_class=fenced(leads, _is_for_oneself),
             cookie_jar=aiohttp.DummyCookieJar(),
         )

@@ -28,6 +28,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.fence import always, fenced
+from scim_matrix.matrix.waiting import timed
 
 CLIENT_V1 = ("_matrix", "client", "v1")
 CLIENT_V3 = ("_matrix", "client", "v3")
@@ -114,7 +115,7 @@ class Transport:
 
         session = aiohttp.ClientSession(
             trace_configs=list(tracing),
-            middlewares=[once(UnavailableError, _ELSEWHERE)],
+            middlewares=[timed, once(UnavailableError, _ELSEWHERE)],
             request_class=fenced(leads, is_of_others),
             response_class=_BoundedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,7 +1,6 @@
 """What is being worked on, and what is left alone because it failed."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from scim_matrix.matrix.errors import (
     UnvouchedError,
 )
 from scim_matrix.matrix.mas_answers import MasUnavailableError
+from scim_matrix.matrix.waiting import waiting
 from scim_matrix.store.errors import NotLeadingError
 from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.breaker import Breaker
@@ -31,8 +31,8 @@ log = structlog.get_logger(__name__)
 class Job:
     """Something to be done now; only one job of a key runs at a time.
 
-    `kind` is what its duration is compared with, where it is one request after the other and
-    nothing else.
+    `kind` is what the time that its answers take is compared with, where one request comes after
+    the other.
     """
 
     key: str
@@ -90,10 +90,10 @@ class Jobs:
 
     def start(self, job: Job) -> None:
         """Begin a job."""
-        work = job.work() if job.lane == "account" else self._in_room(job)
-        task = asyncio.create_task(work, name=f"reconcile {job.key}")
+        work = job.work if job.lane == "account" else partial(self._in_room, job)
+        task = asyncio.create_task(self._timed(job, work), name=f"reconcile {job.key}")
         self._running[job.key] = (job.lane, task)
-        task.add_done_callback(partial(self._ended, job, time.perf_counter()))
+        task.add_done_callback(partial(self._ended, job))
 
     async def drain(self, seconds: float) -> None:
         """Wait until all have ended, `seconds` at most: what hangs then is cancelled."""
@@ -104,13 +104,21 @@ class Jobs:
                 task.cancel()
             await asyncio.gather(*hanging, return_exceptions=True)
 
+    async def _timed(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a job, and learn from how long its answers took."""
+        with waiting() as waited:
+            await work()
+        # The database's turn is no sign of a server that is asked too much at once.
+        if job.kind is not None and waited.seconds is not None:
+            self._servers.of(job.lane).took(job.kind, waited.seconds)
+
     async def _in_room(self, job: Job) -> None:
         """Do a room's work, with what the room is called in whatever is logged of it."""
         self._names[job.key] = name = await self._name(job.key)
         with structlog.contextvars.bound_contextvars(room=name):
             await job.work()
 
-    def _ended(self, job: Job, begun: float, task: asyncio.Task[None]) -> None:
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._running[job.key]
         name = self._names.pop(job.key, job.key)
         self._tell_ended(job)
@@ -119,8 +127,6 @@ class Jobs:
         error = task.exception()
         if error is None:
             self._ailing.pop(job.key, None)
-            if job.kind is not None:
-                self._servers.of(job.lane).took(job.kind, time.perf_counter() - begun)
             return
         self._failed(job, name, error)
 
