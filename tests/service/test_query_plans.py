@@ -14,6 +14,7 @@ import pytest
 from scim_matrix.app_keys import DATABASE
 from scim_matrix.store import queries
 from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.grants import settle_people
 from scim_matrix.store.postgresql import Postgresql, written
 from scim_matrix.store.queries import load
 from scim_matrix.store.sqlite import Sqlite
@@ -315,3 +316,48 @@ async def test_every_statement_finds_by_index_whom_it_concerns_in_postgresql(
     await database.close()
     known = KNOWN_THERE.keys() if filled else KNOWN_THERE.keys() | KNOWN_AT_FIRST
     assert found.keys() <= known, found
+
+
+# A map of many lines has come over the people of FILLED, and nothing of it is worked out yet.
+UNSETTLED = """
+SET session_replication_role = replica;
+DELETE FROM mapping_grant;
+DELETE FROM membership;
+INSERT INTO scim_group
+    (id, external_id, display_name, display_name_key, document, created, last_modified)
+SELECT 'g' || n, 'x' || n, 'G' || n, 'g' || n, '{}', '2020', '2020' FROM generate_series(0, 99) n;
+INSERT INTO unsettled (account_id) SELECT id FROM account;
+SET session_replication_role = origin;
+"""
+SETTLED = 200
+
+
+def read(plan: dict[str, Any]) -> float:
+    """Return how many rows the steps of a plan that was run have read, those in vain included."""
+    removed = sum(plan.get(f"Rows Removed by {by}", 0) for by in ("Filter", "Join Filter"))
+    here = float(plan["Actual Loops"]) * (float(plan["Actual Rows"]) + removed)
+    return here + sum(map(read, plan.get("Plans", [])))
+
+
+async def test_a_piece_of_a_change_of_the_map_reads_whom_it_is_for(postgresql: Server) -> None:
+    """However many they are at once, as soon as PostgreSQL was told that much is there by now."""
+    database = await Database.open(postgresql.filled())
+    writer = database._writer.driver
+    assert isinstance(writer, Postgresql)
+    await writer.run(FILLED.replace("ANALYZE;", "") + UNSETTLED)
+    for _ in range(16):
+        async with database.write() as connection:
+            await settle_people(connection, 1)
+    await database.survey()
+    numbers = {}
+    async with database.write() as connection:
+        values = {"origin": "map", "request": None, "at": 0.0, "limit": SETTLED}
+        values["tick"] = await connection.tick()
+        for name in ("take", "open", "grant", "revoke", "want", "regain", "gain", "lose"):
+            sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {load('grants')[name]}"
+            [[plan]] = await connection.execute_fetchall(sql, values)
+            numbers[name] = read(orjson.loads(plan)[0]["Plan"])
+        [granted] = await connection.execute_fetchall("SELECT count(*) AS number FROM membership")
+    await database.close()
+    assert granted["number"] >= 2 * SETTLED
+    assert max(numbers.values()) < 60 * SETTLED, numbers

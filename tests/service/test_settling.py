@@ -9,7 +9,7 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.store import grants, groupmap, memberships, references, resources
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.resources import MemberChange
-from scim_matrix.sync.settling import FEWEST, MOST, Settling, resized
+from scim_matrix.sync.settling import FEWEST, MOST, PIECE_SECONDS, Settling, resized
 from tests.homeserver.deployment import deployed
 from tests.postgresql import Server
 from tests.service import oracle
@@ -288,7 +288,10 @@ async def test_an_alias_that_reaches_very_many_is_settled_in_pieces(
 
 @pytest.mark.parametrize(
     ("people", "seconds", "expected"),
-    [(100, 0.02, 100), (100, 0.04, 50), (100, 0.01, 200), (100, 0.0, 200), (100, 9.0, FEWEST)],
+    [
+        *((100, PIECE_SECONDS, 100), (100, 2 * PIECE_SECONDS, 50), (100, PIECE_SECONDS / 2, 200)),
+        *((100, 0.0, 200), (100, 1000 * PIECE_SECONDS, FEWEST)),
+    ],
 )
 def test_a_piece_is_as_large_as_its_time_allows(people: int, seconds: float, expected: int) -> None:
     """And grows no faster than twofold."""

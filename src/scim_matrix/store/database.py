@@ -131,13 +131,7 @@ class Writer:
             savepoint = f"SAVEPOINT {block}"
             try:
                 # Shielded: what is cut off half-way would be known to nobody.
-                await asyncio.shield(
-                    self.driver.begin(savepoint)
-                    if is_first
-                    else self.driver.fetch_together([(before, ()), (savepoint, ())])
-                )
-                if term is not None and term.fence is not None:
-                    await asyncio.shield(self._pass(term, term.fence))
+                await asyncio.shield(self._enter(savepoint, None if is_first else before, term))
                 yield Connection(self.driver, self._clock.now(), cause)
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
@@ -145,12 +139,18 @@ class Writer:
                 raise
         await asyncio.shield(committed)
 
-    async def _pass(self, term: Term, fence: Statement) -> None:
-        """Have the term last until the transaction has ended, unless another has begun.
+    async def _enter(self, savepoint: str, before: str | None, term: Term | None) -> None:
+        """Begin a block, in a transaction of its own or behind the block `before`, in one journey.
 
-        Raises NotLeadingError.
+        Its term's fence has the term last until the transaction has ended, unless another has
+        begun: that raises NotLeadingError.
         """
-        if not term.runs or not await self.driver.fetch(*fence):
+        fence = [] if term is None or term.fence is None else [term.fence]
+        if before is None:
+            passed = await self.driver.begin(savepoint, *fence)
+        else:
+            *_, passed = await self.driver.fetch_together([(before, ()), (savepoint, ()), *fence])
+        if term is not None and fence and not (term.runs and passed):
             term.end()
             raise NotLeadingError("another service on this database leads, or may by now")
 

@@ -15,6 +15,7 @@ the rest they name these functions, and a database's dialect says what it has in
 | `matches(pattern, text)` | whether a text is as a pattern with `*`, `?` and `[…]` says |
 | `place_in(text, part)` | where a part begins in a text, from 1 on; 0 where it is not there |
 | `seconds_now()` | the time by the database's clock (seconds since the epoch) |
+| `hint(condition)` | what follows from the other conditions, and leads SQLite to an index |
 
 `folded(text)` and `composed(text)` are the functions of `store/text.py`.
 """
@@ -53,8 +54,11 @@ class Driver(Protocol):
     async def run_many(self, sql: str, values: Iterable[Values]) -> None:
         """Run one statement for each of several sets of values."""
 
-    async def begin(self, savepoint: str) -> None:
-        """Begin a transaction that may write, and a savepoint in it."""
+    async def begin(self, savepoint: str, *more: Statement) -> list[DatabaseRow]:
+        """Begin a transaction that may write, and a savepoint in it.
+
+        Returns the rows of the last of the statements that are run after that.
+        """
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""
@@ -99,7 +103,11 @@ SQLITE = Dialect(
         "matches": "glob(",
         "place_in": "instr(",
         "seconds_now": "((julianday('now') - 2440587.5) * 86400.0",
+        "hint": "(",
     }
 )
-# The others are functions of its schema.
-POSTGRESQL = Dialect({"list_of": "json_agg(", "object_of": "json_build_object("})
+# The others are functions of its schema. A hint would be one join more to its planner, which begins
+# with that: of scratch tables it knows nothing.
+POSTGRESQL = Dialect(
+    {"list_of": "json_agg(", "object_of": "json_build_object(", "hint": "(TRUE OR "}
+)

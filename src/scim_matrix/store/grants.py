@@ -103,10 +103,12 @@ async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
     `limit` is for how many at most; tells whether others are left. They stay known, and nothing
     is done for them in rooms until it is their turn. Nobody may be noted as touched meanwhile.
     """
-    if await spread(connection, limit):
-        return True
-    await connection.execute_fetchall(_Q["take"], {"limit": limit})
-    await settle(connection, origin="map")
+    return await spread(connection, limit) or await settle_people(connection, limit)
+
+
+async def settle_people(connection: Connection, limit: int) -> bool:
+    """Do so for whom changes reach that are spread already; tells whether others are left."""
+    await settle(connection, origin="map", first=[(_Q["take"], {"limit": limit})])
     if await is_left(connection):
         return True
     tick = {"tick": await connection.tick()}
@@ -126,9 +128,10 @@ async def spread(connection: Connection, limit: int = SPREAD) -> bool:
     limit = min(limit, SPREAD)
     found = await connection.execute_fetchall(_Q["unsettled_mappings"], {"limit": limit})
     names = ("spread_given", "spread_mapped", "spread")
-    await together(
-        connection, *((_Q[name], {"mapping_id": row["id"]}) for row in found for name in names)
-    )
+    if found:
+        await together(
+            connection, *((_Q[name], {"mapping_id": row["id"]}) for row in found for name in names)
+        )
     return len(found) == limit
 
 
@@ -166,13 +169,16 @@ async def settle_first(connection: Connection, members: Iterable[str]) -> None:
     connection.go_on()
 
 
-async def settle_reference(connection: Connection, reference: str, room_id: str) -> None:
+async def settle_reference(
+    connection: Connection, reference: str, room_id: str, first: Iterable[Statement]
+) -> None:
     """Settle that a reference stands for a room, which nothing was known of before.
 
-    Costs what its mappings give, in that room only; where that is much it is done in pieces.
+    The statements in `first` run before. Costs what its mappings give, in that room only; where
+    that is much it is done in pieces.
     """
-    [given] = await connection.execute_fetchall(
-        _Q["given"], {"reference": reference, "most": LARGE}
+    *_, [given] = await together(
+        connection, *first, (_Q["given"], {"reference": reference, "most": LARGE})
     )
     if given["number"] >= LARGE:
         await connection.execute_fetchall(_Q["unsettle_reference"], {"reference": reference})
@@ -183,13 +189,13 @@ async def settle_reference(connection: Connection, reference: str, room_id: str)
     await _settle(connection, "map", names, {"room_id": room_id}, touch)
 
 
-async def would_have_had(connection: Connection, mapping_id: int, room_id: str) -> None:
-    """Note what a mapping gave, and the identity provider took, before its room was known.
+def would_have_had(mapping_id: int, room_id: str, at: float) -> Statement:
+    """Return what notes what a mapping gave, and the provider took, before its room was known.
 
     For a room that a mapping opens for the first time: whoever is in it would have been put there.
+    `at` is the time of the transaction (seconds since the epoch).
     """
-    values = {"mapping_id": mapping_id, "room_id": room_id, "at": connection.at}
-    await connection.execute_fetchall(_Q["would_have_had"], values)
+    return _Q["would_have_had"], {"mapping_id": mapping_id, "room_id": room_id, "at": at}
 
 
 async def end_dropped(connection: Connection) -> bool:

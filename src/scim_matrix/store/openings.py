@@ -170,7 +170,8 @@ async def put_children(
             },
         )
         if first and child.standing == "followed":
-            await grants.would_have_had(connection, mapping_id, child.room_id)
+            had = grants.would_have_had(mapping_id, child.room_id, connection.at)
+            await connection.execute_fetchall(*had)
     await grants.unsettle_mapping(connection, mapping_id)
     await grants.settle_map(connection)
     return True

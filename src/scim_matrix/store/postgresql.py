@@ -53,6 +53,7 @@ _OURS = {"client_encoding": "UTF8"}
 # Whoever waited for another sees what that one wrote, and goes on.
 # Statements are written to go along indexes, in the order in which they join: the planner, which
 # knows nothing of scratch tables nor of what has just been imported, would read whole tables.
+# What it would put aside to go through it again and again is as large as a map or a directory.
 # Compiling a statement takes longer than any of ours.
 _SESSION = """
 SET statement_timeout = '30s';
@@ -67,6 +68,7 @@ WHERE current_setting('synchronous_commit') = 'off';
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET enable_seqscan = off;
+SET enable_material = off;
 SET join_collapse_limit = 1;
 SET from_collapse_limit = 1;
 SET jit = off;
@@ -349,32 +351,30 @@ class Postgresql:
         """Run several statements without values."""
         await self._again(lambda connection: _run(connection, script))
 
-    async def begin(self, savepoint: str) -> None:
-        """Begin a transaction that may write, once no other one does, and a savepoint in it.
+    async def begin(self, savepoint: str, *more: Statement) -> list[DatabaseRow]:
+        """Begin a transaction that may write, once no other one does; see `Driver.begin`.
 
         Raises DatabaseTooNewError where a newer version has changed the schema by now.
         """
-        # Asked once nobody else writes: nobody changes the schema then before this has ended.
-        check = f"; {_SCHEMA}" if self._prepared else ""
+        first: list[Statement] = [("BEGIN", ()), (_LOCK, ()), (savepoint, ())]
+        if self._prepared:
+            # Asked once nobody else writes: nobody changes the schema then before this has ended.
+            first.append((_SCHEMA, ()))
 
-        async def run(connection: _Connection) -> int | None:
+        async def run(connection: _Connection) -> list[list[DatabaseRow]]:
             if self._prepared and self._until_tidy <= 0:
                 await self._tidy(connection)
-            script = f"BEGIN; {_LOCK}; {savepoint}{check}"
-            cursor = await connection.execute(script.encode(), prepare=False)
-            while cursor.nextset():
-                pass
-            # Without making a row of it: this is part of every transaction.
-            number = cursor.pgresult.get_value(0, 0) if cursor.pgresult and check else None
-            return None if number is None else int(number)
+            return await self._together(connection, [*first, *more])
 
-        number = await self._again(run, begins=True)
-        if number is not None:
+        started = await self._again(run, begins=True)
+        if self._prepared:
+            [schema] = started[len(first) - 1]
             try:
-                migrations.check(self.name, number, MIGRATIONS)
+                migrations.check(self.name, schema["number"], MIGRATIONS)
             except DatabaseError:
                 await self.rollback()
                 raise
+        return started[-1]
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import orjson
 
 from scim_matrix.store import grants, openings, record
-from scim_matrix.store.database import Connection
-from scim_matrix.store.dialect import DatabaseRow
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.openings import leaders_of, led_by
 from scim_matrix.store.queries import load
 
@@ -88,22 +88,20 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
     leaders = tuple(leaders)
     values = {"reference": name, "room_id": room_id, "led_by": led_by(leaders)}
     await connection.execute_fetchall(_Q["pin"], values)
+    opened: list[Statement] = []
     for mapping in await openings.mappings_of(connection, name):
         behind = {*leaders, *filter(None, [mapping.made_by])}
         opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(behind)}
-        if former is not None and former.room_id is not None:
-            await connection.execute_fetchall(
-                "DELETE FROM opening WHERE mapping_id = :mapping_id AND room_id = :room_id"
-                " AND via IS NULL",
-                {"mapping_id": mapping.id, "room_id": former.room_id},
-            )
-        await connection.execute_fetchall(_Q["open_own"], opens)
+        opened.append((_Q["open_own"], opens))
         if former is None or former.room_id is None:
-            await grants.would_have_had(connection, mapping.id, room_id)
+            opened.append(grants.would_have_had(mapping.id, room_id, connection.at))
         else:
+            closes = {"mapping_id": mapping.id, "room_id": former.room_id}
+            await together(connection, (_Q["close_own"], closes), *opened)
+            opened.clear()
             await grants.unsettle_mapping(connection, mapping.id)
     if former is None or former.room_id is None:
-        await grants.settle_reference(connection, name, room_id)
+        await grants.settle_reference(connection, name, room_id, opened)
         return
     if former.room_id != room_id:
         await grants.carry(connection, former.room_id, room_id, name)

@@ -14,7 +14,7 @@ from scim_matrix.sync.backoff import TRANSIENT
 log = structlog.get_logger(__name__)
 
 # How long one piece is to take (seconds): a SCIM request may have to wait behind it.
-PIECE_SECONDS = 0.02
+PIECE_SECONDS = 0.012
 FEWEST, MOST = 1, 1000
 # After so many of them, much is there that was not.
 _SURVEYED_AFTER = (16, 256, 4096)
@@ -88,7 +88,7 @@ class Settling:
             if await grants.spread(connection):
                 return True
             start = time.perf_counter()
-            left = await grants.settle_map(connection, self._people)
+            left = await grants.settle_people(connection, self._people)
             seconds = time.perf_counter() - start
         self._people = resized(self._people, seconds)
         return left

@@ -109,9 +109,17 @@ SELECT account_id, mapping_id, min(group_name) FROM (
     SELECT above.account_id, m.id AS mapping_id, g.display_name AS group_name
     FROM above CROSS JOIN scim_group g CROSS JOIN mapping m
     WHERE g.id = above.group_id AND m.standing <> 'overruled'
-    AND ((m.kind = 'external_id' AND g.external_id = m.pattern)
-        OR (m.kind = 'group_id' AND g.id = m.pattern)
-        OR (m.kind = 'display_name' AND matches(m.pattern, g.display_name)))
+    AND m.kind = 'external_id' AND m.pattern = g.external_id
+    UNION ALL
+    SELECT above.account_id, m.id, g.display_name
+    FROM above CROSS JOIN scim_group g CROSS JOIN mapping m
+    WHERE g.id = above.group_id AND m.standing <> 'overruled'
+    AND m.kind = 'group_id' AND m.pattern = g.id
+    UNION ALL
+    SELECT above.account_id, m.id, g.display_name
+    FROM above CROSS JOIN scim_group g CROSS JOIN mapping m
+    WHERE g.id = above.group_id AND m.standing <> 'overruled'
+    AND m.kind = 'display_name' AND matches(m.pattern, g.display_name)
     UNION ALL
     SELECT p.account_id, m.id, 'everyone' FROM present p CROSS JOIN mapping m
     WHERE m.kind = 'everyone' AND m.standing <> 'overruled'
@@ -121,9 +129,10 @@ SELECT account_id, mapping_id, min(group_name) FROM (
 -- What is given now is granted; a dropped mapping gives nobody anything new.
 INSERT INTO mapping_grant (account_id, mapping_id, state, origin, group_name, request, tick)
 SELECT n.account_id, n.mapping_id, 'granted', :origin, n.group_name, :request, :tick
-FROM opened n CROSS JOIN mapping m
-WHERE m.id = n.mapping_id AND (m.standing <> 'dropped' OR EXISTS (SELECT 1 FROM mapping_grant g
-    WHERE g.account_id = n.account_id AND g.mapping_id = n.mapping_id))
+FROM opened n
+WHERE (SELECT m.standing FROM mapping m WHERE m.id = n.mapping_id) <> 'dropped'
+OR EXISTS (SELECT 1 FROM mapping_grant g
+    WHERE g.account_id = n.account_id AND g.mapping_id = n.mapping_id)
 ON CONFLICT (account_id, mapping_id) DO UPDATE SET
     state = 'granted',
     group_name = excluded.group_name,
@@ -185,7 +194,7 @@ UPDATE membership SET
     problem = CASE membership.state WHEN 'granted' THEN membership.problem END,
     reason = CASE membership.state WHEN 'granted' THEN membership.reason END
 FROM wanted w
-WHERE membership.account_id IN (SELECT account_id FROM touched)
+WHERE hint(membership.account_id IN (SELECT account_id FROM touched))
 AND membership.room_id = w.room_id AND membership.account_id = w.account_id
 AND (membership.state <> 'dismissed' OR w.told > membership.tick)
 AND (membership.state <> 'granted' OR membership.group_name IS DISTINCT FROM w.group_name
@@ -218,7 +227,7 @@ FROM (
     AND m.state = 'granted' AND NOT EXISTS (SELECT 1 FROM wanted w
         WHERE w.account_id = m.account_id AND w.room_id = m.room_id)
 ) l
-WHERE membership.account_id IN (SELECT account_id FROM touched)
+WHERE hint(membership.account_id IN (SELECT account_id FROM touched))
 AND membership.room_id = l.room_id AND membership.account_id = l.account_id
 
 -- catch_up --
@@ -245,7 +254,7 @@ FROM (
         WHERE k.account_id = m.account_id AND k.room_id = m.room_id)
     GROUP BY m.room_id, m.account_id
 ) r
-WHERE membership.account_id IN (SELECT account_id FROM touched)
+WHERE hint(membership.account_id IN (SELECT account_id FROM touched))
 AND membership.room_id = r.room_id AND membership.account_id = r.account_id
 
 -- would_have_had --

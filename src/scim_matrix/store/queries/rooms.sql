@@ -154,6 +154,10 @@ RETURNING 1
 UPDATE room SET upgrade_to = NULL, reason = NULL, cure = NULL
 WHERE room_id = :room_id AND upgrade_to IS NOT NULL
 
+-- close_own --
+-- A reference stands for another room: its mapping opens this one no more by itself.
+DELETE FROM opening WHERE mapping_id = :mapping_id AND room_id = :room_id AND via IS NULL
+
 -- open_own --
 -- A mapping opens the room that it names.
 INSERT INTO opening (mapping_id, room_id, standing, led_by)
