@@ -334,7 +334,7 @@ SETTLED = 200
 
 def read(plan: dict[str, Any]) -> float:
     """Return how many rows the steps of a plan that was run have read, those in vain included."""
-    removed = sum(plan.get(f"Rows Removed by {by}", 0) for by in ("Filter", "Join Filter"))
+    removed = sum(float(plan.get(f"Rows Removed by {by}", 0)) for by in ("Filter", "Join Filter"))
     here = float(plan["Actual Loops"]) * (float(plan["Actual Rows"]) + removed)
     return here + sum(map(read, plan.get("Plans", [])))
 
