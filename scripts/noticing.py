@@ -29,8 +29,9 @@ IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
 SCENARIOS = "tests/service/test_scenarios.py"
 # What is run over PostgreSQL too is run over SQLite first, the same lines of it.
 NOT_TWICE = "not postgresql or test_postgresql"
-# Seconds of tests for one mutant, as long as they took alone.
+# Seconds of tests for one mutant, as long as they took alone, and those of a test that costs none.
 ENOUGH = 60.0
+AT_ONCE = 0.05
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Tests run in processes forked off one that has imported what they use, but nothing of the project.
 _USED = (
@@ -113,9 +114,10 @@ class Tests:
     def of(self, candidate: Candidate) -> list[str]:
         """Return the tests that should notice, as far as they are quick enough.
 
-        Those that noticed other changes of the file come first. Then each test once before any
-        with other parameters, since these promise something else; scenarios where it is about
-        people, of whom others say little, and the others elsewhere; each the quickest first.
+        Those that noticed other changes of the file come first, then those that take no time (most
+        are of what is pure). Then each test once before any with other parameters, since these
+        promise something else; scenarios where it is about people, of whom others say little, and
+        the others elsewhere; each the quickest first.
         """
         found: set[str] = set()
         for path, lines in self._places(candidate):
@@ -148,12 +150,14 @@ class Tests:
             met[function] += 1
         return again
 
-    def _rank(self, path: str, test: str, again: int) -> tuple[bool, int, int, bool, float]:
+    def _rank(self, path: str, test: str, again: int) -> tuple[bool, int, bool, int, bool, float]:
         # Each run of these starts a Synapse first.
         is_slow = test.startswith("tests/mas/")
+        takes_time = self.seconds([test]) > AT_ONCE
         is_of_people = path.startswith((f"{PACKAGE}/sync/", f"{PACKAGE}/store/"))
         is_near = test.startswith(SCENARIOS) == is_of_people
-        return is_slow, -self._noticed[path, test], again, not is_near, self.seconds([test])
+        noticed = self._noticed[path, test]
+        return is_slow, -noticed, takes_time, again, not is_near, self.seconds([test])
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
         """Return the lines where a mutant is run: for SQL, where Python names the statement."""

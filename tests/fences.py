@@ -21,7 +21,7 @@ def only(fence: str) -> None:
     if fence != "request":
         taken_out.append((transport, "fenced", _open))
     if fence != "transaction":
-        taken_out.append((Writer, "_pass", _passed))
+        taken_out.append((Writer, "_enter", _enter_of_no_term))
     if fence == "request":
         taken_out.append((Term, "_watch", _unwatched))
     elif fence != "term":
@@ -35,8 +35,13 @@ def _open(*_: object) -> type[aiohttp.ClientRequest]:
     return aiohttp.ClientRequest
 
 
-async def _passed(*_: object) -> None:
-    return None
+_ENTER = Writer._enter
+
+
+async def _enter_of_no_term(
+    writer: Writer, savepoint: str, before: str | None, term: Term | None
+) -> None:
+    await _ENTER(writer, savepoint, before, None)
 
 
 def _unwatched(term: Term) -> None:

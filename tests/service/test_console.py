@@ -407,6 +407,7 @@ OPENED = (
 async def test_how_many_have_a_problem_is_told(tmp_path: Path) -> None:
     """Five of them by name, and of each kind however many there are of another."""
     async with visited(tmp_path, {"g": ["#one:example.org"]}) as scene:
+        await scene.shows("failingRooms", 1)
         await scene.write(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 300)"
             " INSERT INTO room (room_id, unusable, upgrade_to) SELECT '!x' || n,"

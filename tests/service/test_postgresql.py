@@ -557,7 +557,8 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
         client.app[REPLICA].wake()
         await eventually(
             lambda: asyncio.sleep(0, [entry["event"] for entry in logs]),
-            lambda events: events.count("reconcile_failed") > 1,
+            # Where it rests for the homeserver first, another could lead before the second time.
+            lambda events: events.count("reconcile_failed") > ("leadership_lost" not in events),
         )
     assert await health() == 503
     body = {"schemas": [SCHEMA], "userName": "bob"}
