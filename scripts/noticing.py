@@ -29,9 +29,8 @@ IN_MEMORY = ("tests/unit", "tests/service", "tests/mas")
 SCENARIOS = "tests/service/test_scenarios.py"
 # What is run over PostgreSQL too is run over SQLite first, the same lines of it.
 NOT_TWICE = "not postgresql or test_postgresql"
-# Seconds of tests for one mutant, as long as they took alone, and those of a test that costs none.
+# Seconds of tests for one mutant, as long as they took alone.
 ENOUGH = 60.0
-AT_ONCE = 0.05
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Tests run in processes forked off one that has imported what they use, but nothing of the project.
 _USED = (
@@ -71,6 +70,10 @@ class Tests:
         self._lines = lines
         self._seconds = seconds
         self._noticed = Counter[tuple[str, str]]()
+        # How many lines each runs.
+        self._breadth = Counter(
+            test for run in lines.values() for tests in run.values() for test in tests
+        )
 
     @classmethod
     def learn(cls, workshop: "Workshop", kept: Path, workers: int) -> "Tests":
@@ -114,10 +117,10 @@ class Tests:
     def of(self, candidate: Candidate) -> list[str]:
         """Return the tests that should notice, as far as they are quick enough.
 
-        Those that noticed other changes of the file come first, then those that take no time (most
-        are of what is pure). Then each test once before any with other parameters, since these
-        promise something else; scenarios where it is about people, of whom others say little, and
-        the others elsewhere; each the quickest first.
+        A third of the time is for those that noticed other changes of the file, one for those that
+        run least besides: they are about what was changed. Then each test once before any with
+        other parameters, since these promise something else; scenarios where it is about people,
+        of whom others say little, and the others elsewhere; each the quickest first.
         """
         found: set[str] = set()
         for path, lines in self._places(candidate):
@@ -126,15 +129,20 @@ class Tests:
             if not found and any(line in run for line in lines):
                 # It is run when the module is imported.
                 found.update(*run.values())
-        chosen: list[str] = []
-        total = 0.0
         again = self._again(found)
-        for test in sorted(found, key=lambda test: self._rank(candidate.path, test, again[test])):
-            total += self.seconds([test])
-            if chosen and total > ENOUGH:
-                break
-            chosen.append(test)
-        return chosen
+        noticed = [test for test in found if self._noticed[candidate.path, test]]
+        noticed.sort(key=lambda test: -self._noticed[candidate.path, test])
+        near = sorted(found, key=lambda test: (self._breadth[test], test))
+        others = sorted(found, key=lambda test: self._rank(candidate.path, test, again[test]))
+        chosen: dict[str, None] = {}
+        for tests in noticed, near, others:
+            left = ENOUGH / 3
+            for test in (test for test in tests if test not in chosen):
+                left -= self.seconds([test])
+                if chosen and left < 0:
+                    break
+                chosen[test] = None
+        return list(chosen)
 
     def seconds(self, tests: Iterable[str]) -> float:
         """Return how long tests take alone."""
@@ -150,14 +158,12 @@ class Tests:
             met[function] += 1
         return again
 
-    def _rank(self, path: str, test: str, again: int) -> tuple[bool, int, bool, int, bool, float]:
+    def _rank(self, path: str, test: str, again: int) -> tuple[bool, int, bool, float]:
         # Each run of these starts a Synapse first.
         is_slow = test.startswith("tests/mas/")
-        takes_time = self.seconds([test]) > AT_ONCE
         is_of_people = path.startswith((f"{PACKAGE}/sync/", f"{PACKAGE}/store/"))
         is_near = test.startswith(SCENARIOS) == is_of_people
-        noticed = self._noticed[path, test]
-        return is_slow, -noticed, takes_time, again, not is_near, self.seconds([test])
+        return is_slow, again, not is_near, self.seconds([test])
 
     def _places(self, candidate: Candidate) -> Iterable[tuple[str, Iterable[int]]]:
         """Return the lines where a mutant is run: for SQL, where Python names the statement."""

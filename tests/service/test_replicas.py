@@ -537,7 +537,7 @@ async def test_who_ends_begins_no_term(two: list[Database]) -> None:
     await first.resign()
     second.leave()
     await second.begin()
-    assert second.leads is False
+    assert (second.leads, second.leader) == (False, None)
     await first.begin()
     assert first.leads
 
@@ -555,6 +555,11 @@ async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(own: Server) -> 
     own.start()
     [seen] = await database.reader.execute_fetchall("SELECT holder FROM lease")
     assert seen["holder"] is not None
+    # Though nobody else has begun one.
+    with pytest.raises(NotLeadingError):
+        async with database.during(term).write() as connection:
+            await put_room(connection, "!late")
+    assert await stored(database) == []
     await database.close()
 
 

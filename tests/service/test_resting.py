@@ -43,6 +43,20 @@ async def test_a_homeserver_that_is_away_is_not_asked_for_each_room(tmp_path: Pa
         assert 0 < len([r for r in asked if "join" in r.path]) <= IN_FLIGHT
 
 
+async def test_rooms_are_not_compared_with_a_homeserver_that_is_away(tmp_path: Path) -> None:
+    """A comparison that comes to nothing is one of what it is asked for again and again."""
+    async with deployed(tmp_path) as deployment:
+        for room_id in ROOMS:
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+        await deployment.put_map({"g": ROOMS})
+        await deployment.quiet()
+        deployment.homeserver.dark = True
+        begun = len(deployment.homeserver.requests)
+        await deployment.quiet(60.0)
+        deployment.homeserver.dark = False
+        assert IN_FLIGHT <= len(deployment.homeserver.requests[begun:]) <= 2 * len(ROOMS)
+
+
 async def test_what_failed_is_tried_again_once_it_has_rested(tmp_path: Path) -> None:
     """Seconds later, though nothing else happens."""
     async with deployed(tmp_path) as deployment:
