@@ -8,7 +8,7 @@ import pytest
 from scim_matrix.matrix.accounts import MARK_PROVIDER
 from scim_matrix.sync.account_finder import LATEST
 from scim_matrix.sync.backoff import PERMANENT
-from tests.homeserver.deployment import Deployment, deployed
+from tests.homeserver.deployment import Configuration, Deployment, deployed
 from tests.homeserver.server import Fault, Request
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -58,6 +58,26 @@ async def test_one_that_comes_late_is_locked(tmp_path: Path, in_between: dict[st
         await deployment.settle(LATEST)
         assert deployment.world.accounts.get("@ann:s").locked
         assert not await is_looked_for(deployment)
+
+
+async def test_one_of_whoever_was_deleted_that_comes_late_goes_with_the_grace(
+    tmp_path: Path,
+) -> None:
+    """It is locked when it is found, and deactivated when any other account would be."""
+    configuration = Configuration(delete_grace=10 * LATEST)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        deployment.homeserver.faults.append(Fault("request lost", creates))
+        _, user = await deployment.scim("POST", "/Users", {"schemas": [USER], "userName": "ann"})
+        await deployment.settle()
+        assert (await deployment.scim("DELETE", f"/Users/{user['id']}"))[0] == 204
+        await deployment.settle(LATEST / 2)
+        mark = {"auth_provider": MARK_PROVIDER, "external_id": user["id"]}
+        deployment.world.account("@ann:s", external_ids=[mark])
+        await deployment.settle(LATEST)
+        late = deployment.world.accounts.get("@ann:s")
+        assert (late.locked, late.deactivated) == (True, False)
+        await deployment.settle(configuration.delete_grace)
+        assert deployment.world.accounts.get("@ann:s").deactivated
 
 
 async def test_one_that_never_comes_is_looked_for_no_longer(tmp_path: Path) -> None:
