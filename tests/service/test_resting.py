@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import eventually
-from tests.homeserver import Fault
+from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -43,18 +43,25 @@ async def test_a_homeserver_that_is_away_is_not_asked_for_each_room(tmp_path: Pa
         assert 0 < len([r for r in asked if "join" in r.path]) <= IN_FLIGHT
 
 
-async def test_rooms_are_not_compared_with_a_homeserver_that_is_away(tmp_path: Path) -> None:
-    """A comparison that comes to nothing is one of what it is asked for again and again."""
+async def test_a_room_that_cannot_be_compared_is_tried_again_after_a_rest(tmp_path: Path) -> None:
+    """One that a homeserver has no answer about is not asked for without a pause."""
     async with deployed(tmp_path) as deployment:
-        for room_id in ROOMS:
+        for room_id in ROOMS[:2]:
             deployment.world.rooms.create(deployment.world.service, room_id=room_id)
-        await deployment.put_map({"g": ROOMS})
+        await deployment.put_map({"g": ROOMS[:2]})
         await deployment.quiet()
-        deployment.homeserver.dark = True
+
+        def is_about_it(request: Request) -> bool:
+            return request.path[-2:] == (ROOMS[0], "members")
+
+        deployment.homeserver.faults.append(Fault("unavailable", is_about_it, 5))
         begun = len(deployment.homeserver.requests)
-        await deployment.quiet(60.0)
-        deployment.homeserver.dark = False
-        assert IN_FLIGHT <= len(deployment.homeserver.requests[begun:]) <= 2 * len(ROOMS)
+        deployment.reconciler.compare()
+        await deployment.settle()
+        once = [r for r in deployment.homeserver.requests[begun:] if is_about_it(r)]
+        assert len(once) == 1
+        await deployment.settle(300.0)
+        assert not deployment.homeserver.faults
 
 
 async def test_what_failed_is_tried_again_once_it_has_rested(tmp_path: Path) -> None:
