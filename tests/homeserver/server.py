@@ -16,8 +16,8 @@ from tests.homeserver.rooms import CANONICAL, CREATE, LEVELS, MEMBER, NAME, PARE
 from tests.homeserver.world import Deed, World
 
 # request lost: not done; answer lost: done, and nobody hears of it; hangs: done, and answered no
-# more; the others are not done.
-Kind = Literal["request lost", "answer lost", "hangs", "unavailable", "rate limited"]
+# more; slow: done and answered, once somebody says so; the others are not done.
+Kind = Literal["request lost", "answer lost", "hangs", "slow", "unavailable", "rate limited"]
 TOKEN = "token"
 
 
@@ -57,7 +57,7 @@ class MemoryHomeserver:
         # Called with each request, before and after it is done.
         self.before: Callable[[Request], None] = lambda request: None
         self.after: Callable[[Request], None] = lambda request: None
-        # Set once a request hangs; it does until the other one is set.
+        # Set once a request hangs, or is slow; it is until the other one is set.
         self.hung, self.given_up = asyncio.Event(), asyncio.Event()
         # Syncs that wait, by the position they wait from.
         self.waiting: dict[int, int] = {}
@@ -98,7 +98,7 @@ class MemoryHomeserver:
         except MatrixError as error:
             status, answer = error.status, {"errcode": error.errcode, "error": error.error}
         self.after(request)
-        if kind == "hangs":
+        if kind in ("hangs", "slow"):
             self.hung.set()
             await self.given_up.wait()
         if kind in ("answer lost", "hangs") or self.dark:

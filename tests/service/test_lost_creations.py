@@ -1,5 +1,6 @@
 """Accounts that were asked for, without an answer, of users who are disabled meanwhile."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,50 @@ async def disabled_while_asked_for(deployment: Deployment) -> str:
     await deployment.settle(LATEST / 2)
     deployment.hands.passed += 10.0
     return scim_id
+
+
+async def test_none_is_made_for_whoever_is_disabled_while_theirs_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    """What was decided then is not so any more; whoever is enabled again gets theirs."""
+    async with deployed(tmp_path) as deployment:
+        homeserver = deployment.homeserver
+        homeserver.faults.append(Fault("slow", lambda request: MARK_PROVIDER in request.path))
+        user = {"schemas": [USER], "userName": "ann"}
+        _, made = await deployment.scim("POST", "/Users", user)
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        await changed(deployment, made["id"])
+        homeserver.given_up.set()
+        await settling
+        assert "@ann:s" not in deployment.world.accounts.all
+        assert not [request for request in homeserver.requests if creates(request)]
+        await changed(deployment, made["id"], active=True)
+        await deployment.settle(LATEST)
+        assert "@ann:s" in deployment.world.accounts.all
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_what_a_user_is_to_be_no_more_is_not_done(tmp_path: Path, active: bool) -> None:
+    """Not for a moment, where it changes while the account is looked at: some of it is for good."""
+    configuration = Configuration(on_disable="deactivate")
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        homeserver = deployment.homeserver
+        user = {"schemas": [USER], "userName": "ann"}
+        _, made = await deployment.scim("POST", "/Users", user)
+        await deployment.settle()
+        await changed(deployment, made["id"], active=active)
+        await deployment.settle()
+        homeserver.faults.append(Fault("slow", lambda request: request.path[-1] == "@ann:s"))
+        await changed(deployment, made["id"], active=not active)
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        begun = len(homeserver.requests)
+        await changed(deployment, made["id"], active=active)
+        homeserver.given_up.set()
+        await settling
+        assert not [request for request in homeserver.requests[begun:] if request.changes]
+        assert deployment.world.accounts.get("@ann:s").deactivated is not active
 
 
 async def changed(deployment: Deployment, scim_id: str, **values: Any) -> None:

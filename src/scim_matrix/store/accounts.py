@@ -328,12 +328,15 @@ async def begin(
 ) -> bool:
     """Record before a request leaves that it is under way, and what it will have done.
 
-    `doing` is the action by which it disables the account. False where it is held by now.
+    `doing` is the action by which it disables the account. False where it is held by now, the user
+    is to be otherwise, or has another account.
     """
     found = await connection.execute_fetchall(
         _Q["begin"],
         {
             "id": account.id,
+            "user_id": account.user_id,
+            "state": account.desired,
             "written": (account.written | account.profile).dump(),
             "locks": does.locked,
             "suspends": does.suspended,

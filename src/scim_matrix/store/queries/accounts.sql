@@ -153,11 +153,11 @@ DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 
 -- begin --
 -- A request is about to leave: until its answer arrives, the account's state is not known. None leaves
--- where the brake holds it by now.
+-- where the brake holds it by now, the user is to be otherwise, or has another account.
 UPDATE account SET confirmed = NULL, written = :written, doing = :doing,
     usable = usable AND desired = 'active',
     locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
-WHERE id = :id AND brake <> 'held' RETURNING 1
+WHERE id = :id AND brake <> 'held' AND desired = :state AND user_id = :user_id RETURNING 1
 
 -- confirm --
 -- The account is as it should be, as far as this profile and state say.
