@@ -7,7 +7,7 @@ import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
 from scim_matrix.store import accounts, binding, record, views
-from tests.homeserver.deployment import IDP, Deployment, deployed
+from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -144,3 +144,36 @@ async def test_the_account_before_stays_where_it_is_protected(tmp_path: Path) ->
         await deployment.link(scim_id, "@ann:s")
         await deployment.quiet()
         assert "!room" in places(deployment)["@annie:s"]
+
+
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize("name", ["ann", "bot"])
+async def test_the_services_own_account_is_no_users(
+    tmp_path: Path, name: str, active: bool
+) -> None:
+    """Whatever name they have, and whomever their SSO identity leads to: it is never touched."""
+    configuration = Configuration(delete_grace=3600.0)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        own = deployment.world.service
+        link = {"auth_provider": IDP, "external_id": "ext-ann"}
+        deployment.world.account(own, external_ids=[link] if name == "ann" else [])
+        before = deployment.world.accounts.get(own).shown()
+        body = {
+            "schemas": [SCHEMA + "User"],
+            "userName": name,
+            "externalId": "ext-ann",
+            "active": active,
+        }
+        _, made = await deployment.scim("POST", "/Users", body)
+        await deployment.settle(60.0)
+        [account] = await deployment.database.reader.execute_fetchall(
+            "SELECT user_id, problem, reason FROM account"
+        )
+        assert account["user_id"] is None
+        if active:
+            assert account["problem"] == "conflict"
+        await deployment.scim("PUT", f"/Users/{made['id']}", body | {"active": False})
+        await deployment.settle(60.0)
+        await deployment.scim("DELETE", f"/Users/{made['id']}")
+        await deployment.settle(configuration.delete_grace)
+        assert deployment.world.accounts.get(own).shown() == before
