@@ -289,6 +289,8 @@ async def test_an_approval_of_a_lock_is_none_of_what_comes_after(database: Datab
         await accounts.expire(connection, connection.at + 10.0)
         [due] = await accounts.due(connection, 1.0, 9, [])
         assert (due.desired, due.approved_by) == ("expired", None)
+        # The brake may hold it again.
+        assert await brake.hold_accounts(connection, due.id) == 1
 
 
 async def test_what_is_held_or_dismissed_does_not_expire(database: Database) -> None:

@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from scim_matrix.store import accounts, binding, views
 from tests.conftest import eventually
-from tests.homeserver import Request
+from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Deployment, deployed
+from tests.homeserver.server import Kind
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -47,8 +50,14 @@ async def test_what_was_undone_is_the_services_doing_no_more(tmp_path: Path) -> 
         assert account.get("@ann:s").locked
 
 
-async def test_whom_a_hand_deactivates_is_not_joined_again(tmp_path: Path) -> None:
-    """Their leaving every room is not taken for their will; a hand brings them back."""
+@pytest.mark.parametrize("fault", [None, "unavailable"])
+async def test_whom_a_hand_deactivates_is_not_joined_again(
+    tmp_path: Path, fault: Kind | None
+) -> None:
+    """Their leaving every room is not taken for their will, even before their account is looked at.
+
+    A hand brings them back.
+    """
     async with deployed(tmp_path) as deployment:
         world = deployment.world
         for room_id in ("!one", "!two"):
@@ -58,6 +67,9 @@ async def test_whom_a_hand_deactivates_is_not_joined_again(tmp_path: Path) -> No
         assert world.rooms.get("!two").membership("@ann:s") == "join"
         deeds = len(world.deeds)
 
+        if fault is not None:
+            looked_at = Fault(fault, lambda request: request.path[-2:] == ("users", "@ann:s"))
+            deployment.homeserver.faults.append(looked_at)
         world.account("@ann:s", deactivated=True)
         await deployment.settle(100.0)
         assert world.deeds[deeds:] == []

@@ -119,6 +119,32 @@ async def test_a_user_who_is_deleted_goes(tmp_path: Path) -> None:
         assert deployment.world.accounts.get("@bob:s").locked
 
 
+@pytest.mark.parametrize("way", ["PUT", "PATCH"])
+async def test_a_user_who_is_disabled_again_is_locked(tmp_path: Path, way: str) -> None:
+    """Though for this database they were disabled already."""
+    async with deployed(tmp_path) as deployment:
+        bob = await made(deployment, "User", userName="bob")
+
+        async def becomes(active: bool, method: str = "PUT") -> None:
+            body = {"schemas": [SCHEMA + "User"], "userName": "bob", "active": active}
+            if method == "PATCH":
+                operation = {"op": "replace", "path": "active", "value": active}
+                body = {"schemas": [PATCH], "Operations": [operation]}
+            assert (await deployment.scim(method, f"/Users/{bob}", body))[0] == 200
+
+        await deployment.quiet()
+        await becomes(False)
+        await deployment.copy("backup")
+        await becomes(True)
+        await deployment.quiet()
+        await deployment.restore("backup")
+        await deployment.quiet()
+        assert not deployment.world.accounts.get("@bob:s").locked
+        await becomes(False, way)
+        await deployment.quiet()
+        assert deployment.world.accounts.get("@bob:s").locked
+
+
 async def test_some_of_it_can_be_approved(tmp_path: Path) -> None:
     """What was shown goes; the rest once the backup is confirmed as a whole."""
     async with deployed(tmp_path) as deployment:

@@ -13,6 +13,7 @@ PLACE = "127.0.0.1:1/scim"
     ("url", "told"),
     [
         (f"postgresql://scim:p@HIDDEN@{PLACE}", "an @ in its host or database"),
+        (f"postgresql://HIDDEN:HIDDEN@p@{PLACE}", "an @ in its host or database"),
         (f"postgresql://scim:1/HIDDEN@{PLACE}", "an @ in its host or database"),
         (f"postgresql://scim:p/HIDDEN@{PLACE}", "an @ in its host or database"),
         (f"postgresql://scim:p/a?HIDDEN@{PLACE}", "something else than name=value"),
