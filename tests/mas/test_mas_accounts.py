@@ -166,6 +166,15 @@ async def test_whoever_signed_in_first_is_found_under_any_name(
     assert await accounts.by_subject(f"sub-{tag}") == user.user_id
 
 
+async def test_who_is_of_another_server_is_nobody_here(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Whoever has the same name at this one."""
+    await mas.add_account(f"{tag}a")
+    assert await accounts.get(mxid(f"{tag}a")) is not None
+    assert await accounts.get(f"@{tag}a:elsewhere.test") is None
+
+
 async def test_links_of_other_providers_are_not_ours(mas: Mas, over: Accounts, tag: str) -> None:
     """The same subject at another provider is somebody else; the account shows it is linked."""
     other = mas.add_provider("https://other.test")

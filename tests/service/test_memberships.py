@@ -95,6 +95,23 @@ async def test_nothing_seen_of_an_account_that_is_gone_counts_for_the_next(
         assert (await people.row("ann"))["observed"] is None
 
 
+async def test_what_went_wrong_before_counts_no_more_once_it_is_so(database: Database) -> None:
+    """What fails next is tried again as soon as what fails for the first time."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.account("ann")
+        account_id = await people.account_id(ann)
+        await people.activity(ann, active=False)
+        for _ in range(3):
+            await accounts.fail(connection, account_id, "refused", "no", 0.0)
+        [due] = await accounts.due(connection, NOW, 9, [])
+        assert due.attempts == 3
+        assert await accounts.confirm(connection, due, Confirmation(Disablement(), due.written))
+        found = await accounts.get(connection, account_id)
+        assert found is not None
+        assert (found.todo, found.attempts) == (None, 0)
+
+
 async def test_an_account_that_never_was_is_none_that_the_service_disabled(
     database: Database,
 ) -> None:

@@ -263,3 +263,12 @@ async def test_nobody_is_signed_in_by_a_backup_while_the_homeserver_is_away(tmp_
     found = await Sessions(database).find(session_id, 1)
     await database.close()
     assert found is None
+
+
+async def test_a_backup_is_put_where_nothing_was_before(tmp_path: Path) -> None:
+    """The folder is made with those above it."""
+    target, source = tmp_path / "there" / "deeper", tmp_path / "here"
+    source.mkdir()
+    await (await Database.open(source)).close()
+    backup.restore(target, source / DATABASE_NAME)
+    assert (target / DATABASE_NAME).exists()
