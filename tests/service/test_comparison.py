@@ -1,11 +1,16 @@
 """Comparing many rooms at intervals: not all at once, and what is suspicious first."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from scim_matrix.store import references, totals
 from tests.homeserver import Fault
-from tests.homeserver.deployment import Deployment, deployed
+from tests.homeserver.deployment import Configuration, Deployment, deployed
+from tests.homeserver.rooms import MEMBER, Event
 
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
 INTERVAL = 3600.0
 ROOMS = 40
 
@@ -104,3 +109,48 @@ async def test_an_alias_that_moves_before_its_room_is_compared_is_followed(tmp_p
         reference = await references.get(deployment.database.reader, "#room:s")
         assert reference is not None
         assert reference.room_id == "!other"
+
+
+@pytest.mark.parametrize("respected", [True, False])
+async def test_who_left_while_nobody_looked_has_left_by_choice(
+    tmp_path: Path, respected: bool
+) -> None:
+    """Whoever was removed by somebody else has not, and comes back in any case."""
+    respect = Configuration(on_self_leave="respect" if respected else "rejoin")
+    async with deployed(tmp_path, configuration=respect) as deployment:
+        world = deployment.world
+        room = world.room(world.service, room_id="!r")
+        await deployment.put_map({"*": ["!r"]})
+        for name in ("ann", "bob"):
+            body = {"schemas": [SCHEMA + "User"], "userName": name}
+            assert (await deployment.scim("POST", "/Users", body))[0] == 201
+        await deployment.quiet()
+        await deployment.stop()
+        world.rooms.leave("!r", "@ann:s")
+        world.rooms.put(room, Event(MEMBER, "@bob:s", world.service, {"membership": "leave"}))
+        await deployment.start()
+        await deployment.quiet()
+        assert room.membership("@bob:s") == "join"
+        assert room.membership("@ann:s") == ("leave" if respected else "join")
+
+
+async def test_a_room_that_the_service_is_not_in_is_taken_to_remove_somebody(
+    tmp_path: Path,
+) -> None:
+    """Where it may not, since it is not there, nobody has as much power as it would have."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.room("@boss:s", room_id="!r")
+        await deployment.put_map({"g": ["!r"]})
+        body: dict[str, Any] = {"schemas": [SCHEMA + "User"], "userName": "ann"}
+        _, ann = await deployment.scim("POST", "/Users", body)
+        members = [{"value": ann["id"]}]
+        body = {"displayName": "G", "externalId": "g", "members": members}
+        await deployment.scim("POST", "/Groups", {"schemas": [SCHEMA + "Group"], **body})
+        await deployment.quiet()
+        assert room.membership("@ann:s") == "join"
+        world.rooms.leave("!r", world.service)
+        await deployment.quiet()
+        await deployment.scim("DELETE", f"/Users/{ann['id']}")
+        await deployment.settle()
+        assert room.membership("@ann:s") == "leave"

@@ -154,3 +154,17 @@ async def test_a_subject_that_a_protected_user_keeps_is_asked_for_slowly(tmp_pat
         requests = await asked(deployment, 10 * HOUR)
         looks = [r for r in requests if "auth_providers" in r.path and r.path[-1] == "ext-bob"]
         assert 5 <= len(looks) <= 30
+
+
+async def test_whoever_comes_back_gets_the_profile_of_now(tmp_path: Path) -> None:
+    """Not the one that they were deleted with."""
+    async with deployed(tmp_path) as deployment:
+        first = await user(deployment, "ann", displayName="Ann")
+        await deployment.settle()
+        assert (await deployment.scim("DELETE", f"/Users/{first}"))[0] == 204
+        await deployment.settle()
+        account = deployment.world.accounts.get("@ann:s")
+        assert (account.displayname, account.locked) == ("Ann", True)
+        await user(deployment, "ann", displayName="Ann Lee")
+        await deployment.settle()
+        assert (account.displayname, account.locked) == ("Ann Lee", False)
