@@ -6,7 +6,16 @@ import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import Observed
-from scim_matrix.store import accounts, binding, brake, groupmap, memberships, observed, rooms
+from scim_matrix.store import (
+    accounts,
+    binding,
+    brake,
+    console,
+    groupmap,
+    memberships,
+    observed,
+    rooms,
+)
 from scim_matrix.store.accounts import Confirmation, Disablement, Written
 from scim_matrix.store.database import Connection, Database
 from tests.service import oracle
@@ -347,3 +356,14 @@ async def test_who_was_deactivated_has_not_left_by_themselves(database: Database
         active = Confirmation(Disablement(), Written(), usable=True)
         assert await accounts.confirm(connection, await people.account_of(ann), active)
         assert (await people.membership(ROOM, "ann")).todo == "join"
+
+
+async def test_who_would_stay_in_a_closed_room_is_who_is_granted_it(database: Database) -> None:
+    """And whom a human let stay there; nobody else who has an account."""
+    async with database.write() as connection:
+        people, _ = await granted(connection)
+        await people.account("bob")
+        inside = ["@ann:s", "@bob:s"]
+        assert await console.staying(connection, "!few", inside) == {"@ann:s"}
+        await people.observed("join", "ann", room_id="!few")
+        assert await console.staying(connection, "!other", inside) == set()
