@@ -367,3 +367,19 @@ async def test_who_would_stay_in_a_closed_room_is_who_is_granted_it(database: Da
         assert await console.staying(connection, "!few", inside) == {"@ann:s"}
         await people.observed("join", "ann", room_id="!few")
         assert await console.staying(connection, "!other", inside) == set()
+
+
+async def test_whoever_is_found_to_be_a_user_is_unmanaged_where_nobody_grants(
+    database: Database,
+) -> None:
+    """In the rooms that they are granted they are so no more, before these are compared."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE, TO_ALL])
+        await people.group("G", await people.account("ann"))
+        bob = await people.user("bob")
+        for room_id in ("!few", ROOM):
+            sql = "INSERT INTO unmanaged_member (room_id, user_id) VALUES (:room_id, '@bob:s')"
+            await connection.execute_fetchall(sql, {"room_id": room_id})
+        await people.binds(bob, usable=True)
+        assert [await people.unmanaged(room_id) for room_id in ("!few", ROOM)] == [["@bob:s"], []]
