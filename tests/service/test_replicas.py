@@ -542,8 +542,11 @@ async def test_who_ends_begins_no_term(two: list[Database]) -> None:
     assert first.leads
 
 
-async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(own: Server) -> None:
-    """By this process's own clock: the database cannot tell it."""
+async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(
+    own: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By this process's own clock: the database cannot tell it. Another one begins thereafter."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 3.0)
     database = await Database.open(own.filled(), serving="listening on 1")
     leadership = database.leadership
     assert isinstance(leadership, Lease)
@@ -560,6 +563,13 @@ async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(own: Server) -> 
         async with database.during(term).write() as connection:
             await put_room(connection, "!late")
     assert await stored(database) == []
+
+    async def leads() -> bool:
+        await leadership.begin()
+        return leadership.leads
+
+    await eventually(leads, bool)
+    assert (await leadership.led()).number > term.number
     await database.close()
 
 
