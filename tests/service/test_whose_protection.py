@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from scim_matrix.store import views
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.rooms import Room
 
@@ -60,3 +63,24 @@ async def test_joins_ask_nobody_who_administers(tmp_path: Path) -> None:
         assert [room.membership(user_id) for user_id in ("@ann:s", "@bob:s")] == ["join"] * 2
         assert await changed(deployment, group, "remove", ann) == 1
         assert room.membership("@ann:s") == "leave"
+
+
+@pytest.mark.parametrize("why", ["is protected by PROTECTED_USERS", "administers the homeserver"])
+async def test_nothing_is_changed_of_the_account_of_somebody_protected(
+    tmp_path: Path, why: str
+) -> None:
+    """Neither their name nor whether they are locked; what would be done is shown, and kept."""
+    async with deployed(tmp_path) as deployment:
+        _, _, [ann] = await with_group(deployment, "ann")
+        if "PROTECTED_USERS" in why:
+            await deployment.restart(protected_users=("@ann:s",))
+        else:
+            deployment.world.account("@ann:s", admin=True)
+        before = deployment.world.accounts.get("@ann:s").shown()
+        for more in ({"displayName": "Ann Lee"}, {"active": False}):
+            user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "ann", **more}
+            assert (await deployment.scim("PUT", f"/Users/{ann}", user))[0] == 200
+            await deployment.settle()
+            [shown] = await views.users(deployment.database.reader, "ann")
+            assert shown["problem"] == f"@ann:s {why}", more
+        assert deployment.world.accounts.get("@ann:s").shown() == before

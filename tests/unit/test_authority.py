@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.groupmap import Mapping
 from scim_matrix.sync.authority import (
     Reach,
     Verdict,
@@ -113,3 +114,11 @@ def test_everywhere_means_in_every_room() -> None:
 def test_an_administrator_is_always_followed() -> None:
     """They hold the homeserver's power themselves."""
     assert by_administrator(ANN) == Verdict(True, "@ann:s administers the homeserver.")
+
+
+def test_mappings_together_reach_as_far_as_the_furthest_of_them() -> None:
+    """Whoever leads to all of them must be able to do what each does."""
+    plain, strong = Mapping("everyone", "", "!r"), Mapping("everyone", "", "!r", power=50)
+    closed = Mapping("external_id", "g", "!r", power=20, exclusive=True)
+    assert Reach.of() == Reach.of(plain) == Reach()
+    assert Reach.of(plain, strong, closed) == Reach(50, exclusive=True)
