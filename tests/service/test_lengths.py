@@ -9,7 +9,7 @@ import pytest
 
 from scim_matrix.config import ConfigurationError
 from scim_matrix.store.database import Connection, Database, Place
-from scim_matrix.store.text import MOST_INDEXED
+from scim_matrix.store.text import MOST_INDEXED, is_too_long
 from tests.service.client import call, made
 from tests.service.conftest import Client, Start, environment
 
@@ -193,3 +193,19 @@ def test_what_an_index_does_not_take_is_no_line_of_the_map(
     """It is refused with the other mistakes of the map."""
     with pytest.raises(ConfigurationError, match=TOLD):
         environment(tmp_path, IDP_GROUP_TO_ROOM=json.dumps(line))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("x" * MOST_INDEXED, False),
+        ("x" * (MOST_INDEXED + 1), True),
+        ("ä" * (MOST_INDEXED // 2), False),
+        ("ä" * (MOST_INDEXED // 2 + 1), True),
+        ("😀" * (MOST_INDEXED // 4), False),
+        ("😀" * (MOST_INDEXED // 4 + 1), True),
+    ],
+)
+def test_what_is_too_long_is_counted_in_bytes(value: str, expected: bool) -> None:
+    """As an index counts it."""
+    assert is_too_long(value) is expected
