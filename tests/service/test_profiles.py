@@ -168,3 +168,19 @@ async def test_whoever_comes_back_gets_the_profile_of_now(tmp_path: Path) -> Non
         await user(deployment, "ann", displayName="Ann Lee")
         await deployment.settle()
         assert (account.displayname, account.locked) == ("Ann Lee", False)
+
+
+async def test_whoever_comes_back_before_they_had_an_account_gets_one_of_their_name_now(
+    tmp_path: Path,
+) -> None:
+    """Nothing was asked for by the name before."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.settle()
+        deployment.homeserver.dark = True
+        first = await user(deployment, "ann", externalId="ext")
+        assert (await deployment.scim("DELETE", f"/Users/{first}"))[0] == 204
+        await user(deployment, "annie", externalId="ext")
+        deployment.homeserver.dark = False
+        await deployment.settle(60.0)
+        made = set(deployment.world.accounts.all) - {deployment.world.service}
+        assert made == {"@annie:s"}

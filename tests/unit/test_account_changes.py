@@ -419,3 +419,11 @@ def test_where_nothing_is_done_after_the_grace_period_the_lock_stays() -> None:
     """Also where it could not be put on before."""
     assert AccountPolicy(False, "nothing", "nothing").how("expired") == "lock"
     assert AccountPolicy(False, "nothing", "nothing").how("disabled") == "nothing"
+
+
+def test_what_is_about_to_be_written_counts_as_written() -> None:
+    """The answer may be lost: the link and the addresses are the service's all the same."""
+    before = Written(frozenset({"old@x"}), frozenset({"old"}))
+    after = before | Profile("Ann", ("ann@x",), "ext-ann")
+    assert after == Written(frozenset({"old@x", "ann@x"}), frozenset({"old", "ext-ann"}))
+    assert before | Profile("Ann", (), None) == before
