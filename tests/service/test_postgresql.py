@@ -570,6 +570,28 @@ async def test_the_service_is_well_again_by_itself(own: Server, start: Start) ->
     await made(client, "Users", userName="bob")
 
 
+async def test_a_turn_that_does_not_come_is_waited_for_once(postgresql: Server) -> None:
+    """Whoever writes is told in time; the connection stays, and what it does next is done."""
+    url = postgresql.filled()
+    database, other = await Database.open(url), postgresql_driver.Postgresql(url)
+    writer = database._writer.driver
+    assert isinstance(writer, postgresql_driver.Postgresql)
+    backend = await writer.backend()
+    await writer.run("SET statement_timeout = '200ms'")
+    await other.open()
+    await other.begin("SAVEPOINT other")
+    for _ in range(6):
+        with pytest.raises(DatabaseError, match="statement timeout"):
+            async with database.write():
+                pass
+    await other.rollback()
+    await other.close()
+    async with database.write() as connection:
+        await connection.execute_fetchall("INSERT INTO room (room_id) VALUES ('!r')")
+    assert await writer.backend() == backend
+    await database.close()
+
+
 async def test_a_map_changed_while_the_database_is_away_is_in_force_afterwards(
     own: Server, start: Start, tmp_path: Path
 ) -> None:

@@ -140,17 +140,22 @@ class Writer:
         await asyncio.shield(committed)
 
     async def _enter(self, savepoint: str, before: str | None, term: Term | None) -> None:
-        """Begin a block, in a transaction of its own or behind the block `before`, in one journey.
+        """Begin a block, in a transaction of its own or behind the block `before`.
 
         Its term's fence has the term last until the transaction has ended, unless another has
         begun: that raises NotLeadingError.
         """
-        fence = [] if term is None or term.fence is None else [term.fence]
+        statements = [] if term is None or term.fence is None else [term.fence]
+        is_fenced = bool(statements)
         if before is None:
-            passed = await self.driver.begin(savepoint, *fence)
+            await self.driver.begin(savepoint)
         else:
-            *_, passed = await self.driver.fetch_together([(before, ()), (savepoint, ()), *fence])
-        if term is not None and fence and not (term.runs and passed):
+            # In one journey: where much is written, many blocks share a transaction.
+            statements = [(before, ()), (savepoint, ()), *statements]
+        if not statements:
+            return
+        *_, passed = await self.driver.fetch_together(statements)
+        if term is not None and is_fenced and not (term.runs and passed):
             term.end()
             raise NotLeadingError("another service on this database leads, or may by now")
 

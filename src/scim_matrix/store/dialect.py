@@ -54,11 +54,8 @@ class Driver(Protocol):
     async def run_many(self, sql: str, values: Iterable[Values]) -> None:
         """Run one statement for each of several sets of values."""
 
-    async def begin(self, savepoint: str, *more: Statement) -> list[DatabaseRow]:
-        """Begin a transaction that may write, and a savepoint in it.
-
-        Returns the rows of the last of the statements that are run after that.
-        """
+    async def begin(self, savepoint: str) -> None:
+        """Begin a transaction that may write, and a savepoint in it."""
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""

@@ -351,30 +351,32 @@ class Postgresql:
         """Run several statements without values."""
         await self._again(lambda connection: _run(connection, script))
 
-    async def begin(self, savepoint: str, *more: Statement) -> list[DatabaseRow]:
-        """Begin a transaction that may write, once no other one does; see `Driver.begin`.
+    async def begin(self, savepoint: str) -> None:
+        """Begin a transaction that may write, once no other one does, and a savepoint in it.
 
         Raises DatabaseTooNewError where a newer version has changed the schema by now.
         """
-        first: list[Statement] = [("BEGIN", ()), (_LOCK, ()), (savepoint, ())]
-        if self._prepared:
-            # Asked once nobody else writes: nobody changes the schema then before this has ended.
-            first.append((_SCHEMA, ()))
+        # Asked once nobody else writes: nobody changes the schema then before this has ended.
+        check = f"; {_SCHEMA}" if self._prepared else ""
 
-        async def run(connection: _Connection) -> list[list[DatabaseRow]]:
+        async def run(connection: _Connection) -> int | None:
             if self._prepared and self._until_tidy <= 0:
                 await self._tidy(connection)
-            return await self._together(connection, [*first, *more])
+            script = f"BEGIN; {_LOCK}; {savepoint}{check}"
+            cursor = await connection.execute(script.encode(), prepare=False)
+            while cursor.nextset():
+                pass
+            # Without making a row of it: this is part of every transaction.
+            number = cursor.pgresult.get_value(0, 0) if cursor.pgresult and check else None
+            return None if number is None else int(number)
 
-        started = await self._again(run, begins=True)
-        if self._prepared:
-            [schema] = started[len(first) - 1]
+        number = await self._again(run, begins=True)
+        if number is not None:
             try:
-                migrations.check(self.name, schema["number"], MIGRATIONS)
+                migrations.check(self.name, number, MIGRATIONS)
             except DatabaseError:
                 await self.rollback()
                 raise
-        return started[-1]
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""

@@ -62,10 +62,9 @@ class Sqlite(aiosqlite.Connection):
         [(verdict,)] = await self.execute_fetchall("PRAGMA quick_check(1)")
         return None if verdict == "ok" else str(verdict)
 
-    async def begin(self, savepoint: str, *more: Statement) -> list[DatabaseRow]:
-        """Begin a transaction that may write; see `Driver.begin`."""
-        started = await self.fetch_together([("BEGIN IMMEDIATE", ()), (savepoint, ()), *more])
-        return started[-1]
+    async def begin(self, savepoint: str) -> None:
+        """Begin a transaction that may write, and a savepoint in it."""
+        await self.fetch_together([("BEGIN IMMEDIATE", ()), (savepoint, ())])
 
     async def end(self, release: str) -> None:
         """Release the last savepoint, and make durable what the transaction did."""
