@@ -53,7 +53,6 @@ _OURS = {"client_encoding": "UTF8"}
 # Whoever waited for another sees what that one wrote, and goes on.
 # Statements are written to go along indexes, in the order in which they join: the planner, which
 # knows nothing of scratch tables nor of what has just been imported, would read whole tables.
-# What it would put aside to go through it again and again is as large as a map or a directory.
 # Compiling a statement takes longer than any of ours.
 _SESSION = """
 SET statement_timeout = '30s';
@@ -68,7 +67,6 @@ WHERE current_setting('synchronous_commit') = 'off';
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET enable_seqscan = off;
-SET enable_material = off;
 SET join_collapse_limit = 1;
 SET from_collapse_limit = 1;
 SET jit = off;
@@ -77,8 +75,10 @@ SET standard_conforming_strings = on;
 """
 _READING = "SET default_transaction_read_only = on;"
 
-# What a block notes for itself while it settles grants (store/queries/grants.sql).
+# What a block notes for itself while it settles grants (store/queries/grants.sql). What the planner
+# would put aside there, to go through it for each row of the others, is all lines of the map.
 _SCRATCH = """
+SET enable_material = off;
 CREATE TEMP TABLE touched (account_id BIGINT PRIMARY KEY);
 CREATE TEMP TABLE opened (
     account_id BIGINT, mapping_id BIGINT, group_name TEXT, PRIMARY KEY (account_id, mapping_id)
