@@ -27,15 +27,12 @@ CREATE INDEX account_disabling ON account (next_try, since DESC, id)
 DROP TRIGGER membership_noted ON membership;
 DROP FUNCTION membership_noted();
 
-CREATE FUNCTION stir_all(places TEXT[]) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO stirred (room_id, number)
-    SELECT DISTINCT place, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
-    FROM unnest(places) place
-    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number; END $$;
-
 CREATE FUNCTION memberships_made() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NOT EXISTS (SELECT 1 FROM made) THEN RETURN NULL; END IF;
-    PERFORM stir_all(ARRAY(SELECT room_id FROM made));
+    INSERT INTO stirred (room_id, number)
+    SELECT m.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM made m GROUP BY m.room_id
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
     INSERT INTO room_count (room_id, memberships, todo)
     SELECT m.room_id, count(*), count(m.todo) FROM made m GROUP BY m.room_id
     ON CONFLICT (room_id) DO UPDATE SET memberships = room_count.memberships + excluded.memberships,
@@ -46,12 +43,17 @@ REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION memberships_ma
 
 CREATE FUNCTION memberships_changed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NOT EXISTS (SELECT 1 FROM now) THEN RETURN NULL; END IF;
-    PERFORM stir_all(ARRAY(SELECT room_id FROM (
-        SELECT room_id, account_id, ready, todo IS NULL, power_todo, fit, next_try, state, brake
-        FROM before
-        EXCEPT
-        SELECT room_id, account_id, ready, todo IS NULL, power_todo, fit, next_try, state, brake
-        FROM now) changed));
+    INSERT INTO stirred (room_id, number)
+    SELECT r.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred) FROM (
+        SELECT room_id FROM (
+            SELECT room_id, account_id, ready, todo IS NULL, power_todo, fit, next_try, state, brake
+            FROM before
+            EXCEPT
+            SELECT room_id, account_id, ready, todo IS NULL, power_todo, fit, next_try, state, brake
+            FROM now) changed
+        GROUP BY room_id
+    ) r
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
     UPDATE room_count SET todo = room_count.todo + d.difference FROM (
         SELECT c.room_id, sum(c.todo) AS difference FROM (
             SELECT room_id, -1 AS todo FROM before WHERE before.todo IS NOT NULL
@@ -65,7 +67,10 @@ FOR EACH STATEMENT EXECUTE FUNCTION memberships_changed();
 
 CREATE FUNCTION memberships_ended() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NOT EXISTS (SELECT 1 FROM ended) THEN RETURN NULL; END IF;
-    PERFORM stir_all(ARRAY(SELECT room_id FROM ended));
+    INSERT INTO stirred (room_id, number)
+    SELECT m.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM ended m GROUP BY m.room_id
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
     UPDATE room_count SET memberships = memberships - e.number, todo = room_count.todo - e.todo
     FROM (SELECT room_id, count(*) AS number, count(ended.todo) AS todo FROM ended GROUP BY room_id) e
     WHERE room_count.room_id = e.room_id;
@@ -75,8 +80,10 @@ REFERENCING OLD TABLE AS ended FOR EACH STATEMENT EXECUTE FUNCTION memberships_e
 
 CREATE OR REPLACE FUNCTION account_settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NOT EXISTS (SELECT 1 FROM settled) THEN RETURN NULL; END IF;
-    PERFORM stir_all(ARRAY(SELECT m.room_id FROM settled s CROSS JOIN membership m
-        WHERE m.account_id = s.account_id));
+    INSERT INTO stirred (room_id, number)
+    SELECT m.room_id, (SELECT coalesce(max(number), 0) + 1 FROM stirred)
+    FROM settled s CROSS JOIN membership m WHERE m.account_id = s.account_id GROUP BY m.room_id
+    ON CONFLICT (room_id) DO UPDATE SET number = excluded.number;
     RETURN NULL; END $$;
 DROP TRIGGER account_settled ON unsettled;
 CREATE TRIGGER account_settled AFTER DELETE ON unsettled
