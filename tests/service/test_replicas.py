@@ -546,6 +546,7 @@ async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(
     own: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By this process's own clock: the database cannot tell it. Another one begins thereafter."""
+    # A term is waited for to end here, and then the lease as long again.
     monkeypatch.setattr(lease, "LEASE_SECONDS", 3.0)
     database = await Database.open(own.filled(), serving="listening on 1")
     leadership = database.leadership

@@ -122,16 +122,15 @@ class Writer:
     @contextlib.asynccontextmanager
     async def _within(self, cause: str | None, term: Term | None) -> AsyncIterator[Connection]:
         async with self._turn:
-            is_first = self._shared is None
+            before = None if self._shared is None else f"RELEASE SAVEPOINT block{self._blocks}"
             committed = self._shared = self._shared or self._share()
-            before = f"RELEASE SAVEPOINT block{self._blocks}"
             self._blocks += 1
             # By a name of its own a block can undo none before it.
             block = f"block{self._blocks}"
             savepoint = f"SAVEPOINT {block}"
             try:
                 # Shielded: what is cut off half-way would be known to nobody.
-                await asyncio.shield(self._enter(savepoint, None if is_first else before, term))
+                await asyncio.shield(self._enter(savepoint, before, term))
                 yield Connection(self.driver, self._clock.now(), cause)
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
