@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.database import Databases, add_option, databases
 from benchmarks.homeserver import ACCOUNT_SECONDS
 from benchmarks.scim import Ask, client, memory, timed
-from benchmarks.seed import BOT, Directory
+from benchmarks.seed import BOT, Directory, settle
 from scim_matrix.demo.service import Service
 from scim_matrix.demo.synapse import SERVER_NAME, free_port
 from scim_matrix.scim.routes import PREFIX
@@ -268,9 +268,9 @@ class Bench:
         people, groups = 5 * self._people, 4 * self._groups
         members = ring(people, groups, GROUP)
         directory = await self._databases.fill("start", people, members, accounts=True)
+        await settle(directory, by_id(directory.groups))
         async with beside(directory, by_id(directory.groups), accounts=True) as world:
             await world.until(joins=1)
-            await world.settled()
             await world.service.stop()
             joined = (await world.until())["joins"]
             start = time.perf_counter()
@@ -287,8 +287,9 @@ class Bench:
         people = 10 * self._people
         members = ring(people, self._groups, 10 * GROUP)
         directory = await self._databases.fill("probes", people, members, accounts=True)
+        await settle(directory, by_id(directory.groups))
         async with beside(directory, by_id(directory.groups), accounts=True) as world:
-            await world.settled()
+            await world.until(joins=1)
             await asked_at_once(world.service, "/metrics")
             for path in ("/metrics", "/readyz"):
                 slowest = await asked_at_once(world.service, path)

@@ -129,11 +129,8 @@ async def fill(
     return Directory(folder, place, ids, made)
 
 
-async def inhabit(directory: Directory, group_map: str, records: int, held: int) -> None:
-    """Have everybody be in the rooms that a map gives them, after so many recorded actions.
-
-    In `held` of the rooms half of the people are held from being removed.
-    """
+async def settle(directory: Directory, group_map: str) -> None:
+    """Have a map be in force, and what it means for everybody worked out."""
     database = await Database.open(directory.place)
     async with database.write("group map") as connection:
         await groupmap.put(connection, parse_group_map(group_map))
@@ -141,6 +138,16 @@ async def inhabit(directory: Directory, group_map: str, records: int, held: int)
     while left:
         async with database.write() as connection:
             left = await grants.settle_map(connection)
+    await database.close()
+
+
+async def inhabit(directory: Directory, group_map: str, records: int, held: int) -> None:
+    """Have everybody be in the rooms that a map gives them, after so many recorded actions.
+
+    In `held` of the rooms half of the people are held from being removed.
+    """
+    await settle(directory, group_map)
+    database = await Database.open(directory.place)
     async with database.write() as connection:
         values = {"at": connection.at, "records": records, "held": held}
         for statement in _INHABITED:

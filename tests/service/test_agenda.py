@@ -26,6 +26,10 @@ from tests.service.test_settling import LINES, PEOPLE, change_somebody, filled
 
 OBSERVED: tuple[Observed, ...] = ("join", "leave", "invite", "ban")
 DECISIONS: tuple[brake.Decision, ...] = ("approved", "dismissed")
+STAND_OTHERWISE = """
+UPDATE opening SET standing = CASE standing WHEN 'followed' THEN 'not_followed' ELSE 'followed' END
+WHERE room_id = :room_id
+"""
 
 
 async def happen(connection: Connection, chance: random.Random) -> None:
@@ -33,7 +37,7 @@ async def happen(connection: Connection, chance: random.Random) -> None:
     people, who = Directory(connection), chance.choice(PEOPLE)
     room_id, at = f"!r{chance.randrange(4)}", float(chance.randrange(100))
     pairs = [membership(row) for row in await people.rows() if row["user_id"] == f"@{who}:s"]
-    match chance.randrange(12):
+    match chance.randrange(15):
         case 0 | 1 if pairs:
             how = chance.choice(OBSERVED)
             await memberships.reach(connection, chance.choice(pairs), how)
@@ -60,6 +64,11 @@ async def happen(connection: Connection, chance: random.Random) -> None:
         case 10:
             sql = "DELETE FROM membership WHERE room_id = :room_id AND account_id % 2 = 0"
             await connection.execute_fetchall(sql, {"room_id": room_id})
+        case 11:
+            sql = "DELETE FROM opening WHERE room_id = :room_id"
+            await connection.execute_fetchall(sql, {"room_id": room_id})
+        case 12:
+            await connection.execute_fetchall(STAND_OTHERWISE, {"room_id": room_id})
         case _:
             await groupmap.put(connection, chance.sample(LINES, 3), piece=1)
 

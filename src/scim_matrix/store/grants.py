@@ -20,7 +20,7 @@ Origin = Literal["identity_provider", "map"]
 # For so many people at once it is worked out what the map means, and of so many mappings whom they
 # reach: a SCIM request waits behind that.
 PIECE = 100
-SPREAD = 50
+SPREAD = 10
 # From so many people on a resolved alias is worked out in pieces.
 LARGE = 1000
 # So many dropped lines end at once, with what they gave.
@@ -182,7 +182,6 @@ async def settle_reference(
     )
     if given["number"] >= LARGE:
         await connection.execute_fetchall(_Q["unsettle_reference"], {"reference": reference})
-        await settle_map(connection)
         return
     names = ("want_room", "regain", "gain", "catch_up")
     touch = _Q["touch_given"], {"reference": reference}

@@ -78,19 +78,11 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
     await connection.execute_fetchall(_Q["close_children"], ids)
     # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
     last = await rooms.successors(connection)
-    known = [(n, last(n) if n.startswith("!") else None) for n in {m["reference"] for m in lines}]
-    await connection.executemany(
-        "INSERT INTO room_reference (reference, standing, room_id)"
-        " VALUES (:reference, :standing, :room_id) ON CONFLICT DO NOTHING",
-        [
-            {
-                "reference": name,
-                "standing": "unresolved" if at is None else "pinned",
-                "room_id": at,
-            }
-            for name, at in known
-        ],
-    )
+    known = [
+        {"reference": name, "room_id": last(name) if name.startswith("!") else None}
+        for name in {line["reference"] for line in lines}
+    ]
+    await connection.execute_fetchall(_Q["refer"], {"known": orjson.dumps(known).decode()})
     opened = [
         {
             "mapping_id": row["id"],
@@ -99,12 +91,7 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
         }
         for row in await connection.execute_fetchall(_Q["to_open"], ids)
     ]
-    await connection.executemany(
-        "INSERT INTO opening (mapping_id, room_id, standing, led_by)"
-        " VALUES (:mapping_id, :room_id, 'followed', :led_by)"
-        " ON CONFLICT (mapping_id, room_id) DO UPDATE SET led_by = excluded.led_by",
-        opened,
-    )
+    await connection.execute_fetchall(_Q["open"], {"opened": orjson.dumps(opened).decode()})
 
 
 async def _update(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
@@ -122,11 +109,7 @@ async def _put(connection: Connection, lines: Sequence[dict[str, Any]]) -> str:
 
 
 async def _drop(connection: Connection, ids: Sequence[int]) -> None:
-    await connection.executemany(
-        "UPDATE mapping SET standing = 'dropped', reason = NULL, cure = NULL, unsettled = TRUE"
-        " WHERE id = :id",
-        [{"id": mapping_id} for mapping_id in ids],
-    )
+    await connection.execute_fetchall(_Q["drop"], {"ids": orjson.dumps(ids).decode()})
 
 
 async def _overrule(connection: Connection) -> None:

@@ -24,3 +24,22 @@ AND mapping_id IN (SELECT value FROM each_number(:ids))
 SELECT m.id, r.room_id, r.led_by, m.made_by
 FROM each_number(:ids) n CROSS JOIN mapping m CROSS JOIN room_reference r
 WHERE m.id = n.value AND r.reference = m.reference AND r.room_id IS NOT NULL
+
+-- drop --
+-- Lines that the map does not say any more.
+UPDATE mapping SET standing = 'dropped', reason = NULL, cure = NULL, unsettled = TRUE
+WHERE id IN (SELECT value FROM each_number(:ids))
+
+-- refer --
+-- What lines name, with the room it stands for where that is known.
+INSERT INTO room_reference (reference, standing, room_id)
+SELECT value ->> 'reference',
+    CASE WHEN value ->> 'room_id' IS NULL THEN 'unresolved' ELSE 'pinned' END, value ->> 'room_id'
+FROM each_entry(:known) WHERE true ON CONFLICT DO NOTHING
+
+-- open --
+-- Rooms that lines open.
+INSERT INTO opening (mapping_id, room_id, standing, led_by)
+SELECT CAST(value ->> 'mapping_id' AS BIGINT), value ->> 'room_id', 'followed', value ->> 'led_by'
+FROM each_entry(:opened) WHERE true
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET led_by = excluded.led_by

@@ -1,0 +1,2 @@
+-- PostgreSQL's migration of this number notes once for many lines of the map what changed.
+SELECT 1;
