@@ -1,6 +1,7 @@
 """What is particular about accounts that belong to MAS."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -370,6 +371,23 @@ async def test_sessions_that_end_meanwhile_are_no_obstacle(
     mas.delay = end_first
     await accounts.change(account, Change(locked=True))
     assert person.locked_at is not None
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_only_sessions_that_are_gone_meanwhile_are_no_obstacle(
+    mas: Mas, over: Accounts, tag: str, status: int
+) -> None:
+    """Whoever may not be signed out is not said to be locked either."""
+    accounts = over(end_sessions=True)
+    person, account = await signed_in(mas, accounts, f"{tag}a")
+    problem = {"errors": [{"title": "no"}]}
+    mas.fault = lambda method, path: (
+        web.json_response(problem, status=status) if path.endswith("/finish") else None
+    )
+    refused = pytest.raises(RefusedError, match=str(status))
+    with contextlib.nullcontext() if status == 404 else refused:
+        await accounts.change(account, Change(locked=True))
+    assert (person.locked_at is not None) is (status == 404)
 
 
 async def test_nobody_comes_back_before_they_have_gone(

@@ -388,6 +388,26 @@ async def test_whoever_goes_before_the_answer_to_their_creation_is_locked(
         await settled(idp)
 
 
+async def test_whoever_is_disabled_before_a_crash_is_found_after_it(
+    mas: Mas, admin: MasAdmin, service: StartService, tag: str
+) -> None:
+    """Without a subject only when the account was asked for tells whose it is."""
+    name = f"{tag}ann"
+    async with service({}) as process:
+        idp = ScimClient(process.url)
+        await idp.create_user(f"{tag}first")
+        await settled(idp)
+        made = lose_creation(mas)
+        person = await idp.create_user(name, externalId=None)
+        await made()
+        await disable(idp, person)
+        await process.stop(signal.SIGKILL)
+        back(mas)
+        await process.start()
+        await eventually(lambda: account(admin, name), lambda seen: bool(seen["locked"]))
+        await settled(idp)
+
+
 async def test_a_bad_network_to_mas_loses_nothing(
     mas: Mas, admin: MasAdmin, service: StartService, tag: str
 ) -> None:

@@ -10,6 +10,7 @@ from scim_matrix.store.database import Database
 from tests.homeserver.deployment import IDP, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
+GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 ANN = {"schemas": [SCHEMA], "userName": "ann", "externalId": "ext-ann"}
 
@@ -66,3 +67,35 @@ async def test_names_that_groups_had_are_forgotten_with_the_record(database: Dat
         assert [name.name for name in await group_names.former(connection)] == ["Staff"]
         await record.prune(connection, connection.at + 1)
         assert await group_names.former(connection) == []
+
+
+async def test_a_group_that_is_sent_again_is_not_called_otherwise(tmp_path: Path) -> None:
+    """Only another name is a change of the name."""
+    async with deployed(tmp_path) as deployment:
+        group = {"schemas": [GROUP], "displayName": "Staff", "externalId": "g"}
+        _, made = await deployment.scim("POST", "/Groups", group)
+        path = f"/Groups/{made['id']}"
+        for name, names in (("Staff", []), ("Crew", ["Staff"])):
+            sent = {**group, "displayName": name, "externalId": name}
+            status, _ = await deployment.scim("PUT", path, sent)
+            assert status == 200
+            known = await group_names.former(deployment.database.reader)
+            assert [one.name for one in known] == names
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_an_account_that_was_found_is_on_record_as_that(tmp_path: Path, there: bool) -> None:
+    """And one that was made as made, only."""
+    async with deployed(tmp_path) as deployment:
+        if there:
+            link = {"auth_provider": IDP, "external_id": "ext-ann"}
+            deployment.world.account("@ann:s", external_ids=[link])
+        await deployment.scim("POST", "/Users", ANN)
+        await deployment.quiet()
+        found = await record.find(
+            deployment.database.reader, users=["@ann:s"], rooms=(), since=0, limit=99
+        )
+        first = found[0]
+        said = (first["kind"], first["detail"])
+        assert said == (("bind", "found by link") if there else ("create", None))
+        assert [row["kind"] for row in found].count("bind") == there

@@ -8,7 +8,7 @@ import pytest
 from scim_matrix.store import references, totals
 from tests.homeserver import Fault
 from tests.homeserver.deployment import Configuration, Deployment, deployed
-from tests.homeserver.rooms import MEMBER, Event
+from tests.homeserver.rooms import LEVELS, MEMBER, Event
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
 INTERVAL = 3600.0
@@ -154,3 +154,20 @@ async def test_a_room_that_the_service_is_not_in_is_taken_to_remove_somebody(
         await deployment.scim("DELETE", f"/Users/{ann['id']}")
         await deployment.settle()
         assert room.membership("@ann:s") == "leave"
+
+
+async def test_what_was_refused_is_tried_again_once_its_room_is_compared(tmp_path: Path) -> None:
+    """Whoever mends something and asks for a comparison need not wait for the next try."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        levels = {"users": {world.service: 50}}
+        room = world.room(world.service, room_id="!r", version="10", levels=levels)
+        await deployment.put_map({"*": [{"room": "!r", "powerLevel": 50}]})
+        body = {"schemas": [SCHEMA + "User"], "userName": "ann"}
+        await deployment.scim("POST", "/Users", body)
+        await deployment.quiet()
+        assert room.level("@ann:s") == 0
+        higher = {"users": {world.service: 100}}
+        world.rooms.put(room, Event(LEVELS, "", world.service, higher))
+        await deployment.quiet(0.0)
+        assert room.level("@ann:s") == 50

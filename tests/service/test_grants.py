@@ -381,6 +381,8 @@ async def test_only_rooms_that_are_followed_are_opened(database: Database) -> No
         assert await children(connection, number, "!a", not_followed="!b")
         assert await people.states("!a") == {"ann": "granted"}
         assert await people.states("!b") == {}
+        assert await grants.reasons(connection, "!a") != {}
+        assert await grants.reasons(connection, "!b") == {}
         assert not await children(connection, number, "!a", not_followed="!b")
         assert await children(connection, number, "!b", not_followed="!a")
         assert await people.states("!a") == {"ann": "forgotten"}
@@ -876,3 +878,37 @@ async def test_what_changes_nothing_writes_nothing(database: Database) -> None:
         await people.activity("ann", active=True)
         await put(connection, STAFF)
         assert [tuple(row) for row in await people.rows()] == before
+
+
+async def test_whoever_is_being_taken_out_needs_no_line_of_the_map(database: Database) -> None:
+    """A room that is mapped no more says so only where somebody waits for its line."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
+        await people.members("staff")
+        await put(connection)
+        [row] = await views.mapped_rooms(connection)
+        assert (row["standing"], row["cure"]) == (
+            "unmapped",
+            "put the line back, or scim-matrix sync --prune",
+        )
+        assert await memberships.prune(connection) == 1
+        [row] = await views.mapped_rooms(connection)
+        assert (row["standing"], row["cure"]) == ("unmapped", None)
+
+
+async def test_a_group_that_is_gone_is_called_as_its_own_lines_have_it(database: Database) -> None:
+    """Whatever the lines of other groups say; without any, by its id."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, *(Mapping("group_id", name, ROOM) for name in ("staff", "crew")))
+        ann = await people.account("ann")
+        for name in ("staff", "crew"):
+            await people.group(name, ann)
+            await resources.delete(connection, "Group", name)
+        await connection.execute_fetchall("DELETE FROM former_name")
+        for group_id in ("staff", "crew", "nobody"):
+            told = await story.group(connection, group_id)
+            assert told.group["display_name"] == group_id

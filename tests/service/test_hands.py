@@ -225,3 +225,23 @@ async def test_a_join_that_is_refused_for_another_reason_is_no_ban(tmp_path: Pat
         await ann(deployment)
         shown = await views.left_to_do(deployment.database.reader, 10)
         assert [(row["state"], row["user"]) for row in shown] == [("failing", "@ann:s")]
+
+
+async def test_hands_are_not_said_to_be_seen_where_only_they_are_not_told(tmp_path: Path) -> None:
+    """Everything else may well be answered."""
+    async with deployed(tmp_path) as deployment:
+        deployment.world.room(deployment.world.service, room_id="!room")
+        await deployment.put_map({"*": ["!room"]})
+        await deployment.quiet()
+        await follows_live(deployment, True)
+        deployment.homeserver.faults.append(
+            Fault("unavailable", lambda request: request.path[-1] == "sync", times=1000)
+        )
+        deployment.world.account("@eve:s")
+        deployment.world.bring("!room", "@eve:s")
+
+        async def look() -> tuple[bool, bool]:
+            await deployment.reconciler.settle()
+            return deployment.reconciler.synapse.is_usable, deployment.reconciler.follows_live
+
+        await eventually(look, lambda seen: seen == (True, False))

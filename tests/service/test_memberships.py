@@ -16,7 +16,7 @@ from scim_matrix.store import (
     observed,
     rooms,
 )
-from scim_matrix.store.accounts import Confirmation, Disablement, Written
+from scim_matrix.store.accounts import Confirmation, Disablement, Problem, Written
 from scim_matrix.store.database import Connection, Database
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
@@ -383,3 +383,69 @@ async def test_whoever_is_found_to_be_a_user_is_unmanaged_where_nobody_grants(
             await connection.execute_fetchall(sql, {"room_id": room_id})
         await people.binds(bob, usable=True)
         assert [await people.unmanaged(room_id) for room_id in ("!few", ROOM)] == [["@bob:s"], []]
+
+
+@pytest.mark.parametrize("problem", [None, "unavailable", "conflict", "refused"])
+async def test_nobody_leaves_a_closed_room_before_all_who_are_granted_it_are_known(
+    database: Database, problem: Problem | None
+) -> None:
+    """Whoever is there may be one of them; but nobody waits for what a human has to settle."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ALL, exclusive=True)])
+        await people.user("ann")
+        await observed.observe(connection, ROOM, ["@eve:s"], [])
+        assert (await people.row("eve"))["todo"] == "leave"
+        if problem is not None:
+            account_id = await people.account_id("ann")
+            await accounts.fail(connection, account_id, problem, "?", 0.0)
+        await memberships.wait_for_identities(connection, ROOM, "wait", NOW + 1.0)
+        waits = (await people.row("eve"))["problem"] == "unavailable"
+        assert waits is (problem in (None, "unavailable"))
+
+
+async def test_a_former_user_who_is_looked_for_is_asked_about_as_often_as_a_new_one(
+    database: Database,
+) -> None:
+    """However often it failed before they were deleted."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.user("ann")
+        account_id = await people.account_id("ann")
+        for _ in range(3):
+            await accounts.fail(connection, account_id, "unavailable", "away", 0.0)
+        await people.deletes("ann")
+        [due] = await accounts.due(connection, NOW, 9, [])
+        assert (due.id, due.attempts) == (account_id, 0)
+
+
+async def test_what_a_hand_did_to_the_account_before_is_not_said_of_the_next(
+    database: Database,
+) -> None:
+    """Whoever is linked to another account is joined by that one."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.account("ann")
+        account = await people.account_of(ann)
+        by_hand = Confirmation(Disablement(), Written(), by_hand="deactivated")
+        assert await accounts.confirm(connection, account, by_hand)
+        hands = "SELECT by_hand FROM account WHERE scim_id = 'ann'"
+        assert [row["by_hand"] for row in await connection.execute_fetchall(hands)] == [
+            "deactivated"
+        ]
+        assert await binding.link(connection, account, "@annie:s", "eve") is None
+        assert [row["by_hand"] for row in await connection.execute_fetchall(hands)] == [None]
+
+
+@pytest.mark.parametrize("invite", [True, False])
+async def test_only_whoever_is_joined_again_is_looked_at_before(
+    database: Database, invite: bool
+) -> None:
+    """Who left a room of invitations stays out, whatever became of the account."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ALL, invite=invite)])
+        await people.account("ann")
+        await people.observed("join", "ann")
+        missing = await observed.observe(connection, ROOM, [], [])
+        assert missing == ([] if invite else ["@ann:s"])

@@ -15,6 +15,7 @@ from scim_matrix.demo.service import SECRET, ScimClient
 from scim_matrix.store import leadership, lease
 from scim_matrix.store.database import Connection, Database, together
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
+from scim_matrix.store.leadership import Leadership
 from scim_matrix.store.lease import Lease
 from tests.conftest import eventually
 from tests.fences import only
@@ -607,3 +608,53 @@ async def test_whoever_resigns_wakes_the_others(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_follower_hears_of_what_it_is_not_told(two: list[Database]) -> None:
+    """What whoever leads commits is found by its number: a look at the lease brings it along."""
+    first, second = two
+    heard = asyncio.Event()
+    running = asyncio.create_task(second.leadership.run(heard.set))
+    await eventually(lambda: asyncio.sleep(0, heard.is_set()), bool)
+    heard.clear()
+    async with first.write() as connection:
+        await connection.tick()
+    await asyncio.wait_for(heard.wait(), 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_lease_is_looked_at_at_intervals(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever leads as by the others: sooner only by who may take it before the next look."""
+    monkeypatch.setattr(lease, "TEND_EVERY", 0.1)
+    first, second = (database.leadership for database in two)
+    async with looked_at(first, monkeypatch) as waits:
+        await eventually(lambda: asyncio.sleep(0, len(waits)), lambda looks: looks > 3)
+    assert first.term is not None
+    assert set(waits) == {0.1}
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.25)
+    async with looked_at(second, monkeypatch) as waits:
+        await eventually(lambda: asyncio.sleep(0, min(waits, default=0.1)), lambda one: one < 0.1)
+    assert all(0 < one <= 0.1 for one in waits)
+
+
+@contextlib.asynccontextmanager
+async def looked_at(
+    leadership: Leadership, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[float]]:
+    """Have a lease be looked at; return for how long (seconds) it is waited until the next time."""
+    assert isinstance(leadership, Lease)
+    waits: list[float] = []
+    heard = leadership._listener.heard
+
+    async def noted(seconds: float) -> bool:
+        waits.append(seconds)
+        return await heard(seconds)
+
+    monkeypatch.setattr(leadership._listener, "heard", noted)
+    running = asyncio.create_task(leadership.run(lambda: None))
+    yield waits
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -186,6 +186,17 @@ def shelf(
 @given(text=filters)
 def test_any_filter_finds_what_the_evaluator_finds(shelf: Shelf, text: str) -> None:
     """Whatever the grammar can say about users and groups means the same in SQL."""
+    finds_what_the_evaluator_finds(shelf, text)
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_any_attribute_is_there_where_the_evaluator_says(shelf: Shelf, attribute: str) -> None:
+    """One that is made of others is, where any of them is."""
+    finds_what_the_evaluator_finds(shelf, f"{attribute} pr")
+
+
+def finds_what_the_evaluator_finds(shelf: Shelf, text: str) -> None:
+    """Have a filter, unless it is refused, mean the same in SQL."""
     try:
         found = shelf.search({"filter": text})
     except (ValidationError, InvalidFilterException):

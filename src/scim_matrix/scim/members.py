@@ -132,7 +132,7 @@ def _take_without_path(operation: dict[str, Any], steps: Steps) -> list[dict[str
             steps.append((operation["op"], parse_members(sent)))
         else:
             rest[key] = sent
-    return [{**operation, "value": rest}] if rest else []
+    return [{**operation, "value": rest}]
 
 
 def _member_path(path: str) -> str | None:
@@ -142,8 +142,7 @@ def _member_path(path: str) -> str | None:
         trimmed = trimmed[len(GROUP) + 1 :]
     if not trimmed.lower().startswith("members"):
         return None
-    rest = trimmed[len("members") :].lstrip()
-    return rest if rest == "" or rest[0] in "[." else None
+    return trimmed[len("members") :].lstrip()
 
 
 def _steps(operation: dict[str, Any], inner: str) -> Steps:

@@ -288,7 +288,7 @@ class Kind:
         return path is not None and operation.get("value") is None and self._is_kept(path)
 
     def _is_kept(self, path: str) -> bool:
-        steps, _ = self._steps(path) or ([], False)
+        steps = self._along(path)
         return len(steps) == 1 and steps[0].name in _KEPT
 
     def _fold_value(self, operation: dict[str, Any], before: str) -> None:
@@ -338,12 +338,11 @@ class Kind:
                 usable[key] = self._fold(path, sent, before)
             except InvalidValueException as error:
                 problem = error
-                steps, is_entry = self._steps(path) or ([], False)
+                steps = self._along(path)
                 if not steps or steps[0].name in self.essential:
                     raise
                 left_out(path, str(error.detail).removeprefix(before))
-                left = None if is_entry else self._taken_apart(path, sent, steps[-1], before)
-                if left:
+                if left := self._taken_apart(path, sent, steps[-1], before):
                     usable[key] = left
         return usable, problem
 
@@ -376,6 +375,11 @@ class Kind:
             }
         check(self.schema, document, partly=True, before=before)
         return _canonical_value(value, target, nulls=True)
+
+    def _along(self, path: str) -> list[Attribute]:
+        """Return the attributes that a path goes through, none where it is not known."""
+        steps = self._steps(path)
+        return [] if steps is None else steps[0]
 
     def _steps(self, path: str) -> tuple[list[Attribute], bool] | None:
         """Return the attributes that a path goes through, and whether it selects entries whole.
