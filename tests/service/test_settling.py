@@ -1,6 +1,7 @@
 """What a change of the map means is worked out in pieces, and comes to the same as all at once."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.store import grants, groupmap, memberships, references, resources
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.resources import MemberChange
-from scim_matrix.sync.settling import FEWEST, MOST, PIECE_SECONDS, Settling, resized
+from scim_matrix.sync.settling import FEWEST, FIRST, MOST, PIECE_SECONDS, Settling, resized
 from tests.homeserver.deployment import deployed
 from tests.postgresql import Server
 from tests.service import oracle
@@ -138,7 +139,7 @@ async def test_each_change_begins_with_a_small_piece(tmp_path: Path) -> None:
     database = await filled(tmp_path)
     async with database.write() as connection:
         people = Directory(connection)
-        for number in range(3 * grants.PIECE):
+        for number in range(3 * FIRST):
             await people.user(f"q{number}")
     settling = Settling(database, lambda: None)
     first = []
@@ -154,7 +155,7 @@ async def test_each_change_begins_with_a_small_piece(tmp_path: Path) -> None:
         )
         first.append(pieces[0]["people"])
     await database.close()
-    assert first == [grants.PIECE] * 2
+    assert first == [FIRST] * 2
 
 
 @pytest.mark.parametrize("piece", [0, grants.PIECE])
@@ -206,6 +207,13 @@ async def changes(connection: Connection) -> int:
     return int(row["number"])
 
 
+async def put_whole(connection: Connection, lines: Sequence[Mapping]) -> None:
+    """Put a map in force, and work out at once what it means for everybody."""
+    await groupmap.put(connection, lines)
+    while await grants.settle_map(connection, EVERYBODY):
+        pass
+
+
 async def test_a_resolved_alias_costs_what_its_own_room_holds(tmp_path: Path) -> None:
     """However many other rooms those people are granted."""
     costs = []
@@ -213,7 +221,7 @@ async def test_a_resolved_alias_costs_what_its_own_room_holds(tmp_path: Path) ->
         database = await filled(tmp_path / str(others))
         async with database.write() as connection:
             lines = [Mapping("everyone", "", f"!other{n}") for n in range(others)]
-            await groupmap.put(connection, [*lines, Mapping("everyone", "", "#a:s")], EVERYBODY)
+            await put_whole(connection, [*lines, Mapping("everyone", "", "#a:s")])
             before = await changes(connection)
             await references.pin(connection, "#a:s", "!a")
             costs.append(await changes(connection) - before)
@@ -228,10 +236,11 @@ async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
     database = await filled(tmp_path)
     async with database.write() as connection:
         lines = [Mapping("everyone", "", f"#r{n}:s") for n in range(2 * grants.ENDED)]
-        await groupmap.put(connection, lines, EVERYBODY)
+        await put_whole(connection, lines)
         for n in range(2 * grants.ENDED):
             await references.fail(connection, f"#r{n}:s", "gone", 0.0, absent=True)
-        await groupmap.put(connection, [], EVERYBODY)
+        await put_whole(connection, [])
+        assert await grants.end_dropped(connection)
         [row] = await connection.execute_fetchall("SELECT count(*) AS n FROM mapping")
         assert row["n"] == grants.ENDED
     await Settling(database, lambda: None).finish()

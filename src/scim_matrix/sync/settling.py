@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 # How long one piece is to take (seconds): a SCIM request may have to wait behind it.
 PIECE_SECONDS = 0.012
-FEWEST, MOST = 1, 1000
+FEWEST, FIRST, MOST = 1, 16, 1000
 # After so many of them, much is there that was not.
 _SURVEYED_AFTER = (16, 256, 4096)
 
@@ -36,7 +36,7 @@ class Settling:
         self._database = database
         self._settled = settled
         self._due = asyncio.Event()
-        self._people = grants.PIECE
+        self._people = FIRST
         self._lines_end = True
         self._due.set()
 
@@ -71,7 +71,7 @@ class Settling:
         if await grants.is_left(self._database.reader):
             self._lines_end = True
             # What the last change let be settled quickly another one may not.
-            self._people = grants.PIECE
+            self._people = FIRST
             pieces = 0
             while await self._piece():
                 pieces += 1
