@@ -112,28 +112,9 @@ class RoomTurn:
         """
         held = 0
         async with self._database.write() as connection:
-            now = connection.at
-            if not self._homeserver.dry_run:
-                held = await brake.hold_room(connection, room_id, "restored")
-            next_try = now + TRANSIENT.longest
-            await memberships.wait_for_identities(connection, room_id, _MAY_BE_GRANTED, next_try)
-            due = await memberships.due(connection, room_id, now, TURN)
-            if any(pair.was_spared and pair.todo == "leave" for pair in due):
-                # All whom nothing protects any more are counted together.
-                spared = plan(await memberships.spared(connection, room_id), users)
-                freed = [
-                    a.pair for a in await _within(connection, behind, spared) if isinstance(a, Kick)
-                ]
-                await memberships.end_sparing(connection, freed)
-                due = await memberships.due(connection, room_id, now, TURN)
-            if not self._homeserver.dry_run and any(
-                pair.todo == "leave" and pair.approved_by is None for pair in due
-            ):
-                since = now - self._policy.brake.window
-                counts = await brake.room_tally(connection, room_id, since)
-                if self._policy.brake.holds(Tally(*counts)):
-                    held += await brake.hold_room(connection, room_id, "limit")
-                    due = await memberships.due(connection, room_id, now, TURN)
+            if behind is not None:
+                held = await self._hold_back(connection, room_id, users, behind)
+            due = await memberships.due(connection, room_id, connection.at, TURN)
             actions = await _within(connection, behind, plan(due, users))
             if not self._homeserver.dry_run:
                 under_way = [a.pair for a in actions if not isinstance(a, Spare)]
@@ -147,6 +128,33 @@ class RoomTurn:
                 f" '{room_id}'",
             )
         return actions, len(due) >= TURN
+
+    async def _hold_back(
+        self, connection: Connection, room_id: str, users: Policy, behind: Leaders
+    ) -> int:
+        """Hold removals that the brake does not let through; return how many."""
+        now, held = connection.at, 0
+        if not self._homeserver.dry_run:
+            held = await brake.hold_room(connection, room_id, "restored")
+        next_try = now + TRANSIENT.longest
+        await memberships.wait_for_identities(connection, room_id, _MAY_BE_GRANTED, next_try)
+        due = await memberships.due(connection, room_id, now, TURN)
+        if any(pair.was_spared and pair.todo == "leave" for pair in due):
+            # All whom nothing protects any more are counted together.
+            spared = plan(await memberships.spared(connection, room_id), users)
+            freed = [
+                a.pair for a in await _within(connection, behind, spared) if isinstance(a, Kick)
+            ]
+            await memberships.end_sparing(connection, freed)
+            due = await memberships.due(connection, room_id, now, TURN)
+        if not self._homeserver.dry_run and any(
+            pair.todo == "leave" and pair.approved_by is None for pair in due
+        ):
+            since = now - self._policy.brake.window
+            counts = await brake.room_tally(connection, room_id, since)
+            if self._policy.brake.holds(Tally(*counts)):
+                held += await brake.hold_room(connection, room_id, "limit")
+        return held
 
     async def _act(self, action: Action) -> None:
         """Carry out one action and record how that ended."""
