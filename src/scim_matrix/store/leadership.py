@@ -52,7 +52,6 @@ class Term:
 
     def end(self) -> None:
         """End it now."""
-        self._until = float("-inf")
         self.ended.set()
         self.over.set()
         if self._timer is not None:
