@@ -180,6 +180,16 @@ async def test_patches_that_cannot_be(
     assert (await call(client, "GET", f"/Users/{ann['id']}"))[1] == ann
 
 
+@pytest.mark.parametrize("sent", [{}, {"Operations": None}, {"Operations": 5}, {"Operations": "x"}])
+async def test_patches_without_operations(start: Start, sent: dict[str, Any]) -> None:
+    """What is no list of them is a 400 that names it."""
+    client = await start()
+    ann = await made(client, "Users", **ANN)
+    status, error = await call(client, "PATCH", f"/Users/{ann['id']}", sent)
+    assert (status, error["scimType"]) == (400, "invalidValue")
+    assert "Operations" in error["detail"]
+
+
 async def test_paths_that_are_no_attribute(start: Start) -> None:
     """Whatever is to be done there, it is a 400 that names the path; nothing else is done."""
     client = await start()

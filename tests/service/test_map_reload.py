@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 from scim_matrix.app_keys import DATABASE, REPLICA
+from scim_matrix.map_loader import MapLoader
 from scim_matrix.store import views
 from tests.conftest import eventually
-from tests.service.conftest import Client, Start
+from tests.service.conftest import Client, Start, environment
 
 
 async def rooms_in_force(client: Client) -> list[str]:
@@ -54,6 +55,19 @@ async def test_a_file_with_a_mistake_is_shown_until_it_has_none(
     await client.close()
     client = await start(GROUP_MAP_FILE=str(file))
     assert await shown(client) == ([], 0, "0.0")
+
+
+async def test_a_file_is_read_once_for_each_change(tmp_path: Path) -> None:
+    """With a mistake in it too, which would be told every few seconds."""
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!one"]}')
+    loader = MapLoader(environment(tmp_path, GROUP_MAP_FILE=str(file)))
+    assert not loader.has_changed
+    for content, is_right in (("{", False), ('{"g": ["!two", "!one"]}', True)):
+        file.write_text(content)
+        assert loader.has_changed
+        assert await loader.load() is is_right
+        assert not loader.has_changed
 
 
 async def shown(client: Client) -> tuple[list[str], int, str]:

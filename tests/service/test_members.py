@@ -160,6 +160,11 @@ async def test_display_is_kept_and_changed(start: Start) -> None:
         operation = {"op": "replace", "path": selected + sub, "value": "User"}
         status, error = await call(client, "PATCH", path, {"Operations": [operation]})
         assert (status, error["scimType"]) == (400, kind)
+    for text in (selected, 'members[type eq "User"]'):
+        operation = {"op": "replace", "path": f"{text}.display", "value": {"a": 1}}
+        status, error = await call(client, "PATCH", path, {"Operations": [operation]})
+        assert (status, error["scimType"]) == (400, "invalidValue")
+        assert "members[0].display" in error["detail"]
     for filter_text in ('$id ne "x"', 'nick eq "One"', 'value.x eq "x" and value eq "y"'):
         operation = {"op": "remove", "path": f"members[{filter_text}]"}
         status, error = await call(client, "PATCH", path, {"Operations": [operation]})

@@ -492,6 +492,6 @@ async def test_what_synapse_would_refuse_half_way_is_not_sent(
     """It makes the account first, and would leave it there without the mark."""
     async with faking() as (fake, homeserver):
         emails = () if email is None else (email,)
-        with pytest.raises(RefusedError, match="^400 M_INVALID_PARAM: .* does not take"):
+        with pytest.raises(RefusedError, match=r"^400 M_INVALID_PARAM: .* does not take"):
             await homeserver.accounts.create(NewAccount(ANN, "id", None, name, emails))
         assert fake.asked == []

@@ -382,7 +382,7 @@ class Kind:
         return [] if steps is None else steps[0]
 
     def _steps(self, path: str) -> tuple[list[Attribute], bool] | None:
-        """Return the attributes that a path goes through, and whether it selects entries whole.
+        """Return the attributes that a path goes through, and whether it selects entries.
 
         None where the path is not known; the path of the whole resource goes through none.
         """
@@ -403,7 +403,7 @@ class Kind:
                 return None
             steps.append(known[name])
             known = known[name].children
-        return steps, bool(bracket) and not sub
+        return steps, bool(bracket)
 
 
 def _spread(operation: dict[str, Any]) -> list[dict[str, Any]]:
