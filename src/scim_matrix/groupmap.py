@@ -94,6 +94,12 @@ def document(text: str) -> dict[str, list[Any]]:
             found = json5.loads(text, allow_duplicate_keys=False)
         except ValueError as error:
             raise GroupMapError(f"not JSON: {error}") from error
+        except RecursionError:
+            raise GroupMapError("not a group map: it is nested too deep") from None
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise GroupMapError("a text in it holds half of a character (a lone surrogate)") from None
     problem = explained("group-map", found)
     if problem is not None:
         raise GroupMapError(str(problem), problem.field, problem.reason)
@@ -133,6 +139,9 @@ def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
         if is_too_long(value):
             where = f"{key[:80]}: {room[:80]}: the {field}"
             raise GroupMapError(f"{where} {TOO_LONG}", field, TOO_LONG)
+        if "\0" in value:
+            reason = "holds a NUL character"
+            raise GroupMapError(f"{key[:80]!r}: {room[:80]!r}: the {field} {reason}", field, reason)
     if isinstance(entry, str):
         return Mapping(kind, pattern, room)
     create = None
@@ -146,7 +155,8 @@ def _mapping(key: str, entry: str | dict[str, Any]) -> Mapping:
         kind,
         pattern,
         room,
-        entry.get("powerLevel"),
+        # 50.0 is an integer by JSON Schema.
+        None if entry.get("powerLevel") is None else int(entry["powerLevel"]),
         bool(entry.get("children", False)),
         entry.get("mode") == "invite",
         bool(entry.get("exclusive", False)),

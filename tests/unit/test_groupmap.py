@@ -57,6 +57,14 @@ def test_brackets_in_names_are_not_patterns() -> None:
         ('{"a": [{"room": "!x:s", "powerLevl": 5}]}', r"a\[0\]: known keys are"),
         ('{"a": [{"room": "!x:s", "powerLevel": 101}]}', r"a\[0\].powerLevel: "),
         ('{"a": [{"room": "!x:s", "powerLevel": true}]}', r"a\[0\].powerLevel: "),
+        ('{"a": [{"room": "!x:s", "powerLevel": 1e300}]}', r"a\[0\].powerLevel: "),
+        ('{"a\\ud800": ["!x:s"]}', "half of a character"),
+        ('{"displayName:\\ud800": ["!x:s"]}', "half of a character"),
+        ('{"a": ["!x\\udc00:s"]}', "half of a character"),
+        ("[" * 5000, "nested too deep"),
+        ('{"a\\u0000b": ["!x:s"]}', "the key holds a NUL"),
+        ('{"displayName:S*\\u0000x": ["!x:s"]}', "the key holds a NUL"),
+        ('{"a": ["!x%00y:s"]}', "the room holds a NUL"),
         ('{"a": [{"room": "!x:s", "mode": "knock"}]}', r"a\[0\].mode: "),
         ('{"a": [{"room": "!x:s", "create": {"name": "X"}}]}', r"a\[0\].room: is not a room alias"),
         ('{"a": [{"room": "#x:s", "create": {"topic": "X"}}]}', r"a\[0\].create: name is"),
@@ -77,3 +85,10 @@ def test_mistakes_are_named(text: str, says: str) -> None:
         parse_group_map(text)
     assert refused.value.reason
     assert refused.value.reason in str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["50", "50.0", "5e1"])
+def test_a_whole_number_is_one_however_it_is_written(written: str) -> None:
+    """By JSON Schema 50.0 is an integer, and for PostgreSQL it is none."""
+    [mapping] = parse_group_map(f'{{"a": [{{"room": "!x:s", "powerLevel": {written}}}]}}')
+    assert str(mapping.power) == "50"
