@@ -145,6 +145,26 @@ async def test_several_may_start_on_an_empty_database(postgresql: Server) -> Non
         await database.close()
 
 
+async def test_a_database_of_the_first_form_of_a_migration_becomes_what_others_are(
+    postgresql: Server,
+) -> None:
+    """0015 made views only at first: triggers and indexes are those of every other one."""
+    name = str(postgresql.database().get_secret_value()).partition("@/")[2].partition("?")[0]
+    for number, script in load("postgresql"):
+        if number <= 15:
+            first = script.partition("-- Whose turn it is")[0]
+            postgresql.run(f"{first}; UPDATE schema_version SET number = {number}", name)
+    await (await Database.open(postgresql.url(name))).close()
+    whole = postgresql.filled().get_secret_value().partition("@/")[2].partition("?")[0]
+    for what in (
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+        "SELECT proname, prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname = 'public' AND prorettype = 'trigger'::regtype ORDER BY 1",
+    ):
+        assert postgresql.run(what, name) == postgresql.run(what, whole)
+
+
 async def test_a_newer_database_is_refused(postgresql: Server) -> None:
     """A database of a newer version is left as it is, to be written and to be read."""
     url = postgresql.filled()

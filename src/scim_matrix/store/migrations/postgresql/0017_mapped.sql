@@ -36,3 +36,22 @@ BEGIN
 CREATE TRIGGER mappings_stand AFTER UPDATE ON mapping
 REFERENCING OLD TABLE AS before NEW TABLE AS now
 FOR EACH STATEMENT EXECUTE FUNCTION mappings_stand();
+
+-- What 0015 made, where a database had it before it made more than views.
+DROP TRIGGER IF EXISTS membership_noted ON membership;
+DROP FUNCTION IF EXISTS membership_noted();
+CREATE OR REPLACE TRIGGER memberships_made AFTER INSERT ON membership
+REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION memberships_made();
+CREATE OR REPLACE TRIGGER memberships_changed AFTER UPDATE ON membership
+REFERENCING OLD TABLE AS before NEW TABLE AS now
+FOR EACH STATEMENT EXECUTE FUNCTION memberships_changed();
+CREATE OR REPLACE TRIGGER memberships_ended AFTER DELETE ON membership
+REFERENCING OLD TABLE AS ended FOR EACH STATEMENT EXECUTE FUNCTION memberships_ended();
+DROP TRIGGER account_settled ON unsettled;
+CREATE TRIGGER account_settled AFTER DELETE ON unsettled
+REFERENCING OLD TABLE AS settled FOR EACH STATEMENT EXECUTE FUNCTION account_settled();
+DROP INDEX account_turn;
+CREATE INDEX account_turn ON account (next_try, since DESC, id) WHERE todo IS NOT NULL;
+DROP INDEX account_disabling;
+CREATE INDEX account_disabling ON account (next_try, since DESC, id)
+    WHERE todo IS NOT NULL AND todo = 'disable';
