@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from scim_matrix.store.database import Place
@@ -19,7 +20,12 @@ _ROOM = 2 * 2**30  # Bytes; containers often have 64 MiB of it.
 
 
 def pytest_configure() -> None:
-    """Have temporary directories in memory where there is room, unless told where."""
+    """Have temporary directories in memory where there is room, unless told where.
+
+    No example fails for how long it takes, which says how busy the machine is.
+    """
+    hypothesis.settings.register_profile("unhurried", deadline=None)
+    hypothesis.settings.load_profile("unhurried")
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 

@@ -253,6 +253,16 @@ class Deployment:
             assert await binding.link(connection, account, user_id, by) is None
         self.reconciler.compare()
 
+    async def unlink(self, scim_id: str, by: str = "ann") -> None:
+        """Say that a user's account is not theirs, as the command line does."""
+        async with self.database.write(f"command line {by}") as connection:
+            [account] = await accounts.named(connection, scim_id)
+            said = f"{by} said that it is not this user's"
+            await binding.unbind(
+                connection, account, account.user_id, said, "link", 0.0, barred=account.user_id
+            )
+        self.reconciler.compare()
+
     async def prune(self) -> int:
         """Ask for `sync --prune`."""
         async with self.database.write("sync --prune") as connection:

@@ -102,7 +102,6 @@ def bounded(examples: int) -> settings:
     """Return settings for a test that asks the service so often, the same way every time."""
     return settings(
         max_examples=examples,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.explicit, Phase.generate],

@@ -1,5 +1,6 @@
 """A human says whose account is whose: nobody is left anywhere who should be out."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
 from scim_matrix.store import accounts, binding, record, views
+from scim_matrix.store.dialect import DatabaseRow
+from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -177,3 +180,145 @@ async def test_the_services_own_account_is_no_users(
         await deployment.scim("DELETE", f"/Users/{made['id']}")
         await deployment.settle(configuration.delete_grace)
         assert deployment.world.accounts.get(own).shown() == before
+
+
+@pytest.mark.parametrize("said", ["link", "unlink"])
+@pytest.mark.parametrize("active", [True, False])
+async def test_an_answer_about_one_account_says_nothing_of_another(
+    tmp_path: Path, active: bool, said: str
+) -> None:
+    """What a human says while a request is under way is done as if it had been said before."""
+    configuration = Configuration(on_disable="suspend")
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        world, homeserver = deployment.world, deployment.homeserver
+        user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "sub"}
+        _, made = await deployment.scim("POST", "/Users", user)
+        await deployment.quiet()
+        world.account("@annie:s")
+        former, other = world.accounts.get("@ann:s"), world.accounts.get("@annie:s")
+        changed = {**user, "displayName": "Anna", "active": active}
+        await deployment.scim("PUT", f"/Users/{made['id']}", changed)
+        homeserver.faults.append(Fault("slow", lambda r: r.changes and "@ann:s" in r.path))
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        if said == "link":
+            await deployment.link(made["id"], "@annie:s")
+        else:
+            await deployment.unlink(made["id"])
+        homeserver.given_up.set()
+        await settling
+        await deployment.quiet(8000.0)
+        account = await account_row(deployment)
+        if said == "unlink":
+            assert (account["user_id"], account["problem"]) == (None, "conflict")
+            assert former.links == [] or not active
+        else:
+            assert (account["user_id"], account["problem"]) == ("@annie:s", None)
+            assert former.locked or former.suspended
+            assert other.suspended is not active
+        if said == "link" and active:
+            assert other.shown()["displayname"] == "Anna"
+            assert (IDP, "sub") in other.links
+            assert former.links == []
+
+
+async def account_row(deployment: Deployment) -> DatabaseRow:
+    """Return what is stored of the only user's account."""
+    [row] = await deployment.database.reader.execute_fetchall(
+        "SELECT * FROM account WHERE scim_id IS NOT NULL"
+    )
+    return row
+
+
+async def test_what_went_wrong_is_not_said_over_a_humans_word(tmp_path: Path) -> None:
+    """Whoever settles a conflict while it is looked at again waits for no next try."""
+    async with deployed(tmp_path) as deployment:
+        world, homeserver = deployment.world, deployment.homeserver
+        world.account("@ann:s", external_ids=[{"auth_provider": IDP, "external_id": "other"}])
+        user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "sub"}
+        _, made = await deployment.scim("POST", "/Users", user)
+        await deployment.quiet()
+        homeserver.faults.append(Fault("slow", lambda r: "@ann:s" in r.path))
+        settling = asyncio.create_task(deployment.quiet(8000.0))
+        await homeserver.hung.wait()
+        await deployment.link(made["id"], "@ann:s")
+        homeserver.given_up.set()
+        await settling
+        account = await account_row(deployment)
+        assert (account["user_id"], account["problem"]) == ("@ann:s", None)
+        assert (IDP, "sub") in world.accounts.get("@ann:s").links
+
+
+@pytest.mark.parametrize("joined", [True, False])
+async def test_a_turn_goes_on_without_whom_a_human_says_is_another(
+    tmp_path: Path, joined: bool
+) -> None:
+    """Nobody is kicked or joined for a user whose account it is no more."""
+    async with deployed(tmp_path) as deployment:
+        world, homeserver = deployment.world, deployment.homeserver
+        room = world.room(world.service, room_id="!r")
+        await deployment.put_map({"g": ["!r"]})
+        ids = {}
+        for name in ("ann", "bob"):
+            user = {"schemas": [SCHEMA + "User"], "userName": name, "externalId": name}
+            ids[name] = (await deployment.scim("POST", "/Users", user))[1]["id"]
+        world.account("@new:s")
+        group: dict[str, Any] = {"schemas": [SCHEMA + "Group"], "displayName": "g"}
+        group |= {"externalId": "g", "members": [{"value": one} for one in ids.values()]}
+        _, made = await deployment.scim("POST", "/Groups", group | {"members": []})
+        path = f"/Groups/{made['id']}"
+        if joined:
+            await deployment.scim("PUT", path, group)
+        await deployment.quiet()
+
+        def acts(request: Request) -> bool:
+            return request.path[-1] == "kick" if joined else "join" in request.path
+
+        homeserver.faults.append(Fault("slow", acts))
+        await deployment.scim("PUT", path, group | ({"members": []} if joined else {}))
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        begun = len(homeserver.requests)
+        under_way = next(r for r in reversed(homeserver.requests) if acts(r)).body["user_id"]
+        left = "bob" if under_way == "@ann:s" else "ann"
+        # Another process says so: what is handed out goes on.
+        async with deployment.database.write() as connection:
+            [account] = await accounts.named(connection, ids[left])
+            if joined:
+                said = "is somebody else's"
+                await binding.unbind(
+                    connection, account, f"@{left}:s", said, "link", 0.0, barred=f"@{left}:s"
+                )
+            else:
+                assert await binding.link(connection, account, "@new:s", "ann") is None
+        homeserver.given_up.set()
+        await settling
+        asked = [r.body["user_id"] for r in homeserver.requests[begun:] if acts(r)]
+        assert f"@{left}:s" not in asked, asked
+        await deployment.quiet(8000.0)
+        assert room.membership(f"@{left}:s") == ("join" if joined else None)
+        assert joined or room.membership("@new:s") == "join"
+
+
+async def test_an_account_that_may_have_been_made_is_not_forgotten_for_another(
+    tmp_path: Path,
+) -> None:
+    """Until it is known what came of it, no human can say whose the other one is."""
+    async with deployed(tmp_path) as deployment:
+        world, homeserver = deployment.world, deployment.homeserver
+        world.account("@annie:s")
+        is_made = Fault("answer lost", lambda r: r.method == "PUT" and r.path[-1] == "@ann:s")
+        homeserver.faults.append(is_made)
+        user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "sub"}
+        _, made = await deployment.scim("POST", "/Users", user)
+        await deployment.settle()
+        async with deployment.database.write() as connection:
+            [account] = await accounts.named(connection, made["id"])
+            why_not = await binding.link(connection, account, "@annie:s", "ann")
+        assert why_not is not None
+        assert why_not.startswith("@ann:s was asked for")
+        await deployment.quiet()
+        await deployment.link(made["id"], "@annie:s")
+        await deployment.quiet()
+        assert world.accounts.get("@ann:s").links == []
+        assert (IDP, "sub") in world.accounts.get("@annie:s").links

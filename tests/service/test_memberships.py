@@ -112,7 +112,7 @@ async def test_what_went_wrong_before_counts_no_more_once_it_is_so(database: Dat
         account_id = await people.account_id(ann)
         await people.activity(ann, active=False)
         for _ in range(3):
-            await accounts.fail(connection, account_id, "refused", "no", 0.0)
+            await accounts.fail(connection, await people.account_of("ann"), "refused", "no", 0.0)
         [due] = await accounts.due(connection, NOW, 9, [])
         assert due.attempts == 3
         assert await accounts.confirm(connection, due, Confirmation(Disablement(), due.written))
@@ -279,7 +279,7 @@ async def test_no_rest_outlasts_the_longest_one(database: Database) -> None:
         ann = await people.account("ann")
         pair = await people.membership(ROOM, "ann")
         await memberships.fail(connection, pair, "refused", "no", 1e12)
-        await accounts.fail(connection, await people.account_id(ann), "refused", "no", 1e12)
+        await accounts.fail(connection, await people.account_of(ann), "refused", "no", 1e12)
         await memberships.bound_rests(connection, 50.0)
         assert await oracle.rooms_due(connection, 50.0, []) == [ROOM]
         rests = await connection.execute_fetchall("SELECT next_try FROM account")
@@ -315,7 +315,7 @@ async def test_counts_tell_what_is_shown(database: Database) -> None:
         )
         await memberships.reach(connection, await people.membership(ROOM, "dan"), "join")
         eve = await people.user("eve")
-        await accounts.fail(connection, await people.account_id(eve), "conflict", "taken", 1e9)
+        await accounts.fail(connection, await people.account_of(eve), "conflict", "taken", 1e9)
         await observed.observe(connection, "!else", ["@stranger:s"], [])
         counts = await memberships.counts(connection)
     expected = {
@@ -397,8 +397,7 @@ async def test_nobody_leaves_a_closed_room_before_all_who_are_granted_it_are_kno
         await observed.observe(connection, ROOM, ["@eve:s"], [])
         assert (await people.row("eve"))["todo"] == "leave"
         if problem is not None:
-            account_id = await people.account_id("ann")
-            await accounts.fail(connection, account_id, problem, "?", 0.0)
+            await accounts.fail(connection, await people.account_of("ann"), problem, "?", 0.0)
         await memberships.wait_for_identities(connection, ROOM, "wait", NOW + 1.0)
         waits = (await people.row("eve"))["problem"] == "unavailable"
         assert waits is (problem in (None, "unavailable"))
@@ -413,7 +412,9 @@ async def test_a_former_user_who_is_looked_for_is_asked_about_as_often_as_a_new_
         await people.user("ann")
         account_id = await people.account_id("ann")
         for _ in range(3):
-            await accounts.fail(connection, account_id, "unavailable", "away", 0.0)
+            await accounts.fail(
+                connection, await people.account_of("ann"), "unavailable", "away", 0.0
+            )
         await people.deletes("ann")
         [due] = await accounts.due(connection, NOW, 9, [])
         assert (due.id, due.attempts) == (account_id, 0)

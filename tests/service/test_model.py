@@ -889,7 +889,6 @@ def examine(
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=steps,
-                deadline=None,
                 derandomize=repeated,
                 database=None,
                 phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),

@@ -182,7 +182,7 @@ def shelf(
         runner.run(database.close())
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(text=filters)
 def test_any_filter_finds_what_the_evaluator_finds(shelf: Shelf, text: str) -> None:
     """Whatever the grammar can say about users and groups means the same in SQL."""

@@ -359,11 +359,12 @@ class Confirmation:
 
 
 async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
-    """Record that an account is as wanted; False where something else is wanted by now."""
+    """Record that an account is as wanted; False where something else, or another, is by now."""
     found = await connection.execute_fetchall(
         _Q["confirm"],
         {
             "id": account.id,
+            "user_id": account.user_id,
             "state": account.desired,
             "profile": account.profile.dump(),
             "written": seen.written.dump(),
@@ -382,23 +383,31 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
 
 async def fail(
     connection: Connection,
-    account_id: int,
+    account: Account,
     problem: Problem,
     reason: str,
     next_try: float,
     cure: str | None = None,
-) -> None:
-    """Record why work does not go on, and when to try again (seconds since the epoch)."""
-    await connection.execute_fetchall(
+) -> bool:
+    """Record why work does not go on, and when to try again (seconds since the epoch).
+
+    False where something else is wanted by now, or another account is the user's.
+    """
+    found = await connection.execute_fetchall(
         _Q["fail"],
         {
-            "id": account_id,
+            "id": account.id,
+            "user_id": account.user_id,
+            # Then the work itself may have found whose it is.
+            "unsettled": account.user_id is None or account.bound_by == "migrated",
+            "state": account.desired,
             "problem": problem,
             "reason": reason,
             "cure": cure,
             "next_try": next_try,
         },
     )
+    return bool(found)
 
 
 # -- Comparing -----------------------------------------------------------------

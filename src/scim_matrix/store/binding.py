@@ -98,6 +98,10 @@ async def link(connection: Connection, account: Account, user_id: str, by: str) 
     The one that the user had so far leaves the rooms it was given, and is locked where the
     service made it.
     """
+    if account.asked is not None and account.user_id is None and account.proposed != user_id:
+        return (
+            f"{account.proposed} was asked for, and no answer is known: try again in a few minutes"
+        )
     why_not = await bind(connection, account, user_id, "human")
     if why_not is None:
         detail = f"user {account.scim_id}"

@@ -43,7 +43,7 @@ def membership(row: DatabaseRow) -> Membership:
 
 
 def _key(pair: Membership) -> dict[str, Any]:
-    return {"room_id": pair.room_id, "account_id": pair.account_id}
+    return {"room_id": pair.room_id, "account_id": pair.account_id, "user_id": pair.user_id}
 
 
 @dataclass(frozen=True, slots=True)

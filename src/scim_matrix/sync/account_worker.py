@@ -347,7 +347,8 @@ class AccountWorker:
             return False
         async with self._database.write() as connection:
             next_try = connection.at + PERMANENT.delay(account.attempts)
-            await accounts.fail(connection, account.id, "spared", reason, next_try)
+            if not await accounts.fail(connection, account, "spared", reason, next_try):
+                raise OvertakenError
             if account.desired == "active":
                 await accounts.use(connection, account.id)
             if account.problem != "spared":
@@ -404,6 +405,12 @@ class AccountWorker:
             request=account.request,
         )
         async with self._database.write() as connection:
+            when = connection.at + stopped.delay
+            is_current = await accounts.fail(
+                connection, account, stopped.problem, stopped.reason, when, stopped.cure
+            )
+            if not is_current:
+                return
             if stopped.problem != "unavailable" and stopped.reason != account.reason:
                 entry = Entry(
                     "account",
@@ -413,10 +420,6 @@ class AccountWorker:
                     detail=stopped.reason,
                 )
                 await record.add(connection, entry)
-            when = connection.at + stopped.delay
-            await accounts.fail(
-                connection, account.id, stopped.problem, stopped.reason, when, stopped.cure
-            )
 
     async def _withheld(self, account: Account, error: WithheldError) -> None:
         """Record what would have been done, and the joins of an account that would be made."""
@@ -440,9 +443,9 @@ class AccountWorker:
                         connection, account.id
                     )
                 ]
-            await record.add(connection, *entries)
             when = connection.at + PERMANENT.delay(account.attempts)
-            await accounts.fail(connection, account.id, "withheld", str(error), when)
+            if await accounts.fail(connection, account, "withheld", str(error), when):
+                await record.add(connection, *entries)
 
 
 async def _record_confirmed(

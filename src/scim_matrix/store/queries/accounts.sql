@@ -160,13 +160,14 @@ UPDATE account SET confirmed = NULL, written = :written, doing = :doing,
 WHERE id = :id AND brake <> 'held' AND desired = :state AND user_id = :user_id RETURNING 1
 
 -- confirm --
--- The account is as it should be, as far as this profile and state say.
+-- The account is as it should be, as far as this profile and state say. Not where another one is the
+-- user's by now: nobody has looked at that.
 UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :written,
     locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
     by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
     brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
-WHERE id = :id AND desired = :state RETURNING 1
+WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
 
 -- bring_back --
 -- An account that the service deactivated, which takes it out of its rooms, is active again: it has
@@ -175,11 +176,13 @@ UPDATE membership SET observed = NULL, left_by_choice = FALSE
 WHERE account_id = :id AND state = 'granted' AND observed IS DISTINCT FROM 'ban'
 
 -- fail --
--- Why work on an account does not go on, and when to try again.
+-- Why work on an account does not go on, and when to try again: where it is the work that was begun,
+-- and no human has said meanwhile whose account is whose.
 UPDATE account SET attempts = attempts + 1, problem = :problem, reason = :reason, cure = :cure,
     next_try = :next_try, confirmed = CASE WHEN :problem = 'spared' THEN NULL ELSE confirmed END,
     asked = CASE WHEN :problem = 'unavailable' THEN asked END
-WHERE id = :id
+WHERE id = :id AND desired = :state AND (user_id IS NOT DISTINCT FROM :user_id
+    OR (:unsettled AND bound_by IS DISTINCT FROM 'human')) RETURNING 1
 
 -- is_taken --
 -- Whether an account is some user's.

@@ -102,9 +102,10 @@ SELECT min(t) AS due FROM (
 ) moments
 
 -- as_planned --
--- Whether there is still the work that a plan was made for.
+-- Whether there is still the work that a plan was made for, of the account that it was made for.
 SELECT 1 FROM membership WHERE room_id = :room_id AND account_id = :account_id
 AND state = :state AND todo = :todo
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = :account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
@@ -114,17 +115,20 @@ UPDATE membership SET observed = NULL, leaving = todo IS NOT DISTINCT FROM 'leav
 WHERE room_id = :room_id AND account_id = :account_id AND (observed IS NOT NULL OR todo = 'leave')
 
 -- reach --
--- What an action led to, or found. What a human let through ends with it.
+-- What an action led to, or found, of the account that it was about. What a human let through ends
+-- with it.
 UPDATE membership SET observed = :observed, attempts = 0, next_try = 0, problem = NULL,
     reason = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
     leaving = FALSE
 WHERE room_id = :room_id AND account_id = :account_id
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
 -- fail --
 -- Why an action did not succeed, and when to try again.
 UPDATE membership SET attempts = attempts + 1, problem = :problem, reason = :reason,
     next_try = :next_try, leaving = leaving AND :problem = 'unavailable'
 WHERE room_id = :room_id AND account_id = :account_id
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
 -- try_power --
 -- A power level is about to be sent.
