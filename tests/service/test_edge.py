@@ -153,6 +153,21 @@ async def test_a_request_that_has_arrived_may_take_its_time() -> None:
         assert b" 200 " in await first_line(working)
 
 
+async def test_a_body_may_take_its_time() -> None:
+    """The limit for heads does not touch what comes in pieces behind one."""
+    async with Entrance(Door(head_seconds=0.1)).opened() as entrance:
+        head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+        reader, writer = await entrance.connect(head)
+        for piece in (b"a", b"b"):
+            assert b" 200 " in await answered(await entrance.connect())
+            writer.write(piece)
+            await writer.drain()
+        # Another connection's head times out meanwhile: the limit has passed.
+        assert await first_line(await entrance.connect("GET")) == b""
+        writer.write(b"c")
+        assert b" 200 " in await first_line((reader, writer))
+
+
 async def test_an_answer_that_nobody_takes_is_not_kept() -> None:
     """Who asks and takes nothing loses the connection; who takes an answer has it whole."""
 

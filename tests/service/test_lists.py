@@ -66,6 +66,8 @@ async def test_a_page_of_a_hundred_unless_asked_otherwise(start: Start) -> None:
         assert (101, expected) == (found["totalResults"], found["itemsPerPage"]), query
     _, config = await call(client, "GET", "/ServiceProviderConfig")
     assert config["filter"] == {"supported": True, "maxResults": 1000}
+    supported = {name for name, told in config.items() if told == {"supported": True}}
+    assert supported == {"patch", "sort", "etag"}
     assert config["pagination"]["maxPageSize"] == 1000
 
 
@@ -297,3 +299,13 @@ async def test_groups_of_a_user_are_computed(start: Start) -> None:
     assert await names(client, f"/Users?filter={text}") == ["ann"]
     indirect = 'groups.type eq "indirect"'
     assert await names(client, f"/Users?filter={quote(indirect)}") == ["ann"]
+
+
+async def test_what_is_wrong_with_a_search_is_named(start: Start) -> None:
+    """By its place in what was sent, as everywhere."""
+    client = await start()
+    for sent, place in (({"count": "x"}, "count: "), ({"sortOrder": "up"}, "sortOrder: ")):
+        status, error = await call(client, "POST", "/.search", sent)
+        assert (status, error["status"]) == (400, "400"), error
+        assert error["detail"].startswith(place), error
+        assert error.get("scimType") in (None, "invalidValue")

@@ -26,6 +26,12 @@ def test_no_user_id_is_longer_than_matrix_has_them(name: str, is_one: bool) -> N
     assert is_user_id(f"@{name}:s") is is_one
 
 
+@pytest.mark.parametrize("text", ["ann", "@ann", "ann:s", "@:s", "@ann:", "@an n:s", "@ann:s\n"])
+def test_what_is_no_user_id(text: str) -> None:
+    """Nobody is said to have an account that cannot be one."""
+    assert not is_user_id(text)
+
+
 def test_template_fields() -> None:
     """A template may use userName, externalId and email."""
     attributes = {"userName": "u", "externalId": "X1", "email": "e@x"}
