@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
+import orjson
 import pytest
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.membership import State
 from scim_matrix.store import (
     brake,
+    console,
     grants,
     groupmap,
     memberships,
@@ -22,6 +25,7 @@ from scim_matrix.store import (
 )
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.openings import Opening
+from scim_matrix.store.resources import MemberChange
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
 
@@ -912,3 +916,43 @@ async def test_a_group_that_is_gone_is_called_as_its_own_lines_have_it(database:
         for group_id in ("staff", "crew", "nobody"):
             told = await story.group(connection, group_id)
             assert told.group["display_name"] == group_id
+
+
+async def test_what_the_console_opens_for_groups_that_are_gone_is_called_as_each_was(
+    database: Database,
+) -> None:
+    """Each by the name that its own line has given rooms by; without one, by its id."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.account("ann")
+        for name in ("staff", "crew", "nobody"):
+            line = Mapping("group_id", name, ROOM)
+            assert await groupmap.add(connection, line, "@eve:s", None)
+            if name != "nobody":
+                await people.group(name, ann)
+                await resources.delete(connection, "Group", name)
+        found = await console.of_nobody(connection)
+    assert [(row["id"], row["name"]) for row in found] == [
+        (name, name) for name in ("crew", "nobody", "staff")
+    ]
+
+
+@pytest.mark.parametrize("op", ["add", "remove", "display"])
+async def test_what_is_said_of_a_member_settles_nobody_else(
+    database: Database, op: Literal["add", "remove", "display"]
+) -> None:
+    """However many others are in the group and wait for what a change of the map means."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        for name in ("ann", "bob", "cat"):
+            await people.account(name)
+        await people.group("staff", "bob", "cat")
+        await groupmap.put(connection, [STAFF], piece=0)
+        assert not await grants.spread(connection)
+        sent = orjson.dumps([{"value": "ann" if op == "add" else "bob", "display": "B"}]).decode()
+        changed = [MemberChange(op, sent)]
+        assert await resources.change_members(connection, "staff", changed)
+        left = await connection.execute_fetchall(
+            "SELECT a.scim_id FROM unsettled u JOIN account a ON a.id = u.account_id"
+        )
+    assert "cat" in {row["scim_id"] for row in left}

@@ -396,11 +396,16 @@ async def test_nobody_leaves_a_closed_room_before_all_who_are_granted_it_are_kno
         await people.user("ann")
         await observed.observe(connection, ROOM, ["@eve:s"], [])
         assert (await people.row("eve"))["todo"] == "leave"
+        await people.account("bob")
+        await people.observed("join", "bob")
+        await people.activity("bob", active=False)
         if problem is not None:
             await accounts.fail(connection, await people.account_of("ann"), problem, "?", 0.0)
         await memberships.wait_for_identities(connection, ROOM, "wait", NOW + 1.0)
         waits = (await people.row("eve"))["problem"] == "unavailable"
         assert waits is (problem in (None, "unavailable"))
+        # Whose account it is nobody asks.
+        assert (await people.row("bob"))["problem"] is None
 
 
 async def test_a_former_user_who_is_looked_for_is_asked_about_as_often_as_a_new_one(

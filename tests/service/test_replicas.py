@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from scim_matrix.demo.service import SECRET, ScimClient
 from scim_matrix.store import leadership, lease
@@ -658,3 +659,53 @@ async def looked_at(
     yield waits
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_term_lasts_as_long_as_it_is_renewed(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that is."""
+    first = two[0].leadership
+    passed = [leadership.moment()]
+    for module in (lease, leadership):
+        monkeypatch.setattr(module, "moment", lambda: passed[0])
+    await first.begin()
+    term = await first.led()
+    for _ in range(3):
+        passed[0] += lease.LEASE_SECONDS - lease.STOP_BEFORE - 1.0
+        await first.begin()
+        assert first.leads
+    assert await first.led() is term
+
+
+async def test_a_service_that_has_stopped_runs_no_more(postgresql: Server) -> None:
+    """Nobody goes by its map or its settings any longer."""
+    url = postgresql.filled()
+    first, second = [await Database.open(url, serving=f"listening on {port}") for port in (1, 2)]
+    for database in (first, second):
+        await database.leadership.begin()
+    running = "SELECT name FROM replica"
+    assert len(await first.reader.execute_fetchall(running)) == 2
+    await second.close()
+    [left] = await first.reader.execute_fetchall(running)
+    assert "listening on 1" in left["name"]
+    await first.close()
+
+
+async def test_a_database_that_is_away_is_told_once(own: Server) -> None:
+    """Until it is back and away again."""
+    database = await Database.open(own.filled(), serving="listening on 1")
+    assert isinstance(database.leadership, Lease)
+    await database.leadership.begin()
+    own.stop()
+    with capture_logs() as logs:
+        running = asyncio.create_task(database.leadership.run(lambda: None))
+
+        async def told() -> list[str]:
+            return [one["event"] for one in logs if one["event"] == "lease_not_renewed"]
+
+        assert len(await eventually(told, bool)) == 1
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    own.start()
+    await database.close()
