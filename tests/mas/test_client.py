@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 
 import pytest
 import pytest_asyncio
@@ -20,8 +21,14 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.matrix.mas import MasAccounts
-from scim_matrix.matrix.mas_answers import MasError, MasTokenError, MasUnavailableError, Shape
-from scim_matrix.matrix.mas_client import MasClient, is_too_old
+from scim_matrix.matrix.mas_answers import (
+    MasError,
+    MasRateLimitedError,
+    MasTokenError,
+    MasUnavailableError,
+    Shape,
+)
+from scim_matrix.matrix.mas_client import CLOCK_AGE, MasClient, _Token, is_too_old
 from scim_matrix.matrix.synapse_accounts import SynapseAccounts
 from scim_matrix.matrix.transport import Transport
 
@@ -133,6 +140,30 @@ async def test_a_wrong_secret_and_a_client_without_rights_are_told(
         await connect().version()
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, MasTokenError),
+        (429, MasRateLimitedError),
+        (500, MasUnavailableError),
+        (503, MasUnavailableError),
+    ],
+)
+async def test_a_client_is_refused_only_where_mas_says_no(
+    mas: Mas, connect: Connect, status: int, kind: type[MasError]
+) -> None:
+    """What MAS cannot do now says nothing of the client, in whatever words it is told."""
+    told = {"error": "invalid_request", "error_description": "why"}
+    mas.fault = lambda method, path: (
+        web.json_response(told, status=status) if path == TOKEN_PATH else None
+    )
+    client = connect()
+    with pytest.raises(kind):
+        await client.version()
+    mas.fault = lambda method, path: None
+    assert await client.version()
+
+
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 async def test_a_secret_with_odd_characters_arrives(
     mas: Mas, connect: Connect, method: str
@@ -169,6 +200,40 @@ async def test_a_restart_of_mas_costs_nothing(mas: Mas, connect: Connect) -> Non
     await mas.start()
     assert await client.version() == "v1.22.0"
     assert mas.tokens_fetched == 1
+
+
+# -- The clock ---------------------------------------------------------------
+
+
+async def test_mas_clock_is_learnt_from_its_answers(mas: Mas, connect: Connect) -> None:
+    """The least that they leave possible, until that is old: clocks are set, forward as well."""
+    now, shown = 1000.0, 1_700_000_000.0
+
+    def answer(method: str, path: str) -> web.Response:
+        return web.json_response({"data": [], "links": {}}, headers={"Date": formatdate(shown)})
+
+    mas.fault = answer
+    client = connect(clock=lambda: now)
+    client._token = _Token("x", renew_at=1e9)
+
+    async def moment() -> float:
+        assert await client.all("users", of=Shape, query={}) == []
+        seen = client.moment()
+        assert seen is not None
+        return seen.timestamp()
+
+    assert client.moment() is None
+    # It may be as much as a second later than an answer says.
+    assert await moment() == shown + 1
+    now, shown = now + 10, shown + 15
+    assert await moment() == shown + 1 - 5
+    now, shown = now + 1, shown - 10
+    assert await moment() == shown + 1
+    now, shown = now + CLOCK_AGE, shown + 3600
+    believed = shown + 1 - 3600 + CLOCK_AGE
+    assert await moment() == believed
+    now, shown = now + 1, shown + 1
+    assert await moment() == shown + 1
 
 
 # -- Answers -----------------------------------------------------------------

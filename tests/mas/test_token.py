@@ -272,6 +272,19 @@ async def test_a_file_that_cannot_be_written_costs_one_token_a_start(
     assert not file.exists()
 
 
+async def test_once_the_file_can_be_written_it_counts_again(make: Make, file: Path) -> None:
+    """Whoever else makes a token then ends the one in memory, and says so there."""
+    obstacle = file.parent / f"{file.name}.new"
+    obstacle.mkdir()
+    kept = make()
+    token = await kept.current()
+    obstacle.rmdir()
+    written = await kept.renewed(token)
+    assert await make().current() == written
+    elsewhere = await make().renewed(written)
+    assert await kept.current() == elsewhere
+
+
 async def test_a_file_that_cannot_be_read_any_more_leaves_the_token_in_use(
     make: Make, file: Path
 ) -> None:
