@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from scim_matrix.demo.mas import ISSUER, Mas
+from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, ISSUER, Mas
 from scim_matrix.demo.mas_state import Account
 from scim_matrix.demo.synapse import IDP, SERVER_NAME, User
 from scim_matrix.matrix.accounts import Change, MatrixAccount
-from scim_matrix.matrix.errors import RefusedError, UnavailableError
+from scim_matrix.matrix.errors import NameTakenError, RefusedError, UnavailableError
 from scim_matrix.matrix.mas import MasAccounts
 from scim_matrix.matrix.mas_answers import MasUnavailableError
 from scim_matrix.matrix.mas_client import MasClient
@@ -522,6 +522,48 @@ async def test_an_account_whose_creation_was_not_answered_is_found(
         account, Change(add_subject=wanted.subject, add_emails=wanted.emails, add_mark=wanted.mark)
     )
     assert await accounts.by_subject(str(wanted.subject)) == wanted.user_id
+
+
+async def test_a_later_refusal_does_not_unmake_what_was_not_answered(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Whoever asks again is told that the name is taken: by the account that was made for them."""
+    wanted = new(f"{tag}a")
+    await learnt(accounts, tag)
+    mas.lost = _creation
+    with pytest.raises(MasUnavailableError):
+        await accounts.create(wanted)
+    mas.lost = lambda method, path: False
+    for _ in range(2):
+        with pytest.raises(NameTakenError):
+            await accounts.create(wanted)
+    assert await accounts.by_mark(wanted.mark) == wanted.user_id
+
+
+async def test_where_mas_tells_no_time_accounts_are_made_all_the_same(
+    mas: Mas, transport: Transport, tag: str
+) -> None:
+    """But one whose answer was lost is nobody's then: nothing proves for whom it was made."""
+    wanted, other = new(f"{tag}a"), new(f"{tag}b")
+    async with proxying(mas.url) as proxy:
+        proxy.headers["Date"] = ""
+        # The token's endpoint too.
+        proxy.rewrite = lambda method, path, body: body.replace(
+            mas.url.encode(), proxy.url.encode()
+        )
+        client = MasClient.connect(proxy.url, CLIENT_ID, CLIENT_SECRET)
+        accounts = MasAccounts(client, SynapseAccounts(transport, IDP), SERVER_NAME)
+        for one in (other, wanted):
+            assert await accounts.about_to_make(one.user_id, one.mark) is None
+        proxy.lost = _creation
+        with pytest.raises(MasUnavailableError):
+            await accounts.create(other)
+        proxy.lost = lambda method, path: False
+        assert mas.state.account_named(f"{tag}b") is not None
+        assert await accounts.by_mark(other.mark) is None
+        await accounts.create(wanted)
+        assert await accounts.by_subject(str(wanted.subject)) == wanted.user_id
+        await client.close()
 
 
 @pytest.mark.parametrize("failing", ["mark", "link"])

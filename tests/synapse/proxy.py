@@ -30,6 +30,8 @@ class Proxy:
     after: Callable[[str, str], Awaitable[None]] | None = None
     # Given method, path and body of an answer with status 200: what is answered instead.
     rewrite: Callable[[str, str, bytes], bytes] | None = None
+    # Headers of what is passed on, in place of its own.
+    headers: dict[str, str] = field(default_factory=dict)
     # Nothing answers: connections are cut as soon as something is asked.
     dark: bool = False
 
@@ -124,7 +126,10 @@ class Proxy:
             if self.rewrite is not None and upstream.status == 200:
                 body = self.rewrite(request.method, request.raw_path, body)
             return web.Response(
-                status=upstream.status, body=body, content_type=upstream.content_type
+                status=upstream.status,
+                body=body,
+                content_type=upstream.content_type,
+                headers=self.headers,
             )
 
 
