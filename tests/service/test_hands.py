@@ -12,6 +12,8 @@ from tests.homeserver.deployment import IDP, Deployment, deployed
 from tests.homeserver.server import Kind
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
+# After so long (seconds) what failed has been tried again.
+WHILE = 7200.0
 
 
 async def ann(deployment: Deployment) -> str:
@@ -134,6 +136,40 @@ async def test_who_is_unlinked_takes_along_only_what_the_service_wrote(tmp_path:
         assert set(world.accounts.get("@ann:s").links) == kept
         [user] = await views.users(deployment.database.reader, None)
         assert user["state"] == "conflict"
+
+
+async def test_an_account_that_was_taken_from_a_user_is_left_alone(tmp_path: Path) -> None:
+    """Once they have another it is not even looked at, and what a hand gives it stays there."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        scim_id = await ann(deployment)
+        await decide(deployment, scim_id, "unlink")
+        assert world.accounts.get("@ann:s").links == []
+        subject = {"auth_provider": IDP, "external_id": "ext-ann"}
+        world.account("@annie:s", external_ids=[subject])
+        await deployment.settle(WHILE)
+        [user] = await views.users(deployment.database.reader, None)
+        assert (user["account"], user["state"]) == ("@annie:s", "active")
+
+        begun = len(deployment.homeserver.requests)
+        await named(deployment, scim_id, "Ann Lee")
+        assert world.accounts.get("@annie:s").displayname == "Ann Lee"
+        asked = deployment.homeserver.requests[begun:]
+        assert not [request for request in asked if "@ann:s" in request.path]
+
+        world.account("@annie:s", external_ids=[])
+        world.account("@ann:s", external_ids=[subject])
+        await named(deployment, scim_id, "Ann Ash")
+        assert world.accounts.get("@ann:s").links == [(IDP, "ext-ann")]
+        [user] = await views.users(deployment.database.reader, None)
+        assert user["problem"] == "the user's SSO identity leads to @ann:s"
+
+
+async def named(deployment: Deployment, scim_id: str, name: str) -> None:
+    """Have the user be called otherwise, and settle."""
+    user = {"schemas": [SCHEMA], "userName": "ann", "externalId": "ext-ann", "displayName": name}
+    assert (await deployment.scim("PUT", f"/Users/{scim_id}", user))[0] == 200
+    await deployment.settle()
 
 
 async def decide(deployment: Deployment, scim_id: str, what: str) -> None:
