@@ -10,7 +10,7 @@ from scim_matrix.app_keys import REPLICA
 from scim_matrix.store import memberships, record, views
 from scim_matrix.store.totals import totals
 from tests.conftest import eventually
-from tests.homeserver.deployment import deployed
+from tests.homeserver.deployment import Configuration, deployed
 from tests.homeserver.server import Fault
 from tests.service.client import made
 from tests.service.conftest import Start
@@ -130,3 +130,21 @@ async def test_what_waits_for_a_hand_or_is_withheld_is_not_late(tmp_path: Path) 
         told = await record.find(reader, users=None, rooms=(), since=0, limit=100)
         would = [(row["kind"], row["user_id"]) for row in told if row["outcome"] == "dry_run"]
         assert sorted(would) == [("account", "@ida:s"), ("join", "@hal:s")]
+
+
+async def test_a_dry_run_tells_how_somebody_new_would_come_into_rooms(tmp_path: Path) -> None:
+    """As the map says of each room: joined to it, or invited."""
+    async with deployed(tmp_path, configuration=Configuration(dry_run=True)) as deployment:
+        world = deployment.world
+        modes = {"!joined": "join", "!invited": "invite"}
+        for room_id in modes:
+            world.room(world.service, room_id=room_id)
+        lines = [{"room": room_id, "mode": mode} for room_id, mode in modes.items()]
+        await deployment.put_map({"*": lines})
+        assert (await deployment.scim("POST", "/Users", {"userName": "ann"}))[0] == 201
+        await deployment.quiet()
+        told = await record.find(
+            deployment.database.reader, users=None, rooms=[*modes], since=0, limit=100
+        )
+        assert {row["room_id"]: row["kind"] for row in told} == modes
+        assert {(row["user_id"], row["outcome"]) for row in told} == {("@ann:s", "dry_run")}
