@@ -43,6 +43,26 @@ async def test_a_homeserver_that_is_away_is_not_asked_for_each_room(tmp_path: Pa
         assert 0 < len([r for r in asked if "join" in r.path]) <= IN_FLIGHT
 
 
+async def test_no_more_is_worked_on_at_once_than_the_homeserver_takes(tmp_path: Path) -> None:
+    """Accounts, rooms to be looked at and rooms with work together, though each has enough."""
+    async with deployed(tmp_path) as deployment:
+        for room_id in ROOMS:
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+        members = [{"value": await make(deployment, "User", userName="ann", externalId="ann")}]
+        group = {"displayName": "G", "externalId": "g"}
+        await make(deployment, "Group", **group, members=members)
+        await deployment.put_map({"g": ROOMS[:10], "h": ROOMS[10:]})
+        await deployment.quiet()
+        for number in range(10):
+            await make(deployment, "User", userName=f"u{number}", externalId=f"u{number}")
+        await make(deployment, "Group", displayName="H", externalId="h", members=members)
+        deployment.reconciler.compare()
+        working: list[int] = []
+        deployment.homeserver.before = lambda request: working.append(deployment.reconciler.working)
+        await deployment.settle()
+        assert max(working) == IN_FLIGHT
+
+
 async def test_a_room_that_cannot_be_compared_is_tried_again_after_a_rest(tmp_path: Path) -> None:
     """One that a homeserver has no answer about is not asked for without a pause."""
     async with deployed(tmp_path) as deployment:
