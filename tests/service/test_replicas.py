@@ -12,16 +12,23 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from scim_matrix.app import _reconcilers
+from scim_matrix.clock import Clock
 from scim_matrix.demo.service import SECRET, ScimClient
+from scim_matrix.map_loader import MapLoader
 from scim_matrix.store import leadership, lease
 from scim_matrix.store.database import Connection, Database, together
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.store.leadership import Leadership
 from scim_matrix.store.lease import Lease
+from scim_matrix.sync.replica import Replica as Service
+from scim_matrix.sync.servers import Servers
 from tests.conftest import eventually
 from tests.fences import only
 from tests.homeserver.server import Request
 from tests.postgresql import Server, serving
+from tests.service.conftest import environment
+from tests.service.homeserver import faking
 from tests.service.replicas import (
     ROOM,
     Replica,
@@ -365,6 +372,29 @@ async def test_one_of_two_leads(two: list[Database]) -> None:
     await first.resign()
     await second.begin()
     assert [first.leads, second.leads] == [False, True]
+
+
+async def test_who_does_not_lead_puts_no_map_in_force(two: list[Database], tmp_path: Path) -> None:
+    """Though its own has changed: that counts once it leads."""
+    first, second = two
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!former"]}')
+    settings = environment(tmp_path, GROUP_MAP_FILE=str(file))
+    async with faking() as (_, homeserver):
+        servers = Servers(homeserver, Clock(), 4)
+        # It could act.
+        servers.synapse.met("1")
+        make = _reconcilers(settings, homeserver, servers)
+        follower = Service(second, servers, MapLoader(settings), make)
+        await follower.begin()
+        file.write_text('{"g": ["!own"]}')
+        await follower.reload_map()
+        mapped = "SELECT reference FROM mapping"
+        assert await first.reader.execute_fetchall(mapped) == []
+        await first.leadership.resign()
+        await follower.begin()
+        [row] = await first.reader.execute_fetchall(mapped)
+        assert row["reference"] == "!own"
 
 
 async def test_who_leads_no_more_writes_nothing(two: list[Database]) -> None:
