@@ -94,8 +94,6 @@ class TokenError(HomeserverError):
     def __init__(self, status: int, errcode: str, message: str) -> None:
         super().__init__(f"{status} {errcode}: {message}")
         self.status = status
-        self.errcode = errcode
-        self.message = message
 
 
 class NoTokenError(HomeserverError):

@@ -331,7 +331,7 @@ class Rooms:
         try:
             await self._transport.call(self._transport.client.room_invite(room_id, user_id), Done)
         except RefusedError as error:
-            if not (error.status == 403 and ALREADY_IN_THE_ROOM in error.message):
+            if ALREADY_IN_THE_ROOM not in error.message:
                 raise
             return False
         return True
@@ -347,7 +347,7 @@ class Rooms:
                 "POST", *ADMIN_V1, "join", room_id, body={"user_id": user_id}, shape=_Room
             )
         except RefusedError as error:
-            if not (error.status == 403 and ALREADY_IN_THE_ROOM in error.message):
+            if ALREADY_IN_THE_ROOM not in error.message:
                 raise
 
     async def kick(self, room_id: str, user_id: str, reason: str) -> None:
