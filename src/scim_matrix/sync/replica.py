@@ -124,7 +124,7 @@ class Replica:
             return
         self._leadership.configured(self._map.digest, self._map.settings)
         try:
-            if self._term is not None and self.leads:
+            if self._term is not None:
                 await self._map.put_in_force(self._database.during(self._term))
                 self.reconciler.compare()
             await self._tell_of_map()
