@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.store import views
+from scim_matrix.store import record, views
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.rooms import Room
 
@@ -52,6 +52,25 @@ async def test_many_removals_ask_seldom_who_administers(tmp_path: Path) -> None:
         assert await changed(deployment, group, "add", ann) == 0
         assert 1 <= await changed(deployment, group, "remove", ann) <= 4
         assert {room.membership("@ann:s") for room in made} == {"leave"}
+
+
+async def test_what_is_done_in_rooms_is_recorded_as_that(tmp_path: Path) -> None:
+    """Who was joined, who was removed, and who would have been but for what protects them."""
+    async with deployed(tmp_path) as deployment:
+        _, group, [ann, bob] = await with_group(deployment, "ann", "bob")
+        await deployment.restart(protected_users=("@bob:s",))
+        for op in ("add", "remove"):
+            for member in (ann, bob):
+                await changed(deployment, group, op, member)
+        told = await record.find(
+            deployment.database.reader, users=None, rooms=["!r"], since=0, limit=10
+        )
+        assert [(row["user_id"], row["kind"], row["outcome"]) for row in told] == [
+            ("@ann:s", "join", "done"),
+            ("@bob:s", "join", "done"),
+            ("@ann:s", "kick", "done"),
+            ("@bob:s", "kick", "spared"),
+        ]
 
 
 async def test_joins_ask_nobody_who_administers(tmp_path: Path) -> None:

@@ -307,6 +307,12 @@ def _digest(content: Mapping[str, Any]) -> bytes:
 
 
 _EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked"}
+_KINDS: dict[type[Action], record.Kind] = {
+    Join: "join",
+    Invite: "invite",
+    Kick: "kick",
+    Spare: "kick",
+}
 
 
 async def _within(
@@ -334,11 +340,8 @@ async def _within(
 
 def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -> Entry:
     pair = action.pair
-    kind: record.Kind = "kick"
-    if isinstance(action, Join | Invite):
-        kind = "join" if isinstance(action, Join) else "invite"
     return Entry(
-        kind,
+        _KINDS[type(action)],
         outcome,
         pair.user_id,
         pair.room_id,
