@@ -138,6 +138,27 @@ async def test_who_is_unlinked_takes_along_only_what_the_service_wrote(tmp_path:
         assert user["state"] == "conflict"
 
 
+async def test_an_account_that_leads_elsewhere_by_now_is_linked_again_by_a_human_only(
+    tmp_path: Path,
+) -> None:
+    """Where a hand gave it to another identity, the user's leads to it beside that if told so."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        scim_id = await ann(deployment)
+        world.account("@ann:s", external_ids=[{"auth_provider": IDP, "external_id": "heir"}])
+        await named(deployment, scim_id, "Ann Lee")
+        [user] = await views.users(deployment.database.reader, None)
+        assert user["problem"] == "another SSO identity than the user's leads to @ann:s by now"
+        assert user["cure"] == f"if it is theirs: scim-matrix users link {scim_id} @ann:s"
+        assert world.accounts.get("@ann:s").links == [(IDP, "heir")]
+        assert world.accounts.get("@ann:s").displayname != "Ann Lee"
+
+        await decide(deployment, scim_id, "link")
+        account = world.accounts.get("@ann:s")
+        assert {(IDP, "heir"), (IDP, "ext-ann")} < set(account.links)
+        assert account.displayname == "Ann Lee"
+
+
 async def test_an_account_that_was_taken_from_a_user_is_left_alone(tmp_path: Path) -> None:
     """Once they have another it is not even looked at, and what a hand gives it stays there."""
     async with deployed(tmp_path) as deployment:
