@@ -7,7 +7,7 @@ import pytest
 
 from scim_matrix.membership import Membership, State
 from scim_matrix.sync.plan import Policy
-from scim_matrix.sync.power import PowerLevels, power_levels, power_plan
+from scim_matrix.sync.power import PowerLevels, out_of_reach, power_levels, power_plan
 
 POLICY = Policy("@bot:s")
 BOT = {"@bot:s": 100}
@@ -149,6 +149,38 @@ def test_creators_are_not_listed() -> None:
     levels = PowerLevels({"users": {}}, frozenset({"@bot:s", "@ann:s"}))
     planned = power_plan(levels, [pair(), pair("bob")], POLICY)
     assert planned.content == {"users": {"@bob:s": 50}}
+
+
+# -- What can be given ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "creators", "own"),
+    [
+        # Who may change levels takes nobody's.
+        ({"@bot:s": 60, "@ann:s": 90}, (), 60),
+        ({"@bot:s": 10, "@ann:s": 90, "@bob:s": 70, "@cat:elsewhere": 100}, (), 90),
+        ({"@ann:s": 40}, (), None),
+        ({"@cat:elsewhere": 100}, (), None),
+        ({}, ("@ann:s",), 100),
+        ({"@bob:s": 120}, ("@ann:s",), 120),
+        ({"@bob:s": 60}, ("@cat:elsewhere",), 60),
+        ({}, ("@cat:elsewhere",), None),
+    ],
+)
+def test_what_can_be_given_is_below_the_power_that_there_is_to_take(
+    given: dict[str, int], creators: tuple[str, ...], own: int | None
+) -> None:
+    """The service's, or where that is too little that of whoever of its server has most."""
+    levels = PowerLevels({"users": given, "state_default": 50}, frozenset(creators))
+    if own is None:
+        reason = out_of_reach(levels, "@bot:s", "s", 1)
+        assert reason is not None
+        assert "takes 50 in the room, and nobody of s" in reason
+        return
+    assert out_of_reach(levels, "@bot:s", "s", own - 1) is None
+    reason = f"power level {own} is not below the service's own, {own}"
+    assert out_of_reach(levels, "@bot:s", "s", own) == reason
 
 
 # -- What hands gave -----------------------------------------------------------
