@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from scim_matrix.matrix.accounts import NewAccount
+from scim_matrix.matrix.accounts import Change, MatrixAccount, NewAccount
 from scim_matrix.matrix.errors import (
     NOT_INTROSPECTED,
     BannedError,
@@ -480,6 +480,15 @@ async def test_an_account_that_somebody_made_in_between_does_not_pass_for_ours()
         _, put, undo = fake.asked
         assert [mark, link] == put.json()["external_ids"], "the mark comes first"
         assert {"external_ids": [foreign]} == undo.json()
+
+
+async def test_an_account_that_is_gone_is_not_made_by_a_change_of_it() -> None:
+    """Synapse would make one of whatever is asked of a name that it does not know."""
+    async with faking() as (fake, homeserver):
+        fake.says_in_turn(NOBODY)
+        with pytest.raises(NotFoundError, match=ANN):
+            await homeserver.accounts.change(MatrixAccount(ANN), Change(display_name="Ann"))
+        assert [asked.method for asked in fake.asked] == ["GET"]
 
 
 @pytest.mark.parametrize(
