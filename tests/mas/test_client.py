@@ -229,6 +229,9 @@ async def test_mas_clock_is_learnt_from_its_answers(mas: Mas, connect: Connect) 
     assert await moment() == shown + 1 - 5
     now, shown = now + 1, shown - 10
     assert await moment() == shown + 1
+    # As it is still seen to be: that is no old word.
+    now, shown = now + 1, shown + 1
+    assert await moment() == shown + 1
     now, shown = now + CLOCK_AGE, shown + 3600
     believed = shown + 1 - 3600 + CLOCK_AGE
     assert await moment() == believed

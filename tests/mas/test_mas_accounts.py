@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -273,6 +274,35 @@ async def test_names_in_other_letters_are_others(mas: Mas, accounts: MasAccounts
     account.username = f"{tag}erika"
 
 
+async def test_what_mas_refused_was_not_made(mas: Mas, accounts: MasAccounts, tag: str) -> None:
+    """An account that somebody else makes of that name right after it is not taken for ours."""
+    wanted = new(f"{tag}a")
+    await learnt(accounts, tag)
+    told = {"errors": [{"title": "because"}]}
+    mas.fault = lambda method, path: (
+        web.json_response(told, status=400) if _creation(method, path) else None
+    )
+    with pytest.raises(RefusedError):
+        await accounts.create(wanted)
+    mas.fault = lambda method, path: None
+    await mas.add_account(f"{tag}a")
+    assert await accounts.by_mark(wanted.mark) is None
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+async def test_only_a_name_that_is_taken_is_told_as_that(
+    mas: Mas, accounts: MasAccounts, tag: str, status: int
+) -> None:
+    """Whatever else MAS has against an account is no conflict with anybody's."""
+    told = {"errors": [{"title": "because"}]}
+    mas.fault = lambda method, path: (
+        web.json_response(told, status=status) if _creation(method, path) else None
+    )
+    with pytest.raises(RefusedError, match="because") as refused:
+        await accounts.create(new(f"{tag}a"))
+    assert isinstance(refused.value, NameTakenError) is (status == 409)
+
+
 async def test_a_name_reserved_by_synapse_is_taken(
     mas: Mas, accounts: MasAccounts, tag: str
 ) -> None:
@@ -538,6 +568,31 @@ async def test_a_later_refusal_does_not_unmake_what_was_not_answered(
         with pytest.raises(NameTakenError):
             await accounts.create(wanted)
     assert await accounts.by_mark(wanted.mark) == wanted.user_id
+
+
+async def test_what_was_asked_for_long_ago_is_not_made_any_more(
+    mas: Mas, transport: Transport, tag: str
+) -> None:
+    """Nobody who has taken the name since then, before it is asked for anew, passes for ours."""
+    passed = 0.0
+    client = MasClient.connect(
+        mas.url, CLIENT_ID, CLIENT_SECRET, clock=lambda: time.monotonic() + passed
+    )
+    accounts = MasAccounts(client, SynapseAccounts(transport, IDP), SERVER_NAME)
+    wanted = new(f"{tag}a")
+    await learnt(accounts, tag)
+    since = await accounts.about_to_make(wanted.user_id, wanted.mark)
+    assert since is not None
+    passed += 100
+    # As long as an earlier try may come through.
+    assert await accounts.about_to_make(wanted.user_id, wanted.mark) == since
+    passed += 100
+    later = await accounts.about_to_make(wanted.user_id, wanted.mark)
+    assert later is not None
+    assert later > since + timedelta(seconds=190)
+    await mas.add_account(f"{tag}a")
+    assert await accounts.by_mark(wanted.mark) is None
+    await client.close()
 
 
 async def test_where_mas_tells_no_time_accounts_are_made_all_the_same(
