@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from scim_matrix.store import record, views
+from scim_matrix.store import memberships, record, views
 from tests.homeserver import Request
 from tests.homeserver.deployment import Configuration, Deployment, deployed
 from tests.homeserver.errors import MatrixError
@@ -63,6 +63,8 @@ async def test_whoever_has_an_account_is_brought_into_rooms_and_out_of_them(tmp_
         await put(deployment, "ann", ann, active=True)
         assert room.membership("@ann:s") == "join"
         assert world.accounts.get("@ann:s").shown() == before
+        counts = await memberships.counts(deployment.database.reader)
+        assert counts["pendingAccounts"] == 0
         # It is found once.
         told = await record.find(
             deployment.database.reader, users=None, rooms=(), since=0, limit=10, kind="bind"
