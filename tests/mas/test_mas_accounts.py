@@ -616,6 +616,8 @@ async def test_where_mas_tells_no_time_accounts_are_made_all_the_same(
         proxy.lost = lambda method, path: False
         assert mas.state.account_named(f"{tag}b") is not None
         assert await accounts.by_mark(other.mark) is None
+        with pytest.raises(NameTakenError):
+            await accounts.create(other)
         await accounts.create(wanted)
         assert await accounts.by_subject(str(wanted.subject)) == wanted.user_id
         await client.close()
