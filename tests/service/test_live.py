@@ -7,7 +7,7 @@ from typing import Any
 from scim_matrix.matrix.live import MEMBER
 from scim_matrix.store import views
 from tests.conftest import eventually
-from tests.homeserver import Request, World
+from tests.homeserver import Fault, Request, World
 from tests.homeserver.deployment import Configuration, Deployment, deployed
 from tests.homeserver.rooms import LEVELS, Event
 
@@ -186,3 +186,27 @@ async def test_who_comes_before_their_invitation_is_known_to_be_in_the_room(
         deployment.homeserver.before = come
         await in_group(deployment, "ann", mode="invite", powerLevel=50)
         assert (room.membership("@ann:s"), room.level("@ann:s")) == ("join", 50)
+
+
+async def test_what_is_not_followed_any_more_is_looked_at_closely(tmp_path: Path) -> None:
+    """Where only changes are not told: an upgrade that was not heard of is seen at an interval."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.room(world.service, room_id=ROOM)
+        await in_group(deployment, "ann")
+        await deployment.quiet()
+        deployment.homeserver.faults.append(
+            Fault("unavailable", lambda request: request.path[-1] == "sync", times=10**6)
+        )
+        # What is being waited for is told still.
+        world.account("@eve:s")
+        world.bring(ROOM, "@eve:s")
+
+        async def look() -> bool:
+            await deployment.reconciler.settle()
+            return deployment.reconciler.follows_live
+
+        await eventually(look, lambda seen: not seen)
+        new = world.upgrade(ROOM, world.service)
+        await deployment.settle(2 * 3600.0)
+        assert new.membership("@ann:s") == "join"
