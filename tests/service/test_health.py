@@ -148,3 +148,21 @@ async def test_a_dry_run_tells_how_somebody_new_would_come_into_rooms(tmp_path: 
         )
         assert {row["room_id"]: row["kind"] for row in told} == modes
         assert {(row["user_id"], row["outcome"]) for row in told} == {("@ann:s", "dry_run")}
+
+
+async def test_a_dry_run_tells_whom_nobody_would_be_given_an_account(tmp_path: Path) -> None:
+    """Whose name somebody else has: it is asked for, since making one would not tell."""
+    async with deployed(tmp_path, configuration=Configuration(dry_run=True)) as deployment:
+        deployment.world.account("@ann:s")
+        for name in ("ann", "bob"):
+            assert (await deployment.scim("POST", "/Users", {"userName": name}))[0] == 201
+        await deployment.quiet()
+        shown = {
+            row["userName"]: row for row in await views.users(deployment.database.reader, None)
+        }
+        assert [shown[name]["state"] for name in ("ann", "bob")] == ["conflict", "pending"]
+        assert "@ann:s exists" in shown["ann"]["problem"]
+        told = await record.find(
+            deployment.database.reader, users=None, rooms=(), since=0, limit=10, outcome="dry_run"
+        )
+        assert [row["user_id"] for row in told] == ["@bob:s"]
