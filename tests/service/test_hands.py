@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.store import accounts, binding, views
+from scim_matrix.store import accounts, binding, memberships, views
 from tests.conftest import eventually
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Deployment, deployed
@@ -100,6 +100,19 @@ async def test_whom_a_comparison_finds_deactivated_is_not_joined_any_more(tmp_pa
             await accounts.doubt(connection, {account.id: True})
             [account] = await accounts.named(connection, "ann")
             assert not account.usable
+
+
+async def test_whose_account_is_gone_has_nothing_left_to_be_disabled(tmp_path: Path) -> None:
+    """Where the homeserver was put back from a backup that does not know it, say."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        del deployment.world.accounts.all["@ann:s"]
+        await activity(deployment, scim_id, active=False)
+        assert "@ann:s" not in deployment.world.accounts.all
+        counts = await memberships.counts(deployment.database.reader)
+        assert counts["pendingAccounts"] == 0
+        await activity(deployment, scim_id, active=True)
+        assert not deployment.world.accounts.get("@ann:s").locked
 
 
 async def test_a_lock_of_the_service_ends_with_a_hands_deactivation(tmp_path: Path) -> None:
