@@ -374,18 +374,24 @@ async def test_one_of_two_leads(two: list[Database]) -> None:
     assert [first.leads, second.leads] == [False, True]
 
 
-async def test_who_does_not_lead_puts_no_map_in_force(two: list[Database], tmp_path: Path) -> None:
-    """Though its own has changed: that counts once it leads."""
-    first, second = two
-    file = tmp_path / "map.jsonc"
-    file.write_text('{"g": ["!former"]}')
-    settings = environment(tmp_path, GROUP_MAP_FILE=str(file))
+@contextlib.asynccontextmanager
+async def service_on(database: Database, file: Path) -> AsyncIterator[Service]:
+    """Return a service on a database, with a map in a file."""
+    settings = environment(file.parent, GROUP_MAP_FILE=str(file))
     async with faking() as (_, homeserver):
         servers = Servers(homeserver, Clock(), 4)
         # It could act.
         servers.synapse.met("1")
         make = _reconcilers(settings, homeserver, servers)
-        follower = Service(second, servers, MapLoader(settings), make)
+        yield Service(database, servers, MapLoader(settings), make)
+
+
+async def test_who_does_not_lead_puts_no_map_in_force(two: list[Database], tmp_path: Path) -> None:
+    """Though its own has changed: that counts once it leads."""
+    first, second = two
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!former"]}')
+    async with service_on(second, file) as follower:
         await follower.begin()
         file.write_text('{"g": ["!own"]}')
         await follower.reload_map()
@@ -395,6 +401,30 @@ async def test_who_does_not_lead_puts_no_map_in_force(two: list[Database], tmp_p
         await follower.begin()
         [row] = await first.reader.execute_fetchall(mapped)
         assert row["reference"] == "!own"
+
+
+async def has_woken(service: Service, woken: int) -> bool:
+    """Tell whether a service has looked for work more than so often since it was told of it."""
+    return service.reconciler._commits > woken
+
+
+async def test_whoever_leads_looks_for_what_others_committed(
+    two: list[Database], tmp_path: Path
+) -> None:
+    """As for what was committed here, and not only when something falls due."""
+    first, second = two
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!room"]}')
+    async with service_on(first, file) as leader:
+        await leader.begin()
+        running = asyncio.create_task(leader.run())
+        for room_id in ("!one", "!two", "!three"):
+            woken = leader.reconciler._commits
+            async with second.write() as connection:
+                await put_room(connection, room_id)
+            await eventually(partial(has_woken, leader, woken), bool)
+        leader.stop()
+        await running
 
 
 async def test_who_leads_no_more_writes_nothing(two: list[Database]) -> None:
