@@ -89,9 +89,9 @@ async def hold_accounts(connection: Connection, account_id: int) -> int:
     return await _hold_accounts(connection, "hold_accounts", "limit", account_id)
 
 
-async def hold_restored(connection: Connection, account_id: int) -> bool:
-    """Hold an account that nobody but a backup put back says is to be disabled."""
-    return bool(await _hold_accounts(connection, "hold_restored_account", "restored", account_id))
+async def hold_restored(connection: Connection, account_id: int) -> int:
+    """Hold an account where only a backup put back says it is to be disabled; return how many."""
+    return await _hold_accounts(connection, "hold_restored_account", "restored", account_id)
 
 
 async def _hold_accounts(

@@ -376,11 +376,10 @@ class AccountWorker:
                 spared = await accounts.spared(connection)
                 freed = [one for one, who in spared.items() if users.protection(who) is None]
                 await accounts.end_sparing(connection, freed)
-            if await brake.hold_restored(connection, account.id):
-                number = 1
-            elif account.approved_by is not None:
-                return True
-            else:
+            number = await brake.hold_restored(connection, account.id)
+            if not number:
+                if account.approved_by is not None:
+                    return True
                 since = connection.at - self._brake.window
                 counts = await brake.account_tally(connection, account.id, since)
                 if not self._brake.holds(Tally(*counts)):
