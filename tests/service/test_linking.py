@@ -322,3 +322,23 @@ async def test_an_account_that_may_have_been_made_is_not_forgotten_for_another(
         await deployment.quiet()
         assert world.accounts.get("@ann:s").links == []
         assert (IDP, "sub") in world.accounts.get("@annie:s").links
+
+
+async def test_who_is_out_of_a_room_is_not_asked_to_leave_it_for_being_somebody_elses(
+    tmp_path: Path,
+) -> None:
+    """What is known of an account in rooms is known of it whoever it belongs to."""
+    async with deployed(tmp_path) as deployment:
+        await ann(deployment, "sub")
+        body = {"schemas": [SCHEMA + "User"], "userName": "bob", "externalId": "other"}
+        _, bob = await deployment.scim("POST", "/Users", body)
+        await deployment.quiet()
+        begun = len(deployment.homeserver.requests)
+        async with deployment.database.write("command line ann") as connection:
+            [account] = await accounts.named(connection, bob["id"])
+            assert await binding.link(connection, account, "@ann:s", "ann") is None
+        deployment.reconciler.wake()
+        await deployment.settle()
+        assert (IDP, "other") in deployment.world.accounts.get("@ann:s").links
+        asked = {request.path for request in deployment.homeserver.requests[begun:]}
+        assert [path for path in asked if "rooms" in path] == []

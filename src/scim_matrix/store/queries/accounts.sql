@@ -208,7 +208,7 @@ AND f.room_id = membership.room_id
 -- take_memberships --
 -- What else is known of a former account in rooms counts for the user who has it now; but whoever
 -- was nobody's in a room that is to hold nobody else is somebody's now.
-UPDATE membership SET account_id = :id, observed = NULL, left_by_choice = FALSE, next_try = 0
+UPDATE membership SET account_id = :id, left_by_choice = FALSE, next_try = 0
 WHERE account_id = :former AND state <> 'excluded'
 AND room_id NOT IN (SELECT room_id FROM membership WHERE account_id = :id)
 
