@@ -79,8 +79,7 @@ class Lease(Leadership):
         self._map: str | None = None
         self._settings: str | None = None
         self._able: Callable[[], bool] = lambda: True
-        # Whether another service is able, and since when this one leads without being so meanwhile.
-        self._other_is_able = False
+        # Since when this one leads without being able, while another service is.
         self._outdone_at: float | None = None
         self._leaves = False
         # What stood in the lease, since when (a `moment`), and the highest term that was seen.
@@ -169,11 +168,11 @@ class Lease(Leadership):
         await self._listener.relieve(STANDS_STILL)
         if self.term is not None:
             await self._renew(self.term)
-        await self._report()
+        other_is_able = await self._report()
         if self.term is not None:
-            self._compare(self.term)
+            self._compare(self.term, other_is_able)
         else:
-            await self._take()
+            await self._take(other_is_able)
         self._tended_at = moment()
 
     async def _renew(self, term: Term) -> None:
@@ -183,8 +182,8 @@ class Lease(Leadership):
         else:
             self._end(term)
 
-    async def _report(self) -> None:
-        """Tell others of this service, and see whether one of them could act."""
+    async def _report(self) -> bool:
+        """Tell others of this service; return whether one of them could act."""
         report = {
             "holder": self._holder,
             "name": self._told,
@@ -197,21 +196,21 @@ class Lease(Leadership):
         _, _, able = await self._listener.fetch_together(
             [(_Q["report"], report), (_Q["forget"], _GONE), (_Q["able"], other)]
         )
-        self._other_is_able = bool(able)
+        return bool(able)
 
-    def _compare(self, term: Term) -> None:
+    def _compare(self, term: Term, other_is_able: bool) -> None:
         """Have the term be given up once another service could long do what this one cannot."""
-        if self._is_able or not self._other_is_able:
+        if self._is_able or not other_is_able:
             self._outdone_at = None
         elif self._outdone_at is None:
             self._outdone_at = moment()
         elif moment() >= self._outdone_at + UNABLE_FOR:
             term.give_up()
 
-    async def _take(self) -> None:
+    async def _take(self, other_is_able: bool) -> None:
         # Looked at first: taking it has others wait who renew it.
         seen = await self._free()
-        if seen is None or self._leaves or (self._other_is_able and not self._is_able):
+        if seen is None or self._leaves or (other_is_able and not self._is_able):
             return
         asked = moment()
         self._known += 1

@@ -33,7 +33,7 @@ def _error(path: Path, error: sqlite3.Error) -> DatabaseError:
     unusable = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
     if unusable and (why := access.told(path)) is not None:
         return DatabaseUnusableError(f"{why} ({error})")
-    if unusable and path.name == DATABASE_NAME and not path.exists():
+    if unusable and not path.exists():
         return DatabaseUnusableError(
             f"{path} is not there yet: the service makes it when it starts (scim-matrix serve);"
             " or is another DATA_DIR meant?"
