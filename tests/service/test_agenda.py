@@ -151,3 +151,19 @@ async def test_accounts_in_turn_are_those_that_are_due(
                 assert expected == [account.id for account in found]
                 some += len(found)
     assert some
+
+
+async def test_looking_again_takes_no_more_room(database: Database) -> None:
+    """However often something changes in a room where what is left rests for long."""
+    agenda = Agenda()
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [Mapping("everyone", "", "!r")])
+        await people.account("ann")
+        pair = await people.membership("!r", "ann")
+        await memberships.fail(connection, pair, "refused", "no", 1e12)
+    for _ in range(9):
+        agenda.doubt("!r")
+        await agenda.refresh(database.reader, 1.0)
+    assert agenda.next_due() == 1e12
+    assert len(agenda._soonest) == 1

@@ -183,6 +183,7 @@ async def test_a_group_that_is_gone_has_a_page_and_no_dead_link(tmp_path: Path) 
         assert "Staff was deleted there" in story
         assert "1 person to leave Team" in story
         assert "Open a room for this group" not in story
+        assert "groups that are gone" not in await visitor.sees("groups")
         assert (await visitor.ask("GET", "groups/none"))[0] == 404
         for name in ("Staff", group):
             assert await story_of.groups_called(scene.database.reader, name) == [group]

@@ -26,6 +26,7 @@ from scim_matrix.store import (
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.openings import Opening
 from scim_matrix.store.resources import MemberChange
+from scim_matrix.sync import provenance
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory
 
@@ -494,6 +495,42 @@ async def test_an_upgrade_back_is_followed_too(database: Database) -> None:
         assert await rooms.successor(connection, "!new") == ROOM
         assert await people.states(ROOM) == {"ann": "granted"}
         assert await people.states("!new") == {"ann": "forgotten"}
+
+
+async def test_who_was_to_leave_a_closed_room_is_unknown_in_its_successor(
+    database: Database,
+) -> None:
+    """Nobody leaves it who was not seen there, or whom it does not have to be closed to."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, exclusive=True))
+        await people.group("staff", await people.account("ann"))
+        await observed.observe(connection, ROOM, ["@ann:s", "@guest:s"], [])
+        assert await people.states() == {"ann": "granted", "guest": "excluded"}
+        await rooms.upgraded(connection, ROOM, "!new")
+        assert await people.states("!new") == {"ann": "granted"}
+        assert await people.states() == {"ann": "forgotten"}
+        await observed.observe(connection, "!new", ["@ann:s", "@guest:s"], [])
+        assert await people.states("!new") == {"ann": "granted", "guest": "excluded"}
+
+
+async def test_why_an_upgrade_is_not_followed_is_news_once(database: Database) -> None:
+    """And again once something else is to be said, which is what is shown."""
+    other = {"predecessor": {"room_id": "!other"}}
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF)
+        await people.group("staff", await people.account("ann"))
+        news = []
+        for replacement, creation in [("!a", None), ("!a", None), ("!a", other), ("!b", other)]:
+            verdict = provenance.upgraded(ROOM, replacement, creation)
+            is_news = await rooms.refuse_upgrade(
+                connection, ROOM, replacement, verdict.reason, verdict.cure
+            )
+            news.append(is_news)
+            [shown] = await views.mapped_rooms(connection)
+            assert shown["problem"] == verdict.reason
+        assert news == [True, False, True, True]
 
 
 # -- Dismissed -----------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Lists: filters, orders, pages and selected attributes over HTTP."""
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -107,6 +108,25 @@ async def test_filters_as_clients_write_them(start: Start, text: str) -> None:
     assert await names(client, f"/Users?filter={quote(text, safe='+')}") == ["ann+tag@corp.local"]
     status, found = await call(client, "POST", "/Users/.search", {"filter": text})
     assert (status, found["totalResults"]) == (200, 1)
+
+
+async def test_times_are_compared_as_moments(start: Start) -> None:
+    """Of one moment there are as many spellings as time zones, and none of it is left out."""
+    client = await start()
+    created = (await made(client, "Users", userName="ann"))["meta"]["created"]
+    moment = datetime.fromisoformat(created)
+    for hours in (-11, 0, 5):
+        said = moment.astimezone(timezone(timedelta(hours=hours))).isoformat()
+        for operator, expected in (
+            ("eq", ["ann"]),
+            ("ge", ["ann"]),
+            ("le", ["ann"]),
+            ("gt", []),
+            ("lt", []),
+            ("ne", []),
+        ):
+            text = quote(f'meta.created {operator} "{said}"')
+            assert await names(client, f"/Users?filter={text}") == expected, text
 
 
 async def test_look_ups_follow_changes(start: Start) -> None:

@@ -14,7 +14,9 @@ from scim_matrix.store import (
     groupmap,
     memberships,
     observed,
+    record,
     rooms,
+    views,
 )
 from scim_matrix.store.accounts import Confirmation, Disablement, Problem, Written
 from scim_matrix.store.database import Connection, Database
@@ -119,6 +121,24 @@ async def test_what_went_wrong_before_counts_no_more_once_it_is_so(database: Dat
         found = await accounts.get(connection, account_id)
         assert found is not None
         assert (found.todo, found.attempts) == (None, 0)
+
+
+async def test_what_went_wrong_before_somebody_came_back_is_told_no_more(
+    database: Database,
+) -> None:
+    """Neither as the reason why nor as something to mend."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.account("ann")
+        await people.deletes(ann, 100.0)
+        account_id = await people.account_id("ann")
+        await accounts.fail(connection, account_id, "refused", "no", 1e12, "mend it")
+        await people.user("ann")
+        found = await people.account_of(ann)
+        assert (found.id, found.user_id, found.attempts) == (account_id, "@ann:s", 0)
+        of_account = "SELECT problem, reason, cure, next_try FROM account WHERE scim_id = 'ann'"
+        [row] = await connection.execute_fetchall(of_account)
+        assert list(row) == [None, None, None, 0]
 
 
 async def test_an_account_that_never_was_is_none_that_the_service_disabled(
@@ -271,6 +291,79 @@ async def test_a_level_whose_answer_was_lost_is_looked_at_again(database: Databa
         assert (due.power_tried, due.power_before) == (50, 10)
 
 
+async def test_a_level_that_another_account_may_have_is_looked_at_there(
+    database: Database,
+) -> None:
+    """Whoever is linked to another account has no level yet that the service would take."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ONE, power=50)])
+        await people.group("G", await people.account("ann"))
+        await people.observed("join", "ann", room_id="!few")
+        pair = await people.membership("!few", "ann")
+        await memberships.try_power(connection, [(pair, 50, 10)])
+        account = await people.account_of("ann")
+        assert await binding.link(connection, account, "@annie:s", "eve") is None
+        tried = {row["user_id"]: row["power_tried"] for row in await people.rows("!few")}
+        assert tried == {"@ann:s": 50, "@annie:s": None}
+
+
+async def test_a_rest_ends_where_somebody_is_found_in_a_room(database: Database) -> None:
+    """What there is to do for them waits no longer; nobody else is tried before their time."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ONE, power=50)])
+        await people.group("G", await people.account("ann"), await people.account("bob"))
+        for name in ("ann", "bob"):
+            pair = await people.membership("!few", name)
+            await memberships.fail(connection, pair, "refused", "no", 100.0)
+        await observed.observe(connection, "!few", ["@ann:s"], [])
+        assert [p.user_id for p in await memberships.power_due(connection, "!few", NOW)] == [
+            "@ann:s"
+        ]
+        assert await memberships.due(connection, "!few", NOW, 9) == []
+
+
+@pytest.mark.parametrize("seen", ["invite", "knock", "ban"])
+async def test_a_removal_whose_answer_was_lost_is_done_where_somebody_is_out(
+    database: Database, seen: Observed
+) -> None:
+    """Not where they were seen to be invited, banned or at the door since: that was no removal."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        names = ("ann", "bob")
+        group = await people.group("G", *[await people.account(name) for name in names])
+        await people.observed("join", *names, room_id="!few")
+        await people.members(group)
+        pairs = [await people.membership("!few", name) for name in names]
+        await memberships.begin(connection, pairs)
+        await observed.observe_one(
+            connection, "!few", "@ann:s", seen, protected=False, respected=False
+        )
+        await observed.observe(connection, "!few", [], [])
+        said = await record.find(connection, users=None, rooms=["!few"], since=0, limit=9)
+        assert [(row["user_id"], row["kind"]) for row in said] == [("@bob:s", "kick")]
+
+
+async def test_what_would_be_done_in_a_room_is_shown_in_its_turn(database: Database) -> None:
+    """Removals first, then whatever was granted last."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        group = await people.group("G", await people.account("ann"))
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group, await people.account("bob"))
+        await people.members(group, "bob", await people.account("cat"))
+        await connection.execute_fetchall("UPDATE membership SET since = account_id")
+        shown = await views.pending_memberships(connection)
+        assert [(pair.user_id, pair.todo) for pair in shown] == [
+            ("@ann:s", "leave"),
+            ("@cat:s", "join"),
+            ("@bob:s", "join"),
+        ]
+
+
 async def test_no_rest_outlasts_the_longest_one(database: Database) -> None:
     """A clock that was far ahead when something failed keeps nobody waiting for years."""
     async with database.write() as connection:
@@ -344,18 +437,43 @@ async def test_who_was_deactivated_has_not_left_by_themselves(database: Database
         people = Directory(connection)
         await groupmap.put(connection, [TO_ALL])
         ann = await people.account("ann")
-        await people.observed("join", "ann")
+        await people.account("bob")
+        await people.observed("join", "ann", "bob")
         await people.activity(ann, active=False)
         assert await brake.hold_room(connection, ROOM, "limit") == 1
         deactivated = Confirmation(Disablement(deactivated=True), Written())
         assert await accounts.confirm(connection, await people.account_of(ann), deactivated)
         await people.activity(ann, active=True)
-        assert await observed.observe(connection, ROOM, [], []) == ["@ann:s"]
+        assert await observed.observe(connection, ROOM, ["@bob:s"], []) == ["@ann:s"]
         await observed.respect(connection, ROOM, ["@ann:s"])
         assert (await people.membership(ROOM, "ann")).todo is None
         active = Confirmation(Disablement(), Written(), usable=True)
         assert await accounts.confirm(connection, await people.account_of(ann), active)
         assert (await people.membership(ROOM, "ann")).todo == "join"
+        # Nobody else's place is doubted for that.
+        assert (await people.membership(ROOM, "bob")).todo is None
+
+
+async def test_who_is_brought_back_is_known_to_be_out_where_they_were(database: Database) -> None:
+    """Whoever is banned stays so, and nobody is asked to leave what they had left before."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ALL, TO_ONE])
+        ann = await people.account("ann")
+        group = await people.group("G", ann)
+        await people.observed("ban", "ann")
+        await people.members(group)
+        await people.observed("leave", "ann", room_id="!few")
+        await people.activity(ann, active=False)
+        deactivated = Confirmation(Disablement(deactivated=True), Written())
+        assert await accounts.confirm(connection, await people.account_of(ann), deactivated)
+        await people.activity(ann, active=True)
+        active = Confirmation(Disablement(), Written(), usable=True)
+        assert await accounts.confirm(connection, await people.account_of(ann), active)
+        assert {row["room_id"]: row["observed"] for row in await people.rows()} == {
+            ROOM: "ban",
+            "!few": "leave",
+        }
 
 
 async def test_who_would_stay_in_a_closed_room_is_who_is_granted_it(database: Database) -> None:
@@ -401,11 +519,16 @@ async def test_nobody_leaves_a_closed_room_before_all_who_are_granted_it_are_kno
         await people.activity("bob", active=False)
         if problem is not None:
             await accounts.fail(connection, await people.account_of("ann"), problem, "?", 0.0)
-        await memberships.wait_for_identities(connection, ROOM, "wait", NOW + 1.0)
+        # Whose rest ends this very moment is to leave as others are.
+        now = connection.at
+        eve = await people.membership(ROOM, "eve")
+        await memberships.fail(connection, eve, "refused", "no", now)
+        await memberships.wait_for_identities(connection, ROOM, "wait", now + 1.0)
         waits = (await people.row("eve"))["problem"] == "unavailable"
         assert waits is (problem in (None, "unavailable"))
-        # Whose account it is nobody asks.
-        assert (await people.row("bob"))["problem"] is None
+        leaving = {pair.user_id for pair in await memberships.due(connection, ROOM, now, 9)}
+        # Whose account it is nobody asks where a group took it.
+        assert leaving == ({"@bob:s"} if waits else {"@bob:s", "@eve:s"})
 
 
 async def test_a_former_user_who_is_looked_for_is_asked_about_as_often_as_a_new_one(

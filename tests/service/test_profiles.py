@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from scim_matrix.store import record, views
+from scim_matrix.store import accounts, record, views
 from tests.homeserver.deployment import IDP, Deployment, deployed
 from tests.homeserver.server import Request
 
@@ -139,6 +139,24 @@ async def test_two_users_who_exchange_their_subjects_wait_for_seconds(tmp_path: 
             for name in ("ann", "bob")
         }
         assert links == {"ann": ["ext-bob"], "bob": ["ext-ann"]}
+
+
+async def test_a_subject_is_given_up_by_the_account_that_has_it_and_needs_it_no_more(
+    tmp_path: Path,
+) -> None:
+    """Not by whoever else changes theirs meanwhile."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.put_map({})
+        ann, _ = await user(deployment, "ann"), await user(deployment, "bob")
+        await deployment.quiet()
+        await become(deployment, ann, "ann", "meanwhile")
+        found = {
+            (account, subject)
+            for account in ("@ann:s", "@bob:s", "@boss:s")
+            for subject in ("ext-ann", "ext-bob", "meanwhile")
+            if await accounts.gives_up(deployment.database.reader, account, subject)
+        }
+        assert found == {("@ann:s", "ext-ann")}
 
 
 async def test_a_subject_that_a_protected_user_keeps_is_asked_for_slowly(tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ async def test_an_account_that_another_user_has_is_theirs(tmp_path: Path) -> Non
         assert await second_accounts.found(deployment.database.reader) == []
 
 
+async def test_an_account_that_a_users_subject_leads_to_is_no_strangers(tmp_path: Path) -> None:
+    """Whoever it is: that is for whom the two are to be told apart, and no second account."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        bob = await provision(deployment, "bob", "other")
+        signs_in(deployment, "@ann1:s", "other")
+        await deployment.quiet()
+        assert await second_accounts.found(deployment.database.reader) == []
+        # Once he is nobody, nor is his subject anybody's.
+        await deployment.scim("DELETE", f"/Users/{bob}")
+        await deployment.quiet()
+        told = await second_accounts.found(deployment.database.reader)
+        assert [(one.user_id, one.subject) for one in told] == [("@ann1:s", "other")]
+
+
 async def test_whoever_is_deleted_has_no_second_account(tmp_path: Path) -> None:
     """An account that is no user's any more is nobody's first one."""
     async with deployed(tmp_path) as deployment:

@@ -140,13 +140,12 @@ AND mapping_id NOT IN (SELECT value FROM each_number(:staying))
 SELECT room_id, successor FROM room WHERE successor IS NOT NULL
 
 -- refuse_upgrade --
--- An upgrade that is not followed, and why.
+-- An upgrade that is not followed, and why, which names the other room.
 INSERT INTO room (room_id, upgrade_to, reason, cure)
 VALUES (:room_id, :upgrade_to, :reason, :cure)
 ON CONFLICT (room_id) DO UPDATE SET upgrade_to = excluded.upgrade_to, reason = excluded.reason,
     cure = excluded.cure
-WHERE room.upgrade_to IS DISTINCT FROM excluded.upgrade_to
-    OR room.reason IS DISTINCT FROM excluded.reason
+WHERE room.reason IS DISTINCT FROM excluded.reason
 RETURNING 1
 
 -- no_upgrade --
