@@ -396,6 +396,27 @@ async def test_only_rooms_that_are_followed_are_opened(database: Database) -> No
         assert await people.states("!b") == {"ann": "forgotten"}
 
 
+async def test_who_is_to_leave_a_room_that_is_not_followed_waits(database: Database) -> None:
+    """And is shown as that, once, not as if they were about to be removed."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        space = replace(STAFF, children=True)
+        await put(connection, space)
+        group = await people.group("staff", await people.account("ann"))
+        number = await mapping_id(connection, space)
+        assert await children(connection, number, "!a", "!b")
+        for room_id in ("!a", "!b"):
+            await people.observed("join", "ann", room_id=room_id)
+        await people.members(group)
+        assert await children(connection, number, "!a", not_followed="!b")
+        shown = [
+            (row["room"], row["state"])
+            for row in await views.left_to_do(connection, 9)
+            if row["what"] == "leave"
+        ]
+        assert sorted(shown) == [("!a", "pending"), ("!b", "waiting"), (ROOM, "pending")]
+
+
 # -- Rooms that take the place of others ---------------------------------------
 
 

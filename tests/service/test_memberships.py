@@ -18,10 +18,10 @@ from scim_matrix.store import (
     rooms,
     views,
 )
-from scim_matrix.store.accounts import Confirmation, Disablement, Problem, Written
+from scim_matrix.store.accounts import Confirmation, Disablement, Problem, Wanted, Written
 from scim_matrix.store.database import Connection, Database
 from tests.service import oracle
-from tests.service.directory import ROOM, TO_ALL, Directory
+from tests.service.directory import ROOM, TO_ALL, Directory, profile
 
 NOW = 1.0
 TO_ONE = Mapping("external_id", "ext-G", "!few")
@@ -175,6 +175,45 @@ async def test_a_room_that_cannot_be_used_is_left_until_it_can(database: Databas
         assert await oracle.rooms_due(connection, NOW, []) == [ROOM]
 
 
+async def test_an_approval_for_somebody_whose_account_is_in_doubt_waits(
+    database: Database,
+) -> None:
+    """It is no work before it is known whose that is, so that nobody looks again and again."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [TO_ONE])
+        group = await people.group("G", await people.account("ann"))
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group)
+        assert await brake.hold_room(connection, "!few", "limit") == 1
+        await brake.decide(connection, await brake.held(connection), "approved", "eve")
+        assert await oracle.rooms_due(connection, NOW, []) == ["!few"]
+        account = await people.account_of("ann")
+        await binding.unbind(connection, account, "@ann:s", "taken", "mend it", 1e12)
+        assert (await people.row("ann", "!few"))["approved_by"] == "eve"
+        assert await oracle.rooms_due(connection, NOW, []) == []
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_what_a_request_may_have_done_is_looked_at_whatever_is_wanted_by_then(
+    database: Database, active: bool
+) -> None:
+    """Its answer was lost, and the user is to be again as they were before."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.account("ann")
+        assert (await people.account_of(ann)).todo is None
+        other = profile("anna") if active else profile("ann")
+        said = Wanted("active" if active else "disabled", other, "@ann:s")
+        await accounts.change(connection, ann, said, "externalId")
+        does = Disablement(locked=not active)
+        account = await people.account_of(ann)
+        assert await accounts.begin(connection, account, does, None if active else "lock")
+        await people.activity(ann, active=True)
+        found = await people.account_of(ann)
+        assert (found.profile, found.todo) == (profile("ann"), "provision")
+
+
 @pytest.mark.parametrize("standing", ["dropped", "suspended"])
 async def test_an_approval_in_a_room_that_is_mapped_no_more_is_for_nobody_else(
     database: Database, standing: str
@@ -291,6 +330,24 @@ async def test_a_level_whose_answer_was_lost_is_looked_at_again(database: Databa
         assert (due.power_tried, due.power_before) == (50, 10)
 
 
+async def test_what_was_sent_for_one_is_not_looked_for_in_another(database: Database) -> None:
+    """Neither a level that is on its way nor one that was reached, nor in another room."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ONE, power=50), TO_ALL])
+        await people.group("G", await people.account("ann"), await people.account("bob"))
+        await people.observed("join", "ann", "bob", room_id="!few")
+        pair = await people.membership("!few", "ann")
+        await memberships.try_power(connection, [(pair, 50, 10)])
+        tried = {(r["room_id"], r["user_id"]): r["power_tried"] for r in await people.rows()}
+        assert tried.pop(("!few", "@ann:s")) == 50
+        assert set(tried.values()) == {None}
+        await memberships.reach_power(connection, [(pair, 50, 10)])
+        given = {(r["room_id"], r["user_id"]): r["power_given"] for r in await people.rows()}
+        assert given.pop(("!few", "@ann:s")) == 50
+        assert set(given.values()) == {None}
+
+
 async def test_a_level_that_another_account_may_have_is_looked_at_there(
     database: Database,
 ) -> None:
@@ -333,9 +390,13 @@ async def test_a_removal_whose_answer_was_lost_is_done_where_somebody_is_out(
         people = Directory(connection)
         await groupmap.put(connection, [TO_ONE])
         names = ("ann", "bob")
-        group = await people.group("G", *[await people.account(name) for name in names])
-        await people.observed("join", *names, room_id="!few")
+        for name in ("cat", *names):
+            await people.account(name)
+        group = await people.group("G", "cat", *names)
+        await people.observed("join", "cat", *names, room_id="!few")
         await people.members(group)
+        # Whose answer is here is told already.
+        await people.observed("leave", "cat", room_id="!few")
         pairs = [await people.membership("!few", name) for name in names]
         await memberships.begin(connection, pairs)
         await observed.observe_one(
@@ -450,7 +511,8 @@ async def test_who_was_deactivated_has_not_left_by_themselves(database: Database
         active = Confirmation(Disablement(), Written(), usable=True)
         assert await accounts.confirm(connection, await people.account_of(ann), active)
         assert (await people.membership(ROOM, "ann")).todo == "join"
-        # Nobody else's place is doubted for that.
+        # Nobody else's place is doubted for that, nor whenever an account is as it should be.
+        assert await accounts.confirm(connection, await people.account_of("bob"), active)
         assert (await people.membership(ROOM, "bob")).todo is None
 
 
@@ -512,11 +574,10 @@ async def test_nobody_leaves_a_closed_room_before_all_who_are_granted_it_are_kno
         people = Directory(connection)
         await groupmap.put(connection, [replace(TO_ALL, exclusive=True)])
         await people.user("ann")
-        await observed.observe(connection, ROOM, ["@eve:s"], [])
-        assert (await people.row("eve"))["todo"] == "leave"
         await people.account("bob")
-        await people.observed("join", "bob")
+        await observed.observe(connection, ROOM, ["@bob:s", "@eve:s"], [])
         await people.activity("bob", active=False)
+        assert (await people.row("eve"))["todo"] == "leave"
         if problem is not None:
             await accounts.fail(connection, await people.account_of("ann"), problem, "?", 0.0)
         # Whose rest ends this very moment is to leave as others are.
@@ -524,11 +585,11 @@ async def test_nobody_leaves_a_closed_room_before_all_who_are_granted_it_are_kno
         eve = await people.membership(ROOM, "eve")
         await memberships.fail(connection, eve, "refused", "no", now)
         await memberships.wait_for_identities(connection, ROOM, "wait", now + 1.0)
-        waits = (await people.row("eve"))["problem"] == "unavailable"
-        assert waits is (problem in (None, "unavailable"))
-        leaving = {pair.user_id for pair in await memberships.due(connection, ROOM, now, 9)}
-        # Whose account it is nobody asks where a group took it.
-        assert leaving == ({"@bob:s"} if waits else {"@bob:s", "@eve:s"})
+        waiting = {"@eve:s"} if problem in (None, "unavailable") else set()
+        assert ((await people.row("eve"))["problem"] == "unavailable") is bool(waiting)
+        leaving = await memberships.due(connection, ROOM, now, 9)
+        # Bob is to leave whoever else is granted it.
+        assert {pair.user_id for pair in leaving} == {"@bob:s"} | ({"@eve:s"} - waiting)
 
 
 async def test_a_former_user_who_is_looked_for_is_asked_about_as_often_as_a_new_one(

@@ -57,6 +57,25 @@ def own(postgresql: Server) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://scim:pass-word@localhost:1/books", "localhost"),
+        ("postgresql://scim:pass-word@/books?hostaddr=127.0.0.1&port=1", "127.0.0.1"),
+        ("postgresql://scim:pass-word@/books?port=1", "the local socket"),
+    ],
+)
+async def test_a_database_is_called_by_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    """Whatever is said of it begins so, whichever way its address says it."""
+    monkeypatch.delenv("PGHOST", raising=False)
+    with pytest.raises(DatabaseUnusableError) as refused:
+        await Database.open(SecretStr(address))
+    assert str(refused.value).startswith(f"PostgreSQL at {said}, books: ")
+    assert "pass-word" not in str(refused.value)
+
+
 async def test_texts_are_sent_as_what_they_are_whatever_the_address_says(
     postgresql: Server,
 ) -> None:

@@ -147,9 +147,12 @@ async def test_a_subject_is_given_up_by_the_account_that_has_it_and_needs_it_no_
     """Not by whoever else changes theirs meanwhile."""
     async with deployed(tmp_path) as deployment:
         await deployment.put_map({})
-        ann, _ = await user(deployment, "ann"), await user(deployment, "bob")
+        ann, bob = await user(deployment, "ann"), await user(deployment, "bob")
         await deployment.quiet()
         await become(deployment, ann, "ann", "meanwhile")
+        # What else is to be changed of his has nothing to do with it.
+        body = {"schemas": [USER], "userName": "bob", "externalId": "ext-bob", "displayName": "B"}
+        assert (await deployment.scim("PUT", f"/Users/{bob}", body))[0] == 200
         found = {
             (account, subject)
             for account in ("@ann:s", "@bob:s", "@boss:s")
@@ -157,6 +160,10 @@ async def test_a_subject_is_given_up_by_the_account_that_has_it_and_needs_it_no_
             if await accounts.gives_up(deployment.database.reader, account, subject)
         }
         assert found == {("@ann:s", "ext-ann")}
+        # Nothing is written on what a hand deactivated.
+        deployment.world.accounts.get("@ann:s").deactivated = True
+        await deployment.quiet()
+        assert not await accounts.gives_up(deployment.database.reader, "@ann:s", "ext-ann")
 
 
 async def test_a_subject_that_a_protected_user_keeps_is_asked_for_slowly(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
+from operator import lt
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +17,7 @@ from scim_matrix.app import _reconcilers
 from scim_matrix.clock import Clock
 from scim_matrix.demo.service import SECRET, ScimClient
 from scim_matrix.map_loader import MapLoader
-from scim_matrix.store import leadership, lease
+from scim_matrix.store import leadership, lease, views
 from scim_matrix.store.database import Connection, Database, together
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.store.leadership import Leadership
@@ -634,6 +635,68 @@ async def test_a_term_ends_by_itself_where_it_cannot_be_renewed(
     await eventually(leads, bool)
     assert (await leadership.led()).number > term.number
     await database.close()
+
+
+async def test_a_term_lasts_as_long_as_it_is_renewed(
+    two: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether anything is written meanwhile or not; no new one begins for that."""
+    first = two[0].leadership
+    term = await first.led()
+    passed = 0.0
+    moment = leadership.moment
+    for module in (lease, leadership):
+        monkeypatch.setattr(module, "moment", lambda: moment() + passed)
+    for _ in range(9):
+        passed += (lease.LEASE_SECONDS - lease.STOP_BEFORE) / 2
+        await first.begin()
+        assert first.term is term
+        assert first.leads
+
+
+async def test_an_outage_of_the_database_is_told_once(
+    own: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the lease is tried meanwhile; the next outage is told again."""
+    monkeypatch.setattr(lease, "TEND_EVERY", 0.1)
+    database = await Database.open(own.filled(), serving="listening on 1")
+    led = database.leadership
+    assert isinstance(led, Lease)
+    tries: list[str] = []
+    check = led._listener.check_schema
+
+    async def noted() -> None:
+        tries.append("begun")
+        await check()
+
+    monkeypatch.setattr(led._listener, "check_schema", noted)
+    own.stop()
+    with capture_logs() as logs:
+        async with looked_at(led, monkeypatch) as waits:
+            for outage in (1, 2):
+                await eventually(lambda: asyncio.sleep(0, len(tries)), partial(lt, len(tries) + 3))
+                told = [entry["event"] for entry in logs]
+                assert told.count("lease_not_renewed") == outage
+                own.start()
+                # The second look begins once the first one has ended well.
+                looks = len(waits) + 1
+                await eventually(lambda: asyncio.sleep(0, len(waits)), partial(lt, looks))
+                own.stop()
+    own.start()
+    await database.close()
+
+
+async def test_who_has_ended_is_told_of_no_more(postgresql: Server) -> None:
+    """At once: not only when they were not heard of for long."""
+    url = postgresql.filled()
+    first, second = [await Database.open(url, serving=f"listening on {port}") for port in (1, 2)]
+    for database, group_map in ((first, "one"), (second, "other")):
+        database.leadership.configured(group_map, "{}")
+        await database.leadership.begin()
+    assert "group-map-differs" in await views.codes(first.reader)
+    await second.close()
+    assert "group-map-differs" not in await views.codes(first.reader)
+    await first.close()
 
 
 async def test_a_commit_wakes_the_others(two: list[Database]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from scim_matrix.ops.check_sign_in import of_sign_in
 from scim_matrix.problems import cure_of_second
-from scim_matrix.store import second_accounts, story, views
+from scim_matrix.store import accounts, second_accounts, story, views
 from scim_matrix.story import person
 from scim_matrix.sync.second_accounts import Search
 from tests.homeserver.deployment import IDP, Deployment, deployed
@@ -102,6 +102,19 @@ async def test_whoever_is_deleted_has_no_second_account(tmp_path: Path) -> None:
         await deployment.scim("DELETE", f"/Users/{scim_id}")
         await deployment.quiet()
         assert await second_accounts.found(deployment.database.reader) == []
+
+
+async def test_what_else_is_wrong_with_somebodys_account_is_told_first(tmp_path: Path) -> None:
+    """Whoever has a second account too: with what mends the first."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        signs_in(deployment, "@ann1:s", "other")
+        assert (await shown(deployment))["cure"] is not None
+        async with deployment.database.write() as connection:
+            [account] = await accounts.named(connection, "ann")
+            await accounts.fail(connection, account.id, "refused", "no", 1e12, "mend it")
+        [user] = await views.users(deployment.database.reader, None)
+        assert (user["problem"], user["cure"]) == ("no", "mend it")
 
 
 async def test_it_is_told_no_more_once_it_is_settled(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
+from scim_matrix.store import resources
 from scim_matrix.store.database import Connection, Database, Place, reading
 from scim_matrix.store.errors import (
     DatabaseError,
@@ -13,8 +15,10 @@ from scim_matrix.store.errors import (
     DatabaseUnusableError,
 )
 from scim_matrix.store.migrations import load
+from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.sqlite import DATABASE_NAME
 from scim_matrix.store.text import folded
+from tests.service.directory import Directory
 
 
 async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
@@ -40,6 +44,51 @@ async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(DatabaseUnusableError, match="file"):
         await Database.open(tmp_path / "file" / "data")
+
+
+async def test_a_folder_that_is_not_there_is_made_with_those_above(tmp_path: Path) -> None:
+    """By whoever is first to use it: the lock on it, or the database."""
+    for first in ("lock", "database"):
+        folder = tmp_path / first / "below" / "data"
+        if first == "lock":
+            with occupying(folder, "here"):
+                assert folder.is_dir()
+        await (await Database.open(folder)).close()
+        with occupying(folder, "here"):
+            assert (folder / DATABASE_NAME).exists()
+
+
+async def test_what_cannot_be_opened_is_let_go(tmp_path: Path) -> None:
+    """Nothing of the database is in use afterwards, and no thread waits for more."""
+    await (await Database.open(tmp_path)).close()
+    with sqlite3.connect(tmp_path / DATABASE_NAME) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    before = set(threading.enumerate())
+    with pytest.raises(DatabaseTooNewError):
+        await Database.open(tmp_path)
+    with pytest.raises(DatabaseTooNewError):
+        async with reading(tmp_path):
+            raise AssertionError("it was opened")
+    # Those of the event loop's own pool aside, which serve whatever is next.
+    left = [t for t in threading.enumerate() if t not in before and "asyncio" not in t.name]
+    for thread in left:
+        await asyncio.to_thread(thread.join, 5.0)
+    assert [thread for thread in left if thread.is_alive()] == []
+
+
+async def test_a_resource_that_is_not_there_is_told_from_a_name_that_is_taken(
+    database: Database,
+) -> None:
+    """Whoever changes what somebody deleted meanwhile is told that."""
+    async with database.write() as connection:
+        await Directory(connection).user("ann")
+        await Directory(connection).user("bob")
+        named_ann = {"userName": "ann", "active": True}
+        with pytest.raises(resources.TakenError):
+            await resources.update(connection, "User", "bob", named_ann)
+        with pytest.raises(resources.NoSuchResourceError):
+            await resources.update(connection, "User", "nobody", {**named_ann, "userName": "x"})
 
 
 async def test_errors_say_of_what_kind_they_are(tmp_path: Path) -> None:

@@ -376,7 +376,8 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "notice": seen.notice,
         },
     )
-    if found and account.ours.deactivated and not seen.ours.deactivated:
+    if found and account.ours.deactivated:
+        # Who stays deactivated is granted nothing.
         await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(found)
 
