@@ -131,11 +131,12 @@ async def test_what_went_wrong_before_somebody_came_back_is_told_no_more(
         people = Directory(connection)
         ann = await people.account("ann")
         await people.deletes(ann, 100.0)
-        account_id = await people.account_id("ann")
-        await accounts.fail(connection, account_id, "refused", "no", 1e12, "mend it")
+        former = await accounts.get(connection, await people.account_id("ann"))
+        assert former is not None
+        assert await accounts.fail(connection, former, "refused", "no", 1e12, "mend it")
         await people.user("ann")
         found = await people.account_of(ann)
-        assert (found.id, found.user_id, found.attempts) == (account_id, "@ann:s", 0)
+        assert (found.id, found.user_id, found.attempts) == (former.id, "@ann:s", 0)
         of_account = "SELECT problem, reason, cure, next_try FROM account WHERE scim_id = 'ann'"
         [row] = await connection.execute_fetchall(of_account)
         assert list(row) == [None, None, None, 0]

@@ -112,7 +112,7 @@ async def test_what_else_is_wrong_with_somebodys_account_is_told_first(tmp_path:
         assert (await shown(deployment))["cure"] is not None
         async with deployment.database.write() as connection:
             [account] = await accounts.named(connection, "ann")
-            await accounts.fail(connection, account.id, "refused", "no", 1e12, "mend it")
+            await accounts.fail(connection, account, "refused", "no", 1e12, "mend it")
         [user] = await views.users(deployment.database.reader, None)
         assert (user["problem"], user["cure"]) == ("no", "mend it")
 
