@@ -169,3 +169,16 @@ async def test_display_is_kept_and_changed(start: Start) -> None:
         operation = {"op": "remove", "path": f"members[{filter_text}]"}
         status, error = await call(client, "PATCH", path, {"Operations": [operation]})
         assert (status, error["scimType"]) == (400, "invalidPath")
+
+
+async def test_members_who_are_there_already_change_nothing(start: Start) -> None:
+    """Nor do those who are not: the group is of the same version."""
+    client = await start()
+    user = await made(client, "Users", userName="u")
+    group = await made(client, "Groups", displayName="g", members=[{"value": user["id"]}])
+    path = f"/Groups/{group['id']}"
+    for op, value in (("add", user["id"]), ("remove", "nobody"), ("replace", user["id"])):
+        operation = {"op": op, "path": "members", "value": [{"value": value}]}
+        status, _ = await call(client, "PATCH", path, {"Operations": [operation]})
+        assert status == 204
+        assert (await call(client, "GET", path))[1]["meta"] == group["meta"], op
