@@ -87,24 +87,30 @@ def parse_group_map(text: str) -> tuple[Mapping, ...]:
 def document(text: str) -> dict[str, list[Any]]:
     """Return a group map as it is written, by key. Raises GroupMapError as parse_group_map does."""
     try:
-        # A map of thousands of lines takes json5 a second; most have no comments.
-        found = json.loads(text, object_pairs_hook=_without_repetition)
-    except (ValueError, RecursionError):
-        try:
-            found = json5.loads(text, allow_duplicate_keys=False)
-        except ValueError as error:
-            raise GroupMapError(f"not JSON: {error}") from error
-        except RecursionError:
-            raise GroupMapError("not a group map: it is nested too deep") from None
-    try:
+        found = _decoded(text)
+        # What no store could keep, nor the validator look at.
         json.dumps(found, ensure_ascii=False).encode()
+        problem = explained("group-map", found)
     except UnicodeEncodeError:
         raise GroupMapError("a text in it holds half of a character (a lone surrogate)") from None
-    problem = explained("group-map", found)
+    except RecursionError:
+        raise GroupMapError("not a group map: it is nested too deep") from None
     if problem is not None:
         raise GroupMapError(str(problem), problem.field, problem.reason)
     mappings: dict[str, list[Any]] = found
     return mappings
+
+
+def _decoded(text: str) -> Any:
+    """Return what JSON text holds that may have comments. Raises GroupMapError, RecursionError."""
+    try:
+        # A map of thousands of lines takes json5 a second; most have no comments.
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError):
+        try:
+            return json5.loads(text, allow_duplicate_keys=False)
+        except ValueError as error:
+            raise GroupMapError(f"not JSON: {error}") from error
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

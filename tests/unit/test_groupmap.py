@@ -92,3 +92,11 @@ def test_a_whole_number_is_one_however_it_is_written(written: str) -> None:
     """By JSON Schema 50.0 is an integer, and for PostgreSQL it is none."""
     [mapping] = parse_group_map(f'{{"a": [{{"room": "!x:s", "powerLevel": {written}}}]}}')
     assert str(mapping.power) == "50"
+
+
+@pytest.mark.parametrize("form", ["[{}]", '{{"a": [{}]}}'])
+def test_no_depth_is_more_than_a_mistake(form: str) -> None:
+    """Also where it can be read and then gone through no more, which hangs on who asks."""
+    for depth in (*range(500, 1000), 5000):
+        with pytest.raises(GroupMapError):
+            parse_group_map(form.format("[" * depth + "]" * depth))
