@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from operator import lt
 from pathlib import Path
@@ -645,6 +645,7 @@ async def test_a_term_lasts_as_long_as_it_is_renewed(
     term = await first.led()
     passed = 0.0
     moment = leadership.moment
+    # Nobody waits for a lease to pass nine times: the clock that both go by is ahead by so much.
     for module in (lease, leadership):
         monkeypatch.setattr(module, "moment", lambda: moment() + passed)
     for _ in range(9):
@@ -658,6 +659,7 @@ async def test_an_outage_of_the_database_is_told_once(
     own: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often the lease is tried meanwhile; the next outage is told again."""
+    # It is tried several times in each of two outages.
     monkeypatch.setattr(lease, "TEND_EVERY", 0.1)
     database = await Database.open(own.filled(), serving="listening on 1")
     led = database.leadership
@@ -669,18 +671,19 @@ async def test_an_outage_of_the_database_is_told_once(
         tries.append("begun")
         await check()
 
+    # Each try begins with it, and goes on to the database as before.
     monkeypatch.setattr(led._listener, "check_schema", noted)
     own.stop()
     with capture_logs() as logs:
         async with looked_at(led, monkeypatch) as waits:
             for outage in (1, 2):
-                await eventually(lambda: asyncio.sleep(0, len(tries)), partial(lt, len(tries) + 3))
+                await eventually(partial(counted, tries), partial(lt, len(tries) + 3))
                 told = [entry["event"] for entry in logs]
                 assert told.count("lease_not_renewed") == outage
                 own.start()
                 # The second look begins once the first one has ended well.
                 looks = len(waits) + 1
-                await eventually(lambda: asyncio.sleep(0, len(waits)), partial(lt, looks))
+                await eventually(partial(counted, waits), partial(lt, looks))
                 own.stop()
     own.start()
     await database.close()
@@ -704,7 +707,7 @@ async def test_a_commit_wakes_the_others(two: list[Database]) -> None:
     first, second = two
     heard = asyncio.Event()
     running = asyncio.create_task(first.leadership.run(heard.set))
-    await eventually(lambda: asyncio.sleep(0, heard.is_set()), bool)
+    await asyncio.wait_for(heard.wait(), 30)
     heard.clear()
     async with second.write() as connection:
         # Nothing that a look at the number of transactions would find.
@@ -739,7 +742,7 @@ async def test_a_follower_hears_of_what_it_is_not_told(two: list[Database]) -> N
     first, second = two
     heard = asyncio.Event()
     running = asyncio.create_task(second.leadership.run(heard.set))
-    await eventually(lambda: asyncio.sleep(0, heard.is_set()), bool)
+    await asyncio.wait_for(heard.wait(), 30)
     heard.clear()
     async with first.write() as connection:
         await connection.tick()
@@ -752,16 +755,26 @@ async def test_the_lease_is_looked_at_at_intervals(
     two: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By whoever leads as by the others: sooner only by who may take it before the next look."""
+    # Several looks are waited for here, and below a lease that is over between two of them.
     monkeypatch.setattr(lease, "TEND_EVERY", 0.1)
     first, second = (database.leadership for database in two)
     async with looked_at(first, monkeypatch) as waits:
-        await eventually(lambda: asyncio.sleep(0, len(waits)), lambda looks: looks > 3)
+        await eventually(partial(counted, waits), lambda looks: looks > 3)
     assert first.term is not None
     assert set(waits) == {0.1}
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.25)
     async with looked_at(second, monkeypatch) as waits:
-        await eventually(lambda: asyncio.sleep(0, min(waits, default=0.1)), lambda one: one < 0.1)
+
+        async def shortest() -> float:
+            return min(waits, default=0.1)
+
+        await eventually(shortest, lambda one: one < 0.1)
     assert all(0 < one <= 0.1 for one in waits)
+
+
+async def counted(things: Sequence[object]) -> int:
+    """Return how many there are by now."""
+    return len(things)
 
 
 @contextlib.asynccontextmanager
@@ -777,6 +790,7 @@ async def looked_at(
         waits.append(seconds)
         return await heard(seconds)
 
+    # It waits as before; for how long is nowhere else to be seen.
     monkeypatch.setattr(leadership._listener, "heard", noted)
     running = asyncio.create_task(leadership.run(lambda: None))
     yield waits
