@@ -89,7 +89,7 @@ class Due:
             self._schedule.maps(others, await rooms.mapped_of(reader, others))
         self._schedule.fall_due(now)
 
-    async def rooms(self, now: float, may_go_on: Callable[[], bool]) -> dict[Lane, list[Job]]:
+    async def rooms(self, now: float, may_go_on: Callable[[float], bool]) -> dict[Lane, list[Job]]:
         """Return the rooms that could be worked on or looked at now, as many as there are slots.
 
         A turn asks before each action whether it `may_go_on`.
@@ -120,7 +120,7 @@ class Due:
             for room_id in itertools.islice(looked_at, slots)
         ]
 
-    async def _room(self, room_id: str, may_go_on: Callable[[], bool]) -> None:
+    async def _room(self, room_id: str, may_go_on: Callable[[float], bool]) -> None:
         """Take a turn of a room; before the first one observe it: much may be so already."""
         if self._schedule.is_due(room_id):
             await self._observation.observe(room_id)

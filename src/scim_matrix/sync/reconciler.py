@@ -35,6 +35,10 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
+# For so long (seconds) a turn goes on whatever is committed meanwhile: what is being written all
+# the time would end every one before its first action.
+TURN_SECONDS = 0.1
+
 DRAIN_SECONDS = 4.0
 _TELL_SECONDS = 1.0
 # What may lie between an end and a start (seconds) for grace periods to pass meanwhile.
@@ -117,8 +121,9 @@ class Reconciler:
             self.synapse.there,
         )
 
-    async def _room_name(self, room_id: str) -> str:
-        return await rooms.name(self._database.reader, room_id)
+    async def _room_name(self, room: str) -> str:
+        """Return what a room is called, by its ID or by the alias that is still asked for."""
+        return room if room.startswith("#") else await rooms.name(self._database.reader, room)
 
     # -- What others ask and tell -----------------------------------------
 
@@ -392,15 +397,15 @@ class Reconciler:
         await self._housekeeping.record_comparison(observing=self._jobs.lanes["observe"] > 0)
         return {**lanes, **await self._due.rooms(now, self._turns_go_on())}
 
-    def _turns_go_on(self) -> Callable[[], bool]:
-        """Return what tells turns that begin now whether they may go on."""
+    def _turns_go_on(self) -> Callable[[float], bool]:
+        """Return what tells turns that begin now, by how long they last, whether they go on."""
         commits = self._commits
 
-        def may_go_on() -> bool:
+        def may_go_on(seconds: float) -> bool:
+            if self._stopping or self.synapse.rests_seconds:
+                return False
             # Whatever was committed since may be smaller and newer than what is left here.
-            return (
-                not self._stopping and not self.synapse.rests_seconds and commits == self._commits
-            )
+            return seconds < TURN_SECONDS or commits == self._commits
 
         return may_go_on
 

@@ -79,10 +79,11 @@ class RoomTurn:
             if (room_id, user_id, observed) in told or now > at + ACTED_SECONDS:
                 del self._acted[room_id, user_id]
 
-    async def take(self, room_id: str, may_go_on: Callable[[], bool]) -> None:
+    async def take(self, room_id: str, may_go_on: Callable[[float], bool]) -> None:
         """Carry out one turn of a room's plan, one change after the other.
 
-        `may_go_on` is asked before each; where it says no, what is left stays for a later turn.
+        `may_go_on` is asked before each with how long (seconds) they have taken so far; where it
+        says no, what is left stays for a later turn.
         """
         # Whoever only joins needs nobody's protection, which would be a request every few seconds.
         users, behind = self._policy.users, None
@@ -90,13 +91,15 @@ class RoomTurn:
             users = await self._rights.protection()
             behind = await leaders(self._database.reader, self._rights, room_id, users)
         actions, is_full = await self._hand_out(room_id, users, behind)
+        clock = self._database.clock
+        begun = clock.now()
         for action in actions:
-            if not may_go_on():
+            if not may_go_on(clock.now() - begun):
                 return
             # The identity provider may have changed its mind since the plan was made.
             if await memberships.is_as_planned(self._database.reader, action.pair):
                 await self._act(action)
-        if not is_full and may_go_on():
+        if not is_full and may_go_on(clock.now() - begun):
             await self._powers(room_id)
 
     async def _hand_out(

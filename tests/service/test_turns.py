@@ -1,0 +1,84 @@
+"""Turns in rooms while the identity provider goes on writing."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from scim_matrix.sync.reconciler import TURN_SECONDS
+from scim_matrix.sync.room_turn import TURN
+from tests.conftest import eventually
+from tests.homeserver import Request
+from tests.homeserver.deployment import Deployment, deployed
+
+SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
+# So many rooms keep all busy that are worked on at once.
+BUSY = 4
+
+
+async def made(deployment: Deployment, kind: str, **attributes: Any) -> str:
+    """Have a user or a group, and return its id."""
+    body = {"schemas": [SCHEMA + kind], **attributes}
+    status, answer = await deployment.scim("POST", f"/{kind}s", body)
+    assert status == 201
+    return str(answer["id"])
+
+
+async def people(deployment: Deployment, number: int) -> list[dict[str, str]]:
+    """Have people with accounts, and return them as members."""
+    names = [f"u{n}" for n in range(number)]
+    ids = [await made(deployment, "User", userName=name, externalId=name) for name in names]
+    await deployment.quiet()
+    return [{"value": scim_id} for scim_id in ids]
+
+
+async def test_turns_go_on_while_something_is_written_all_the_time(tmp_path: Path) -> None:
+    """As when a company is imported: its rooms do not wait for the end of that."""
+    async with deployed(tmp_path) as deployment:
+        room = deployment.world.rooms.create(deployment.world.service, room_id="!room")
+        members = await people(deployment, 2 * TURN)
+        await made(deployment, "Group", displayName="G", externalId="g", members=members)
+        await deployment.put_map({"g": ["!room"]})
+
+        async def write() -> None:
+            while True:
+                deployment.reconciler.wake()
+                await asyncio.sleep(0)
+
+        async def joined() -> int:
+            return len([user for user in room.members() if user != deployment.world.service])
+
+        tasks = [asyncio.create_task(write()), asyncio.create_task(deployment.settle())]
+        try:
+            await eventually(joined, lambda number: number == len(members))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_turn_that_has_lasted_makes_way(tmp_path: Path) -> None:
+    """What is committed meanwhile, and smaller, comes before the rest of it."""
+    async with deployed(tmp_path) as deployment:
+        rooms = [f"!room{number}" for number in range(BUSY)]
+        for room_id in (*rooms, "!small"):
+            deployment.world.rooms.create(deployment.world.service, room_id=room_id)
+        members = await people(deployment, TURN)
+        await deployment.put_map({"large": rooms, "small": ["!small"]})
+        await deployment.quiet()
+        await made(deployment, "Group", displayName="L", externalId="large", members=members)
+        order: list[str] = []
+        small = asyncio.Event()
+
+        def is_done(request: Request) -> None:
+            if "join" in request.path:
+                order.append(request.path[-1])
+                deployment.hands.passed += TURN_SECONDS
+                small.set()
+
+        deployment.homeserver.before = is_done
+        settling = asyncio.create_task(deployment.settle())
+        await small.wait()
+        await made(deployment, "Group", displayName="S", externalId="small", members=members[:1])
+        await settling
+        assert order.index("!small") < len(order) / 2, order
+        assert len(order) == BUSY * TURN + 1
