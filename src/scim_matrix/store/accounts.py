@@ -92,7 +92,8 @@ class Account:
     """An account on which there is work. `user_id` is None until it is bound.
 
     `asked` is since when one may have been made of which no answer is known.
-    `doing` is what a request that disables it does, while its outcome is not known.
+    `doing` is what a request that disables it does, while its outcome is not known; the identity
+    provider has last spoken of it at `since` (seconds since the epoch).
     """
 
     id: int
@@ -115,6 +116,7 @@ class Account:
     asked: datetime | None = None
     todo: Literal["verify", "provision", "disable"] | None = None
     doing: Literal["lock", "suspend", "deactivate", "erase"] | None = None
+    since: float = 0.0
 
     @property
     def is_made(self) -> bool:
@@ -153,6 +155,7 @@ def _account(row: DatabaseRow) -> Account:
         asked=None if row["asked"] is None else datetime.fromisoformat(row["asked"]),
         todo=row["todo"],
         doing=row["doing"],
+        since=row["since"],
     )
 
 
@@ -168,8 +171,8 @@ async def create(
     account. Raises TakenError naming `subject_attribute` or userName where another user has it.
     """
     names = _names(scim_id, wanted)
-    holder, former, namesake = await together(
-        connection, (_Q["subject_taken"], names), (_Q["former"], names), (_Q["name_taken"], names)
+    holder, former, namesake = await connection.ticked(
+        (_Q["subject_taken"], names), (_Q["former"], names), (_Q["name_taken"], names)
     )
     _check_subject(holder, subject_attribute)
     if not former or former[0]["user_id"] is None:
@@ -187,8 +190,7 @@ async def change(
 ) -> None:
     """Say what the account of a user should be from now on. Raises TakenError as `create` does."""
     names = _names(scim_id, wanted)
-    holder, [row], namesake = await together(
-        connection,
+    holder, [row], namesake = await connection.ticked(
         (_Q["subject_taken"], names),
         ("SELECT user_id, proposed FROM account WHERE scim_id = :scim_id", names),
         (_Q["name_taken"], names),
@@ -380,6 +382,28 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
         # Who stays deactivated is granted nothing.
         await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(found)
+
+
+async def await_late(
+    connection: Connection, account: Account, reason: str, next_try: float
+) -> None:
+    """Look at an account that is as wanted once more at `next_try` (seconds since the epoch).
+
+    A request that disables it was sent before, and may still be carried out: that is the service's
+    own doing.
+    """
+    await connection.execute_fetchall(
+        _Q["await_late"],
+        {
+            "id": account.id,
+            "doing": account.doing,
+            "locked": account.ours.locked,
+            "suspended": account.ours.suspended,
+            "deactivated": account.ours.deactivated,
+            "reason": reason,
+            "next_try": next_try,
+        },
+    )
 
 
 async def fail(

@@ -44,6 +44,17 @@ async def is_taken(connection: Connection, user_id: str) -> bool:
     return bool(await connection.execute_fetchall(_Q["is_taken"], {"user_id": user_id}))
 
 
+async def is_changing(connection: Connection, user_id: str) -> str | None:
+    """Return why an account cannot be anybody's for a while, None where it can.
+
+    What disables it for a former user may still be carried out, and would be done to the next one.
+    """
+    found = await connection.execute_fetchall(_Q["is_changing"], {"user_id": user_id})
+    if not found:
+        return None
+    return f"{user_id} is being taken from a former user, and no answer is known"
+
+
 async def bind(
     connection: Connection, account: Account, user_id: str, bound_by: BoundBy
 ) -> str | None:
@@ -102,6 +113,8 @@ async def link(connection: Connection, account: Account, user_id: str, by: str) 
         return (
             f"{account.proposed} was asked for, and no answer is known: try again in a few minutes"
         )
+    if (changes := await is_changing(connection, user_id)) is not None:
+        return f"{changes}: try again in a few minutes"
     why_not = await bind(connection, account, user_id, "human")
     if why_not is None:
         detail = f"user {account.scim_id}"

@@ -8,13 +8,14 @@ from scim_matrix.store import accounts, binding, record
 from scim_matrix.store.accounts import Account, Problem
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
-from scim_matrix.sync.backoff import PERMANENT
+from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
-# How long after it was asked for an account may still be made, where the answer was lost (seconds).
+# How long after it was asked for an account may still be made, or disabled, where the answer was lost
+# (seconds).
 LATEST = 120.0
 
 
@@ -198,6 +199,8 @@ async def record_bound(connection: Connection, account: Account, decision: Bind)
     present = await accounts.get(connection, account.id)
     if present is None or present.user_id != account.user_id:
         raise OvertakenError
+    if (changes := await binding.is_changing(connection, decision.user_id)) is not None:
+        raise StoppedError("unavailable", changes, TRANSIENT.delay(account.attempts))
     why_not = await binding.bind(connection, account, decision.user_id, decision.because)
     if why_not is not None:
         cure = f"scim-matrix users link {account.scim_id} to an account of their own"

@@ -31,6 +31,7 @@ from scim_matrix.sync.account_changes import (
     enabling,
 )
 from scim_matrix.sync.account_finder import (
+    LATEST,
     AccountFinder,
     OvertakenError,
     StoppedError,
@@ -44,6 +45,8 @@ from scim_matrix.sync.identity import Bind
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
+
+_MAY_BE_LATE = "what was to disable it got no answer, and may be carried out late"
 
 # How often it is looked soon whether an account has given up an SSO subject that is to be another
 # one's: a minute and a half. What is left then, something else keeps there.
@@ -260,6 +263,16 @@ class AccountWorker:
         )
         await self._confirm(account, seen, did)
 
+    def _late_until(self, account: Account) -> float | None:
+        """Return until when what was to disable an active user's account may be carried out.
+
+        In seconds since the epoch; None where nothing can be. It was sent before the identity
+        provider took its word back.
+        """
+        until = account.since + LATEST
+        late = account.desired == "active" and account.doing is not None
+        return until if late and self._database.clock.now() < until else None
+
     async def _free_subject(
         self, account: Account, present: MatrixAccount, needed: Enabling
     ) -> Account:
@@ -331,8 +344,10 @@ class AccountWorker:
         Returns the e-mails that were refused, and why.
         """
         if not self._dry_run:
+            does = done_by(change, account.ours, present)
+            if self._late_until(account) is not None:
+                does, doing = account.ours, account.doing
             async with self._database.write() as connection:
-                does = done_by(change, account.ours, present)
                 if not await accounts.begin(connection, account, does, doing):
                     raise OvertakenError
         return await self._accounts.change(present, change)
@@ -392,8 +407,11 @@ class AccountWorker:
     # -- Outcomes ---------------------------------------------------------
 
     async def _confirm(self, account: Account, seen: Confirmation, did: record.Kind | None) -> None:
+        late_until = self._late_until(account)
         async with self._database.write() as connection:
-            await _record_confirmed(connection, account, seen, did)
+            is_current = await _record_confirmed(connection, account, seen, did)
+            if late_until is not None and is_current:
+                await accounts.await_late(connection, account, _MAY_BE_LATE, late_until)
         _tell_applied(account, did)
 
     async def _stopped(self, account: Account, stopped: StoppedError) -> None:
@@ -449,8 +467,8 @@ class AccountWorker:
 
 async def _record_confirmed(
     connection: Connection, account: Account, seen: Confirmation, did: record.Kind | None
-) -> None:
-    await accounts.confirm(connection, account, seen)
+) -> bool:
+    is_current = await accounts.confirm(connection, account, seen)
     if did is not None:
         entry = Entry(
             did,
@@ -462,6 +480,7 @@ async def _record_confirmed(
             by=account.approved_by,
         )
         await record.add(connection, entry)
+    return is_current
 
 
 def _tell_applied(account: Account, did: record.Kind | None) -> None:

@@ -169,6 +169,13 @@ UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
 
+-- await_late --
+-- What was to disable the account may still be carried out: it is looked at once more.
+UPDATE account SET confirmed = NULL, doing = :doing, locked_by_us = :locked,
+    suspended_by_us = :suspended, deactivated_by_us = :deactivated,
+    problem = 'unavailable', reason = :reason, next_try = :next_try
+WHERE id = :id
+
 -- bring_back --
 -- An account that the service deactivated, which takes it out of its rooms, is active again: it has
 -- not left them by itself.
@@ -191,6 +198,11 @@ SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 -- holder --
 -- Whose account has a user ID.
 SELECT id, scim_id FROM account WHERE user_id = :user_id AND id <> :id
+
+-- is_changing --
+-- Whether what takes an account from a former user is under way.
+SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NULL AND doing IS NOT NULL
+AND (problem IS NULL OR problem = 'unavailable')
 
 -- take_disablement --
 -- What the service did to an account in a former user's name it may undo in the new one's.

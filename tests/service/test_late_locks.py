@@ -1,0 +1,196 @@
+"""What disables an account and is carried out late, after its answer was lost, is the service's."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from scim_matrix.store import accounts, binding
+from scim_matrix.sync.account_finder import LATEST
+from tests.homeserver import Fault, Request
+from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
+from tests.homeserver.errors import forbidden
+
+USER = "urn:ietf:params:scim:schemas:core:2.0:User"
+How = Literal["lock", "suspend", "deactivate"]
+
+
+async def disabled(deployment: Deployment, scim_id: str, *, active: bool) -> None:
+    """Have the identity provider say whether Ann is active."""
+    body = {"schemas": [USER], "userName": "ann", "externalId": "sub", "active": active}
+    assert (await deployment.scim("PUT", f"/Users/{scim_id}", body))[0] == 200
+
+
+def disables(request: Request) -> bool:
+    """Tell whether a request takes an account out of use."""
+    named = request.path[-1] == "@ann:s" and request.changes
+    asked = (
+        "deactivate" in request.path or request.body.get("locked") or request.body.get("suspend")
+    )
+    return named and bool(asked)
+
+
+def refuse(request: Request) -> None:
+    """Refuse what takes an account out of use."""
+    if disables(request):
+        raise forbidden("not here")
+
+
+def carry_out(deployment: Deployment, how: How) -> None:
+    """Do what a request asked for that got no answer."""
+    account = deployment.world.accounts.get("@ann:s")
+    if how == "deactivate":
+        account.deactivated = True
+    elif how == "suspend":
+        account.suspended = True
+    else:
+        account.locked = True
+
+
+def is_out(deployment: Deployment) -> bool:
+    """Tell whether Ann cannot use her account."""
+    account = deployment.world.accounts.get("@ann:s")
+    return account.locked or account.suspended or account.deactivated
+
+
+async def ann(deployment: Deployment) -> str:
+    """Have Ann have an account; return her id."""
+    body = {"schemas": [USER], "userName": "ann", "externalId": "sub"}
+    _, made = await deployment.scim("POST", "/Users", body)
+    await deployment.quiet()
+    return str(made["id"])
+
+
+async def row(deployment: Deployment) -> dict[str, Any]:
+    """Return what is known of Ann's account."""
+    [found] = await deployment.database.reader.execute_fetchall(
+        "SELECT * FROM account WHERE user_id = '@ann:s'"
+    )
+    return {name: found[name] for name in found.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("how", ["lock", "suspend", "deactivate"])
+@pytest.mark.parametrize("carried_out", ["late", "at once and late", "never"])
+async def test_whoever_is_active_again_can_use_their_account(
+    tmp_path: Path, how: How, carried_out: str
+) -> None:
+    """Whenever it is carried out within two minutes, and though something else changes as well."""
+    configuration = Configuration(on_disable=how)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        scim_id = await ann(deployment)
+        kind: Literal["answer lost", "unavailable"] = (
+            "answer lost" if carried_out.startswith("at once") else "unavailable"
+        )
+        deployment.homeserver.faults.append(Fault(kind, disables))
+        await disabled(deployment, scim_id, active=False)
+        await deployment.settle()
+        await disabled(deployment, scim_id, active=True)
+        await deployment.settle(LATEST / 2)
+        known = await row(deployment)
+        assert (is_out(deployment), known["usable"], known["by_hand"]) == (False, True, None)
+        assert known["problem"] == "unavailable"
+        assert "may be carried out late" in known["reason"]
+        if carried_out.endswith("late"):
+            carry_out(deployment, how)
+        await deployment.quiet(LATEST)
+        known = await row(deployment)
+        assert (is_out(deployment), known["by_hand"], known["problem"]) == (False, None, None)
+        assert (known["doing"], known["locked_by_us"], known["todo"]) == (None, 0, None)
+        # From then on what a hand does stays.
+        deployment.world.accounts.get("@ann:s").locked = True
+        await deployment.quiet()
+        assert deployment.world.accounts.get("@ann:s").locked
+        assert (await row(deployment))["by_hand"] == "locked"
+
+
+async def test_what_is_awaited_outlasts_a_process(tmp_path: Path) -> None:
+    """Killed while it brings the account in line, the service knows of it still."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        deployment.homeserver.faults.append(Fault("answer lost", disables))
+        await disabled(deployment, scim_id, active=False)
+        await deployment.settle()
+        await disabled(deployment, scim_id, active=True)
+        deployment.hands.passed += 5.0
+        await deployment.die(lambda r: r.path[-1] == "@ann:s" and r.body.get("locked") is False)
+        deployment.hands.passed += 5.0
+        await deployment.settle()
+        assert not is_out(deployment)
+        carry_out(deployment, "lock")
+        await deployment.quiet(LATEST)
+        assert not is_out(deployment)
+        assert (await row(deployment))["by_hand"] is None
+
+
+@pytest.mark.parametrize("by", ["link", "human"])
+async def test_an_account_that_is_being_locked_goes_to_nobody_yet(tmp_path: Path, by: str) -> None:
+    """It would be the next one's who is locked out: whoever it goes to waits for an answer."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        homeserver = deployment.homeserver
+        homeserver.faults.append(Fault("unavailable", disables))
+        await deployment.scim("DELETE", f"/Users/{scim_id}")
+        await deployment.settle()
+        body = {"schemas": [USER], "userName": "bob", "externalId": "other"}
+        if by == "link":
+            deployment.world.accounts.get("@ann:s").links.append((IDP, "other"))
+        _, bob = await deployment.scim("POST", "/Users", body)
+        homeserver.faults.append(Fault("unavailable", disables))
+        if by == "human":
+            async with deployment.database.write() as connection:
+                [account] = await accounts.named(connection, bob["id"])
+                why_not = await binding.link(connection, account, "@ann:s", "grace")
+            assert why_not == (
+                "@ann:s is being taken from a former user, and no answer is known:"
+                " try again in a few minutes"
+            )
+        else:
+            await deployment.settle()
+            [account] = await accounts.named(deployment.database.reader, bob["id"])
+            assert (account.user_id, account.problem) == (None, "unavailable")
+            assert account.reason is not None
+            assert "@ann:s is being taken from a former user" in account.reason
+        await deployment.quiet()
+        if by == "human":
+            await deployment.link(bob["id"], "@ann:s")
+            await deployment.quiet()
+        [account] = await accounts.named(deployment.database.reader, bob["id"])
+        assert account.user_id == "@ann:s"
+        assert not is_out(deployment)
+
+
+async def test_who_is_disabled_again_does_not_wait(tmp_path: Path) -> None:
+    """What is awaited of somebody who is active is no reason to leave them in any longer."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        homeserver = deployment.homeserver
+        homeserver.faults.append(Fault("unavailable", disables))
+        await disabled(deployment, scim_id, active=False)
+        await deployment.settle()
+        await disabled(deployment, scim_id, active=True)
+        deployment.hands.passed += 5.0
+        homeserver.faults.append(Fault("slow", lambda r: r.path[-1] == "@ann:s"))
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        await disabled(deployment, scim_id, active=False)
+        homeserver.given_up.set()
+        await settling
+        assert is_out(deployment)
+
+
+async def test_an_account_stays_its_users_though_it_is_being_locked(tmp_path: Path) -> None:
+    """A human may say so, whatever is under way; and of others once a lock was refused."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        deployment.homeserver.faults.append(Fault("unavailable", disables))
+        await disabled(deployment, scim_id, active=False)
+        await deployment.settle()
+        await deployment.link(scim_id, "@ann:s")
+        deployment.homeserver.before = refuse
+        await deployment.scim("DELETE", f"/Users/{scim_id}")
+        await deployment.quiet()
+        assert (await row(deployment))["problem"] == "refused"
+        body = {"schemas": [USER], "userName": "bob", "externalId": "other"}
+        _, bob = await deployment.scim("POST", "/Users", body)
+        await deployment.link(bob["id"], "@ann:s")
