@@ -404,7 +404,8 @@ TABLE = (
         " had begun is gone on with by whichever leads.",
         "It could not renew its lease in time: PostgreSQL was away, the network was cut, or the"
         " process stood still. Or it could not use the homeserver for a minute, and another service"
-        " could (`leadership_given_up`).",
+        " could (`leadership_given_up`). Or the database refuses what it writes first"
+        " (`leading_failed`, with the reason), which it tries again after a rest.",
         "Nothing, if it was once. Otherwise look why the service cannot reach PostgreSQL or the"
         " homeserver, or gets no CPU for seconds.",
         ("leadership_lost", "lease_not_renewed", "leading_failed", "leadership_given_up"),

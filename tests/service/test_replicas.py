@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from operator import lt
 from pathlib import Path
@@ -160,6 +162,37 @@ async def test_who_was_paused_starts_nothing_after_another_has_taken_over(
     follower.homeserver.dark = False
     await around.all_in(*PEOPLE)
     assert (leader.changes[sent:] != []) == (fence == "none")
+
+
+async def test_who_cannot_begin_to_lead_rests_between_tries(around: Surroundings) -> None:
+    """Others may lead meanwhile, and nobody's log fills; once it can be, all is done."""
+    leader, follower = await around.replica(), await around.replica()
+    await eventually(follower.is_ready, bool)
+    around.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON installation"
+        " FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+    )
+    await leader.stop()
+
+    async def failed_at() -> list[float]:
+        events = map(json.loads, filter(lambda line: line[0] == "{", follower.log().splitlines()))
+        return [
+            datetime.fromisoformat(event["timestamp"]).timestamp()
+            for event in events
+            if event["event"] == "leading_failed"
+        ]
+
+    first, *others = await eventually(failed_at, lambda seen: len(seen) > 2)
+    # Half of the first delay, and half of the second, which is twice as long.
+    assert [later - first > least for later, least in zip(others, (0.5, 1.5), strict=False)] == [
+        True,
+        True,
+    ]
+    around.run("DROP TRIGGER refuse ON installation")
+    await created(follower, "ann")
+    await around.all_in("ann")
 
 
 async def test_who_was_paused_does_nothing_for_who_has_left(around: Surroundings) -> None:

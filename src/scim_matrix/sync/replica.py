@@ -12,6 +12,7 @@ from scim_matrix.store import totals
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.leadership import Term
+from scim_matrix.sync.backoff import TRANSIENT
 from scim_matrix.sync.reconciler import Reconciler
 from scim_matrix.sync.servers import Servers
 
@@ -186,8 +187,13 @@ class Replica:
             await self._leadership.resign()
 
     async def _terms(self) -> None:
+        failures = 0
         while (term := await self._next_term()) is not None:
-            await self._lead(term)
+            failures = 0 if await self._lead(term) else failures + 1
+            if failures:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TRANSIENT.delay(failures)):
+                        await self._stopping.wait()
 
     async def _next_term(self) -> Term | None:
         """Wait until this service leads; None where it ends before."""
@@ -206,15 +212,18 @@ class Replica:
                 await self._servers.look()
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _lead(self, term: Term) -> None:
-        """Run a reconciler until the term ends or is given up, or this service ends."""
+    async def _lead(self, term: Term) -> bool:
+        """Run a reconciler until the term ends or is given up, or this service ends.
+
+        False where it could not begin, which leaves the term to others.
+        """
         try:
             if self._term is not term:
                 await self._prepare(term)
         except DatabaseError as error:
             log.warning("leading_failed", error=str(error))
             await self._leadership.resign()
-            return
+            return False
         if self._stopping.is_set():
             self.reconciler.stop()
         work = asyncio.create_task(self.reconciler.run(), name="reconciler")
@@ -222,7 +231,7 @@ class Replica:
             await _first(work, term.over.wait())
             if not term.over.is_set():
                 await work
-                return
+                return True
             if term.ended.is_set():
                 log.warning("leadership_lost", term=term.number)
             else:
@@ -235,6 +244,7 @@ class Replica:
         self._term, self.reconciler = None, self._make(self._database)
         if not term.ended.is_set():
             await self._leadership.resign()
+        return True
 
     # -- What others did ----------------------------------------------------
 
