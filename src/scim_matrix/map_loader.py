@@ -69,9 +69,9 @@ class MapLoader:
         return True
 
     async def put_in_force(self, database: Database) -> None:
-        """Put what was loaded in force, beside what the console says."""
+        """Put what was loaded in force, beside the console's; what follows is left to settle."""
         async with database.write("group map") as connection:
-            await groupmap.put(connection, self._configured)
+            await groupmap.put(connection, self._configured, piece=0)
         log.info("group_map_loaded", mappings=len(self._configured))
 
 

@@ -324,8 +324,7 @@ async def _decide(connection: Connection, what: str, decision: brake.Decision, b
     else:
         reference = await references.get(connection, what)
         if reference is not None and reference.candidate is not None and decision == "approved":
-            successor = await rooms.successor(connection, reference.candidate)
-            await references.pin(connection, what, successor)
+            await references.pin(connection, what, reference.candidate)
             return 1
         shown = await brake.held(connection, await rooms.named(connection, what))
     return len(await brake.decide(connection, shown, decision, by))

@@ -34,8 +34,7 @@ class _Decided:
 
 
 async def _let_in(connection: Connection, alias: str, room_id: str, by: str) -> _Decided:
-    await references.let_in(connection, alias, room_id, by)
-    return _Decided([], alias=room_id)
+    return _Decided([], alias=await references.let_in(connection, alias, room_id, by))
 
 
 def _either(alias: str, room_id: str | None, candidate: str) -> str:
@@ -62,8 +61,7 @@ def _decide(place: Place, what: str, decision: Decision, by: str) -> None:
         if candidate is not None and decision == "approved":
             if shown:
                 raise click.ClickException(_either(what, shown[0].room_id, candidate))
-            room_id = await rooms.successor(connection, candidate)
-            return await _let_in(connection, what, room_id, by)
+            return await _let_in(connection, what, candidate, by)
         if not shown and reference is not None and reference.led_by and decision == "approved":
             assert reference.room_id is not None
             return await _let_in(connection, what, reference.room_id, by)

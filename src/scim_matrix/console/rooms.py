@@ -89,8 +89,7 @@ class RoomPages:
                 (reference.standing, reference.candidate) == ("waiting", shown)
             )
             if is_that:
-                room_id = await known_rooms.successor(connection, shown)
-                await references.let_in(connection, alias, room_id, by)
+                await references.let_in(connection, alias, shown, by)
                 await totals.happened(connection, "decided")
         request.config_dict[REPLICA].decided()
         told = sayings.let_in(alias, shown, is_that=is_that, dry=self._pages.dry)

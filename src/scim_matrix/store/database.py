@@ -20,6 +20,8 @@ from scim_matrix.store.lease import Lease
 STUCK_AFTER = 8.0
 STUCK_FOR = 30.0
 
+_TICK: Statement = ("UPDATE tick SET number = number + 1 RETURNING number", ())
+
 # Where a database is: SQLite's folder, or the URL of PostgreSQL, which may hold a password.
 Place = Path | SecretStr
 
@@ -31,9 +33,15 @@ class Connection:
     (seconds since the epoch).
     """
 
-    def __init__(self, connection: Driver, at: float = 0.0, cause: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: Driver,
+        at: float = 0.0,
+        cause: str | None = None,
+        tick: int | None = None,
+    ) -> None:
         self._connection = connection
-        self._tick: int | None = None
+        self._tick = tick
         self.at = at
         self.cause = cause
 
@@ -55,11 +63,17 @@ class Connection:
         After `go_on` it is the next one.
         """
         if self._tick is None:
-            [row] = await self.execute_fetchall(
-                "UPDATE tick SET number = number + 1 RETURNING number"
-            )
-            self._tick = int(row["number"])
+            await self.ticked()
+        assert self._tick is not None
         return self._tick
+
+    async def ticked(self, *statements: Statement) -> list[list[DatabaseRow]]:
+        """Run statements as `together` does; with them the block gets a number if it has none."""
+        if self._tick is not None:
+            return await self.execute_together(statements)
+        [tick], *found = await self.execute_together([_TICK, *statements])
+        self._tick = int(tick["number"])
+        return found
 
     def go_on(self) -> None:
         """Have what follows in this block be newer than what it did so far."""
@@ -130,33 +144,38 @@ class Writer:
             savepoint = f"SAVEPOINT {block}"
             try:
                 # Shielded: what is cut off half-way would be known to nobody.
-                await asyncio.shield(self._enter(savepoint, before, term))
-                yield Connection(self.driver, self._clock.now(), cause)
+                tick = await asyncio.shield(self._enter(savepoint, before, term))
+                yield Connection(self.driver, self._clock.now(), cause, tick)
             except BaseException as error:
                 # Shielded: a second cancellation must not leave half a block behind.
                 await asyncio.shield(self._undo(block, committed, error))
                 raise
         await asyncio.shield(committed)
 
-    async def _enter(self, savepoint: str, before: str | None, term: Term | None) -> None:
+    async def _enter(self, savepoint: str, before: str | None, term: Term | None) -> int | None:
         """Begin a block, in a transaction of its own or behind the block `before`.
 
         Its term's fence has the term last until the transaction has ended, unless another has
-        begun: that raises NotLeadingError.
+        begun: that raises NotLeadingError. In the same journey it gets its number, which it returns
+        (see `Connection.tick`); None where there is no fence.
         """
-        statements = [] if term is None or term.fence is None else [term.fence]
-        is_fenced = bool(statements)
+        fenced = [] if term is None or term.fence is None else [term.fence, _TICK]
+        statements: list[Statement] = [*fenced]
         if before is None:
             await self.driver.begin(savepoint)
         else:
             # In one journey: where much is written, many blocks share a transaction.
             statements = [(before, ()), (savepoint, ()), *statements]
         if not statements:
-            return
-        *_, passed = await self.driver.fetch_together(statements)
-        if term is not None and is_fenced and not (term.runs and passed):
+            return None
+        found = await self.driver.fetch_together(statements)
+        if term is None or not fenced:
+            return None
+        *_, passed, [tick] = found
+        if not (term.runs and passed):
             term.end()
             raise NotLeadingError("another service on this database leads, or may by now")
+        return int(tick["number"])
 
     def _share(self) -> asyncio.Future[None]:
         """Return what tells of a commit, which takes its turn behind the blocks that wait."""

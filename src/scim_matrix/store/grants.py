@@ -6,7 +6,7 @@ the map no longer says is forgotten (docs/states.md).
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 import orjson
 
@@ -27,6 +27,9 @@ LARGE = 1000
 ENDED = 10
 
 _Q = load("grants")
+
+# What settling everything of those noted takes.
+_WHOLE = ("open", "grant", "revoke", "want", "regain", "gain", "lose", "catch_up", "settled")
 
 
 def touching(members: Iterable[str]) -> Statement:
@@ -66,8 +69,7 @@ async def settle(
     difference: what the identity provider takes is revoked, and what the map no longer grants is
     forgotten.
     """
-    names = ("open", "grant", "revoke", "want", "regain", "gain", "lose", "catch_up", "settled")
-    await _settle(connection, origin, names, {}, *first, touching(members))
+    await _settle(connection, origin, _WHOLE, {}, *first, touching(members))
 
 
 async def _settle(
@@ -76,7 +78,10 @@ async def _settle(
     names: Iterable[str],
     more: dict[str, str],
     *first: Statement,
-) -> None:
+    then: Iterable[Statement] = (),
+) -> list[list[DatabaseRow]]:
+    """Settle those noted once the statements in `first` have run; return the rows of the others."""
+    others = list(then)
     values = {
         "origin": origin,
         "request": connection.cause,
@@ -84,17 +89,31 @@ async def _settle(
         "at": connection.at,
         **more,
     }
-    await together(
+    found = await together(
         connection,
         *first,
         *((_Q[name], values) for name in names),
         ("DELETE FROM touched", ()),
         ("DELETE FROM opened", ()),
         ("DELETE FROM wanted", ()),
+        *others,
     )
+    return found[len(found) - len(others) :]
 
 
 # -- Changes of the map ---------------------------------------------------------
+
+
+class Left(NamedTuple):
+    """Whether mappings are left that changed, and whether accounts are that such ones reach."""
+
+    mappings: bool
+    accounts: bool
+
+    @classmethod
+    def of(cls, row: DatabaseRow) -> Self:
+        """Return what a row of `is_left` says."""
+        return cls(bool(row["mappings"]), bool(row["accounts"]))
 
 
 async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
@@ -103,14 +122,16 @@ async def settle_map(connection: Connection, limit: int = PIECE) -> bool:
     `limit` is for how many at most; tells whether others are left. They stay known, and nothing
     is done for them in rooms until it is their turn. Nobody may be noted as touched meanwhile.
     """
-    return await spread(connection, limit) or await settle_people(connection, limit)
+    return await spread(connection, limit) or any(await settle_people(connection, limit))
 
 
-async def settle_people(connection: Connection, limit: int) -> bool:
-    """Do so for whom changes reach that are spread already; tells whether others are left."""
-    await settle(connection, origin="map", first=[(_Q["take"], {"limit": limit})])
-    if await is_left(connection):
-        return True
+async def settle_people(connection: Connection, limit: int) -> Left:
+    """Do so for whom changes reach that are spread already; returns what is left."""
+    take = _Q["take"], {"limit": limit}
+    [[row]] = await _settle(connection, "map", _WHOLE, {}, take, then=[(_Q["is_left"], ())])
+    left = Left.of(row)
+    if any(left):
+        return left
     tick = {"tick": await connection.tick()}
     await together(
         connection,
@@ -120,7 +141,7 @@ async def settle_people(connection: Connection, limit: int) -> bool:
         (_Q["forget_unmanaged"], ()),
         (_Q["forget_members"], ()),
     )
-    return False
+    return left
 
 
 async def spread(connection: Connection, limit: int = SPREAD) -> bool:
@@ -142,14 +163,12 @@ async def is_left(connection: Connection) -> bool:
 
 async def is_spreading(connection: Connection) -> bool:
     """Tell whether it is not known yet whom a change of the map reaches."""
-    mappings, _ = await _left(connection)
-    return mappings
+    return (await _left(connection)).mappings
 
 
-async def _left(connection: Connection) -> tuple[bool, bool]:
-    """Tell whether mappings are left that changed, and whether accounts are that they reach."""
+async def _left(connection: Connection) -> Left:
     [row] = await connection.execute_fetchall(_Q["is_left"])
-    return bool(row["mappings"]), bool(row["accounts"])
+    return Left.of(row)
 
 
 async def settle_first(connection: Connection, members: Iterable[str]) -> None:

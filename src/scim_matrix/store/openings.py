@@ -8,8 +8,8 @@ import orjson
 
 from scim_matrix.groupmap import Kind
 from scim_matrix.store import grants, rooms
-from scim_matrix.store.database import Connection
-from scim_matrix.store.dialect import DatabaseRow
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.queries import load
 
 _Q = load("rooms")
@@ -87,8 +87,18 @@ def leaders_of(led_by: str | None) -> tuple[str, ...]:
 
 async def mappings_of(connection: Connection, name: str) -> list[MappingRow]:
     """Return the mappings that name a reference, or did."""
-    found = await connection.execute_fetchall(_Q["mappings_of"], {"reference": name})
-    return [_mapping(row) for row in found]
+    [found] = await together(connection, naming(name))
+    return mappings(found)
+
+
+def naming(name: str) -> Statement:
+    """Return the statement that finds the mappings that name a reference, or did."""
+    return _Q["mappings_of"], {"reference": name}
+
+
+def mappings(rows: Iterable[DatabaseRow]) -> list[MappingRow]:
+    """Return rows of mappings as values."""
+    return [_mapping(row) for row in rows]
 
 
 async def spaces(connection: Connection, room_id: str) -> list[MappingRow]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 
-from scim_matrix.store import grants, openings, record
+from scim_matrix.store import grants, openings, record, rooms
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.openings import leaders_of, led_by
@@ -78,41 +78,55 @@ async def get(connection: Connection, name: str) -> RoomReference | None:
     return _reference(found[0]) if found else None
 
 
-async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable[str] = ()) -> None:
+async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable[str] = ()) -> str:
     """Have a reference stand for a room; what its mappings give takes effect there.
 
-    `leaders` are those on whose own power that rests. Where it stood for another room, what is
-    known of everybody there counts in the new one.
+    Where the room was upgraded that is the one that took its place. `leaders` are those on whose
+    own power that rests. Where it stood for another room, what is known of everybody there counts
+    in the new one. Returns the room that it stands for.
     """
-    former = await get(connection, name)
+    stood, naming, upgraded = await together(
+        connection,
+        (_Q["reference"], {"reference": name}),
+        openings.naming(name),
+        rooms.upgraded_rooms(),
+    )
+    former = stood[0]["room_id"] if stood else None
+    room_id = rooms.following(upgraded)(room_id)
     leaders = tuple(leaders)
     values = {"reference": name, "room_id": room_id, "led_by": led_by(leaders)}
-    await connection.execute_fetchall(_Q["pin"], values)
-    opened: list[Statement] = []
-    for mapping in await openings.mappings_of(connection, name):
+    pinned: list[Statement] = [(_Q["pin"], values)]
+    mappings = openings.mappings(naming)
+    for mapping in mappings:
         behind = {*leaders, *filter(None, [mapping.made_by])}
         opens = {"mapping_id": mapping.id, "room_id": room_id, "led_by": led_by(behind)}
-        opened.append((_Q["open_own"], opens))
-        if former is None or former.room_id is None:
-            opened.append(grants.would_have_had(mapping.id, room_id, connection.at))
+        if former is None:
+            would_have_had = grants.would_have_had(mapping.id, room_id, connection.at)
+            pinned += [(_Q["open_own"], opens), would_have_had]
         else:
-            closes = {"mapping_id": mapping.id, "room_id": former.room_id}
-            await together(connection, (_Q["close_own"], closes), *opened)
-            opened.clear()
-            await grants.unsettle_mapping(connection, mapping.id)
-    if former is None or former.room_id is None:
-        await grants.settle_reference(connection, name, room_id, opened)
-        return
-    if former.room_id != room_id:
-        await grants.carry(connection, former.room_id, room_id, name)
+            closes = {"mapping_id": mapping.id, "room_id": former}
+            pinned += [(_Q["close_own"], closes), (_Q["open_own"], opens)]
+    if former is None:
+        await grants.settle_reference(connection, name, room_id, pinned)
+        return room_id
+    await together(connection, *pinned)
+    for mapping in mappings:
+        await grants.unsettle_mapping(connection, mapping.id)
+    if former != room_id:
+        await grants.carry(connection, former, room_id, name)
     await grants.settle_map(connection)
+    return room_id
 
 
-async def let_in(connection: Connection, name: str, room_id: str, by: str) -> None:
-    """Have an alias stand for a room because a human (`by`) says so, on nobody's own power."""
-    await pin(connection, name, room_id)
+async def let_in(connection: Connection, name: str, room_id: str, by: str) -> str:
+    """Have an alias stand for a room because a human (`by`) says so, on nobody's own power.
+
+    Returns the room, which is the one that took its place where that was upgraded.
+    """
+    room_id = await pin(connection, name, room_id)
     entry = record.Entry("alias", "approved", None, room_id, detail=name, by=by)
     await record.add(connection, entry)
+    return room_id
 
 
 async def wait(

@@ -6,6 +6,7 @@ import orjson
 
 from scim_matrix.store import grants
 from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import folded
 
@@ -64,9 +65,19 @@ async def successor(connection: Connection, room_id: str) -> str:
 
 async def successors(connection: Connection) -> Callable[[str], str]:
     """Return what `successor` tells, of every room as they are now."""
-    rows = await connection.execute_fetchall(_Q["successors"])
-    following = {row["room_id"]: row["successor"] for row in rows}
-    return lambda room_id: _last(room_id, following)
+    [rows] = await together(connection, upgraded_rooms())
+    return following(rows)
+
+
+def upgraded_rooms() -> Statement:
+    """Return the statement that finds the rooms that others took the place of."""
+    return _Q["successors"], ()
+
+
+def following(rows: Iterable[DatabaseRow]) -> Callable[[str], str]:
+    """Return what `successor` tells, from the rows of `upgraded_rooms`."""
+    successors = {row["room_id"]: row["successor"] for row in rows}
+    return lambda room_id: _last(room_id, successors)
 
 
 def _last(room_id: str, successors: Mapping[str, str]) -> str:

@@ -110,8 +110,7 @@ class Observation:
             return
         room_id, leaders = found
         async with self._database.write() as connection:
-            room_id = await rooms.successor(connection, room_id)
-            await references.pin(connection, name, room_id, leaders)
+            room_id = await references.pin(connection, name, room_id, leaders)
         self.schedule.resolved(name)
         self._opens([room_id])
         log.info("room_resolved", room=name, room_id=room_id)
@@ -213,8 +212,7 @@ class Observation:
             verdict = provenance.alias_moved(alias, room_id, found, claim)
         async with self._database.write() as connection:
             if verdict.followed:
-                found = await rooms.successor(connection, found)
-                await references.pin(connection, alias, found, _leaders(claim, users))
+                found = await references.pin(connection, alias, found, _leaders(claim, users))
                 news = True
             else:
                 news = await references.points_elsewhere(

@@ -37,6 +37,8 @@ class Settling:
         self._settled = settled
         self._due = asyncio.Event()
         self._people = FIRST
+        # Whether it may not be known yet whom a change reaches.
+        self._spreads = True
         self._lines_end = True
         self._due.set()
 
@@ -72,6 +74,7 @@ class Settling:
             self._lines_end = True
             # What the last change let be settled quickly another one may not.
             self._people = FIRST
+            self._spreads = True
             pieces = 0
             while await self._piece():
                 pieces += 1
@@ -85,10 +88,11 @@ class Settling:
     async def _piece(self) -> bool:
         async with self._database.write("group map") as connection:
             # How long that takes says nothing of how long it takes to settle people.
-            if await grants.spread(connection):
+            if self._spreads and await grants.spread(connection):
                 return True
             start = time.perf_counter()
             left = await grants.settle_people(connection, self._people)
             seconds = time.perf_counter() - start
         self._people = resized(self._people, seconds)
-        return left
+        self._spreads = left.mappings
+        return any(left)
