@@ -14,7 +14,7 @@ from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
-# How long after it was asked for an account may still be made, or disabled, where the answer was lost
+# How long after that was asked for an account may still be made or disabled, where no answer came
 # (seconds).
 LATEST = 120.0
 
