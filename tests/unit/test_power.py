@@ -314,6 +314,20 @@ def test_a_level_whose_answer_was_lost_is_not_taken_for_a_hands() -> None:
     assert room.level == 30
 
 
+@pytest.mark.parametrize("before", [None, 10])
+def test_a_level_that_was_lowered_by_an_answer_that_was_lost_is_given_back(
+    before: int | None,
+) -> None:
+    """It is the group's still, and goes with it; what a hand gave before comes back."""
+    room = Room() if before is None else Room(ann=before)
+    room.turn(75)
+    room.turn(50, lost=True)
+    room.turn(50)
+    assert (room.level, room.pair.power_given) == (50, 50)
+    room.turn(None)
+    assert room.level == before
+
+
 def test_a_level_that_was_tried_in_vain_leaves_the_former_one_the_services() -> None:
     """Its request never arrived."""
     tried = pair(power=None, state="revoked", power_given=30, power_before=10, power_tried=60)
