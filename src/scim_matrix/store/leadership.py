@@ -104,8 +104,11 @@ class Leadership:
         assert self.term is not None
         return self.term
 
-    async def resign(self) -> None:
-        """Leave the leadership to others at once: all that was begun in this term has ended."""
+    async def resign(self, rest: float = 0.0) -> None:
+        """Leave the leadership to others at once: all that was begun in this term has ended.
+
+        This service begins none for `rest` seconds.
+        """
 
     async def close(self) -> None:
         """Close what this needed."""

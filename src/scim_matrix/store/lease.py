@@ -82,6 +82,8 @@ class Lease(Leadership):
         # Since when this one leads without being able, while another service is.
         self._outdone_at: float | None = None
         self._leaves = False
+        # Until when (a `moment`) it begins no term.
+        self._rests_until = float("-inf")
         # What stood in the lease, since when (a `moment`), and the highest term that was seen.
         self._seen: tuple[int, int] | None = None
         self._seen_at = float("-inf")
@@ -132,8 +134,9 @@ class Lease(Leadership):
             await self._leads.wait()
         return self.term
 
-    async def resign(self) -> None:
-        """End the term and have others begin theirs."""
+    async def resign(self, rest: float = 0.0) -> None:
+        """End the term and have others begin theirs; begin none for `rest` seconds."""
+        self._rests_until = moment() + rest
         if self.term is not None:
             values = self._values(self.term.number)
             self._end(self.term)
@@ -211,6 +214,8 @@ class Lease(Leadership):
         # Looked at first: taking it has others wait who renew it.
         seen = await self._free()
         if seen is None or self._leaves or (other_is_able and not self._is_able):
+            return
+        if moment() < self._rests_until:
             return
         asked = moment()
         self._known += 1

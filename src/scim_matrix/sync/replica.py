@@ -72,6 +72,8 @@ class Replica:
         self._term: Term | None = None
         # The one that runs while this leads; otherwise one that only answers what it is asked.
         self.reconciler = make(database)
+        # How often in a row it could not begin to lead.
+        self._failures = 0
         self._decided = 0.0
         self._heard = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -187,13 +189,8 @@ class Replica:
             await self._leadership.resign()
 
     async def _terms(self) -> None:
-        failures = 0
         while (term := await self._next_term()) is not None:
-            failures = 0 if await self._lead(term) else failures + 1
-            if failures:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TRANSIENT.delay(failures)):
-                        await self._stopping.wait()
+            await self._lead(term)
 
     async def _next_term(self) -> Term | None:
         """Wait until this service leads; None where it ends before."""
@@ -212,18 +209,20 @@ class Replica:
                 await self._servers.look()
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _lead(self, term: Term) -> bool:
+    async def _lead(self, term: Term) -> None:
         """Run a reconciler until the term ends or is given up, or this service ends.
 
-        False where it could not begin, which leaves the term to others.
+        Where it cannot begin, which leaves the term to others, this service rests.
         """
         try:
             if self._term is not term:
                 await self._prepare(term)
         except DatabaseError as error:
             log.warning("leading_failed", error=str(error))
-            await self._leadership.resign()
-            return False
+            self._failures += 1
+            await self._leadership.resign(TRANSIENT.delay(self._failures))
+            return
+        self._failures = 0
         if self._stopping.is_set():
             self.reconciler.stop()
         work = asyncio.create_task(self.reconciler.run(), name="reconciler")
@@ -231,7 +230,7 @@ class Replica:
             await _first(work, term.over.wait())
             if not term.over.is_set():
                 await work
-                return True
+                return
             if term.ended.is_set():
                 log.warning("leadership_lost", term=term.number)
             else:
@@ -244,7 +243,6 @@ class Replica:
         self._term, self.reconciler = None, self._make(self._database)
         if not term.ended.is_set():
             await self._leadership.resign()
-        return True
 
     # -- What others did ----------------------------------------------------
 
