@@ -95,6 +95,11 @@ def document(text: str) -> dict[str, list[Any]]:
         raise GroupMapError("a text in it holds half of a character (a lone surrogate)") from None
     except RecursionError:
         raise GroupMapError("not a group map: it is nested too deep") from None
+    except GroupMapError:
+        raise
+    except ValueError as error:
+        # A number of more digits than any text of one has (`0x…` is read without that limit).
+        raise GroupMapError(f"not a group map: {error}") from None
     if problem is not None:
         raise GroupMapError(str(problem), problem.field, problem.reason)
     mappings: dict[str, list[Any]] = found

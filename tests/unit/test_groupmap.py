@@ -94,6 +94,14 @@ def test_a_whole_number_is_one_however_it_is_written(written: str) -> None:
     assert str(mapping.power) == "50"
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "1e999", "-1e999", "NaN", "0x"])
+def test_no_number_is_more_than_a_mistake(number: str) -> None:
+    """However many digits it has, and however it is written."""
+    for text in (f'{{"*": [{number}]}}', f'{{"*": [{{"room": "#a:s", "powerLevel": {number}}}]}}'):
+        with pytest.raises(GroupMapError):
+            parse_group_map(text)
+
+
 @pytest.mark.parametrize("form", ["[{}]", '{{"a": [{}]}}'])
 def test_no_depth_is_more_than_a_mistake(form: str) -> None:
     """Also where it can be read and then gone through no more, which hangs on who asks."""
