@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
-from scim_matrix.sync.account_finder import LATEST
+from scim_matrix.store.accounts import LATEST
 from scim_matrix.sync.backoff import PERMANENT
 from tests.homeserver.deployment import Configuration, Deployment, deployed
 from tests.homeserver.server import Fault, Request

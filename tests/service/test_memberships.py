@@ -510,7 +510,8 @@ async def test_who_was_deactivated_has_not_left_by_themselves(database: Database
         await observed.respect(connection, ROOM, ["@ann:s"])
         assert (await people.membership(ROOM, "ann")).todo is None
         active = Confirmation(Disablement(), Written(), usable=True)
-        assert await accounts.confirm(connection, await people.account_of(ann), active)
+        again = replace(active, brings_back=True)
+        assert await accounts.confirm(connection, await people.account_of(ann), again)
         assert (await people.membership(ROOM, "ann")).todo == "join"
         # Nobody else's place is doubted for that, nor whenever an account is as it should be.
         assert await accounts.confirm(connection, await people.account_of("bob"), active)

@@ -17,6 +17,9 @@ from scim_matrix.store.text import folded
 # active; disabled: active=false at the identity provider; deleted: within its grace period;
 # expired: the grace period has passed.
 State = Literal["active", "disabled", "deleted", "expired"]
+# How long after that was asked for an account may still be made, disabled or enabled, where there
+# was no answer (seconds).
+LATEST = 120.0
 # How an account was found to be a user's (design "Whose account").
 BoundBy = Literal["link", "mark", "made", "record", "adopted", "human", "migrated"]
 Problem = Literal["conflict", "refused", "unavailable", "withheld", "spared", "dismissed"]
@@ -92,8 +95,8 @@ class Account:
     """An account on which there is work. `user_id` is None until it is bound.
 
     `asked` is since when one may have been made of which no answer is known.
-    `doing` is what a request that disables it does, while its outcome is not known; the identity
-    provider has last spoken of it at `since` (seconds since the epoch).
+    `doing` is what a request that disables it does, while its outcome is not known. What had no
+    answer may be carried out until `disabling_until` or `enabling_until` (seconds since the epoch).
     """
 
     id: int
@@ -116,7 +119,8 @@ class Account:
     asked: datetime | None = None
     todo: Literal["verify", "provision", "disable"] | None = None
     doing: Literal["lock", "suspend", "deactivate", "erase"] | None = None
-    since: float = 0.0
+    disabling_until: float | None = None
+    enabling_until: float | None = None
 
     @property
     def is_made(self) -> bool:
@@ -155,7 +159,8 @@ def _account(row: DatabaseRow) -> Account:
         asked=None if row["asked"] is None else datetime.fromisoformat(row["asked"]),
         todo=row["todo"],
         doing=row["doing"],
-        since=row["since"],
+        disabling_until=row["disabling_until"],
+        enabling_until=row["enabling_until"],
     )
 
 
@@ -326,12 +331,17 @@ async def named(connection: Connection, name: str) -> list[Account]:
 
 
 async def begin(
-    connection: Connection, account: Account, does: Disablement, doing: str | None
+    connection: Connection,
+    account: Account,
+    does: Disablement,
+    doing: str | None,
+    *,
+    enables: bool = False,
 ) -> bool:
     """Record before a request leaves that it is under way, and what it will have done.
 
-    `doing` is the action by which it disables the account. False where it is held by now, the user
-    is to be otherwise, or has another account.
+    `doing` is the action by which it disables the account; or it `enables` it. False where it is
+    held by now, the user is to be otherwise, or has another account.
     """
     found = await connection.execute_fetchall(
         _Q["begin"],
@@ -344,6 +354,8 @@ async def begin(
             "suspends": does.suspended,
             "deactivates": does.deactivated,
             "doing": doing,
+            "enables": enables,
+            "until": connection.at + LATEST,
         },
     )
     return bool(found)
@@ -351,13 +363,17 @@ async def begin(
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """How an account was seen or made to be, for the state and profile that were wanted."""
+    """How an account was seen or made to be, for the state and profile that were wanted.
+
+    `brings_back`: it is active again after the service had deactivated it.
+    """
 
     ours: Disablement
     written: Written
     by_hand: ByHand | None = None
     usable: bool = False
     notice: str | None = None
+    brings_back: bool = False
 
 
 async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
@@ -376,34 +392,54 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "by_hand": seen.by_hand,
             "usable": seen.usable,
             "notice": seen.notice,
+            # This one has its answer; those before it never will.
+            "disabling_until": account.disabling_until,
+            "enabling_until": account.enabling_until,
         },
     )
-    if found and account.ours.deactivated:
-        # Who stays deactivated is granted nothing.
+    if found and seen.brings_back:
         await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(found)
 
 
-async def await_late(
-    connection: Connection, account: Account, reason: str, next_try: float
+async def look_again(
+    connection: Connection, account: Account, seen: Confirmation, look_at: float
 ) -> None:
-    """Look at an account that is as wanted once more at `next_try` (seconds since the epoch).
+    """Have an account that is as wanted looked at once more (seconds since the epoch).
 
-    A request that disables it was sent before, and may still be carried out: that is the service's
-    own doing.
+    What was sent before the identity provider took its word back may be carried out until then:
+    that is the service's own doing.
     """
-    await connection.execute_fetchall(
-        _Q["await_late"],
-        {
-            "id": account.id,
-            "doing": account.doing,
-            "locked": account.ours.locked,
-            "suspended": account.ours.suspended,
-            "deactivated": account.ours.deactivated,
-            "reason": reason,
-            "next_try": next_try,
-        },
-    )
+    ours = account.ours if account.desired == "active" else seen.ours
+    values: dict[str, object] = {"id": account.id, "look_at": look_at}
+    await connection.execute_fetchall(_Q["look_again"], values | _flags(ours))
+
+
+async def not_done(connection: Connection, account: Account, ours: Disablement) -> None:
+    """Record that what was to disable an active user's account was not done, and is not any more.
+
+    `ours` is what remains of what the service did.
+    """
+    values: dict[str, object] = {"id": account.id, "user_id": account.user_id}
+    await connection.execute_fetchall(_Q["not_done"], values | _flags(ours))
+
+
+def _flags(ours: Disablement) -> dict[str, object]:
+    return {
+        "locked": ours.locked,
+        "suspended": ours.suspended,
+        "deactivated": ours.deactivated,
+    }
+
+
+async def any_to_look_at(connection: Connection, now: float) -> bool:
+    """Tell whether an account is to be looked at once more (seconds since the epoch)."""
+    return bool(await connection.execute_fetchall(_Q["any_to_look_at"], {"now": now}))
+
+
+async def look(connection: Connection, now: float) -> None:
+    """Have accounts looked at whose time for that has come (seconds since the epoch)."""
+    await connection.execute_fetchall(_Q["look"], {"now": now})
 
 
 async def fail(

@@ -4,6 +4,7 @@ An account is *bound* once that is known; before that nothing is done in its nam
 """
 
 from datetime import datetime
+from typing import Any
 
 from scim_matrix.store import grants, record
 from scim_matrix.store.accounts import Account, BoundBy, get
@@ -47,12 +48,14 @@ async def is_taken(connection: Connection, user_id: str) -> bool:
 async def is_changing(connection: Connection, user_id: str) -> str | None:
     """Return why an account cannot be anybody's for a while, None where it can.
 
-    What disables it for a former user may still be carried out, and would be done to the next one.
+    What disables it for a former user, and had no answer, may be carried out later than it goes to
+    the next one.
     """
-    found = await connection.execute_fetchall(_Q["is_changing"], {"user_id": user_id})
+    values = {"user_id": user_id, "now": connection.at}
+    found = await connection.execute_fetchall(_Q["is_changing"], values)
     if not found:
         return None
-    return f"{user_id} is being taken from a former user, and no answer is known"
+    return f"{user_id} may still be taken from its former user, by a request that had no answer"
 
 
 async def bind(
@@ -88,19 +91,27 @@ async def _part(connection: Connection, account: Account) -> None:
     if account.scim_id is not None:
         # By the map as it is now, whoever of those whom it reaches has had their turn.
         await grants.settle_first(connection, [account.scim_id])
-    values = {
+    values = await _leave(connection, account, made=account.is_made)
+    names = ("keep_in_former", "leave_to_former", "disown")
+    await together(connection, *((_Q[name], values) for name in names))
+
+
+async def _leave(connection: Connection, account: Account, *, made: bool) -> dict[str, Any]:
+    """Have an account be nobody's; return the values by which that was said.
+
+    It is locked where it was `made` for the user who had it; what is under way of it stays known.
+    """
+    values: dict[str, Any] = {
         "id": account.id,
         "former": account.user_id,
-        "made": account.is_made,
+        "made": made,
         "bound_by": account.bound_by,
         "tick": await connection.tick(),
         "at": connection.at,
         "request": connection.cause,
     }
     _, [row] = await together(connection, (_Q["part"], values), (_Q["know_former"], values))
-    values["former_id"] = row["id"]
-    names = ("keep_in_former", "leave_to_former", "disown")
-    await together(connection, *((_Q[name], values) for name in names))
+    return values | {"former_id": row["id"]}
 
 
 async def link(connection: Connection, account: Account, user_id: str, by: str) -> str | None:
@@ -145,7 +156,11 @@ async def unbind(
         "cure": cure,
         "next_try": next_try,
     }
-    await together(connection, (_Q["forget_observed"], values), (_Q["unbind"], values))
+    await together(connection, (_Q["forget_observed"], values))
+    if account.user_id is not None and (account.disabling_until or 0.0) > connection.at:
+        # What may be carried out on it still stays known.
+        await _leave(connection, account, made=False)
+    await together(connection, (_Q["unbind"], values))
 
 
 async def never_made(connection: Connection, account: Account) -> Account | None:

@@ -5,7 +5,7 @@ import structlog
 from scim_matrix.matrix.accounts import Accounts, Change
 from scim_matrix.matrix.errors import NameTakenError
 from scim_matrix.store import accounts, binding, record
-from scim_matrix.store.accounts import Account, Problem
+from scim_matrix.store.accounts import LATEST, Account, Problem
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
@@ -13,10 +13,6 @@ from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whos
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
-
-# How long after that was asked for an account may still be made or disabled, where no answer came
-# (seconds).
-LATEST = 120.0
 
 
 class StoppedError(Exception):

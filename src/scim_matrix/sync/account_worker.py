@@ -31,7 +31,6 @@ from scim_matrix.sync.account_changes import (
     enabling,
 )
 from scim_matrix.sync.account_finder import (
-    LATEST,
     AccountFinder,
     OvertakenError,
     StoppedError,
@@ -45,8 +44,6 @@ from scim_matrix.sync.identity import Bind
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
-
-_MAY_BE_LATE = "what was to disable it got no answer, and may be carried out late"
 
 # How often it is looked soon whether an account has given up an SSO subject that is to be another
 # one's: a minute and a half. What is left then, something else keeps there.
@@ -130,25 +127,28 @@ class AccountWorker:
                 return
             account = found
         assert account.user_id is not None
+        # Before it is looked at: what is seen may be otherwise a moment later.
+        late_until = self._late_until(account)
         present = await self._accounts.get(account.user_id)
         if account.desired == "active":
             if present is None:
                 await self._make_again(account, account.user_id)
             else:
-                await self._enable(account, present)
+                await self._enable(account, present, late_until)
         elif present is None:
             seen = Confirmation(Disablement(), accounts.Written())
             await self._confirm(account, seen, None)
         else:
-            await self._disable(account, present)
+            await self._disable(account, present, late_until)
 
     async def _disable_without_homeserver(self, account: Account) -> None:
         assert account.user_id is not None
+        late_until = self._late_until(account)
         present = await self._accounts.get_without_homeserver(account.user_id)
         if present is not None:
             # Whether it is suspended cannot be told: what the service did is still so.
             present = replace(present, suspended=account.ours.suspended)
-            await self._disable(account, present)
+            await self._disable(account, present, late_until)
             return
         await self._confirm(account, Confirmation(Disablement(), accounts.Written()), None)
 
@@ -237,15 +237,20 @@ class AccountWorker:
                 left_out[address] = f"belongs to {owner}"
         return left_out
 
-    async def _enable(self, account: Account, present: MatrixAccount) -> None:
+    async def _enable(
+        self, account: Account, present: MatrixAccount, late_until: float | None
+    ) -> None:
+        brings_back = _brings_back(account, present)
+        if late_until is None:
+            account = await self._as_it_is(account, present)
         if account.bound_by == "human" and account.barred is not None:
             await self._finder.take_off(account, account.barred)
         left_out = await self._left_out(account, present.user_id, present.emails)
         needed = enabling(present, account, left_out)
         written = needed.written
         if needed.is_needed and not await self._spared(account, present):
-            account = await self._free_subject(account, present, needed)
-            refused = await self._change(account, present, needed.change)
+            account = await self._free_subject(account, present, needed, late_until)
+            refused = await self._change(account, present, needed.change, late_until=late_until)
             left_out |= refused
             written = replace(written, emails=written.emails - refused.keys())
             came_to_nothing = needed.change == Change(add_emails=tuple(refused))
@@ -260,21 +265,38 @@ class AccountWorker:
             needed.by_hand,
             usable=needed.by_hand != "deactivated",
             notice=_notice(account, left_out),
+            brings_back=brings_back,
         )
-        await self._confirm(account, seen, did)
+        await self._confirm(account, seen, did, late_until)
 
     def _late_until(self, account: Account) -> float | None:
-        """Return until when what was to disable an active user's account may be carried out.
+        """Return until when the opposite of what is wanted may be carried out.
 
         In seconds since the epoch; None where nothing can be. It was sent before the identity
         provider took its word back.
         """
-        until = account.since + LATEST
-        late = account.desired == "active" and account.doing is not None
-        return until if late and self._database.clock.now() < until else None
+        active = account.desired == "active"
+        until = account.disabling_until if active else account.enabling_until
+        return until if until is not None and self._database.clock.now() < until else None
+
+    async def _as_it_is(self, account: Account, present: MatrixAccount) -> Account:
+        """Record what of that which was to disable an account was done, and return it so.
+
+        From then on what is done to it is by hand.
+        """
+        ours = done_by(Change(), account.ours, present)
+        if ours == account.ours:
+            return account
+        async with self._database.write() as connection:
+            await accounts.not_done(connection, account, ours)
+        return replace(account, ours=ours)
 
     async def _free_subject(
-        self, account: Account, present: MatrixAccount, needed: Enabling
+        self,
+        account: Account,
+        present: MatrixAccount,
+        needed: Enabling,
+        late_until: float | None,
     ) -> Account:
         """Take stale links off first where the new one still leads to another account.
 
@@ -302,7 +324,7 @@ class AccountWorker:
             return account
         if needed.change.drop_subjects:
             stale = Change(drop_subjects=needed.change.drop_subjects)
-            await self._change(account, present, stale)
+            await self._change(account, present, stale, late_until=late_until)
         raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
@@ -317,20 +339,23 @@ class AccountWorker:
         )
         return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
-    async def _disable(self, account: Account, present: MatrixAccount) -> None:
+    async def _disable(
+        self, account: Account, present: MatrixAccount, late_until: float | None
+    ) -> None:
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             ours = done_by(Change(), account.ours, present)
-            await self._confirm(account, Confirmation(ours, account.written), account.doing)
+            seen = Confirmation(ours, account.written)
+            await self._confirm(account, seen, account.doing, late_until)
             return
         if await self._spared(account, present) or not await self._may_disable(account):
             return
         assert how != "nothing"
         await self._change(account, present, change, how)
         ours = done_by(change, account.ours, present)
-        await self._confirm(account, Confirmation(ours, account.written), how)
+        await self._confirm(account, Confirmation(ours, account.written), how, late_until)
 
     async def _change(
         self,
@@ -338,17 +363,21 @@ class AccountWorker:
         present: MatrixAccount,
         change: Change,
         doing: record.Kind | None = None,
+        *,
+        late_until: float | None = None,
     ) -> Mapping[str, str]:
         """Send a change; until its answer arrives, the account's state is not known.
 
-        Returns the e-mails that were refused, and why.
+        `late_until`: what was sent before may be carried out until then. Returns the e-mails that
+        were refused, and why.
         """
         if not self._dry_run:
             does = done_by(change, account.ours, present)
-            if self._late_until(account) is not None:
-                does, doing = account.ours, account.doing
+            if late_until is not None:
+                does = account.ours
+            enables = False in (change.locked, change.suspended, change.deactivated)
             async with self._database.write() as connection:
-                if not await accounts.begin(connection, account, does, doing):
+                if not await accounts.begin(connection, account, does, doing, enables=enables):
                     raise OvertakenError
         return await self._accounts.change(present, change)
 
@@ -393,7 +422,8 @@ class AccountWorker:
                 await accounts.end_sparing(connection, freed)
             number = await brake.hold_restored(connection, account.id)
             if not number:
-                if account.approved_by is not None:
+                # What is under way was let through before.
+                if account.approved_by is not None or account.doing is not None:
                     return True
                 since = connection.at - self._brake.window
                 counts = await brake.account_tally(connection, account.id, since)
@@ -406,12 +436,17 @@ class AccountWorker:
 
     # -- Outcomes ---------------------------------------------------------
 
-    async def _confirm(self, account: Account, seen: Confirmation, did: record.Kind | None) -> None:
-        late_until = self._late_until(account)
+    async def _confirm(
+        self,
+        account: Account,
+        seen: Confirmation,
+        did: record.Kind | None,
+        late_until: float | None = None,
+    ) -> None:
         async with self._database.write() as connection:
             is_current = await _record_confirmed(connection, account, seen, did)
             if late_until is not None and is_current:
-                await accounts.await_late(connection, account, _MAY_BE_LATE, late_until)
+                await accounts.look_again(connection, account, seen, late_until)
         _tell_applied(account, did)
 
     async def _stopped(self, account: Account, stopped: StoppedError) -> None:
@@ -481,6 +516,14 @@ async def _record_confirmed(
         )
         await record.add(connection, entry)
     return is_current
+
+
+def _brings_back(account: Account, present: MatrixAccount) -> bool:
+    """Tell whether an active account had been deactivated by the service until now."""
+    # Perhaps by a request whose answer was lost; what was to deactivate it may not have been done.
+    may_not_be = account.doing is not None or account.disabling_until is not None
+    was = present.deactivated or account.enabling_until is not None or not may_not_be
+    return account.ours.deactivated and was
 
 
 def _tell_applied(account: Account, did: record.Kind | None) -> None:

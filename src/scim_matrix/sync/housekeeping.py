@@ -112,6 +112,10 @@ class Housekeeping:
         if await accounts.any_expired(self._database.scanner, reached):
             async with self._database.write() as connection:
                 await accounts.expire(connection, reached)
+        now = self._clock.now()
+        if await accounts.any_to_look_at(self._database.scanner, now):
+            async with self._database.write() as connection:
+                await accounts.look(connection, now)
 
     def _tell_jump(self) -> None:
         if (jump := self._clock.jump) != self._jump:

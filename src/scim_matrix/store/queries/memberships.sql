@@ -98,6 +98,8 @@ SELECT min(t) AS due FROM (
     UNION ALL
     SELECT min(expires) FROM account WHERE expires > :after AND brake <> 'held'
     UNION ALL
+    SELECT min(look_at) FROM account WHERE look_at > :after
+    UNION ALL
     SELECT min(next_try) FROM room_reference WHERE standing <> 'pinned' AND next_try > :after
 ) moments
 
