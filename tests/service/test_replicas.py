@@ -624,6 +624,20 @@ async def test_who_can_do_nothing_leads_where_nobody_else_could(
     assert [first.leads, second.leads] == [False, True]
 
 
+async def test_who_rests_begins_no_term(two: list[Database]) -> None:
+    """Also where nobody else leads; without a rest it may begin one at once."""
+    one, other = (database.leadership for database in two)
+    await one.begin()
+    await one.resign()
+    await one.begin()
+    assert one.leads
+    await one.resign(60.0)
+    await one.begin()
+    assert not one.leads
+    await other.begin()
+    assert other.leads
+
+
 async def test_who_ends_begins_no_term(two: list[Database]) -> None:
     """What it has in hand ends; whoever else there is leads meanwhile, able or not."""
     first, second = (database.leadership for database in two)
