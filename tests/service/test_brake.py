@@ -293,6 +293,24 @@ async def test_an_approval_of_a_lock_is_none_of_what_comes_after(database: Datab
         assert await brake.hold_accounts(connection, due.id) == 1
 
 
+async def test_whom_a_human_lets_stay_has_no_trouble_of_before(database: Database) -> None:
+    """What kept them from leaving is no reason for anything any more."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [STAFF])
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.observed("join", "ann")
+        await people.members("staff")
+        pair = await people.membership(ROOM, "ann")
+        await memberships.fail(connection, pair, "unavailable", "no answer", 0.0)
+        await brake.hold_room(connection, ROOM, "limit")
+        shown = await brake.held(connection)
+        assert await brake.decide(connection, shown, "dismissed", "eve") == shown
+        row = await people.row("ann", ROOM)
+        assert (row["state"], row["problem"], row["reason"]) == ("dismissed", None, None)
+
+
 async def test_what_is_held_or_dismissed_does_not_expire(database: Database) -> None:
     """A human has not let it go."""
     async with database.write() as connection:

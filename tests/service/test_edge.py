@@ -196,6 +196,26 @@ async def test_an_answer_that_nobody_takes_is_not_kept() -> None:
         assert b" 200 " in await answered((reader, writer))
 
 
+async def test_who_takes_a_part_of_an_answer_and_then_nothing_loses_the_connection() -> None:
+    """That it was taken once says nothing of later."""
+
+    async def told() -> list[Any]:
+        return [entry["event"] for entry in logs]
+
+    async with Entrance(Door(stall_seconds=0.1)).opened() as entrance:
+        loop = asyncio.get_running_loop()
+        with (
+            capture_logs() as logs,
+            socket.create_connection(("127.0.0.1", entrance.port)) as client,
+        ):
+            client.setblocking(False)
+            await loop.sock_sendall(client, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            got = 0
+            while got < LARGE // 4:
+                got += len(await loop.sock_recv(client, 1 << 20))
+            assert await eventually(told, bool) == ["answer_not_taken"]
+
+
 async def test_an_answer_that_is_being_taken_is_not_cut() -> None:
     """Neither half a head behind the request nor somebody who needs room ends it."""
     door = Door(most=2, head_seconds=0.1)

@@ -552,6 +552,22 @@ async def test_why_an_upgrade_is_not_followed_is_news_once(database: Database) -
             [shown] = await views.mapped_rooms(connection)
             assert shown["problem"] == verdict.reason
         assert news == [True, False, True, True]
+        await rooms.no_upgrade(connection, ROOM)
+        [row] = await connection.execute_fetchall("SELECT upgrade_to, reason, cure FROM room")
+        assert tuple(row) == (None, None, None)
+
+
+async def test_an_alias_that_the_map_names_no_more_is_not_said_to_lead_anywhere(
+    database: Database,
+) -> None:
+    """Others that it names are, though what each stands for is known for good."""
+    async with database.write() as connection:
+        other = replace(STAFF, room="#other:s")
+        await put(connection, replace(STAFF, room=ALIAS), other)
+        await references.pin(connection, ALIAS, ROOM)
+        await references.pin(connection, "#other:s", "!other")
+        await put(connection, other)
+        assert [row["reference"] for row in await views.pinned(connection)] == ["#other:s"]
 
 
 # -- Dismissed -----------------------------------------------------------------
