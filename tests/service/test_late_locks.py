@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from scim_matrix.store import accounts, binding
-from scim_matrix.store.accounts import LATEST
+from scim_matrix.store.accounts import LATEST, Disablement
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
@@ -242,9 +242,11 @@ async def test_what_was_let_through_is_not_held_by_its_retry(tmp_path: Path) -> 
         assert len(locked) < len(others)
 
 
-async def test_what_was_never_done_is_a_hands_from_then_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["lock", "suspend"])
+async def test_what_was_never_done_is_a_hands_from_then_on(tmp_path: Path, how: How) -> None:
     """Though the account could not be brought in line for days."""
-    async with deployed(tmp_path) as deployment:
+    configuration = Configuration(on_disable=how)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
         scim_id = await ann(deployment)
         deployment.world.account("@other:s")
         deployment.homeserver.faults.append(Fault("unavailable", disables))
@@ -255,12 +257,13 @@ async def test_what_was_never_done_is_a_hands_from_then_on(tmp_path: Path) -> No
         body = {"schemas": [USER], "userName": "ann", "externalId": "new", "active": True}
         await deployment.scim("PUT", f"/Users/{scim_id}", body)
         await deployment.quiet(86400.0)
-        assert (await row(deployment))["problem"] == "refused"
-        deployment.world.accounts.get("@ann:s").locked = True
+        known = await row(deployment)
+        assert (known["problem"], known["doing"]) == ("refused", None)
+        carry_out(deployment, how)
         others.clear()
         await deployment.quiet(8000.0)
-        assert deployment.world.accounts.get("@ann:s").locked
-        assert (await row(deployment))["by_hand"] == "locked"
+        assert is_out(deployment)
+        assert (await row(deployment))["by_hand"] == f"{how}ed"
 
 
 async def test_whoever_leaves_a_room_meanwhile_stays_out(tmp_path: Path) -> None:
@@ -367,6 +370,24 @@ async def test_who_is_disabled_again_does_not_wait(tmp_path: Path) -> None:
         homeserver.given_up.set()
         await settling
         assert is_out(deployment)
+        assert (await row(deployment))["look_at"] is None
+
+
+async def test_what_was_seen_of_one_account_says_nothing_of_another(tmp_path: Path) -> None:
+    """A human has said meanwhile that it is the user's."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        deployment.world.account("@new:s")
+        async with deployment.database.write() as connection:
+            [before] = await accounts.named(connection, scim_id)
+        await deployment.link(scim_id, "@new:s")
+        await deployment.quiet()
+        await disabled(deployment, scim_id, active=False)
+        await deployment.quiet()
+        async with deployment.database.write() as connection:
+            await accounts.not_done(connection, before, Disablement())
+            [known] = await accounts.named(connection, scim_id)
+        assert (known.user_id, known.ours) == ("@new:s", Disablement(locked=True))
 
 
 async def test_an_account_stays_its_users_though_it_is_being_locked(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ WHERE id = :id
 -- What was to disable an active user's account was not done, and is not any more.
 UPDATE account SET doing = NULL, locked_by_us = :locked, suspended_by_us = :suspended,
     deactivated_by_us = :deactivated
-WHERE id = :id AND desired = 'active' AND user_id = :user_id
+WHERE id = :id AND user_id = :user_id
 
 -- any_to_look_at --
 -- Whether an account is to be looked at once more.
