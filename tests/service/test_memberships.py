@@ -19,7 +19,7 @@ from scim_matrix.store import (
     views,
 )
 from scim_matrix.store.accounts import Confirmation, Disablement, Problem, Wanted, Written
-from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.database import Connection, Database, Place
 from tests.service import oracle
 from tests.service.directory import ROOM, TO_ALL, Directory, profile
 
@@ -641,3 +641,31 @@ async def test_only_whoever_is_joined_again_is_looked_at_before(
         await people.observed("join", "ann")
         missing = await observed.observe(connection, ROOM, [], [])
         assert missing == ([] if invite else ["@ann:s"])
+
+
+async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -> None:
+    """Not before, and once; and the next time at which something falls due is that one."""
+    database = await Database.open(place)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.account("ann")
+        ann = await people.account_of("ann")
+        seen = Confirmation(Disablement(), Written(), usable=True)
+        assert await accounts.confirm(connection, ann, seen)
+        locked = replace(ann, ours=Disablement(locked=True))
+        await accounts.look_again(connection, locked, seen, 100.0)
+    async with database.write() as connection:
+        assert await memberships.next_due(connection, 50.0) == 100.0
+        assert [await accounts.any_to_look_at(connection, at) for at in (99.0, 100.0)] == [
+            False,
+            True,
+        ]
+        people = Directory(connection)
+        assert (await people.account_of("ann")).todo is None
+        await accounts.look(connection, 100.0)
+        known = await people.account_of("ann")
+        assert (known.todo, known.ours) == ("provision", Disablement(locked=True))
+        await accounts.not_done(connection, known, Disablement())
+        assert (await people.account_of("ann")).ours == Disablement()
+        assert not await accounts.any_to_look_at(connection, 1000.0)
+    await database.close()
