@@ -95,11 +95,9 @@ def document(text: str) -> dict[str, list[Any]]:
         raise GroupMapError("a text in it holds half of a character (a lone surrogate)") from None
     except RecursionError:
         raise GroupMapError("not a group map: it is nested too deep") from None
-    except GroupMapError:
-        raise
     except ValueError as error:
-        # A number of more digits than any text of one has (`0x…` is read without that limit).
-        raise GroupMapError(f"not a group map: {error}") from None
+        # Or a number of more digits than any text of one has (`0x…` is read without that limit).
+        raise GroupMapError(f"not JSON: {error}") from error
     if problem is not None:
         raise GroupMapError(str(problem), problem.field, problem.reason)
     mappings: dict[str, list[Any]] = found
@@ -107,15 +105,12 @@ def document(text: str) -> dict[str, list[Any]]:
 
 
 def _decoded(text: str) -> Any:
-    """Return what JSON text holds that may have comments. Raises GroupMapError, RecursionError."""
+    """Return what JSON text holds that may have comments. Raises ValueError, RecursionError."""
     try:
         # A map of thousands of lines takes json5 a second; most have no comments.
         return json.loads(text, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
-        try:
-            return json5.loads(text, allow_duplicate_keys=False)
-        except ValueError as error:
-            raise GroupMapError(f"not JSON: {error}") from error
+        return json5.loads(text, allow_duplicate_keys=False)
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -650,10 +650,8 @@ async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -
         people = Directory(connection)
         await people.account("ann")
         ann = await people.account_of("ann")
-        seen = Confirmation(Disablement(), Written(), usable=True)
+        seen = Confirmation(Disablement(locked=True), Written(), usable=True, look_at=100.0)
         assert await accounts.confirm(connection, ann, seen)
-        locked = replace(ann, ours=Disablement(locked=True))
-        await accounts.look_again(connection, locked, seen, 100.0)
     async with database.write() as connection:
         assert await memberships.next_due(connection, 50.0) == 100.0
         assert [await accounts.any_to_look_at(connection, at) for at in (99.0, 100.0)] == [

@@ -365,7 +365,8 @@ async def begin(
 class Confirmation:
     """How an account was seen or made to be, for the state and profile that were wanted.
 
-    `brings_back`: it is active again after the service had deactivated it.
+    `brings_back`: it is active again after the service had deactivated it. At `look_at` (seconds
+    since the epoch) it is looked at once more, since the opposite may be carried out until then.
     """
 
     ours: Disablement
@@ -374,6 +375,7 @@ class Confirmation:
     usable: bool = False
     notice: str | None = None
     brings_back: bool = False
+    look_at: float | None = None
 
 
 async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
@@ -386,12 +388,11 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "state": account.desired,
             "profile": account.profile.dump(),
             "written": seen.written.dump(),
-            "locked": seen.ours.locked,
-            "suspended": seen.ours.suspended,
-            "deactivated": seen.ours.deactivated,
+            **_flags(seen.ours),
             "by_hand": seen.by_hand,
             "usable": seen.usable,
             "notice": seen.notice,
+            "look_at": seen.look_at,
             # This one has its answer; those before it never will.
             "disabling_until": account.disabling_until,
             "enabling_until": account.enabling_until,
@@ -400,19 +401,6 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
     if found and seen.brings_back:
         await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(found)
-
-
-async def look_again(
-    connection: Connection, account: Account, seen: Confirmation, look_at: float
-) -> None:
-    """Have an account that is as wanted looked at once more (seconds since the epoch).
-
-    What was sent before the identity provider took its word back may be carried out until then:
-    that is the service's own doing.
-    """
-    ours = account.ours if account.desired == "active" else seen.ours
-    values: dict[str, object] = {"id": account.id, "look_at": look_at}
-    await connection.execute_fetchall(_Q["look_again"], values | _flags(ours))
 
 
 async def not_done(connection: Connection, account: Account, ours: Disablement) -> None:

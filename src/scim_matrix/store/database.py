@@ -160,12 +160,12 @@ class Writer:
         (see `Connection.tick`); None where there is no fence.
         """
         fenced = [] if term is None or term.fence is None else [term.fence, _TICK]
-        statements: list[Statement] = [*fenced]
+        statements: list[Statement] = fenced
         if before is None:
             await self.driver.begin(savepoint)
         else:
             # In one journey: where much is written, many blocks share a transaction.
-            statements = [(before, ()), (savepoint, ()), *statements]
+            statements = [(before, ()), (savepoint, ()), *fenced]
         if not statements:
             return None
         found = await self.driver.fetch_together(statements)

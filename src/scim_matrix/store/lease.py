@@ -213,9 +213,9 @@ class Lease(Leadership):
     async def _take(self, other_is_able: bool) -> None:
         # Looked at first: taking it has others wait who renew it.
         seen = await self._free()
-        if seen is None or self._leaves or (other_is_able and not self._is_able):
+        if seen is None or self._leaves or moment() < self._rests_until:
             return
-        if moment() < self._rests_until:
+        if other_is_able and not self._is_able:
             return
         asked = moment()
         self._known += 1

@@ -260,14 +260,16 @@ class AccountWorker:
         else:
             did = None
         seen = Confirmation(
-            needed.ours,
+            # What may be carried out late is the service's own doing.
+            needed.ours if late_until is None else account.ours,
             written,
             needed.by_hand,
             usable=needed.by_hand != "deactivated",
             notice=_notice(account, left_out),
             brings_back=brings_back,
+            look_at=late_until,
         )
-        await self._confirm(account, seen, did, late_until)
+        await self._confirm(account, seen, did)
 
     def _late_until(self, account: Account) -> float | None:
         """Return until when the opposite of what is wanted may be carried out.
@@ -347,15 +349,16 @@ class AccountWorker:
         if change is None:
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             ours = done_by(Change(), account.ours, present)
-            seen = Confirmation(ours, account.written)
-            await self._confirm(account, seen, account.doing, late_until)
+            seen = Confirmation(ours, account.written, look_at=late_until)
+            await self._confirm(account, seen, account.doing)
             return
         if await self._spared(account, present) or not await self._may_disable(account):
             return
         assert how != "nothing"
         await self._change(account, present, change, how)
         ours = done_by(change, account.ours, present)
-        await self._confirm(account, Confirmation(ours, account.written), how, late_until)
+        seen = Confirmation(ours, account.written, look_at=late_until)
+        await self._confirm(account, seen, how)
 
     async def _change(
         self,
@@ -436,17 +439,9 @@ class AccountWorker:
 
     # -- Outcomes ---------------------------------------------------------
 
-    async def _confirm(
-        self,
-        account: Account,
-        seen: Confirmation,
-        did: record.Kind | None,
-        late_until: float | None = None,
-    ) -> None:
+    async def _confirm(self, account: Account, seen: Confirmation, did: record.Kind | None) -> None:
         async with self._database.write() as connection:
-            is_current = await _record_confirmed(connection, account, seen, did)
-            if late_until is not None and is_current:
-                await accounts.look_again(connection, account, seen, late_until)
+            await _record_confirmed(connection, account, seen, did)
         _tell_applied(account, did)
 
     async def _stopped(self, account: Account, stopped: StoppedError) -> None:
@@ -502,8 +497,8 @@ class AccountWorker:
 
 async def _record_confirmed(
     connection: Connection, account: Account, seen: Confirmation, did: record.Kind | None
-) -> bool:
-    is_current = await accounts.confirm(connection, account, seen)
+) -> None:
+    await accounts.confirm(connection, account, seen)
     if did is not None:
         entry = Entry(
             did,
@@ -515,14 +510,13 @@ async def _record_confirmed(
             by=account.approved_by,
         )
         await record.add(connection, entry)
-    return is_current
 
 
 def _brings_back(account: Account, present: MatrixAccount) -> bool:
     """Tell whether an active account had been deactivated by the service until now."""
     # Perhaps by a request whose answer was lost; what was to deactivate it may not have been done.
-    may_not_be = account.doing is not None or account.disabling_until is not None
-    was = present.deactivated or account.enabling_until is not None or not may_not_be
+    in_doubt = account.doing is not None or account.disabling_until is not None
+    was = present.deactivated or account.enabling_until is not None or not in_doubt
     return account.ours.deactivated and was
 
 

@@ -78,6 +78,7 @@ class Housekeeping:
         if begins:
             await self._begin_comparison(now)
         await self._expire()
+        await self._look(now)
         self._tell_jump()
         if self._servers.synapse.is_usable:
             await self._copies.renew()
@@ -112,7 +113,9 @@ class Housekeeping:
         if await accounts.any_expired(self._database.scanner, reached):
             async with self._database.write() as connection:
                 await accounts.expire(connection, reached)
-        now = self._clock.now()
+
+    async def _look(self, now: float) -> None:
+        """Have accounts looked at once more on which what got no answer is over."""
         if await accounts.any_to_look_at(self._database.scanner, now):
             async with self._database.write() as connection:
                 await accounts.look(connection, now)

@@ -37,8 +37,6 @@ class Settling:
         self._settled = settled
         self._due = asyncio.Event()
         self._people = FIRST
-        # Whether it may not be known yet whom a change reaches.
-        self._spreads = True
         self._lines_end = True
         self._due.set()
 
@@ -74,9 +72,9 @@ class Settling:
             self._lines_end = True
             # What the last change let be settled quickly another one may not.
             self._people = FIRST
-            self._spreads = True
             pieces = 0
-            while await self._piece():
+            left = grants.Left(mappings=True, accounts=True)
+            while any(left := await self._piece(left)):
                 pieces += 1
                 if pieces in _SURVEYED_AFTER:
                     await self._database.survey()
@@ -85,14 +83,14 @@ class Settling:
             async with self._database.write("group map") as connection:
                 self._lines_end = await grants.end_dropped(connection)
 
-    async def _piece(self) -> bool:
+    async def _piece(self, left: grants.Left) -> grants.Left:
+        """Do one piece of what is left; return what is left then."""
         async with self._database.write("group map") as connection:
             # How long that takes says nothing of how long it takes to settle people.
-            if self._spreads and await grants.spread(connection):
-                return True
+            if left.mappings and await grants.spread(connection):
+                return left
             start = time.perf_counter()
             left = await grants.settle_people(connection, self._people)
             seconds = time.perf_counter() - start
         self._people = resized(self._people, seconds)
-        self._spreads = left.mappings
-        return any(left)
+        return left

@@ -169,14 +169,9 @@ UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :
     by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
     disabling_until = CASE WHEN :state = 'active' THEN disabling_until ELSE :disabling_until END,
     enabling_until = CASE WHEN :state = 'active' THEN :enabling_until ELSE enabling_until END,
-    look_at = NULL, brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
+    look_at = :look_at, brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
-
--- look_again --
--- What was sent before the identity provider took its word back may be carried out until then.
-UPDATE account SET look_at = :look_at, locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated
-WHERE id = :id
 
 -- not_done --
 -- What was to disable an active user's account was not done, and is not any more.
@@ -273,8 +268,7 @@ UPDATE membership SET account_id = :former_id WHERE account_id = :id AND state <
 -- What the service did, it did to the account before.
 UPDATE account SET locked_by_us = FALSE, suspended_by_us = FALSE, deactivated_by_us = FALSE,
     by_hand = NULL, doing = NULL, disabling_until = NULL, enabling_until = NULL, look_at = NULL,
-    brake = 'free',
-    held_because = NULL, held_tick = NULL, approved_by = NULL
+    brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
 WHERE id = :id
 
 -- bind --
