@@ -1,4 +1,4 @@
-"""What disables an account and is carried out late, after its answer was lost, is the service's."""
+"""What disables or enables an account, got no answer and is carried out late, is the service's."""
 
 import asyncio
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from scim_matrix.store import accounts, binding
 from scim_matrix.store.accounts import LATEST, Disablement
+from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
@@ -15,6 +16,7 @@ from tests.homeserver.errors import forbidden
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 How = Literal["lock", "suspend", "deactivate"]
+Kind = Literal["answer lost", "unavailable"]
 
 
 async def disabled(deployment: Deployment, scim_id: str, *, active: bool) -> None:
@@ -69,12 +71,29 @@ async def ann(deployment: Deployment) -> str:
     return str(made["id"])
 
 
-async def row(deployment: Deployment) -> dict[str, Any]:
+async def row(deployment: Deployment) -> DatabaseRow:
     """Return what is known of Ann's account."""
     [found] = await deployment.database.reader.execute_fetchall(
         "SELECT * FROM account WHERE user_id = '@ann:s'"
     )
-    return {name: found[name] for name in found.keys()}  # noqa: SIM118
+    return found
+
+
+async def unanswered(deployment: Deployment, kind: Kind = "unavailable") -> str:
+    """Have Ann be disabled, by a request that gets no answer; return her id."""
+    scim_id = await ann(deployment)
+    deployment.homeserver.faults.append(Fault(kind, disables))
+    await disabled(deployment, scim_id, active=False)
+    await deployment.settle()
+    return scim_id
+
+
+async def stays_hers(deployment: Deployment) -> None:
+    """See that Ann can use her account, though she is locked out late."""
+    carry_out(deployment, "lock")
+    await deployment.quiet(LATEST)
+    assert not is_out(deployment)
+    assert (await row(deployment))["by_hand"] is None
 
 
 @pytest.mark.parametrize("how", ["lock", "suspend", "deactivate"])
@@ -85,13 +104,8 @@ async def test_whoever_is_active_again_can_use_their_account(
     """Whenever it is carried out within two minutes, and though something else changes as well."""
     configuration = Configuration(on_disable=how)
     async with deployed(tmp_path, configuration=configuration) as deployment:
-        scim_id = await ann(deployment)
-        kind: Literal["answer lost", "unavailable"] = (
-            "answer lost" if carried_out.startswith("at once") else "unavailable"
-        )
-        deployment.homeserver.faults.append(Fault(kind, disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        kind: Kind = "answer lost" if carried_out.startswith("at once") else "unavailable"
+        scim_id = await unanswered(deployment, kind)
         await disabled(deployment, scim_id, active=True)
         await deployment.settle(LATEST / 2)
         known = await row(deployment)
@@ -114,20 +128,14 @@ async def test_whoever_is_active_again_can_use_their_account(
 async def test_what_is_awaited_outlasts_a_process(tmp_path: Path) -> None:
     """Killed while it brings the account in line, the service knows of it still."""
     async with deployed(tmp_path) as deployment:
-        scim_id = await ann(deployment)
-        deployment.homeserver.faults.append(Fault("answer lost", disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        scim_id = await unanswered(deployment, "answer lost")
         await disabled(deployment, scim_id, active=True)
         deployment.hands.passed += 5.0
         await deployment.die(lambda r: r.path[-1] == "@ann:s" and r.body.get("locked") is False)
         deployment.hands.passed += 5.0
         await deployment.settle()
         assert not is_out(deployment)
-        carry_out(deployment, "lock")
-        await deployment.quiet(LATEST)
-        assert not is_out(deployment)
-        assert (await row(deployment))["by_hand"] is None
+        await stays_hers(deployment)
 
 
 async def test_the_answer_to_a_retry_is_not_that_to_the_request_before(tmp_path: Path) -> None:
@@ -141,19 +149,13 @@ async def test_the_answer_to_a_retry_is_not_that_to_the_request_before(tmp_path:
         await disabled(deployment, scim_id, active=True)
         await deployment.settle(5.0)
         assert not is_out(deployment)
-        carry_out(deployment, "lock")
-        await deployment.quiet(LATEST)
-        assert not is_out(deployment)
-        assert (await row(deployment))["by_hand"] is None
+        await stays_hers(deployment)
 
 
 async def test_what_else_is_said_of_somebody_makes_nothing_later(tmp_path: Path) -> None:
     """Two minutes after the request a lock is a hand's, however often a name changed since."""
     async with deployed(tmp_path) as deployment:
-        scim_id = await ann(deployment)
-        deployment.homeserver.faults.append(Fault("unavailable", disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        scim_id = await unanswered(deployment)
         await disabled(deployment, scim_id, active=True)
         for number in range(2):
             await deployment.settle(LATEST - 20.0)
@@ -170,11 +172,8 @@ async def test_what_else_is_said_of_somebody_makes_nothing_later(tmp_path: Path)
 async def test_what_is_seen_is_as_old_as_the_answer(tmp_path: Path) -> None:
     """Asked for within the two minutes and recorded after them, it is looked at once more."""
     async with deployed(tmp_path) as deployment:
-        scim_id = await ann(deployment)
         homeserver = deployment.homeserver
-        homeserver.faults.append(Fault("unavailable", disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        scim_id = await unanswered(deployment)
         homeserver.dark = True
         await disabled(deployment, scim_id, active=True)
         deployment.hands.passed += LATEST - 5.0
@@ -272,10 +271,7 @@ async def test_whoever_leaves_a_room_meanwhile_stays_out(tmp_path: Path) -> None
     async with deployed(tmp_path, configuration=configuration) as deployment:
         room = deployment.world.rooms.create(deployment.world.service, room_id="!room")
         await deployment.put_map({"*": ["!room"]})
-        scim_id = await ann(deployment)
-        deployment.homeserver.faults.append(Fault("unavailable", disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        scim_id = await unanswered(deployment)
         await disabled(deployment, scim_id, active=True)
         await deployment.settle(LATEST / 4)
         assert room.membership("@ann:s") == "join"
@@ -356,11 +352,8 @@ async def test_an_account_that_is_being_locked_goes_to_nobody_yet(tmp_path: Path
 async def test_who_is_disabled_again_does_not_wait(tmp_path: Path) -> None:
     """What is awaited of somebody who is active is no reason to leave them in any longer."""
     async with deployed(tmp_path) as deployment:
-        scim_id = await ann(deployment)
         homeserver = deployment.homeserver
-        homeserver.faults.append(Fault("unavailable", disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        scim_id = await unanswered(deployment)
         await disabled(deployment, scim_id, active=True)
         deployment.hands.passed += 5.0
         homeserver.faults.append(Fault("slow", lambda r: r.path[-1] == "@ann:s"))
@@ -393,10 +386,7 @@ async def test_what_was_seen_of_one_account_says_nothing_of_another(tmp_path: Pa
 async def test_an_account_stays_its_users_though_it_is_being_locked(tmp_path: Path) -> None:
     """A human may say so, whatever is under way; and of others once a lock was refused."""
     async with deployed(tmp_path) as deployment:
-        scim_id = await ann(deployment)
-        deployment.homeserver.faults.append(Fault("unavailable", disables))
-        await disabled(deployment, scim_id, active=False)
-        await deployment.settle()
+        scim_id = await unanswered(deployment)
         await deployment.link(scim_id, "@ann:s")
         deployment.homeserver.before = refuse
         await deployment.scim("DELETE", f"/Users/{scim_id}")

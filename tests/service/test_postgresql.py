@@ -328,6 +328,7 @@ async def test_a_connection_that_falls_silent_is_given_up(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though nothing ends it: what reads goes on by another one, what was being written fails."""
+    # Longer than a connection takes to open where the machine is busy.
     monkeypatch.setattr(postgresql_driver, "ANSWERED_WITHIN", 2.0)
     async with wired(postgresql) as wire:
         database = await Database.open(wire.url(postgresql.filled()), serving="listening on 1")

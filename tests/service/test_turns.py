@@ -42,6 +42,7 @@ async def test_turns_go_on_while_something_is_written_all_the_time(tmp_path: Pat
         async def write() -> None:
             while True:
                 deployment.reconciler.wake()
+                # So that there is a commit whenever anything else goes on.
                 await asyncio.sleep(0)
 
         async def joined() -> int:
