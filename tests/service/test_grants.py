@@ -487,6 +487,24 @@ async def test_an_alias_that_moved_takes_everything_along(database: Database) ->
         assert {row["todo"] for row in await people.rows(ROOM)} == {None}
 
 
+async def test_an_alias_that_stays_takes_nothing_along(database: Database) -> None:
+    """Though somebody else says by now that the room is meant."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, replace(STAFF, room=ALIAS))
+        await references.pin(connection, ALIAS, ROOM)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.observed("join", "ann", "bob")
+        await people.members("staff", "ann")
+        await put(connection)
+        before = {"ann": "forgotten", "bob": "revoked"}
+        assert await people.states() == before
+        await references.pin(connection, ALIAS, ROOM, ["@eve:s"])
+        assert await people.states() == before
+
+
 async def test_a_room_that_is_mapped_otherwise_too_stays_as_it_is(database: Database) -> None:
     """Its removals are still its own."""
     async with database.write() as connection:

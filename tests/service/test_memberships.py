@@ -511,6 +511,9 @@ async def test_who_was_deactivated_has_not_left_by_themselves(database: Database
         assert (await people.membership(ROOM, "ann")).todo is None
         active = Confirmation(Disablement(), Written(), usable=True)
         again = replace(active, brings_back=True)
+        other = replace(await people.account_of(ann), user_id="@other:s")
+        assert not await accounts.confirm(connection, other, again)
+        assert (await people.membership(ROOM, "ann")).todo is None
         assert await accounts.confirm(connection, await people.account_of(ann), again)
         assert (await people.membership(ROOM, "ann")).todo == "join"
         # Nobody else's place is doubted for that, nor whenever an account is as it should be.
@@ -650,7 +653,7 @@ async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -
         people = Directory(connection)
         await people.account("ann")
         ann = await people.account_of("ann")
-        seen = Confirmation(Disablement(locked=True), Written(), usable=True, look_at=100.0)
+        seen = Confirmation(Disablement(locked=True), Written(), usable=True, unsure_until=100.0)
         assert await accounts.confirm(connection, ann, seen)
     async with database.write() as connection:
         assert await memberships.next_due(connection, 50.0) == 100.0
@@ -665,5 +668,7 @@ async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -
         assert (known.todo, known.ours) == ("provision", Disablement(locked=True))
         await accounts.not_done(connection, known, Disablement())
         assert (await people.account_of("ann")).ours == Disablement()
+        # Until it was looked at, it is known that something had no answer.
+        assert (await people.account_of("ann")).unsure_until == 100.0
         assert not await accounts.any_to_look_at(connection, 1000.0)
     await database.close()

@@ -424,6 +424,6 @@ def test_where_nothing_is_done_after_the_grace_period_the_lock_stays() -> None:
 def test_what_is_about_to_be_written_counts_as_written() -> None:
     """The answer may be lost: the link and the addresses are the service's all the same."""
     before = Written(frozenset({"old@x"}), frozenset({"old"}))
-    after = before | Profile("Ann", ("ann@x",), "ext-ann")
+    after = before | Written.of(Profile("Ann", ("ann@x",), "ext-ann"))
     assert after == Written(frozenset({"old@x", "ann@x"}), frozenset({"old", "ext-ann"}))
-    assert before | Profile("Ann", (), None) == before
+    assert before | Written.of(Profile("Ann", (), None)) == before

@@ -17,8 +17,8 @@ from scim_matrix.store.text import folded
 # active; disabled: active=false at the identity provider; deleted: within its grace period;
 # expired: the grace period has passed.
 State = Literal["active", "disabled", "deleted", "expired"]
-# How long after that was asked for an account may still be made, disabled or enabled, where there
-# was no answer (seconds).
+# How long after that was asked for an account may still be made or changed, where there was no
+# answer (seconds).
 LATEST = 120.0
 # How an account was found to be a user's (design "Whose account").
 BoundBy = Literal["link", "mark", "made", "record", "adopted", "human", "migrated"]
@@ -63,10 +63,14 @@ class Written:
     emails: frozenset[str] = frozenset()
     subjects: frozenset[str] = frozenset()
 
-    def __or__(self, profile: Profile) -> "Written":
-        """Return this with what a profile wrote added."""
-        subjects = {profile.subject} if profile.subject is not None else set()
-        return Written(self.emails | set(profile.emails), self.subjects | subjects)
+    @classmethod
+    def of(cls, profile: Profile) -> Self:
+        """Return what a profile writes."""
+        return cls(frozenset(profile.emails), frozenset(filter(None, [profile.subject])))
+
+    def __or__(self, other: Self) -> Self:
+        """Return all that is in either."""
+        return type(self)(self.emails | other.emails, self.subjects | other.subjects)
 
     def dump(self) -> str:
         """Return the JSON text under which it is stored."""
@@ -89,14 +93,22 @@ class Disablement:
     suspended: bool = False
     deactivated: bool = False
 
+    def __or__(self, other: Self) -> Self:
+        """Return all that is in either."""
+        return type(self)(
+            self.locked or other.locked,
+            self.suspended or other.suspended,
+            self.deactivated or other.deactivated,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account on which there is work. `user_id` is None until it is bound.
 
     `asked` is since when one may have been made of which no answer is known.
-    `doing` is what a request that disables it does, while its outcome is not known. What had no
-    answer may be carried out until `disabling_until` or `enabling_until` (seconds since the epoch).
+    `doing` is what a request that disables it does, while its outcome is not known. A request that
+    had no answer may be carried out until `unsure_until` (seconds since the epoch).
     """
 
     id: int
@@ -119,8 +131,7 @@ class Account:
     asked: datetime | None = None
     todo: Literal["verify", "provision", "disable"] | None = None
     doing: Literal["lock", "suspend", "deactivate", "erase"] | None = None
-    disabling_until: float | None = None
-    enabling_until: float | None = None
+    unsure_until: float | None = None
 
     @property
     def is_made(self) -> bool:
@@ -159,8 +170,7 @@ def _account(row: DatabaseRow) -> Account:
         asked=None if row["asked"] is None else datetime.fromisoformat(row["asked"]),
         todo=row["todo"],
         doing=row["doing"],
-        disabling_until=row["disabling_until"],
-        enabling_until=row["enabling_until"],
+        unsure_until=row["unsure_until"],
     )
 
 
@@ -335,13 +345,11 @@ async def begin(
     account: Account,
     does: Disablement,
     doing: str | None,
-    *,
-    enables: bool = False,
 ) -> bool:
     """Record before a request leaves that it is under way, and what it will have done.
 
-    `doing` is the action by which it disables the account; or it `enables` it. False where it is
-    held by now, the user is to be otherwise, or has another account.
+    `doing` is the action by which it disables the account. False where it is held by now, the user
+    is to be otherwise, or has another account.
     """
     found = await connection.execute_fetchall(
         _Q["begin"],
@@ -349,24 +357,42 @@ async def begin(
             "id": account.id,
             "user_id": account.user_id,
             "state": account.desired,
-            "written": (account.written | account.profile).dump(),
+            "written": (account.written | Written.of(account.profile)).dump(),
             "locks": does.locked,
             "suspends": does.suspended,
             "deactivates": does.deactivated,
             "doing": doing,
-            "enables": enables,
             "until": connection.at + LATEST,
         },
     )
     return bool(found)
 
 
+async def unsure(connection: Connection, account: Account, until: float | None) -> None:
+    """Record until when (seconds since the epoch) a request without an answer may be carried out.
+
+    On the account, or on the one that a human said is not its user's.
+    """
+    values = {"id": account.id, "user_id": account.user_id, "until": until}
+    await connection.execute_fetchall(_Q["unsure"], values)
+
+
+async def unsure_longer(connection: Connection) -> None:
+    """Count anew how long what had no answer may be carried out, where nothing watched the time."""
+    await connection.execute_fetchall(_Q["unsure_longer"], {"until": connection.at + LATEST})
+
+
+async def bring_back(connection: Connection, account: Account) -> None:
+    """Have an account that the service had deactivated be brought into its rooms again."""
+    await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
+
+
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """How an account was seen or made to be, for the state and profile that were wanted.
 
-    `brings_back`: it is active again after the service had deactivated it. At `look_at` (seconds
-    since the epoch) it is looked at once more, since the opposite may be carried out until then.
+    `brings_back`: it is active again after the service had deactivated it. What had no answer may
+    change it until `unsure_until` (seconds since the epoch); then it is looked at once more.
     """
 
     ours: Disablement
@@ -375,7 +401,7 @@ class Confirmation:
     usable: bool = False
     notice: str | None = None
     brings_back: bool = False
-    look_at: float | None = None
+    unsure_until: float | None = None
 
 
 async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
@@ -392,14 +418,11 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "by_hand": seen.by_hand,
             "usable": seen.usable,
             "notice": seen.notice,
-            "look_at": seen.look_at,
-            # This one has its answer; those before it never will.
-            "disabling_until": account.disabling_until,
-            "enabling_until": account.enabling_until,
+            "unsure_until": seen.unsure_until,
         },
     )
     if found and seen.brings_back:
-        await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
+        await bring_back(connection, account)
     return bool(found)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from scim_matrix.store import grants, record
-from scim_matrix.store.accounts import Account, BoundBy, get
+from scim_matrix.store.accounts import Account, BoundBy, Disablement, get
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.queries import load
 
@@ -48,14 +48,14 @@ async def is_taken(connection: Connection, user_id: str) -> bool:
 async def is_changing(connection: Connection, user_id: str) -> str | None:
     """Return why an account cannot be anybody's for a while, None where it can.
 
-    What disables it for a former user, and had no answer, may be carried out later than it goes to
+    What was asked for a former user, and had no answer, may be carried out later than it goes to
     the next one.
     """
     values = {"user_id": user_id, "now": connection.at}
     found = await connection.execute_fetchall(_Q["is_changing"], values)
     if not found:
         return None
-    return f"{user_id} may still be taken from its former user, by a request that had no answer"
+    return f"{user_id} may still be changed for its former user, by a request that had no answer"
 
 
 async def bind(
@@ -157,8 +157,8 @@ async def unbind(
         "next_try": next_try,
     }
     await together(connection, (_Q["forget_observed"], values))
-    if account.user_id is not None and (account.disabling_until or 0.0) > connection.at:
-        # What may be carried out on it still stays known.
+    if account.ours != Disablement() or (account.unsure_until or 0.0) > connection.at:
+        # What was done to it, or may still be, stays known.
         await _leave(connection, account, made=False)
     await together(connection, (_Q["unbind"], values))
 

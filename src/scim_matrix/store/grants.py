@@ -132,13 +132,13 @@ async def settle_people(connection: Connection, limit: int) -> Left:
     left = Left.of(row)
     if any(left):
         return left
-    tick = {"tick": await connection.tick()}
+    values = {"tick": await connection.tick(), "at": connection.at}
     await together(
         connection,
         (_Q["open_up_seen"], ()),
         (_Q["open_up_others"], ()),
-        (_Q["open_up"], tick),
-        (_Q["forget_unmanaged"], ()),
+        (_Q["open_up"], values),
+        (_Q["forget_unmanaged"], values),
         (_Q["forget_members"], ()),
     )
     return left

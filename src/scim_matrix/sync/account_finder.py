@@ -1,9 +1,12 @@
 """Find which account is a user's on the homeserver, and record it."""
 
+import contextlib
+from collections.abc import AsyncIterator
+
 import structlog
 
 from scim_matrix.matrix.accounts import Accounts, Change
-from scim_matrix.matrix.errors import NameTakenError
+from scim_matrix.matrix.errors import NameTakenError, UnavailableError
 from scim_matrix.store import accounts, binding, record
 from scim_matrix.store.accounts import LATEST, Account, Problem
 from scim_matrix.store.database import Connection, Database
@@ -33,8 +36,9 @@ class OvertakenError(Exception):
 class AccountFinder:
     """Asks the homeserver whose account is whose, and records what it says.
 
-    With `adopt` a user gets the account of their name where it is nobody's. With `asks_for_names`
-    it is asked who has a name before an account of it is asked for.
+    With `adopt` a user gets the account of their name where it is nobody's. In a
+    dry run it is asked who has a name before an account of it is asked for, and nothing is noted
+    as under way: no request will leave.
     """
 
     def __init__(
@@ -44,13 +48,13 @@ class AccountFinder:
         rights: RoomRights,
         *,
         adopt: bool,
-        asks_for_names: bool,
+        dry_run: bool,
     ) -> None:
         self._database = database
         self._accounts = homeserver
         self._rights = rights
         self._adopt = adopt
-        self._asks_for_names = asks_for_names
+        self._dry_run = dry_run
 
     async def decide(self, account: Account) -> Bind | Make:
         """Say which account a user gets. Raises StoppedError where that is a conflict."""
@@ -61,7 +65,7 @@ class AccountFinder:
             assert account.scim_id is not None
             self._accounts.asked_before(account.proposed, account.scim_id, account.asked)
         # But where that is asked for, making the account tells whether the name is free.
-        named = self._asks_for_names or account.problem == "conflict"
+        named = self._dry_run or account.problem == "conflict"
         return self._decided(account, await self._evidence(account, named=named))
 
     async def taken(self, account: Account, refusal: NameTakenError) -> Account:
@@ -148,8 +152,15 @@ class AccountFinder:
             drop_subjects=tuple(sorted(present.subjects & written)),
             drop_marks=tuple(present.marks & {account.scim_id or ""}),
         )
-        if change != Change():
+        if change == Change():
+            return
+        if not self._dry_run:
+            async with self._database.write() as connection:
+                await accounts.unsure(connection, account, connection.at + LATEST)
+        async with answered(self._database, account):
             await self._accounts.change(present, change)
+        async with self._database.write() as connection:
+            await accounts.unsure(connection, account, account.unsure_until)
 
     async def bind(self, account: Account, decision: Bind) -> Account:
         """Record whose account it is. Raises StoppedError where that is a conflict."""
@@ -188,6 +199,17 @@ class AccountFinder:
                 barred=account.user_id,
             )
         raise conflicting(account, decision)
+
+
+@contextlib.asynccontextmanager
+async def answered(database: Database, account: Account) -> AsyncIterator[None]:
+    """Record of a request on an account that gets no answer that it may be carried out late."""
+    try:
+        yield
+    except UnavailableError:
+        async with database.write() as connection:
+            await accounts.unsure(connection, account, connection.at + LATEST)
+        raise
 
 
 async def record_bound(connection: Connection, account: Account, decision: Bind) -> Account:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import structlog
 
@@ -34,6 +35,7 @@ from scim_matrix.sync.account_finder import (
     AccountFinder,
     OvertakenError,
     StoppedError,
+    answered,
     conflicting,
     record_bound,
     reserved,
@@ -44,6 +46,8 @@ from scim_matrix.sync.identity import Bind
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
+
+Disabling = Literal["lock", "suspend", "deactivate", "erase"]
 
 # How often it is looked soon whether an account has given up an SSO subject that is to be another
 # one's: a minute and a half. What is left then, something else keeps there.
@@ -79,7 +83,7 @@ class AccountWorker:
             homeserver,
             rights,
             adopt=policy.adopt_existing,
-            asks_for_names=dry_run,
+            dry_run=dry_run,
         )
 
     async def work(
@@ -128,27 +132,27 @@ class AccountWorker:
             account = found
         assert account.user_id is not None
         # Before it is looked at: what is seen may be otherwise a moment later.
-        late_until = self._late_until(account)
+        unsure_until = self._unsure_until(account)
         present = await self._accounts.get(account.user_id)
         if account.desired == "active":
             if present is None:
                 await self._make_again(account, account.user_id)
             else:
-                await self._enable(account, present, late_until)
+                await self._enable(account, present, unsure_until)
         elif present is None:
             seen = Confirmation(Disablement(), accounts.Written())
             await self._confirm(account, seen, None)
         else:
-            await self._disable(account, present, late_until)
+            await self._disable(account, present, unsure_until)
 
     async def _disable_without_homeserver(self, account: Account) -> None:
         assert account.user_id is not None
-        late_until = self._late_until(account)
+        unsure_until = self._unsure_until(account)
         present = await self._accounts.get_without_homeserver(account.user_id)
         if present is not None:
             # Whether it is suspended cannot be told: what the service did is still so.
             present = replace(present, suspended=account.ours.suspended)
-            await self._disable(account, present, late_until)
+            await self._disable(account, present, unsure_until)
             return
         await self._confirm(account, Confirmation(Disablement(), accounts.Written()), None)
 
@@ -238,10 +242,10 @@ class AccountWorker:
         return left_out
 
     async def _enable(
-        self, account: Account, present: MatrixAccount, late_until: float | None
+        self, account: Account, present: MatrixAccount, unsure_until: float | None
     ) -> None:
         brings_back = _brings_back(account, present)
-        if late_until is None:
+        if unsure_until is None:
             account = await self._as_it_is(account, present)
         if account.bound_by == "human" and account.barred is not None:
             await self._finder.take_off(account, account.barred)
@@ -249,8 +253,10 @@ class AccountWorker:
         needed = enabling(present, account, left_out)
         written = needed.written
         if needed.is_needed and not await self._spared(account, present):
-            account = await self._free_subject(account, present, needed, late_until)
-            refused = await self._change(account, present, needed.change, late_until=late_until)
+            account = await self._free_subject(account, present, needed, unsure_until)
+            refused = await self._change(
+                account, present, needed.change, unsure_until, brings_back=brings_back
+            )
             left_out |= refused
             written = replace(written, emails=written.emails - refused.keys())
             came_to_nothing = needed.change == Change(add_emails=tuple(refused))
@@ -260,25 +266,21 @@ class AccountWorker:
         else:
             did = None
         seen = Confirmation(
-            # What may be carried out late is the service's own doing.
-            needed.ours if late_until is None else account.ours,
+            needed.ours,
             written,
             needed.by_hand,
             usable=needed.by_hand != "deactivated",
             notice=_notice(account, left_out),
             brings_back=brings_back,
-            look_at=late_until,
         )
-        await self._confirm(account, seen, did)
+        await self._confirm(account, _unless_late(account, seen, unsure_until), did)
 
-    def _late_until(self, account: Account) -> float | None:
-        """Return until when the opposite of what is wanted may be carried out.
+    def _unsure_until(self, account: Account) -> float | None:
+        """Return until when what had no answer may still be carried out, None where nothing can be.
 
-        In seconds since the epoch; None where nothing can be. It was sent before the identity
-        provider took its word back.
+        In seconds since the epoch. So long nothing that the service may have done is forgotten.
         """
-        active = account.desired == "active"
-        until = account.disabling_until if active else account.enabling_until
+        until = account.unsure_until
         return until if until is not None and self._database.clock.now() < until else None
 
     async def _as_it_is(self, account: Account, present: MatrixAccount) -> Account:
@@ -298,7 +300,7 @@ class AccountWorker:
         account: Account,
         present: MatrixAccount,
         needed: Enabling,
-        late_until: float | None,
+        unsure_until: float | None,
     ) -> Account:
         """Take stale links off first where the new one still leads to another account.
 
@@ -326,7 +328,7 @@ class AccountWorker:
             return account
         if needed.change.drop_subjects:
             stale = Change(drop_subjects=needed.change.drop_subjects)
-            await self._change(account, present, stale, late_until=late_until)
+            await self._change(account, present, stale, unsure_until)
         raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
@@ -342,47 +344,51 @@ class AccountWorker:
         return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
     async def _disable(
-        self, account: Account, present: MatrixAccount, late_until: float | None
+        self, account: Account, present: MatrixAccount, unsure_until: float | None
     ) -> None:
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
-            ours = done_by(Change(), account.ours, present)
-            seen = Confirmation(ours, account.written, look_at=late_until)
-            await self._confirm(account, seen, account.doing)
-            return
-        if await self._spared(account, present) or not await self._may_disable(account):
+            seen = Confirmation(done_by(Change(), account.ours, present), account.written)
+            await self._confirm(account, _unless_late(account, seen, unsure_until), account.doing)
             return
         assert how != "nothing"
-        await self._change(account, present, change, how)
-        ours = done_by(change, account.ours, present)
-        seen = Confirmation(ours, account.written, look_at=late_until)
-        await self._confirm(account, seen, how)
+        if await self._spared(account, present):
+            return
+        if not await self._may_disable(account, how):
+            return
+        await self._change(account, present, change, unsure_until, how)
+        seen = Confirmation(done_by(change, account.ours, present), account.written)
+        await self._confirm(account, _unless_late(account, seen, unsure_until), how)
 
     async def _change(
         self,
         account: Account,
         present: MatrixAccount,
         change: Change,
-        doing: record.Kind | None = None,
+        unsure_until: float | None,
+        doing: Disabling | None = None,
         *,
-        late_until: float | None = None,
+        brings_back: bool = False,
     ) -> Mapping[str, str]:
         """Send a change; until its answer arrives, the account's state is not known.
 
-        `late_until`: what was sent before may be carried out until then. Returns the e-mails that
+        `unsure_until`: what was sent before may be carried out until then. Returns the e-mails that
         were refused, and why.
         """
-        if not self._dry_run:
-            does = done_by(change, account.ours, present)
-            if late_until is not None:
-                does = account.ours
-            enables = False in (change.locked, change.suspended, change.deactivated)
-            async with self._database.write() as connection:
-                if not await accounts.begin(connection, account, does, doing, enables=enables):
-                    raise OvertakenError
-        return await self._accounts.change(present, change)
+        if self._dry_run:
+            return await self._accounts.change(present, change)
+        does = done_by(change, account.ours, present)
+        if unsure_until is not None:
+            does |= account.ours
+        async with self._database.write() as connection:
+            if not await accounts.begin(connection, account, does, doing):
+                raise OvertakenError
+            if brings_back:
+                await accounts.bring_back(connection, account)
+        async with answered(self._database, account):
+            return await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
         """Tell whether somebody is left alone who should not be, and record that once."""
@@ -412,7 +418,7 @@ class AccountWorker:
         log.warning("account_spared", user_id=present.user_id, reason=reason)
         return True
 
-    async def _may_disable(self, account: Account) -> bool:
+    async def _may_disable(self, account: Account, how: Disabling) -> bool:
         """Ask the brake about one more account; where it holds, all that are waiting are held."""
         if self._dry_run:
             return True
@@ -425,8 +431,7 @@ class AccountWorker:
                 await accounts.end_sparing(connection, freed)
             number = await brake.hold_restored(connection, account.id)
             if not number:
-                # What is under way was let through before.
-                if account.approved_by is not None or account.doing is not None:
+                if account.approved_by is not None or _is_let_through(account, how):
                     return True
                 since = connection.at - self._brake.window
                 counts = await brake.account_tally(connection, account.id, since)
@@ -514,10 +519,28 @@ async def _record_confirmed(
 
 def _brings_back(account: Account, present: MatrixAccount) -> bool:
     """Tell whether an active account had been deactivated by the service until now."""
-    # Perhaps by a request whose answer was lost; what was to deactivate it may not have been done.
-    in_doubt = account.doing is not None or account.disabling_until is not None
-    was = present.deactivated or account.enabling_until is not None or not in_doubt
-    return account.ours.deactivated and was
+    # Where an answer was lost it may not have been.
+    in_doubt = account.doing is not None or account.unsure_until is not None
+    return account.ours.deactivated and (present.deactivated or not in_doubt)
+
+
+def _is_let_through(account: Account, how: Disabling) -> bool:
+    """Tell whether a request for this very thing was sent, and it is not known what came of it."""
+    ours = account.ours
+    sent = {"lock": ours.locked, "suspend": ours.suspended, "deactivate": ours.deactivated}
+    in_doubt = account.unsure_until is not None
+    return account.doing == how or (in_doubt and sent.get(how, False))
+
+
+def _unless_late(account: Account, seen: Confirmation, unsure_until: float | None) -> Confirmation:
+    """Return what is recorded of an account that is as wanted.
+
+    While something may be carried out late, what the service may have done is its own still.
+    """
+    if unsure_until is None:
+        return seen
+    ours, written = seen.ours | account.ours, seen.written | account.written
+    return replace(seen, ours=ours, written=written, unsure_until=unsure_until)
 
 
 def _tell_applied(account: Account, did: record.Kind | None) -> None:

@@ -306,6 +306,7 @@ class Reconciler:
         self._begun = True
         async with self._database.write() as connection:
             put_off = await accounts.put_off(connection, AWAY_AT_MOST)
+            await accounts.unsure_longer(connection)
             await self._housekeeping.record_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)

@@ -155,9 +155,7 @@ DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
 -- A request is about to leave: until its answer arrives, the account's state is not known. None leaves
 -- where the brake holds it by now, the user is to be otherwise, or has another account.
 UPDATE account SET confirmed = NULL, written = :written, doing = coalesce(:doing, doing),
-    disabling_until = CASE WHEN CAST(:doing AS TEXT) IS NULL THEN disabling_until ELSE :until END,
-    enabling_until = CASE WHEN :enables THEN :until ELSE enabling_until END,
-    usable = usable AND desired = 'active',
+    unsure_until = :until, usable = usable AND desired = 'active',
     locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
 WHERE id = :id AND brake <> 'held' AND desired = :state AND user_id = :user_id RETURNING 1
 
@@ -167,9 +165,7 @@ WHERE id = :id AND brake <> 'held' AND desired = :state AND user_id = :user_id R
 UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :written,
     locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
     by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
-    disabling_until = CASE WHEN :state = 'active' THEN disabling_until ELSE :disabling_until END,
-    enabling_until = CASE WHEN :state = 'active' THEN :enabling_until ELSE enabling_until END,
-    look_at = :look_at, brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
+    unsure_until = :unsure_until, brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
     approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
 
@@ -179,13 +175,21 @@ UPDATE account SET doing = NULL, locked_by_us = :locked, suspended_by_us = :susp
     deactivated_by_us = :deactivated
 WHERE id = :id AND user_id = :user_id
 
+-- unsure --
+-- A request on an account, or on the one that is not its user's, may be carried out until then.
+UPDATE account SET unsure_until = :until WHERE id = :id AND user_id IS NOT DISTINCT FROM :user_id
+
+-- unsure_longer --
+-- Nobody knows how long ago that was, since nothing ran.
+UPDATE account SET unsure_until = :until WHERE unsure_until IS NOT NULL
+
 -- any_to_look_at --
 -- Whether an account is to be looked at once more.
-SELECT 1 FROM account WHERE look_at <= :now LIMIT 1
+SELECT 1 FROM account WHERE unsure_until <= :now AND confirmed IS NOT NULL LIMIT 1
 
 -- look --
 -- Accounts of which it is known now what is carried out late, once they are looked at.
-UPDATE account SET confirmed = NULL, look_at = NULL, next_try = 0 WHERE look_at <= :now
+UPDATE account SET confirmed = NULL WHERE unsure_until <= :now AND confirmed IS NOT NULL
 
 -- bring_back --
 -- An account that the service deactivated, which takes it out of its rooms, is active again: it has
@@ -211,8 +215,9 @@ SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 SELECT id, scim_id FROM account WHERE user_id = :user_id AND id <> :id
 
 -- is_changing --
--- Whether what takes an account from a former user may still be carried out.
-SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NULL AND disabling_until > :now
+-- Whether something may still be carried out on an account that is no user's, or not this one's.
+SELECT 1 FROM account WHERE unsure_until > :now
+AND (barred = :user_id OR (user_id = :user_id AND scim_id IS NULL)) LIMIT 1
 
 -- take_disablement --
 -- What the service did to an account in a former user's name it may undo in the new one's.
@@ -246,10 +251,10 @@ UPDATE account SET user_id = NULL, bound_by = NULL WHERE id = :id
 -- The one before is no user's, and goes to nobody by itself. What the service made for the user is
 -- locked; whatever was there before only leaves the rooms it was given.
 INSERT INTO account (user_id, bound_by, desired, profile, locked_by_us, suspended_by_us,
-    deactivated_by_us, disabling_until, tick, since, request)
+    deactivated_by_us, unsure_until, tick, since, request)
 SELECT :former, CASE WHEN :made THEN :bound_by ELSE 'observed' END,
     CASE WHEN :made THEN 'deleted' ELSE 'unmanaged' END, profile, locked_by_us, suspended_by_us,
-    deactivated_by_us, disabling_until, :tick, :at, :request
+    deactivated_by_us, unsure_until, :tick, :at, :request
 FROM account WHERE id = :id RETURNING id
 
 -- keep_in_former --
@@ -267,8 +272,8 @@ UPDATE membership SET account_id = :former_id WHERE account_id = :id AND state <
 -- disown --
 -- What the service did, it did to the account before.
 UPDATE account SET locked_by_us = FALSE, suspended_by_us = FALSE, deactivated_by_us = FALSE,
-    by_hand = NULL, doing = NULL, disabling_until = NULL, enabling_until = NULL, look_at = NULL,
-    brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
+    by_hand = NULL, doing = NULL, unsure_until = NULL, brake = 'free',
+    held_because = NULL, held_tick = NULL, approved_by = NULL
 WHERE id = :id
 
 -- bind --
@@ -305,8 +310,7 @@ AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state 
 -- An account is no longer a user's; nothing is done to it.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
     usable = FALSE, confirmed = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
-    deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL,
-    disabling_until = NULL, enabling_until = NULL, look_at = NULL,
+    deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL, unsure_until = NULL,
     problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
 WHERE id = :id
 
@@ -314,8 +318,8 @@ WHERE id = :id
 -- There is no such account: one is made when it is needed.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = user_id, usable = FALSE,
     confirmed = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
-    deactivated_by_us = FALSE, by_hand = NULL, doing = NULL, disabling_until = NULL,
-    enabling_until = NULL, look_at = NULL, written = '{"emails":[],"subjects":[]}',
+    deactivated_by_us = FALSE, by_hand = NULL, doing = NULL, unsure_until = NULL,
+    written = '{"emails":[],"subjects":[]}',
     problem = NULL, reason = NULL, cure = NULL, next_try = 0
 WHERE id = :id
 

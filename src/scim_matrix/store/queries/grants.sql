@@ -347,6 +347,7 @@ WHERE state = 'excluded' AND room_id NOT IN (
 -- Accounts that were known only for having to leave rooms.
 DELETE FROM account WHERE desired = 'unmanaged'
 AND NOT (locked_by_us OR suspended_by_us OR deactivated_by_us)
+AND (unsure_until IS NULL OR unsure_until <= :at)
 AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.account_id = account.id
     AND m.state <> 'forgotten')
 

@@ -98,7 +98,7 @@ SELECT min(t) AS due FROM (
     UNION ALL
     SELECT min(expires) FROM account WHERE expires > :after AND brake <> 'held'
     UNION ALL
-    SELECT min(look_at) FROM account WHERE look_at > :after
+    SELECT min(unsure_until) FROM account WHERE unsure_until > :after
     UNION ALL
     SELECT min(next_try) FROM room_reference WHERE standing <> 'pinned' AND next_try > :after
 ) moments

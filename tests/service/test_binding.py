@@ -1,0 +1,154 @@
+"""What is known of an account once it is another user's, or nobody's."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from scim_matrix.store import accounts, binding
+from scim_matrix.store.accounts import Account
+from scim_matrix.store.database import Connection, Database, Place
+from scim_matrix.store.dialect import DatabaseRow
+from tests.service.directory import Directory
+
+LATE = 9e9
+# Of an account of which everything is known that can be: what was done to it, is under way, went
+# wrong, and waits for a human.
+FULL: dict[str, Any] = {
+    "locked_by_us": True,
+    "suspended_by_us": True,
+    "deactivated_by_us": True,
+    "by_hand": "locked",
+    "doing": "lock",
+    "unsure_until": LATE,
+    "asked": "2026-01-01T00:00:00+00:00",
+    "usable": True,
+    "written": '{"emails":["a@b.c"],"subjects":["sub"]}',
+    "desired": "disabled",
+    "confirmed": "disabled",
+    "brake": "held",
+    "held_because": "limit",
+    "held_tick": 7,
+    "approved_by": "Grace",
+    "problem": "refused",
+    "reason": "no",
+    "cure": "yes",
+    "attempts": 3,
+    "next_try": LATE,
+}
+# What the service did to an account, and what of that may still come.
+NOTHING_DONE: dict[str, Any] = {
+    "locked_by_us": False,
+    "suspended_by_us": False,
+    "deactivated_by_us": False,
+    "by_hand": None,
+    "doing": None,
+    "unsure_until": None,
+}
+
+
+@pytest_asyncio.fixture
+async def connection(place: Place) -> AsyncIterator[Connection]:
+    """Return a block that writes, in a database of either kind."""
+    database = await Database.open(place)
+    async with database.write("test") as connection:
+        yield connection
+    await database.close()
+
+
+async def full(connection: Connection, **more: Any) -> Account:
+    """Have Ann have an account of which everything is known that can be, or `more`; return it."""
+    people = Directory(connection)
+    account_id = await people.account_id(await people.account("ann", subject="sub"))
+    values = FULL | more
+    columns = ", ".join(f"{name} = :{name}" for name in values)
+    await connection.execute_fetchall(
+        f"UPDATE account SET {columns} WHERE id = :id", {**values, "id": account_id}
+    )
+    account = await accounts.get(connection, account_id)
+    assert account is not None
+    return account
+
+
+async def everyone(connection: Connection) -> list[DatabaseRow]:
+    """Return what is stored of all accounts, the oldest first."""
+    return await connection.execute_fetchall("SELECT * FROM account ORDER BY id")
+
+
+def shown(row: DatabaseRow, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some columns of a row, as they would be given."""
+    return {
+        name: bool(row[name]) if isinstance(value, bool) else row[name]
+        for name, value in names.items()
+    }
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+async def test_nothing_done_to_an_account_counts_for_the_next(
+    connection: Connection, under_way: bool
+) -> None:
+    """Whoever is told another account, of either, starts there as with a new one."""
+    account = await full(connection, unsure_until=LATE if under_way else None)
+    assert await binding.link(connection, account, "@other:s", "Grace") is None
+    hers, former = await everyone(connection)
+    freed = {"brake": "free", "held_because": None, "held_tick": None, "approved_by": None}
+    untold = {"problem": None, "reason": None, "cure": None, "confirmed": None, "usable": False}
+    expected: dict[str, Any] = {
+        "user_id": "@other:s",
+        **NOTHING_DONE,
+        **freed,
+        **untold,
+        "asked": None,
+    }
+    assert shown(hers, expected) == expected
+    # The service had made it: it is locked, and what was done to it can be undone.
+    done = dict.fromkeys(("locked_by_us", "suspended_by_us", "deactivated_by_us"), True)
+    expected = {"user_id": "@ann:s", "scim_id": None, "desired": "deleted", **done}
+    expected["unsure_until"] = LATE if under_way else None
+    assert shown(former, expected) == expected
+
+
+@pytest.mark.parametrize("is_known", ["nothing", "done", "under way"])
+async def test_an_account_that_is_nobodys_any_more_is_left_as_it_is(
+    connection: Connection, is_known: str
+) -> None:
+    """Nothing of it is known then, but for what the service did to it, or may have done."""
+    done = dict.fromkeys(("locked_by_us", "suspended_by_us"), is_known == "done")
+    until = LATE if is_known == "under way" else connection.at
+    account = await full(connection, unsure_until=until, deactivated_by_us=False, **done)
+    await binding.unbind(connection, account, "@ann:s", "why", "cure", 5.0, barred="@ann:s")
+    hers, *former = await everyone(connection)
+    expected: dict[str, Any] = {"user_id": None, "bound_by": None, "barred": "@ann:s"}
+    expected |= {**NOTHING_DONE, "asked": None, "usable": False, "confirmed": None}
+    expected |= {"proposed": "@ann:s", "problem": "conflict", "reason": "why", "cure": "cure"}
+    assert shown(hers, expected) == expected
+    assert hers["next_try"] == 5.0
+    expected = {"user_id": "@ann:s", "desired": "unmanaged", "unsure_until": until, **done}
+    assert [shown(row, expected) for row in former] == [expected] * (is_known != "nothing")
+    changes = await binding.is_changing(connection, "@ann:s")
+    assert (changes is not None) is (is_known == "under way")
+
+
+async def test_of_an_account_that_never_was_nothing_is_known(connection: Connection) -> None:
+    """The one that is made in its place is as any other new one."""
+    account = await full(connection)
+    known = await binding.never_made(connection, account)
+    [hers] = await everyone(connection)
+    expected: dict[str, Any] = {
+        "user_id": None,
+        "bound_by": None,
+        "proposed": "@ann:s",
+        "usable": False,
+    }
+    expected |= {**NOTHING_DONE, "confirmed": None, "written": '{"emails":[],"subjects":[]}'}
+    expected |= {"problem": None, "reason": None, "cure": None, "next_try": 0}
+    assert shown(hers, expected) == expected
+    assert known == await accounts.get(connection, account.id)
+
+
+async def test_a_deleted_users_account_that_never_was_is_forgotten(connection: Connection) -> None:
+    """There is nobody whom one could be made for."""
+    account = await full(connection, scim_id=None, desired="deleted", confirmed=None)
+    assert await binding.never_made(connection, account) is None
+    assert await everyone(connection) == []
