@@ -19,7 +19,8 @@ from scim_matrix.app import _reconcilers
 from scim_matrix.clock import Clock
 from scim_matrix.demo.service import SECRET, ScimClient
 from scim_matrix.map_loader import MapLoader
-from scim_matrix.store import leadership, lease, views
+from scim_matrix.problems import OF_THE_MAP
+from scim_matrix.store import leadership, lease, totals, views
 from scim_matrix.store.database import Connection, Database, together
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.store.leadership import Leadership
@@ -435,6 +436,40 @@ async def test_who_does_not_lead_puts_no_map_in_force(two: list[Database], tmp_p
         await follower.begin()
         [row] = await first.reader.execute_fetchall(mapped)
         assert row["reference"] == "!own"
+
+
+async def test_who_could_not_begin_to_lead_follows(two: list[Database], tmp_path: Path) -> None:
+    """Its own map has a mistake by then, which is told: it is not put in force, nor tried again."""
+    first, second = two
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!own"]}')
+    await first.leadership.resign()
+    async with first.write() as connection:
+        await connection.execute_fetchall(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'no'; END $$"
+        )
+        await connection.execute_fetchall(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON installation"
+            " FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+        )
+    async with service_on(second, file) as follower:
+        running = asyncio.create_task(follower.run())
+        with capture_logs() as logs:
+
+            async def has_failed() -> bool:
+                return any(line["event"] == "leading_failed" for line in logs)
+
+            await eventually(has_failed, bool)
+            await first.leadership.begin()
+            assert first.leadership.leads
+            file.write_text('{"g": [5]}')
+            await follower.reload_map()
+        assert "group_map_waits" not in [line["event"] for line in logs]
+        assert set(await totals.ailing(first.reader, OF_THE_MAP)) == {*OF_THE_MAP}
+        assert follower.term == 0
+        follower.stop()
+        await running
 
 
 async def has_woken(service: Service, woken: int) -> bool:

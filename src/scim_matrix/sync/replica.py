@@ -220,6 +220,7 @@ class Replica:
         except DatabaseError as error:
             log.warning("leading_failed", error=str(error))
             self._failures += 1
+            self._term, self.reconciler = None, self._make(self._database)
             await self._leadership.resign(TRANSIENT.delay(self._failures))
             return
         self._failures = 0
