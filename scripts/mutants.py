@@ -1,13 +1,15 @@
 """Change single places of the source and see which changes no test notices.
 
     python -m scripts.mutants --sample 600 --seed 1
+    python -m scripts.mutants --since HEAD~3
     python -m scripts.mutants --check 24
 
 Runs the tests that need no real homeserver once, to learn which of them run which lines; then,
 for each mutant, only those that run what was changed, until one fails. What was tried is kept in
 `.mutants/`, apart for each state of the project, so that a run that was cut off goes on. Which
 test noticed which change is written to `scripts/noticed.json`; changes that change nothing are
-listed with their reason in `scripts/equivalent.toml`.
+listed with their reason in `scripts/equivalent.toml`. `--since` tries every change of the lines
+that have changed since a commit: what `--check` draws of them has been seen by then.
 
 `--check` learns nothing and asks for a few minutes only: it tries anew so many of the changes of
 what decides (`GRAVE`) that a test has noticed, always the same ones, half as many in the lines that
@@ -82,7 +84,7 @@ DECIDING = (
     *(f"{PACKAGE}/{name}.py" for name in ("map_loader", "membership", "settings_values")),
 )
 # Seconds within which a test must notice a mutant to be asked again by `--check`.
-SOON = 20.0
+SOON = 60.0
 UNSEEN = ("survived", "not run")
 
 
@@ -287,6 +289,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=600)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--files", nargs="*", default=DECIDING, help="patterns of paths")
+    parser.add_argument("--since", metavar="COMMIT", help="try every change of what has changed")
     parser.add_argument("--check", type=int, metavar="N", help="try so many known ones anew")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
@@ -298,7 +301,12 @@ def main() -> int:
         if options.check:
             tried = check(options.check, options.seed, folder, options.workers)
         else:
-            sample = draw(candidates(options.files), options.sample, options.seed)
+            every = candidates(options.files)
+            if options.since:
+                lines = changed_lines(options.since)
+                every = [c for c in every if c.mutant.line in lines.get(c.path, ())]
+            number = len(every) if options.since else options.sample
+            sample = draw(every, number, options.seed)
             tried = try_sample(sample, options.seed, folder, options.workers)
     return 1 if show(tried) else 0
 
