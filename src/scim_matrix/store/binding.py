@@ -9,6 +9,7 @@ from typing import Any
 from scim_matrix.store import grants, record
 from scim_matrix.store.accounts import Account, BoundBy, Disablement, get
 from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import Statement
 from scim_matrix.store.queries import load
 
 _Q = load("accounts")
@@ -75,14 +76,14 @@ async def bind(
     if former is not None:
         await _part(connection, account)
     values = {"id": account.id, "user_id": user_id, "bound_by": bound_by, "former": former}
+    known: list[Statement] = []
     if account.user_id != user_id:
-        await connection.execute_fetchall(_Q["forget_observed"], values)
+        known.append((_Q["forget_observed"], values))
     for holder in holders:
         taken = {"id": account.id, "former": holder["id"]}
         names = ("take_disablement", "take_power", "take_memberships")
-        await together(connection, *((_Q[name], taken) for name in names))
-        await connection.execute_fetchall(_Q["delete"], {"id": holder["id"]})
-    await together(connection, (_Q["bind"], values), (_Q["manage"], values))
+        known += [*((_Q[name], taken) for name in names), (_Q["delete"], {"id": holder["id"]})]
+    await together(connection, *known, (_Q["bind"], values), (_Q["manage"], values))
     return None
 
 

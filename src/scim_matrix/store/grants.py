@@ -5,7 +5,7 @@ means for memberships, by the rooms that the mapping opens. The identity provide
 the map no longer says is forgotten (docs/states.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Self
 
 import orjson
@@ -188,23 +188,29 @@ async def settle_first(connection: Connection, members: Iterable[str]) -> None:
     connection.go_on()
 
 
+def giving(reference: str) -> Statement:
+    """Return what tells `settle_reference` to how many a reference's mappings give something."""
+    return _Q["given"], {"reference": reference, "most": LARGE}
+
+
 async def settle_reference(
-    connection: Connection, reference: str, room_id: str, first: Iterable[Statement]
+    connection: Connection,
+    reference: str,
+    room_id: str,
+    first: Iterable[Statement],
+    given: Sequence[DatabaseRow],
 ) -> None:
     """Settle that a reference stands for a room, which nothing was known of before.
 
     The statements in `first` run before. Costs what its mappings give, in that room only; where
-    that is much it is done in pieces.
+    that is much it is done in pieces. `given` are the rows of `giving`.
     """
-    *_, [given] = await together(
-        connection, *first, (_Q["given"], {"reference": reference, "most": LARGE})
-    )
-    if given["number"] >= LARGE:
-        await connection.execute_fetchall(_Q["unsettle_reference"], {"reference": reference})
+    if given[0]["number"] >= LARGE:
+        await together(connection, *first, (_Q["unsettle_reference"], {"reference": reference}))
         return
     names = ("want_room", "regain", "gain", "catch_up")
     touch = _Q["touch_given"], {"reference": reference}
-    await _settle(connection, "map", names, {"room_id": room_id}, touch)
+    await _settle(connection, "map", names, {"room_id": room_id}, *first, touch)
 
 
 def would_have_had(mapping_id: int, room_id: str, at: float) -> Statement:

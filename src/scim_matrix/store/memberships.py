@@ -216,9 +216,10 @@ async def _removal(connection: Connection) -> dict[str, Any]:
     }
 
 
-async def retry(connection: Connection, problem: Problem, room_id: str | None = None) -> None:
-    """Try those again who were spared or withheld, in one room or in all."""
-    await connection.execute_fetchall(_Q["retry"], {"problem": problem, "room_id": room_id})
+async def retry(connection: Connection, *problems: Problem, room_id: str | None = None) -> None:
+    """Try those again who had one of some problems, in one room or in all."""
+    tries = ((_Q["retry"], {"problem": one, "room_id": room_id}) for one in problems)
+    await together(connection, *tries)
 
 
 async def bound_rests(connection: Connection, latest: float) -> None:

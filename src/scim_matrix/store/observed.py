@@ -34,7 +34,7 @@ async def observe(
         "tick": await connection.tick(),
         "at": connection.at,
     }
-    missing, _, done, *_ = await together(
+    missing, _, done, *_, [exclusive] = await together(
         connection,
         (_Q["missing"], values),
         (_Q["observe"], values),
@@ -44,10 +44,11 @@ async def observe(
         (_Q["see_members"], values),
         (_Q["enable"], values),
         (_Q["compared"], values),
+        (_Q["is_exclusive"], values),
     )
     await record.add(connection, *(_done(room_id, row) for row in done))
-    kept = set(protected)
-    await _exclude(connection, room_id, [user for user in joined if user not in kept])
+    if exclusive["exclusive"]:
+        await _exclude(connection, room_id, set(joined).difference(protected))
     return [row["user_id"] for row in missing]
 
 
@@ -68,9 +69,6 @@ def _done(room_id: str, row: DatabaseRow) -> record.Entry:
 async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -> None:
     """Exclude from an exclusive room those who are in it without a grant."""
     values: dict[str, Any] = {"room_id": room_id, "at": connection.at}
-    [row] = await connection.execute_fetchall(_Q["is_exclusive"], values)
-    if not row["exclusive"]:
-        return
     found = await connection.execute_fetchall(_Q["unmanaged"], values)
     values["users"] = _json({r["user_id"] for r in found} & set(users))
     await together(
@@ -162,12 +160,13 @@ async def observe_one(
         "respected": respected,
         "tick": await connection.tick(),
     }
-    _, _, known, _ = await together(
+    _, _, known, _, [exclusive] = await together(
         connection,
         (_Q["observe_one"], values),
         (_Q["gone_member"], values),
         (_Q["one"], values),
         (_Q["end_approvals"], values),
+        (_Q["is_exclusive"], values),
     )
     if known and known[0]["state"] != "forgotten":
         return known[0]["todo"] is not None
@@ -177,7 +176,7 @@ async def observe_one(
         "INSERT INTO unmanaged_member (room_id, user_id) VALUES (:room_id, :user_id)",
         {"room_id": room_id, "user_id": user_id},
     )
-    if not protected:
+    if exclusive["exclusive"] and not protected:
         await _exclude(connection, room_id, [user_id])
     return True
 

@@ -328,6 +328,9 @@ class Postgresql:
         sets = [_arguments(each, names) for each in values]
 
         async def run(connection: _Connection) -> None:
+            if len(sets) == 1:
+                await connection.execute(text, sets[0])
+                return
             async with connection.cursor() as cursor:
                 await cursor.executemany(text, sets)
 

@@ -85,11 +85,12 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
     own power that rests. Where it stood for another room, what is known of everybody there counts
     in the new one. Returns the room that it stands for.
     """
-    stood, naming, upgraded = await together(
+    stood, naming, upgraded, given = await together(
         connection,
         (_Q["reference"], {"reference": name}),
         openings.naming(name),
         rooms.upgraded_rooms(),
+        grants.giving(name),
     )
     former = stood[0]["room_id"] if stood else None
     room_id = rooms.following(upgraded)(room_id)
@@ -107,7 +108,7 @@ async def pin(connection: Connection, name: str, room_id: str, leaders: Iterable
             closes = {"mapping_id": mapping.id, "room_id": former}
             pinned += [(_Q["close_own"], closes), (_Q["open_own"], opens)]
     if former is None:
-        await grants.settle_reference(connection, name, room_id, pinned)
+        await grants.settle_reference(connection, name, room_id, pinned, given)
         return room_id
     await together(connection, *pinned)
     for mapping in mappings:

@@ -313,9 +313,9 @@ class Observation:
         unknown = await observed.any_unknown(self._database.scanner, room_id)
         async with self._database.write() as connection:
             missing = await observed.observe(connection, room_id, joined, protected)
-            await accounts.doubt_gone(connection, missing)
-            for problem in ("spared", "refused"):
-                await memberships.retry(connection, problem, room_id)
+            if missing:
+                await accounts.doubt_gone(connection, missing)
+            await memberships.retry(connection, "spared", "refused", room_id=room_id)
         if missing:
             log.warning("people_missing", room_id=room_id, people=len(missing))
         await self._observe_closer(room_id, missing, unknown=unknown)
