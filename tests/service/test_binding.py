@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from scim_matrix.store import accounts, binding
+from scim_matrix.store import accounts, binding, story
 from scim_matrix.store.accounts import Account
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.dialect import DatabaseRow
@@ -22,6 +22,7 @@ FULL: dict[str, Any] = {
     "by_hand": "locked",
     "doing": "lock",
     "unsure_until": LATE,
+    "unsure_of": "lock",
     "asked": "2026-01-01T00:00:00+00:00",
     "usable": True,
     "written": '{"emails":["a@b.c"],"subjects":["sub"]}',
@@ -45,6 +46,7 @@ NOTHING_DONE: dict[str, Any] = {
     "by_hand": None,
     "doing": None,
     "unsure_until": None,
+    "unsure_of": None,
 }
 
 
@@ -105,7 +107,8 @@ async def test_nothing_done_to_an_account_counts_for_the_next(
     # The service had made it: it is locked, and what was done to it can be undone.
     done = dict.fromkeys(("locked_by_us", "suspended_by_us", "deactivated_by_us"), True)
     expected = {"user_id": "@ann:s", "scim_id": None, "desired": "deleted", **done}
-    expected["unsure_until"] = LATE if under_way else None
+    expected |= {"unsure_until": LATE if under_way else None, "unsure_of": "lock"}
+    expected["written"] = FULL["written"]
     assert shown(former, expected) == expected
 
 
@@ -122,9 +125,13 @@ async def test_an_account_that_is_nobodys_any_more_is_left_as_it_is(
     expected: dict[str, Any] = {"user_id": None, "bound_by": None, "barred": "@ann:s"}
     expected |= {**NOTHING_DONE, "asked": None, "usable": False, "confirmed": None}
     expected |= {"proposed": "@ann:s", "problem": "conflict", "reason": "why", "cure": "cure"}
+    # A link that is written late on it would be this user's.
+    expected["unsure_until"] = until
     assert shown(hers, expected) == expected
     assert hers["next_try"] == 5.0
+    assert await story.accounts_called(connection, "@ann:s") == [hers["id"]]
     expected = {"user_id": "@ann:s", "desired": "unmanaged", "unsure_until": until, **done}
+    expected |= {"unsure_of": "lock", "written": FULL["written"]}
     assert [shown(row, expected) for row in former] == [expected] * (is_known != "nothing")
     changes = await binding.is_changing(connection, "@ann:s")
     assert (changes is not None) is (is_known == "under way")

@@ -10,7 +10,7 @@ from scim_matrix.store.accounts import LATEST
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
-from tests.homeserver.errors import MatrixError
+from tests.homeserver.errors import MatrixError, forbidden
 from tests.service.late import (
     USER,
     How,
@@ -84,7 +84,7 @@ async def test_what_had_let_somebody_in_late_is_undone_whoever_else_is_held(
         deployment.homeserver.faults.append(Fault("unavailable", enables))
         for active in (True, False):
             await disabled(deployment, scim_id, active=active)
-            await deployment.settle()
+            await deployment.settle(5.0 * (not active))
         assert is_out(deployment)
         deployment.world.accounts.get("@ann:s").locked = False
         for name, other in others.items():
@@ -92,6 +92,51 @@ async def test_what_had_let_somebody_in_late_is_undone_whoever_else_is_held(
         await deployment.settle(LATEST + 1.0)
         assert await held(deployment) == {f"@{name}:s" for name in OTHERS}
         assert is_out(deployment)
+
+
+async def test_a_lock_lets_another_kind_of_it_through(tmp_path: Path) -> None:
+    """Whoever may still be suspended is not held for being deleted, and let be in vain."""
+    configuration = Configuration(brake=TWO, on_disable="suspend")
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        scim_id = await ann(deployment)
+        others = [await say(deployment, name) for name in OTHERS]
+        await deployment.quiet()
+        deployment.homeserver.faults.append(Fault("unavailable", disables))
+        await disabled(deployment, scim_id, active=False)
+        await deployment.settle()
+        for one in (scim_id, *others):
+            await deployment.scim("DELETE", f"/Users/{one}")
+        await deployment.settle(20.0)
+        assert await held(deployment) == {f"@{name}:s" for name in OTHERS}
+        assert is_out(deployment)
+
+
+async def test_what_may_let_people_in_late_lets_no_locks_through(tmp_path: Path) -> None:
+    """Of many who were unlocked without an answer, and are disabled again, all are held."""
+    async with deployed(tmp_path, configuration=Configuration(brake=TWO)) as deployment:
+        people = {name: await say(deployment, name) for name in ("ann", *OTHERS)}
+        await deployment.quiet()
+        for name, scim_id in people.items():
+            await say(deployment, name, scim_id, active=False)
+        await deployment.settle(20.0)
+        await deployment.decide("accounts", "approved")
+        await deployment.settle(20.0)
+        assert await held(deployment) == set()
+        deployment.hands.passed += 86400.0
+        await deployment.quiet()
+
+        def unlocks(request: Request) -> bool:
+            return request.body.get("locked") is False
+
+        deployment.homeserver.faults += [Fault("unavailable", unlocks) for _ in people]
+        for name, scim_id in people.items():
+            await say(deployment, name, scim_id, active=True)
+        await deployment.settle(30.0)
+        assert deployment.homeserver.faults == []
+        for name, scim_id in people.items():
+            await say(deployment, name, scim_id, active=False)
+        await deployment.settle(20.0)
+        assert await held(deployment) == {f"@{name}:s" for name in people}
 
 
 async def test_no_lock_lets_a_deactivation_through(tmp_path: Path) -> None:
@@ -160,6 +205,23 @@ async def test_a_link_that_is_written_late_is_taken_off(tmp_path: Path) -> None:
         assert [link for link in links if link[0] == IDP] == [(IDP, "right")]
 
 
+async def test_a_link_of_an_account_that_is_made_late_is_taken_off(tmp_path: Path) -> None:
+    """Asked for by a wrong identity, and made by the right one before that is carried out."""
+    async with deployed(tmp_path) as deployment:
+        sent: list[dict[str, Any]] = []
+        deployment.homeserver.faults.append(Fault("unavailable", putting("wrong", sent)))
+        scim_id = await say(deployment, "ann", externalId="wrong")
+        await deployment.settle()
+        await say(deployment, "ann", scim_id, externalId="right")
+        await deployment.settle(5.0)
+        assert (IDP, "right") in deployment.world.accounts.get("@ann:s").links
+        deployment.world.accounts.put("@ann:s", sent[0])
+        await deployment.settle(LATEST)
+        links = deployment.world.accounts.get("@ann:s").links
+        assert [link for link in links if link[0] == IDP] == [(IDP, "right")]
+        assert (await row(deployment))["unsure_until"] is None
+
+
 async def test_an_address_that_is_written_late_is_taken_off(tmp_path: Path) -> None:
     """It is somebody else's by then."""
     async with deployed(tmp_path) as deployment:
@@ -177,8 +239,9 @@ async def test_an_address_that_is_written_late_is_taken_off(tmp_path: Path) -> N
         assert deployment.world.accounts.get("@ann:s").emails == []
 
 
+@pytest.mark.parametrize("then", ["nothing", "deleted", "linked elsewhere"])
 async def test_an_account_that_is_being_taken_from_a_user_goes_to_nobody_yet(
-    tmp_path: Path,
+    tmp_path: Path, then: str
 ) -> None:
     """What takes their link off may write the links as they were over the next one's."""
     async with deployed(tmp_path) as deployment:
@@ -187,7 +250,15 @@ async def test_an_account_that_is_being_taken_from_a_user_goes_to_nobody_yet(
         await deployment.quiet()
         deployment.homeserver.faults.append(Fault("unavailable", putting("external_ids", [])))
         await deployment.unlink(scim_id)
-        await deployment.settle()
+        # By a retry it is off.
+        await deployment.settle(10.0)
+        assert deployment.world.accounts.get("@ann:s").links == []
+        if then == "deleted":
+            await deployment.scim("DELETE", f"/Users/{scim_id}")
+        elif then == "linked elsewhere":
+            deployment.world.account("@new:s")
+            await deployment.link(scim_id, "@new:s")
+        await deployment.settle(10.0)
         async with deployment.database.write() as connection:
             [account] = await accounts.named(connection, bob)
             why_not = await binding.link(connection, account, "@ann:s", "grace")
@@ -325,3 +396,74 @@ async def test_the_next_one_is_not_locked_out_by_what_was_done_to_the_last(
         await deployment.link(bob, "@ann:s")
         await deployment.quiet()
         assert not is_out(deployment)
+
+
+async def test_an_account_that_is_linked_back_is_known_as_before(tmp_path: Path) -> None:
+    """What the service wrote on it is still its own."""
+    async with deployed(tmp_path) as deployment:
+        emails = [{"value": "old@corp.example"}]
+        scim_id = await say(deployment, "ann", emails=emails)
+        await deployment.quiet()
+        await say(deployment, "ann", scim_id, active=False, emails=emails)
+        await deployment.settle()
+        await deployment.quiet()
+        await deployment.unlink(scim_id)
+        await deployment.settle()
+        await deployment.link(scim_id, "@ann:s")
+        emails = [{"value": "new@corp.example"}]
+        await say(deployment, "ann", scim_id, active=True, emails=emails)
+        await deployment.quiet()
+        assert deployment.world.accounts.get("@ann:s").emails == ["new@corp.example"]
+
+
+@pytest.mark.parametrize("then", ["active", "inactive", "deleted"])
+async def test_a_link_that_is_written_after_all_is_taken_off_whoever_it_was(
+    tmp_path: Path, then: str
+) -> None:
+    """Somebody was linked to another one's account by mistake, and unlinked at once."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await say(deployment, "ann")
+        deployment.world.account("@carl:s")
+        await deployment.quiet()
+        sent: list[dict[str, Any]] = []
+
+        def links(request: Request) -> bool:
+            is_meant = request.path[-1] == "@carl:s" and "external_ids" in request.body
+            sent.extend([request.body] * is_meant)
+            return is_meant
+
+        deployment.homeserver.faults.append(Fault("unavailable", links))
+        await deployment.link(scim_id, "@carl:s")
+        await deployment.settle(2.0)
+        assert sent
+        await deployment.unlink(scim_id)
+        if then == "inactive":
+            await say(deployment, "ann", scim_id, active=False)
+        elif then == "deleted":
+            await deployment.scim("DELETE", f"/Users/{scim_id}")
+        await deployment.settle(10.0)
+        deployment.world.accounts.put("@carl:s", sent[0])
+        assert deployment.world.accounts.get("@carl:s").links != []
+        await deployment.settle(2 * LATEST)
+        assert deployment.world.accounts.get("@carl:s").links == []
+
+
+async def test_what_is_refused_was_answered(tmp_path: Path) -> None:
+    """An account whose lock is refused can be the next one's at once, and is not in doubt."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        bob = await say(deployment, "bob")
+        await deployment.quiet()
+
+        def before(request: Request) -> None:
+            if disables(request):
+                raise forbidden("not here")
+
+        deployment.homeserver.before = before
+        await deployment.scim("DELETE", f"/Users/{scim_id}")
+        await deployment.settle()
+        known = await row(deployment)
+        assert (known["problem"], known["unsure_until"]) == ("refused", None)
+        await deployment.link(bob, "@ann:s")
+        await deployment.quiet()
+        assert (IDP, "bob") in deployment.world.accounts.get("@ann:s").links

@@ -478,6 +478,18 @@ async def test_every_account_is_looked_at_once(old: Old, opened: Database) -> No
     assert {row[3] for name, row in found.items() if name not in ("sam", "out", "sue")} == {since}
 
 
+async def test_what_was_under_way_is_in_doubt(opened: Database) -> None:
+    """It may be carried out after the start: the time begins then."""
+    rows = await opened.reader.execute_fetchall(
+        "SELECT user_id, desired, confirmed, doing, unsure_until, unsure_of FROM account"
+    )
+    for row in rows:
+        under_way = row["confirmed"] is None and row["user_id"] and row["desired"] != "unmanaged"
+        assert row["unsure_until"] == (0.0 if under_way else None)
+        assert row["unsure_of"] == (row["doing"] if under_way else None)
+    assert {row["unsure_until"] for row in rows} >= {0.0}
+
+
 async def test_grace_periods_go_on(old: Old, opened: Database) -> None:
     """Of deleted accounts only."""
     found = await by_user(opened, "expires")

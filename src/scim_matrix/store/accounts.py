@@ -24,6 +24,7 @@ LATEST = 120.0
 BoundBy = Literal["link", "mark", "made", "record", "adopted", "human", "migrated"]
 Problem = Literal["conflict", "refused", "unavailable", "withheld", "spared", "dismissed"]
 ByHand = Literal["locked", "suspended", "deactivated"]
+Disabling = Literal["lock", "suspend", "deactivate", "erase"]
 
 _Q = load("accounts")
 
@@ -108,7 +109,8 @@ class Account:
 
     `asked` is since when one may have been made of which no answer is known.
     `doing` is what a request that disables it does, while its outcome is not known. A request that
-    had no answer may be carried out until `unsure_until` (seconds since the epoch).
+    had no answer may be carried out until `unsure_until` (seconds since the epoch); `unsure_of` is
+    what of that, or of what it may undo, disables the account, and was let through.
     """
 
     id: int
@@ -130,8 +132,9 @@ class Account:
     mark: str | None = None
     asked: datetime | None = None
     todo: Literal["verify", "provision", "disable"] | None = None
-    doing: Literal["lock", "suspend", "deactivate", "erase"] | None = None
+    doing: Disabling | None = None
     unsure_until: float | None = None
+    unsure_of: Disabling | None = None
 
     @property
     def is_made(self) -> bool:
@@ -171,6 +174,7 @@ def _account(row: DatabaseRow) -> Account:
         todo=row["todo"],
         doing=row["doing"],
         unsure_until=row["unsure_until"],
+        unsure_of=row["unsure_of"],
     )
 
 
@@ -344,7 +348,7 @@ async def begin(
     connection: Connection,
     account: Account,
     does: Disablement,
-    doing: str | None,
+    doing: Disabling | None,
 ) -> bool:
     """Record before a request leaves that it is under way, and what it will have done.
 
@@ -362,6 +366,7 @@ async def begin(
             "suspends": does.suspended,
             "deactivates": does.deactivated,
             "doing": doing,
+            "at": connection.at,
             "until": connection.at + LATEST,
         },
     )
@@ -369,10 +374,7 @@ async def begin(
 
 
 async def unsure(connection: Connection, account: Account, until: float | None) -> None:
-    """Record until when (seconds since the epoch) a request without an answer may be carried out.
-
-    On the account, or on the one that a human said is not its user's.
-    """
+    """Record until when (seconds since the epoch) a request on an account may be carried out."""
     values = {"id": account.id, "user_id": account.user_id, "until": until}
     await connection.execute_fetchall(_Q["unsure"], values)
 
@@ -392,7 +394,8 @@ class Confirmation:
     """How an account was seen or made to be, for the state and profile that were wanted.
 
     `brings_back`: it is active again after the service had deactivated it. What had no answer may
-    change it until `unsure_until` (seconds since the epoch); then it is looked at once more.
+    change it until `unsure_until` (seconds since the epoch); then it is looked at once more, and
+    disabled again by what was let through (`unsure_of`).
     """
 
     ours: Disablement
@@ -402,6 +405,7 @@ class Confirmation:
     notice: str | None = None
     brings_back: bool = False
     unsure_until: float | None = None
+    unsure_of: Disabling | None = None
 
 
 async def confirm(connection: Connection, account: Account, seen: Confirmation) -> bool:
@@ -419,6 +423,7 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
             "usable": seen.usable,
             "notice": seen.notice,
             "unsure_until": seen.unsure_until,
+            "unsure_of": seen.unsure_of,
         },
     )
     if found and seen.brings_back:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from scim_matrix.store import grants, record
-from scim_matrix.store.accounts import Account, BoundBy, Disablement, get
+from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, Written, get
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import Statement
 from scim_matrix.store.queries import load
@@ -25,6 +25,8 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
         "id": account.id,
         "user_id": account.user_id,
         "since": None if since is None else since.isoformat(),
+        "written": (account.written | Written.of(account.profile)).dump(),
+        "until": connection.at + LATEST,
     }
     return bool(await connection.execute_fetchall(_Q["ask"], values))
 
@@ -37,13 +39,23 @@ async def search(connection: Connection, account: Account) -> float:
 
 async def has_none(connection: Connection, account: Account) -> None:
     """Record that a disabled user has no account; a deleted one without an account is forgotten."""
-    values = {"id": account.id, "desired": account.desired}
+    values = {"id": account.id, "desired": account.desired, "at": connection.at}
     await together(connection, (_Q["has_none"], values), (_Q["forget_released"], values))
 
 
 async def is_taken(connection: Connection, user_id: str) -> bool:
     """Tell whether a Matrix account is some user's."""
     return bool(await connection.execute_fetchall(_Q["is_taken"], {"user_id": user_id}))
+
+
+async def unsure_of(connection: Connection, user_id: str, until: float | None) -> float | None:
+    """Record until when a request may be carried out on an account that is no user's.
+
+    In seconds since the epoch; returns what was recorded before.
+    """
+    values = {"user_id": user_id, "until": until}
+    found, _ = await together(connection, (_Q["nobodys"], values), (_Q["unsure_of"], values))
+    return found[0]["unsure_until"] if found else None
 
 
 async def is_changing(connection: Connection, user_id: str) -> str | None:

@@ -1,12 +1,12 @@
 """Find which account is a user's on the homeserver, and record it."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
 from scim_matrix.matrix.accounts import Accounts, Change
-from scim_matrix.matrix.errors import NameTakenError, UnavailableError
+from scim_matrix.matrix.errors import NameTakenError, RefusedError, UnavailableError
 from scim_matrix.store import accounts, binding, record
 from scim_matrix.store.accounts import LATEST, Account, Problem
 from scim_matrix.store.database import Connection, Database
@@ -16,6 +16,9 @@ from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whos
 from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
+
+# Records until when (seconds since the epoch) a request may be carried out.
+Unsure = Callable[[Connection, float | None], Awaitable[object]]
 
 
 class StoppedError(Exception):
@@ -150,17 +153,23 @@ class AccountFinder:
             written |= {account.profile.subject}
         change = Change(
             drop_subjects=tuple(sorted(present.subjects & written)),
-            drop_marks=tuple(present.marks & {account.scim_id or ""}),
+            drop_marks=tuple(present.marks & {account.scim_id or account.mark or ""}),
         )
         if change == Change():
             return
-        if not self._dry_run:
-            async with self._database.write() as connection:
-                await accounts.unsure(connection, account, connection.at + LATEST)
-        async with answered(self._database, account):
+        if self._dry_run:
+            await self._accounts.change(present, change)
+            return
+
+        def unsure(connection: Connection, until: float | None) -> Awaitable[float | None]:
+            return binding.unsure_of(connection, barred, until)
+
+        async with self._database.write() as connection:
+            before = await unsure(connection, connection.at + LATEST)
+        async with answered(self._database, unsure, before):
             await self._accounts.change(present, change)
         async with self._database.write() as connection:
-            await accounts.unsure(connection, account, account.unsure_until)
+            await unsure(connection, before)
 
     async def bind(self, account: Account, decision: Bind) -> Account:
         """Record whose account it is. Raises StoppedError where that is a conflict."""
@@ -202,13 +211,20 @@ class AccountFinder:
 
 
 @contextlib.asynccontextmanager
-async def answered(database: Database, account: Account) -> AsyncIterator[None]:
-    """Record of a request on an account that gets no answer that it may be carried out late."""
+async def answered(database: Database, unsure: Unsure, before: float | None) -> AsyncIterator[None]:
+    """Have it recorded of a request that gets no answer until when it may be carried out.
+
+    Where it is refused that is so only of those `before`.
+    """
     try:
         yield
     except UnavailableError:
         async with database.write() as connection:
-            await accounts.unsure(connection, account, connection.at + LATEST)
+            await unsure(connection, connection.at + LATEST)
+        raise
+    except RefusedError:
+        async with database.write() as connection:
+            await unsure(connection, before)
         raise
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 import structlog
 
@@ -20,7 +19,7 @@ from scim_matrix.matrix.errors import (
     WithheldError,
 )
 from scim_matrix.store import accounts, binding, brake, memberships, record
-from scim_matrix.store.accounts import Account, Confirmation, Disablement
+from scim_matrix.store.accounts import Account, Confirmation, Disablement, Disabling
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.account_changes import (
@@ -35,6 +34,7 @@ from scim_matrix.sync.account_finder import (
     AccountFinder,
     OvertakenError,
     StoppedError,
+    Unsure,
     answered,
     conflicting,
     record_bound,
@@ -47,8 +47,11 @@ from scim_matrix.sync.room_rights import RoomRights
 
 log = structlog.get_logger(__name__)
 
-Disabling = Literal["lock", "suspend", "deactivate", "erase"]
-
+# What is let through by the brake lets through whatever is no more than that.
+_HOW_MUCH: dict[Disabling | None, int] = {
+    **{None: 0, "lock": 1, "suspend": 1},
+    **{"deactivate": 2, "erase": 3},
+}
 # How often it is looked soon whether an account has given up an SSO subject that is to be another
 # one's: a minute and a half. What is left then, something else keeps there.
 _SOON = 10
@@ -210,11 +213,13 @@ class AccountWorker:
             emails,
         )
         since = await self._accounts.about_to_make(user_id, account.scim_id)
+        unsure_until = self._unsure_until(account)
         if not self._dry_run:
             async with self._database.write() as connection:
                 if not await binding.ask(connection, account, since):
                     raise OvertakenError
-        left_out |= await self._accounts.create(new)
+        async with answered(self._database, _unsure_of(account), unsure_until):
+            left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(
             frozenset(emails), frozenset({new.subject} if new.subject is not None else ())
@@ -224,7 +229,9 @@ class AccountWorker:
         async with self._database.write() as connection:
             if account.user_id is None:
                 account = await record_bound(connection, account, Bind(user_id, "made"))
-            await _record_confirmed(connection, account, seen, "create")
+            await _record_confirmed(
+                connection, account, _unless_late(account, seen, unsure_until), "create"
+            )
         _tell_applied(account, "create")
 
     async def _left_out(
@@ -351,7 +358,9 @@ class AccountWorker:
         if change is None:
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             seen = Confirmation(done_by(Change(), account.ours, present), account.written)
-            await self._confirm(account, _unless_late(account, seen, unsure_until), account.doing)
+            let_through = None if how == "nothing" else how
+            seen = _unless_late(account, seen, unsure_until, let_through)
+            await self._confirm(account, seen, account.doing)
             return
         assert how != "nothing"
         if await self._spared(account, present):
@@ -360,7 +369,7 @@ class AccountWorker:
             return
         await self._change(account, present, change, unsure_until, how)
         seen = Confirmation(done_by(change, account.ours, present), account.written)
-        await self._confirm(account, _unless_late(account, seen, unsure_until), how)
+        await self._confirm(account, _unless_late(account, seen, unsure_until, how), how)
 
     async def _change(
         self,
@@ -387,7 +396,7 @@ class AccountWorker:
                 raise OvertakenError
             if brings_back:
                 await accounts.bring_back(connection, account)
-        async with answered(self._database, account):
+        async with answered(self._database, _unsure_of(account), unsure_until):
             return await self._accounts.change(present, change)
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
@@ -517,6 +526,11 @@ async def _record_confirmed(
         await record.add(connection, entry)
 
 
+def _unsure_of(account: Account) -> Unsure:
+    """Return what records until when a request on an account may be carried out."""
+    return lambda connection, until: accounts.unsure(connection, account, until)
+
+
 def _brings_back(account: Account, present: MatrixAccount) -> bool:
     """Tell whether an active account had been deactivated by the service until now."""
     # Where an answer was lost it may not have been.
@@ -525,22 +539,29 @@ def _brings_back(account: Account, present: MatrixAccount) -> bool:
 
 
 def _is_let_through(account: Account, how: Disabling) -> bool:
-    """Tell whether a request for this very thing was sent, and it is not known what came of it."""
-    ours = account.ours
-    sent = {"lock": ours.locked, "suspend": ours.suspended, "deactivate": ours.deactivated}
-    in_doubt = account.unsure_until is not None
-    return account.doing == how or (in_doubt and sent.get(how, False))
+    """Tell whether a request for as much was sent, and it is not known what came of it."""
+    return _HOW_MUCH[how] <= max(_HOW_MUCH[account.doing], _HOW_MUCH[account.unsure_of])
 
 
-def _unless_late(account: Account, seen: Confirmation, unsure_until: float | None) -> Confirmation:
-    """Return what is recorded of an account that is as wanted.
+def _unless_late(
+    account: Account,
+    seen: Confirmation,
+    unsure_until: float | None,
+    disabled: Disabling | None = None,
+) -> Confirmation:
+    """Return what is recorded of an account that is as wanted, and was `disabled` for that.
 
     While something may be carried out late, what the service may have done is its own still.
     """
     if unsure_until is None:
         return seen
-    ours, written = seen.ours | account.ours, seen.written | account.written
-    return replace(seen, ours=ours, written=written, unsure_until=unsure_until)
+    return replace(
+        seen,
+        ours=seen.ours | account.ours,
+        written=seen.written | account.written,
+        unsure_until=unsure_until,
+        unsure_of=disabled or account.unsure_of,
+    )
 
 
 def _tell_applied(account: Account, did: record.Kind | None) -> None:

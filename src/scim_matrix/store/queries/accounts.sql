@@ -58,6 +58,7 @@ WHERE scim_id = :scim_id AND user_id IS NOT NULL RETURNING id
 -- release_unbound --
 -- A deleted user who has no account leaves nothing behind.
 DELETE FROM account WHERE scim_id = :scim_id AND user_id IS NULL AND confirmed IS NOT NULL
+AND unsure_until IS NULL
 
 -- release_unknown --
 -- A deleted user who may have an account: where it is found, it is dealt with as theirs.
@@ -129,7 +130,8 @@ SELECT * FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
 -- user who was disabled, deleted or told another account since that was decided.
-UPDATE account SET asked = coalesce(:since, asked), searched = NULL
+UPDATE account SET asked = coalesce(:since, asked), searched = NULL, written = :written,
+    unsure_until = :until
 WHERE id = :id AND scim_id IS NOT NULL AND desired = 'active'
 AND user_id IS NOT DISTINCT FROM :user_id RETURNING 1
 
@@ -142,7 +144,7 @@ WHERE id = :id RETURNING searched
 -- has_none --
 -- A user who is disabled has no account, and none that was asked for was made.
 UPDATE account SET confirmed = desired, asked = NULL, attempts = 0, next_try = 0,
-    problem = CASE WHEN problem = 'conflict' THEN problem END,
+    unsure_until = CASE WHEN unsure_until > :at THEN unsure_until END, problem = CASE WHEN problem = 'conflict' THEN problem END,
     reason = CASE WHEN problem = 'conflict' THEN reason END,
     cure = CASE WHEN problem = 'conflict' THEN cure END
 WHERE id = :id AND user_id IS NULL AND desired = :desired
@@ -150,11 +152,13 @@ WHERE id = :id AND user_id IS NULL AND desired = :desired
 -- forget_released --
 -- Nor is there a user whose it could be.
 DELETE FROM account WHERE id = :id AND scim_id IS NULL AND user_id IS NULL
+AND unsure_until IS NULL
 
 -- begin --
 -- A request is about to leave: until its answer arrives, the account's state is not known. None leaves
 -- where the brake holds it by now, the user is to be otherwise, or has another account.
 UPDATE account SET confirmed = NULL, written = :written, doing = coalesce(:doing, doing),
+    unsure_of = coalesce(:doing, CASE WHEN unsure_until > :at THEN unsure_of END),
     unsure_until = :until, usable = usable AND desired = 'active',
     locked_by_us = :locks, suspended_by_us = :suspends, deactivated_by_us = :deactivates
 WHERE id = :id AND brake <> 'held' AND desired = :state AND user_id = :user_id RETURNING 1
@@ -165,8 +169,8 @@ WHERE id = :id AND brake <> 'held' AND desired = :state AND user_id = :user_id R
 UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :written,
     locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
     by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
-    unsure_until = :unsure_until, brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END,
-    approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
+    unsure_until = :unsure_until, unsure_of = :unsure_of,
+    brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END, approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
 
 -- not_done --
@@ -176,20 +180,36 @@ UPDATE account SET doing = NULL, locked_by_us = :locked, suspended_by_us = :susp
 WHERE id = :id AND user_id = :user_id
 
 -- unsure --
--- A request on an account, or on the one that is not its user's, may be carried out until then.
+-- A request on an account had no answer, and may be carried out until then.
 UPDATE account SET unsure_until = :until WHERE id = :id AND user_id IS NOT DISTINCT FROM :user_id
+
+-- nobodys --
+-- Until when a request may be carried out on an account that is no user's.
+SELECT unsure_until FROM account WHERE user_id = :user_id AND scim_id IS NULL
+
+-- unsure_of --
+-- The same of an account that is no user's, and of which nothing else may be known.
+INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
+VALUES (:user_id, 'observed', 'unmanaged', '{}', :until)
+ON CONFLICT (user_id) DO UPDATE SET unsure_until = excluded.unsure_until
+WHERE account.scim_id IS NULL
 
 -- unsure_longer --
 -- Nobody knows how long ago that was, since nothing ran.
 UPDATE account SET unsure_until = :until WHERE unsure_until IS NOT NULL
 
 -- any_to_look_at --
--- Whether an account is to be looked at once more.
-SELECT 1 FROM account WHERE unsure_until <= :now AND confirmed IS NOT NULL LIMIT 1
+-- Whether an account is to be looked at once more, or nothing is in doubt of it any more.
+SELECT 1 FROM account WHERE unsure_until <= :now
+AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged') LIMIT 1
 
 -- look --
--- Accounts of which it is known now what is carried out late, once they are looked at.
-UPDATE account SET confirmed = NULL WHERE unsure_until <= :now AND confirmed IS NOT NULL
+-- Accounts of which it is known now what is carried out late, once they are looked at. Whoever has
+-- none by now may have left a link on the one before.
+UPDATE account SET confirmed = NULL, next_try = CASE WHEN user_id IS NULL THEN 0 ELSE next_try END,
+    unsure_until = CASE WHEN user_id IS NOT NULL AND desired <> 'unmanaged' THEN unsure_until END
+WHERE unsure_until <= :now
+AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged')
 
 -- bring_back --
 -- An account that the service deactivated, which takes it out of its rooms, is active again: it has
@@ -215,9 +235,8 @@ SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 SELECT id, scim_id FROM account WHERE user_id = :user_id AND id <> :id
 
 -- is_changing --
--- Whether something may still be carried out on an account that is no user's, or not this one's.
-SELECT 1 FROM account WHERE unsure_until > :now
-AND (barred = :user_id OR (user_id = :user_id AND scim_id IS NULL)) LIMIT 1
+-- Whether something may still be carried out on an account that is no user's.
+SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NULL AND unsure_until > :now
 
 -- take_disablement --
 -- What the service did to an account in a former user's name it may undo in the new one's.
@@ -251,10 +270,10 @@ UPDATE account SET user_id = NULL, bound_by = NULL WHERE id = :id
 -- The one before is no user's, and goes to nobody by itself. What the service made for the user is
 -- locked; whatever was there before only leaves the rooms it was given.
 INSERT INTO account (user_id, bound_by, desired, profile, locked_by_us, suspended_by_us,
-    deactivated_by_us, unsure_until, tick, since, request)
+    deactivated_by_us, written, unsure_until, unsure_of, tick, since, request)
 SELECT :former, CASE WHEN :made THEN :bound_by ELSE 'observed' END,
     CASE WHEN :made THEN 'deleted' ELSE 'unmanaged' END, profile, locked_by_us, suspended_by_us,
-    deactivated_by_us, unsure_until, :tick, :at, :request
+    deactivated_by_us, written, unsure_until, unsure_of, :tick, :at, :request
 FROM account WHERE id = :id RETURNING id
 
 -- keep_in_former --
@@ -272,8 +291,8 @@ UPDATE membership SET account_id = :former_id WHERE account_id = :id AND state <
 -- disown --
 -- What the service did, it did to the account before.
 UPDATE account SET locked_by_us = FALSE, suspended_by_us = FALSE, deactivated_by_us = FALSE,
-    by_hand = NULL, doing = NULL, unsure_until = NULL, brake = 'free',
-    held_because = NULL, held_tick = NULL, approved_by = NULL
+    by_hand = NULL, doing = NULL, unsure_until = NULL, unsure_of = NULL,
+    brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
 WHERE id = :id
 
 -- bind --
@@ -310,7 +329,7 @@ AND room_id IN (SELECT room_id FROM membership WHERE account_id = :id AND state 
 -- An account is no longer a user's; nothing is done to it.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = :proposed, barred = :barred,
     usable = FALSE, confirmed = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
-    deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL, unsure_until = NULL,
+    deactivated_by_us = FALSE, by_hand = NULL, asked = NULL, doing = NULL, unsure_of = NULL,
     problem = 'conflict', reason = :reason, cure = :cure, next_try = :next_try
 WHERE id = :id
 
@@ -318,8 +337,8 @@ WHERE id = :id
 -- There is no such account: one is made when it is needed.
 UPDATE account SET user_id = NULL, bound_by = NULL, proposed = user_id, usable = FALSE,
     confirmed = NULL, locked_by_us = FALSE, suspended_by_us = FALSE,
-    deactivated_by_us = FALSE, by_hand = NULL, doing = NULL, unsure_until = NULL,
-    written = '{"emails":[],"subjects":[]}',
+    deactivated_by_us = FALSE, by_hand = NULL, doing = NULL,
+    unsure_until = NULL, unsure_of = NULL, written = '{"emails":[],"subjects":[]}',
     problem = NULL, reason = NULL, cure = NULL, next_try = 0
 WHERE id = :id
 

@@ -61,11 +61,11 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, ro
 
 -- hold_accounts --
 -- An account and all others that are to be disabled wait for a human, but those whose request is
--- on its way, or may have done that: they ask by themselves.
+-- on its way, or may still be carried out: they ask by themselves.
 UPDATE account SET brake = 'held', held_because = 'limit', held_tick = :tick
 WHERE user_id IS NOT NULL AND todo = 'disable' AND brake = 'free'
-AND (id = :id OR (doing IS NULL AND problem IS DISTINCT FROM 'spared'
-    AND NOT (unsure_until IS NOT NULL AND (locked_by_us OR suspended_by_us OR deactivated_by_us))))
+AND (id = :id
+    OR (doing IS NULL AND unsure_of IS NULL AND problem IS DISTINCT FROM 'spared'))
 RETURNING user_id, request
 
 -- hold_restored_account --

@@ -1,8 +1,9 @@
 -- accounts_called --
 -- The accounts that somebody may mean by a SCIM id, a user name or a user ID, that of a second
--- account too.
+-- account too. Of one that a human took from its user it is that user who is meant.
 SELECT id FROM account WHERE scim_id = :name
-UNION SELECT id FROM account WHERE user_id = :name
+UNION SELECT id FROM account WHERE user_id = :name AND (desired <> 'unmanaged'
+    OR NOT EXISTS (SELECT 1 FROM account u WHERE u.proposed = :name AND u.user_id IS NULL))
 UNION SELECT id FROM account WHERE proposed = :name AND user_id IS NULL
 UNION SELECT a.id FROM scim_user u CROSS JOIN account a
     WHERE u.user_name_key = :folded AND a.scim_id = u.id
