@@ -29,7 +29,7 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
@@ -198,11 +198,16 @@ class Workshops:
         return dict(self._pool.map(one, given))
 
 
-def try_sample(sample: list[Candidate], seed: str, folder: Path, workers: int) -> dict[str, Tried]:
-    """Try mutants on all tests that should notice; what was tried of this state is taken over."""
+def try_sample(
+    sample: list[Candidate], seed: str, folder: Path, workers: int, came_along: Collection[str]
+) -> dict[str, Tried]:
+    """Try mutants on all tests that should notice; what was tried of this state is taken over.
+
+    `came_along` are the files of tests that came with what is changed.
+    """
     known, kept = equivalents(), kept_for_this_state()
     (folder / "learning").mkdir()
-    tests = Tests.learn(Workshop(folder / "learning"), kept, workers)
+    tests = Tests.learn(Workshop(folder / "learning"), kept, workers, came_along)
     file = kept / f"{seed}.jsonl"
     lines = map(json.loads, file.read_text("utf-8").splitlines()) if file.exists() else ()
     before = {key: Tried(*tried) for key, *tried in lines}
@@ -263,14 +268,14 @@ def last_noted() -> str:
     return _git("log", "-1", "--format=%H", "--", str(NOTICED)).strip()
 
 
-def changed_lines(since: str) -> dict[str, set[int]]:
-    """Return the lines of each source that have changed since a commit, none where it is not here.
+def changed_lines(since: str, below: str = PACKAGE) -> dict[str, set[int]]:
+    """Return the lines of each file that have changed since a commit, none where it is not here.
 
     A merge counts as all that it brought.
     """
     found: dict[str, set[int]] = {}
     lines: set[int] = set()
-    for line in _git("diff", "--unified=0", "--no-color", since, "--", PACKAGE).split("\n"):
+    for line in _git("diff", "--unified=0", "--no-color", since, "--", below).split("\n"):
         if line.startswith("+++ b/"):
             lines = found.setdefault(line[6:], set())
         elif hunk := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
@@ -301,13 +306,14 @@ def main() -> int:
         if options.check:
             tried = check(options.check, options.seed, folder, options.workers)
         else:
-            every = candidates(options.files)
+            every, number = candidates(options.files), options.sample
+            came_along: Collection[str] = ()
             if options.since:
                 lines = changed_lines(options.since)
                 every = [c for c in every if c.mutant.line in lines.get(c.path, ())]
-            number = len(every) if options.since else options.sample
+                number, came_along = len(every), changed_lines(options.since, "tests")
             sample = draw(every, number, options.seed)
-            tried = try_sample(sample, options.seed, folder, options.workers)
+            tried = try_sample(sample, options.seed, folder, options.workers, came_along)
     return 1 if show(tried) else 0
 
 

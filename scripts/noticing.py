@@ -12,7 +12,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,9 +66,16 @@ class Tried(NamedTuple):
 class Tests:
     """Which tests run which lines, and how many seconds each takes."""
 
-    def __init__(self, lines: Mapping[str, Mapping[int, list[str]]], seconds: Mapping[str, float]):
+    def __init__(
+        self,
+        lines: Mapping[str, Mapping[int, list[str]]],
+        seconds: Mapping[str, float],
+        came_along: Collection[str] = (),
+    ) -> None:
         self._lines = lines
         self._seconds = seconds
+        # The files of those that came with what is changed.
+        self._came_along = came_along
         self._noticed = Counter[tuple[str, str]]()
         # How many lines each runs.
         self._breadth = Counter(
@@ -76,7 +83,9 @@ class Tests:
         )
 
     @classmethod
-    def learn(cls, workshop: "Workshop", kept: Path, workers: int) -> "Tests":
+    def learn(
+        cls, workshop: "Workshop", kept: Path, workers: int, came_along: Collection[str] = ()
+    ) -> "Tests":
         """Run the tests once, unless that was done before; where mutants are tried they must pass.
 
         Raises CalledProcessError if they do not: each mutant would count as killed.
@@ -107,7 +116,7 @@ class Tests:
             )
             for case in ElementTree.parse(times).iter("testcase")
         }
-        return cls(lines, seconds)
+        return cls(lines, seconds, came_along)
 
     def noticed(self, path: str, test: str | None) -> None:
         """Remember a test that noticed a change of a file: it is the first to be asked again."""
@@ -118,7 +127,8 @@ class Tests:
         """Return the tests that should notice, as far as they are quick enough.
 
         A third of the time is for those that noticed other changes of the file, one for those that
-        run least besides: they are about what was changed. Then each test once before any with
+        run least besides: they are about what was changed, as are those that came along with it,
+        for which there is as much time as for all others. Then each test once before any with
         other parameters, since these promise something else; scenarios where it is about people,
         of whom others say little, and the others elsewhere; each the quickest first.
         """
@@ -132,11 +142,13 @@ class Tests:
         again = self._again(found)
         noticed = [test for test in found if self._noticed[candidate.path, test]]
         noticed.sort(key=lambda test: -self._noticed[candidate.path, test])
+        own = [test for test in found if test.partition("::")[0] in self._came_along]
+        own.sort(key=lambda test: (self.seconds([test]), test))
         near = sorted(found, key=lambda test: (self._breadth[test], test))
         others = sorted(found, key=lambda test: self._rank(candidate.path, test, again[test]))
         chosen: dict[str, None] = {}
-        for tests in noticed, near, others:
-            left = ENOUGH / 3
+        third = ENOUGH / 3
+        for tests, left in (noticed, third), (own, ENOUGH), (near, third), (others, third):
             for test in (test for test in tests if test not in chosen):
                 left -= self.seconds([test])
                 if chosen and left < 0:
