@@ -48,14 +48,9 @@ async def is_taken(connection: Connection, user_id: str) -> bool:
     return bool(await connection.execute_fetchall(_Q["is_taken"], {"user_id": user_id}))
 
 
-async def unsure_of(connection: Connection, user_id: str, until: float | None) -> float | None:
-    """Record until when a request may be carried out on an account that is no user's.
-
-    In seconds since the epoch; returns what was recorded before.
-    """
-    values = {"user_id": user_id, "until": until}
-    found, _ = await together(connection, (_Q["nobodys"], values), (_Q["unsure_of"], values))
-    return found[0]["unsure_until"] if found else None
+async def unsure_of(connection: Connection, user_id: str, until: float) -> None:
+    """Record until when (seconds since the epoch) an account that is no user's may be changed."""
+    await connection.execute_fetchall(_Q["unsure_of"], {"user_id": user_id, "until": until})
 
 
 async def is_changing(connection: Connection, user_id: str) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 
 from scim_matrix.matrix.accounts import Accounts, Change
-from scim_matrix.matrix.errors import NameTakenError, RefusedError, UnavailableError
+from scim_matrix.matrix.errors import NameTakenError, UnavailableError
 from scim_matrix.store import accounts, binding, record
 from scim_matrix.store.accounts import LATEST, Account, Problem
 from scim_matrix.store.database import Connection, Database
@@ -18,7 +18,7 @@ from scim_matrix.sync.room_rights import RoomRights
 log = structlog.get_logger(__name__)
 
 # Records until when (seconds since the epoch) a request may be carried out.
-Unsure = Callable[[Connection, float | None], Awaitable[object]]
+Unsure = Callable[[Connection, float], Awaitable[None]]
 
 
 class StoppedError(Exception):
@@ -157,19 +157,12 @@ class AccountFinder:
         )
         if change == Change():
             return
-        if self._dry_run:
-            await self._accounts.change(present, change)
-            return
 
-        def unsure(connection: Connection, until: float | None) -> Awaitable[float | None]:
+        def unsure(connection: Connection, until: float) -> Awaitable[None]:
             return binding.unsure_of(connection, barred, until)
 
-        async with self._database.write() as connection:
-            before = await unsure(connection, connection.at + LATEST)
-        async with answered(self._database, unsure, before):
+        async with answered(self._database, unsure):
             await self._accounts.change(present, change)
-        async with self._database.write() as connection:
-            await unsure(connection, before)
 
     async def bind(self, account: Account, decision: Bind) -> Account:
         """Record whose account it is. Raises StoppedError where that is a conflict."""
@@ -211,20 +204,13 @@ class AccountFinder:
 
 
 @contextlib.asynccontextmanager
-async def answered(database: Database, unsure: Unsure, before: float | None) -> AsyncIterator[None]:
-    """Have it recorded of a request that gets no answer until when it may be carried out.
-
-    Where it is refused that is so only of those `before`.
-    """
+async def answered(database: Database, unsure: Unsure) -> AsyncIterator[None]:
+    """Have it recorded of a request that gets no answer until when it may be carried out."""
     try:
         yield
     except UnavailableError:
         async with database.write() as connection:
             await unsure(connection, connection.at + LATEST)
-        raise
-    except RefusedError:
-        async with database.write() as connection:
-            await unsure(connection, before)
         raise
 
 

@@ -1,6 +1,7 @@
 """Work on one account: bring it in line behind the brake and record how it ended."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -34,7 +35,6 @@ from scim_matrix.sync.account_finder import (
     AccountFinder,
     OvertakenError,
     StoppedError,
-    Unsure,
     answered,
     conflicting,
     record_bound,
@@ -218,7 +218,7 @@ class AccountWorker:
             async with self._database.write() as connection:
                 if not await binding.ask(connection, account, since):
                     raise OvertakenError
-        async with answered(self._database, _unsure_of(account), unsure_until):
+        async with self._asking(account, unsure_until):
             left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(
@@ -396,8 +396,23 @@ class AccountWorker:
                 raise OvertakenError
             if brings_back:
                 await accounts.bring_back(connection, account)
-        async with answered(self._database, _unsure_of(account), unsure_until):
+        async with self._asking(account, unsure_until):
             return await self._accounts.change(present, change)
+
+    @contextlib.asynccontextmanager
+    async def _asking(self, account: Account, unsure_until: float | None) -> AsyncIterator[None]:
+        """Have an account be in doubt where no answer comes, and as before where it is refused."""
+
+        def unsure(connection: Connection, until: float | None) -> Awaitable[None]:
+            return accounts.unsure(connection, account, until)
+
+        try:
+            async with answered(self._database, unsure):
+                yield
+        except RefusedError:
+            async with self._database.write() as connection:
+                await unsure(connection, unsure_until)
+            raise
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
         """Tell whether somebody is left alone who should not be, and record that once."""
@@ -524,11 +539,6 @@ async def _record_confirmed(
             by=account.approved_by,
         )
         await record.add(connection, entry)
-
-
-def _unsure_of(account: Account) -> Unsure:
-    """Return what records until when a request on an account may be carried out."""
-    return lambda connection, until: accounts.unsure(connection, account, until)
 
 
 def _brings_back(account: Account, present: MatrixAccount) -> bool:

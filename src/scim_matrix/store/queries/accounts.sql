@@ -183,10 +183,6 @@ WHERE id = :id AND user_id = :user_id
 -- A request on an account had no answer, and may be carried out until then.
 UPDATE account SET unsure_until = :until WHERE id = :id AND user_id IS NOT DISTINCT FROM :user_id
 
--- nobodys --
--- Until when a request may be carried out on an account that is no user's.
-SELECT unsure_until FROM account WHERE user_id = :user_id AND scim_id IS NULL
-
 -- unsure_of --
 -- The same of an account that is no user's, and of which nothing else may be known.
 INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
