@@ -83,6 +83,18 @@ async def test_what_is_awaited_outlasts_a_process(tmp_path: Path) -> None:
         await stays_hers(deployment)
 
 
+async def test_what_was_asked_for_before_the_end_of_a_process_is_awaited(tmp_path: Path) -> None:
+    """Killed before the answer is here, the service knows of it still."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await ann(deployment)
+        await disabled(deployment, scim_id, active=False)
+        await deployment.die(disables)
+        deployment.world.accounts.get("@ann:s").locked = False
+        await disabled(deployment, scim_id, active=True)
+        await deployment.settle()
+        await stays_hers(deployment)
+
+
 async def test_the_answer_to_a_retry_is_not_that_to_the_request_before(tmp_path: Path) -> None:
     """Which may be carried out after it."""
     async with deployed(tmp_path) as deployment:
