@@ -147,3 +147,12 @@ async def test_one_that_is_asked_for_again_is_looked_for_anew(tmp_path: Path) ->
         await changed(deployment, scim_id)
         await deployment.settle(LATEST / 2)
         assert await is_looked_for(deployment)
+
+
+async def test_making_an_account_tells_whether_its_name_is_free(tmp_path: Path) -> None:
+    """It is not asked for before that as well: an import makes thousands."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.scim("POST", "/Users", {"schemas": [USER], "userName": "ann"})
+        await deployment.settle()
+        asked = [r.method for r in deployment.homeserver.requests if "@ann:s" in r.path]
+        assert asked == ["GET", "PUT"]

@@ -646,6 +646,23 @@ async def test_only_whoever_is_joined_again_is_looked_at_before(
         assert missing == ([] if invite else ["@ann:s"])
 
 
+async def test_what_is_asked_for_makes_no_account_usable(database: Database) -> None:
+    """Before it is answered nobody is joined; nor once an account is being taken from its user."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        ann = await people.user("ann")
+        await people.binds(ann, usable=False)
+        assert await accounts.begin(connection, await people.account_of(ann), Disablement(), None)
+        assert not (await people.account_of(ann)).usable
+        bob = await people.account("bob")
+        assert await accounts.begin(connection, await people.account_of(bob), Disablement(), None)
+        assert (await people.account_of(bob)).usable
+        await people.activity(bob, active=False)
+        account = await people.account_of(bob)
+        assert await accounts.begin(connection, account, Disablement(locked=True), "lock")
+        assert not (await people.account_of(bob)).usable
+
+
 async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -> None:
     """Not before, and once; and the next time at which something falls due is that one."""
     database = await Database.open(place)
