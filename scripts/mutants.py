@@ -86,6 +86,9 @@ DECIDING = (
 # Seconds within which a test must notice a mutant to be asked again by `--check`.
 SOON = 60.0
 UNSEEN = ("survived", "not run")
+# Which tests are asked that came along with a change, and how many files of them.
+IN_TESTS = re.compile(r"tests/(unit|service)/test_")
+MOST = 4
 
 
 def kept_for_this_state() -> Path:
@@ -236,25 +239,31 @@ def try_sample(
 def check(number: int, seed: str, folder: Path, workers: int) -> dict[str, Tried]:
     """Try anew what tests have noticed of what decides, and half as much of what was changed.
 
-    First with the test that noticed it, then with those that noticed most of the same file.
+    First with the test that noticed it, then with those that noticed most of the same file; what
+    was changed with the tests, too, that came along with most of it.
     """
     by, known = noticed(), equivalents()
     every = [c for c in candidates(GRAVE) if c.key not in known]
     sample = draw((c for c in every if c.key in by), number, seed)
     left = {c.key: c for c in every if c.key not in by}
-    for lines in changed_lines("HEAD^"), changed_lines(f"{last_noted()}^"):
+    own: dict[str, list[str]] = {}
+    for since in "HEAD^", f"{last_noted()}^":
+        lines, tested = changed_lines(since), changed_lines(since, "tests")
+        most = sorted(filter(IN_TESTS.match, tested), key=lambda file: -len(tested[file]))
         fresh = (c for c in left.values() if c.mutant.line in lines.get(c.path, ()))
         drawn = draw(fresh, number // 2, seed)
         sample += drawn
         for candidate in drawn:
             del left[candidate.key]
+            own[candidate.key] = most[:MOST]
     of_file: dict[str, Counter[str]] = {}
     for key, test in by.items():
         of_file.setdefault(key.partition(": ")[0], Counter())[test] += 1
 
     def tests(candidate: Candidate) -> list[str]:
         near = [test for test, _ in of_file.get(candidate.path, Counter()).most_common(10)]
-        return list(dict.fromkeys([*filter(None, [by.get(candidate.key)]), *near, SCENARIOS]))
+        known = filter(None, [by.get(candidate.key)])
+        return list(dict.fromkeys([*known, *near, *own.get(candidate.key, ()), SCENARIOS]))
 
     files = {test.partition("::")[0] for candidate in sample for test in tests(candidate)}
     there = sorted(file for file in files if (ROOT / file).exists())

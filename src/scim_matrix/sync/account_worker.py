@@ -261,9 +261,7 @@ class AccountWorker:
         written = needed.written
         if needed.is_needed and not await self._spared(account, present):
             account = await self._free_subject(account, present, needed, unsure_until)
-            refused = await self._change(
-                account, present, needed.change, unsure_until, brings_back=brings_back
-            )
+            refused = await self._change(account, present, needed.change, unsure_until)
             left_out |= refused
             written = replace(written, emails=written.emails - refused.keys())
             came_to_nothing = needed.change == Change(add_emails=tuple(refused))
@@ -378,8 +376,6 @@ class AccountWorker:
         change: Change,
         unsure_until: float | None,
         doing: Disabling | None = None,
-        *,
-        brings_back: bool = False,
     ) -> Mapping[str, str]:
         """Send a change; until its answer arrives, the account's state is not known.
 
@@ -394,7 +390,8 @@ class AccountWorker:
         async with self._database.write() as connection:
             if not await accounts.begin(connection, account, does, doing):
                 raise OvertakenError
-            if brings_back:
+            if change.deactivated is False:
+                # Where the answer is lost nobody can tell any more that it was deactivated.
                 await accounts.bring_back(connection, account)
         async with self._asking(account, unsure_until):
             return await self._accounts.change(present, change)
