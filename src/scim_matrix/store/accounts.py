@@ -384,11 +384,6 @@ async def unsure_longer(connection: Connection) -> None:
     await connection.execute_fetchall(_Q["unsure_longer"], {"until": connection.at + LATEST})
 
 
-async def bring_back(connection: Connection, account: Account) -> None:
-    """Have an account that the service had deactivated be brought into its rooms again."""
-    await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
-
-
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """How an account was seen or made to be, for the state and profile that were wanted.
@@ -427,7 +422,7 @@ async def confirm(connection: Connection, account: Account, seen: Confirmation) 
         },
     )
     if found and seen.brings_back:
-        await bring_back(connection, account)
+        await connection.execute_fetchall(_Q["bring_back"], {"id": account.id})
     return bool(found)
 
 

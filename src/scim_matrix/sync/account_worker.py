@@ -390,9 +390,6 @@ class AccountWorker:
         async with self._database.write() as connection:
             if not await accounts.begin(connection, account, does, doing):
                 raise OvertakenError
-            if change.deactivated is False:
-                # Where the answer is lost nobody can tell any more that it was deactivated.
-                await accounts.bring_back(connection, account)
         async with self._asking(account, unsure_until):
             return await self._accounts.change(present, change)
 
