@@ -262,8 +262,8 @@ def check(number: int, seed: str, folder: Path, workers: int) -> dict[str, Tried
 
     def tests(candidate: Candidate) -> list[str]:
         near = [test for test, _ in of_file.get(candidate.path, Counter()).most_common(10)]
-        known = filter(None, [by.get(candidate.key)])
-        return list(dict.fromkeys([*known, *near, *own.get(candidate.key, ()), SCENARIOS]))
+        that_did = filter(None, [by.get(candidate.key)])
+        return list(dict.fromkeys([*that_did, *near, *own.get(candidate.key, ()), SCENARIOS]))
 
     files = {test.partition("::")[0] for candidate in sample for test in tests(candidate)}
     there = sorted(file for file in files if (ROOT / file).exists())

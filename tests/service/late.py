@@ -5,6 +5,7 @@ from typing import Literal
 from scim_matrix.store.dialect import DatabaseRow
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import Deployment
+from tests.homeserver.errors import forbidden
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 How = Literal["lock", "suspend", "deactivate"]
@@ -30,6 +31,12 @@ def enables(request: Request) -> bool:
     """Tell whether a request lets an account be used."""
     named = request.path[-1] == "@ann:s" and request.changes
     return named and False in map(request.body.get, ("locked", "deactivated", "suspend"))
+
+
+def refuse(request: Request) -> None:
+    """Refuse what takes an account out of use."""
+    if disables(request):
+        raise forbidden("not here")
 
 
 def carry_out(deployment: Deployment, how: How) -> None:

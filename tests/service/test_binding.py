@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from scim_matrix.store import accounts, binding, story
 from scim_matrix.store.accounts import Account
@@ -50,7 +49,7 @@ NOTHING_DONE: dict[str, Any] = {
 }
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def connection(place: Place) -> AsyncIterator[Connection]:
     """Return a block that writes, in a database of either kind."""
     database = await Database.open(place)

@@ -11,7 +11,6 @@ from scim_matrix.store.accounts import LATEST, Disablement
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
-from tests.homeserver.errors import forbidden
 from tests.service.late import (
     USER,
     How,
@@ -22,15 +21,10 @@ from tests.service.late import (
     disables,
     enables,
     is_out,
+    refuse,
     row,
     unanswered,
 )
-
-
-def refuse(request: Request) -> None:
-    """Refuse what takes an account out of use."""
-    if disables(request):
-        raise forbidden("not here")
 
 
 async def stays_hers(deployment: Deployment) -> None:

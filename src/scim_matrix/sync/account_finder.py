@@ -39,9 +39,8 @@ class OvertakenError(Exception):
 class AccountFinder:
     """Asks the homeserver whose account is whose, and records what it says.
 
-    With `adopt` a user gets the account of their name where it is nobody's. In a
-    dry run it is asked who has a name before an account of it is asked for, and nothing is noted
-    as under way: no request will leave.
+    With `adopt` a user gets the account of their name where it is nobody's. In a dry run it is
+    asked who has a name, since no account of it will be asked for.
     """
 
     def __init__(
