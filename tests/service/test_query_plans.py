@@ -293,13 +293,18 @@ def whole(plan: dict[str, Any], partial: set[str]) -> list[str]:
 async def test_every_statement_finds_by_index_whom_it_concerns_in_postgresql(
     postgresql: Server, filled: bool
 ) -> None:
-    """With many people, and in a new database: what was planned there goes on for long."""
+    """With many people, and in a new database: what was planned there goes on for long.
+
+    A survey before there is anybody does not have it plan for nobody.
+    """
     url = postgresql.filled()
     database = await Database.open(url)
     writer = database._writer.driver
     assert isinstance(writer, Postgresql)
     if filled:
         await writer.run(FILLED)
+    else:
+        await database.survey()
     await writer.run("SET plan_cache_mode = force_generic_plan")
     indexes = "SELECT indexname FROM pg_indexes WHERE indexdef LIKE '% WHERE %'"
     partial = {row["indexname"] for row in await writer.fetch(indexes)}

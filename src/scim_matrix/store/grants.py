@@ -148,11 +148,10 @@ async def spread(connection: Connection, limit: int = SPREAD) -> bool:
     """Note whom changes of some mappings reach; tells whether other mappings may be left."""
     limit = min(limit, SPREAD)
     found = await connection.execute_fetchall(_Q["unsettled_mappings"], {"limit": limit})
-    names = ("spread_given", "spread_mapped", "spread")
     if found:
-        await together(
-            connection, *((_Q[name], {"mapping_id": row["id"]}) for row in found for name in names)
-        )
+        values = {"mappings": orjson.dumps([row["id"] for row in found]).decode()}
+        names = ("spread_given", "spread_mapped", "spread")
+        await together(connection, *((_Q[name], values) for name in names))
     return len(found) == limit
 
 
@@ -205,12 +204,14 @@ async def settle_reference(
     The statements in `first` run before. Costs what its mappings give, in that room only; where
     that is much it is done in pieces. `given` are the rows of `giving`.
     """
-    if given[0]["number"] >= LARGE:
-        await together(connection, *first, (_Q["unsettle_reference"], {"reference": reference}))
+    number = given[0]["number"]
+    if 0 < number < LARGE:
+        names = ("want_room", "regain", "gain", "catch_up")
+        touch = _Q["touch_given"], {"reference": reference}
+        await _settle(connection, "map", names, {"room_id": room_id}, *first, touch)
         return
-    names = ("want_room", "regain", "gain", "catch_up")
-    touch = _Q["touch_given"], {"reference": reference}
-    await _settle(connection, "map", names, {"room_id": room_id}, *first, touch)
+    unsettle = [(_Q["unsettle_reference"], {"reference": reference})] if number else []
+    await together(connection, *first, *unsettle)
 
 
 def would_have_had(mapping_id: int, room_id: str, at: float) -> Statement:

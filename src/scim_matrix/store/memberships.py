@@ -8,7 +8,7 @@ import orjson
 
 from scim_matrix.membership import Membership, Observed, Todo
 from scim_matrix.store.database import Connection, together
-from scim_matrix.store.dialect import DatabaseRow
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.queries import load
 
 Problem = Literal["refused", "unavailable", "withheld", "spared"]
@@ -216,10 +216,14 @@ async def _removal(connection: Connection) -> dict[str, Any]:
     }
 
 
-async def retry(connection: Connection, *problems: Problem, room_id: str | None = None) -> None:
-    """Try those again who had one of some problems, in one room or in all."""
-    tries = ((_Q["retry"], {"problem": one, "room_id": room_id}) for one in problems)
-    await together(connection, *tries)
+def retries(*problems: Problem, room_id: str | None = None) -> list[Statement]:
+    """Return what has those tried again who had one of some problems, in one room or in all."""
+    return [(_Q["retry"], {"problem": one, "room_id": room_id}) for one in problems]
+
+
+async def retry(connection: Connection, problem: Problem) -> None:
+    """Try those again who had a problem."""
+    await together(connection, *retries(problem))
 
 
 async def bound_rests(connection: Connection, latest: float) -> None:

@@ -1,12 +1,12 @@
 """Who was seen in rooms: memberships as they are, and members whom nothing manages."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from scim_matrix.membership import Observed
-from scim_matrix.store import record
+from scim_matrix.store import memberships, record
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import DatabaseRow
 from scim_matrix.store.queries import load
@@ -18,15 +18,28 @@ def _json(values: Iterable[str]) -> str:
     return orjson.dumps(list(values)).decode()
 
 
+class Unexplained(NamedTuple):
+    """What the list of those joined cannot tell of a room.
+
+    `missing` are the user IDs of those who are granted it, were in it, and no longer are, `waiting`
+    which memberships other than joined were last known there, and `powerful` whom the service gave
+    a power level: user ID and account.
+    """
+
+    missing: list[str]
+    waiting: set[Observed]
+    powerful: list[tuple[str, int]]
+
+
 async def observe(
     connection: Connection, room_id: str, joined: Sequence[str], protected: Iterable[str]
-) -> list[str]:
+) -> Unexplained:
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
     Whoever was invited, banned or let go stays so unless found in the room; see `observe_gone`. A
     room that is to hold nobody else loses unmanaged members, those in `protected` aside. Removals
-    whose answer was lost and that are done are recorded, so that the brake counts them. Returns the
-    user IDs of those who are granted the room, were in it, and no longer are.
+    whose answer was lost and that are done are recorded, so that the brake counts them. Whoever was
+    spared or refused is tried again.
     """
     values = {
         "room_id": room_id,
@@ -34,8 +47,9 @@ async def observe(
         "tick": await connection.tick(),
         "at": connection.at,
     }
-    missing, _, done, *_, [exclusive] = await together(
+    unknown, missing, _, done, *_, waiting, powerful, [exclusive] = await together(
         connection,
+        (_Q["any_unknown"], values),
         (_Q["missing"], values),
         (_Q["observe"], values),
         (_Q["find_done"], values),
@@ -44,12 +58,21 @@ async def observe(
         (_Q["see_members"], values),
         (_Q["enable"], values),
         (_Q["compared"], values),
+        *memberships.retries("spared", "refused", room_id=room_id),
+        (_Q["kinds_waiting"], values),
+        (_Q["powerful"], values),
         (_Q["is_exclusive"], values),
     )
     await record.add(connection, *(_done(room_id, row) for row in done))
     if exclusive["exclusive"]:
         await _exclude(connection, room_id, set(joined).difference(protected))
-    return [row["user_id"] for row in missing]
+    kinds: set[Observed] = {row["observed"] for row in waiting}
+    return Unexplained(
+        [row["user_id"] for row in missing],
+        # It may have been an invitation's removal whose outcome is not known.
+        kinds | {"invite"} if unknown else kinds,
+        [(row["user_id"], row["account_id"]) for row in powerful],
+    )
 
 
 def _done(room_id: str, row: DatabaseRow) -> record.Entry:
@@ -77,17 +100,6 @@ async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -
         (_Q["exclude"], values),
         (_Q["manage_excluded"], values),
     )
-
-
-async def kinds_waiting(connection: Connection, room_id: str) -> set[Observed]:
-    """Return which memberships other than joined were last known in a room."""
-    found = await connection.execute_fetchall(_Q["kinds_waiting"], {"room_id": room_id})
-    return {row["observed"] for row in found}
-
-
-async def any_unknown(connection: Connection, room_id: str) -> bool:
-    """Tell whether it is not known of somebody who is to leave a room whether they are in it."""
-    return bool(await connection.execute_fetchall(_Q["any_unknown"], {"room_id": room_id}))
 
 
 async def find_invited(connection: Connection, room_id: str, invited: Iterable[str]) -> None:
@@ -121,12 +133,6 @@ async def respect(connection: Connection, room_id: str, users: Iterable[str]) ->
         _Q["respect"],
         {"room_id": room_id, "users": _json(users), "tick": await connection.tick()},
     )
-
-
-async def powerful(connection: Connection, room_id: str) -> list[tuple[str, int]]:
-    """Return whom the service gave a power level in a room: user ID and account."""
-    found = await connection.execute_fetchall(_Q["powerful"], {"room_id": room_id})
-    return [(row["user_id"], row["account_id"]) for row in found]
 
 
 async def powers_are(

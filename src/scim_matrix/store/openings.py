@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -99,12 +99,6 @@ def naming(name: str) -> Statement:
 def mappings(rows: Iterable[DatabaseRow]) -> list[MappingRow]:
     """Return rows of mappings as values."""
     return [_mapping(row) for row in rows]
-
-
-async def spaces(connection: Connection, room_id: str) -> list[MappingRow]:
-    """Return the mappings that open the rooms of a space."""
-    found = await connection.execute_fetchall(_Q["spaces_mapped"], {"room_id": room_id})
-    return [_mapping(row) for row in found]
 
 
 async def console_mappings(connection: Connection, room_id: str | None = None) -> list[MappingRow]:
@@ -246,7 +240,21 @@ async def spaces_of(connection: Connection, room_id: str) -> list[str]:
     return [row["room_id"] for row in found]
 
 
-async def led_to(connection: Connection, room_id: str) -> list[str]:
-    """Return the IDs of the rooms below a space that mappings of the space open."""
-    found = await connection.execute_fetchall(_Q["led_to"], {"room_id": room_id})
-    return [row["room_id"] for row in found]
+class Reaching(NamedTuple):
+    """What reaches people through a room.
+
+    The mappings of the console that open it, those that open the rooms below it too, and the IDs of
+    the rooms below it that any mapping opens.
+    """
+
+    console: list[MappingRow]
+    spaces: list[MappingRow]
+    below: set[str]
+
+
+async def reaching(connection: Connection, room_id: str) -> Reaching:
+    """Return what reaches people through a room."""
+    values = {"room_id": room_id}
+    names = ("console_mappings", "spaces_mapped", "led_to")
+    console, spaces, below = await together(connection, *((_Q[name], values) for name in names))
+    return Reaching(mappings(console), mappings(spaces), {row["room_id"] for row in below})

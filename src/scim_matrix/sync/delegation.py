@@ -121,16 +121,22 @@ class Delegation:
         # Who said of rooms that spaces are their parents.
         self._parents: dict[str, tuple[StateEvent, ...]] = {}
 
-    async def judge(self, room_id: str) -> bool:
-        """Judge the mappings that open a room and the rooms below it; True where that is news."""
+    async def judge(self, room_id: str) -> set[str] | None:
+        """Judge the mappings that open a room and the rooms below it.
+
+        Returns the rooms below it that are opened, or were, where that is news; else None.
+        """
         news = False
-        for mapping in await openings.console_mappings(self._database.scanner, room_id):
+        reaching = await openings.reaching(self._database.scanner, room_id)
+        for mapping in reaching.console:
             if mapping.room_id is not None:
                 news |= await self._judge_maker(mapping, mapping.room_id)
-        spaces = await openings.spaces(self._database.scanner, room_id)
-        if spaces:
+        opened = reaching.below
+        if news:
+            reaching = await openings.reaching(self._database.scanner, room_id)
+        if reaching.spaces:
             below = await self._below(room_id)
-            for mapping in spaces:
+            for mapping in reaching.spaces:
                 changed = None
                 while changed is None:
                     children = await self._children(mapping, room_id, below, self._makers(mapping))
@@ -145,7 +151,9 @@ class Delegation:
                         not_followed=len(children) - followed,
                     )
                 news |= changed
-        return news
+        if not news:
+            return None
+        return opened | (await openings.reaching(self._database.scanner, room_id)).below
 
     async def _judge_maker(self, mapping: MappingRow, room_id: str) -> bool:
         """Put a console mapping in force while its maker could do the same; else suspend it."""

@@ -16,7 +16,7 @@ from scim_matrix.matrix.errors import (
 )
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import accounts, memberships, observed, openings, record, references, rooms
+from scim_matrix.store import accounts, observed, openings, record, references, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.openings import MappingRow
 from scim_matrix.store.record import Entry
@@ -294,11 +294,11 @@ class Observation:
                 return
         users = await self._rights.protection()
         delegation = Delegation(self._database, self._homeserver, self._rights, users)
-        led_to = await openings.led_to(self._database.scanner, room_id)
         try:
-            if await delegation.judge(room_id):
+            below = await delegation.judge(room_id)
+            if below is not None:
                 # Those that are below it no longer too: others may let nobody else stay there.
-                self._opens({*led_to, *await openings.led_to(self._database.scanner, room_id)})
+                self._opens(below)
         except MasError as error:
             # Who may lead cannot be asked: what was judged before stays.
             log.warning("not_judged", room_id=room_id, error=str(error))
@@ -310,15 +310,13 @@ class Observation:
             self.schedule.watch(room_id, followed)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
-        unknown = await observed.any_unknown(self._database.scanner, room_id)
         async with self._database.write() as connection:
-            missing = await observed.observe(connection, room_id, joined, protected)
-            if missing:
-                await accounts.doubt_gone(connection, missing)
-            await memberships.retry(connection, "spared", "refused", room_id=room_id)
-        if missing:
-            log.warning("people_missing", room_id=room_id, people=len(missing))
-        await self._observe_closer(room_id, missing, unknown=unknown)
+            unexplained = await observed.observe(connection, room_id, joined, protected)
+            if unexplained.missing:
+                await accounts.doubt_gone(connection, unexplained.missing)
+        if unexplained.missing:
+            log.warning("people_missing", room_id=room_id, people=len(unexplained.missing))
+        await self._observe_closer(room_id, unexplained)
 
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
@@ -450,32 +448,28 @@ class Observation:
         log.warning("space_not_followed", alias=alias, space=space, made_by=creator)
         return None
 
-    async def _observe_closer(self, room_id: str, missing: list[str], *, unknown: bool) -> None:
-        """Ask what the list of those joined cannot tell, where it matters.
-
-        `unknown`: whether the outcome of a removal is not known; it may have been an invitation's.
-        """
-        waiting = await observed.kinds_waiting(self._database.scanner, room_id)
-        if unknown:
-            waiting.add("invite")
-        powerful = await observed.powerful(self._database.scanner, room_id)
+    async def _observe_closer(self, room_id: str, unexplained: observed.Unexplained) -> None:
+        """Ask what the list of those joined cannot tell, where it matters."""
         try:
             # Before what only somebody in the room may ask.
-            if powerful:
+            if unexplained.powerful:
                 levels = await self._rights.levels(room_id)
                 async with self._database.write() as connection:
                     await observed.powers_are(
                         connection,
                         room_id,
-                        [(account_id, levels.of(user)) for user, account_id in powerful],
+                        [
+                            (account_id, levels.of(user))
+                            for user, account_id in unexplained.powerful
+                        ],
                     )
-            for kind in waiting:
+            for kind in unexplained.waiting:
                 still = await self._homeserver.rooms.member_events(room_id, kind)
                 async with self._database.write() as connection:
                     await observed.observe_gone(connection, room_id, kind, still)
                     if kind == "invite":
                         await observed.find_invited(connection, room_id, still)
-            if missing and self._on_self_leave == "respect":
+            if unexplained.missing and self._on_self_leave == "respect":
                 left = await self._homeserver.rooms.member_events(room_id, "leave")
                 themselves = [user for user, sender in left.items() if user == sender]
                 async with self._database.write() as connection:

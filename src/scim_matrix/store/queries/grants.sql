@@ -30,33 +30,35 @@ ON CONFLICT DO NOTHING
 SELECT id FROM mapping WHERE unsettled ORDER BY id LIMIT :limit
 
 -- spread_given --
--- Note every account that a mapping gives something, or gave, by lines of its key too that are not
--- in force.
+-- Note every account that some mappings give something, or gave, by lines of their keys too that are
+-- not in force.
 INSERT INTO unsettled (account_id)
-SELECT g.account_id FROM mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
-WHERE m.id = :mapping_id AND d.kind = m.kind AND d.pattern = m.pattern
+SELECT g.account_id
+FROM each_number(:mappings) l CROSS JOIN mapping m CROSS JOIN mapping d CROSS JOIN mapping_grant g
+WHERE m.id = l.value AND d.kind = m.kind AND d.pattern = m.pattern
 AND (d.id = m.id OR d.standing <> 'in_force') AND g.mapping_id = d.id
 ON CONFLICT DO NOTHING
 
 -- spread_mapped --
--- Note the accounts of everybody whom a mapping reaches and may give nothing yet.
+-- Note the accounts of everybody whom some mappings reach and may give nothing yet.
 WITH RECURSIVE below (id) AS (
-    SELECT g.id FROM mapping m CROSS JOIN scim_group g
-    WHERE m.id = :mapping_id AND m.kind = 'external_id' AND g.external_id = m.pattern
-    UNION SELECT m.pattern FROM mapping m WHERE m.id = :mapping_id AND m.kind = 'group_id'
-    UNION SELECT g.id FROM mapping m CROSS JOIN scim_group g
-    WHERE m.id = :mapping_id AND m.kind = 'display_name' AND matches(m.pattern, g.display_name)
+    SELECT g.id FROM each_number(:mappings) l CROSS JOIN mapping m CROSS JOIN scim_group g
+    WHERE m.id = l.value AND m.kind = 'external_id' AND g.external_id = m.pattern
+    UNION SELECT m.pattern FROM each_number(:mappings) l CROSS JOIN mapping m
+    WHERE m.id = l.value AND m.kind = 'group_id'
+    UNION SELECT g.id FROM each_number(:mappings) l CROSS JOIN mapping m CROSS JOIN scim_group g
+    WHERE m.id = l.value AND m.kind = 'display_name' AND matches(m.pattern, g.display_name)
     UNION SELECT gm.value FROM below CROSS JOIN group_member gm WHERE gm.group_id = below.id
 )
 INSERT INTO unsettled (account_id)
 SELECT a.id FROM below CROSS JOIN account a WHERE a.scim_id = below.id
-UNION SELECT a.id FROM mapping m CROSS JOIN account a
-WHERE m.id = :mapping_id AND m.kind = 'everyone' AND a.scim_id IS NOT NULL
+UNION SELECT a.id FROM each_number(:mappings) l CROSS JOIN mapping m CROSS JOIN account a
+WHERE m.id = l.value AND m.kind = 'everyone' AND a.scim_id IS NOT NULL
 ON CONFLICT DO NOTHING
 
 -- spread --
--- Whom a mapping's last change reaches is noted.
-UPDATE mapping SET unsettled = FALSE WHERE id = :mapping_id
+-- Whom the last changes of some mappings reach is noted.
+UPDATE mapping SET unsettled = FALSE WHERE id IN (SELECT value FROM each_number(:mappings))
 
 -- is_left --
 -- Whether a change of the map has still to be worked out: whom it reaches, and for whom.

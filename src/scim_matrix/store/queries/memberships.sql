@@ -49,7 +49,7 @@ SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND m.ready AND +m.next_try <= :now
 AND (m.state = 'pruned' OR m.brake = 'approved' OR EXISTS (
     SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
-    WHERE o.room_id = m.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
+    WHERE o.room_id = :room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
 AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 ORDER BY m.todo <> 'leave', m.since DESC, m.account_id DESC LIMIT :limit
