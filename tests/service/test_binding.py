@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scim_matrix.store import accounts, binding, story
+from scim_matrix.store import accounts, binding, story, unanswered
 from scim_matrix.store.accounts import Account
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.dialect import DatabaseRow
@@ -132,7 +132,7 @@ async def test_an_account_that_is_nobodys_any_more_is_left_as_it_is(
     expected = {"user_id": "@ann:s", "desired": "unmanaged", "unsure_until": until, **done}
     expected |= {"unsure_of": "lock", "written": FULL["written"]}
     assert [shown(row, expected) for row in former] == [expected] * (is_known != "nothing")
-    changes = await binding.is_changing(connection, "@ann:s")
+    changes = await unanswered.why_not_yet(connection, "@ann:s")
     assert (changes is not None) is (is_known == "under way")
 
 

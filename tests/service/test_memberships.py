@@ -16,6 +16,7 @@ from scim_matrix.store import (
     observed,
     record,
     rooms,
+    unanswered,
     views,
 )
 from scim_matrix.store.accounts import Confirmation, Disablement, Problem, Wanted, Written
@@ -680,18 +681,18 @@ async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -
         assert await accounts.confirm(connection, ann, seen)
     async with database.write() as connection:
         assert await memberships.next_due(connection, 50.0) == 100.0
-        assert [await accounts.any_to_look_at(connection, at) for at in (99.0, 100.0)] == [
+        assert [await unanswered.any_over(connection, at) for at in (99.0, 100.0)] == [
             False,
             True,
         ]
         people = Directory(connection)
         assert (await people.account_of("ann")).todo is None
-        await accounts.look(connection, 100.0)
+        await unanswered.look(connection, 100.0)
         known = await people.account_of("ann")
         assert (known.todo, known.ours) == ("provision", Disablement(locked=True))
         await accounts.not_done(connection, known, Disablement())
         assert (await people.account_of("ann")).ours == Disablement()
         # Until it was looked at, it is known that something had no answer.
         assert (await people.account_of("ann")).unsure_until == 100.0
-        assert not await accounts.any_to_look_at(connection, 1000.0)
+        assert not await unanswered.any_over(connection, 1000.0)
     await database.close()

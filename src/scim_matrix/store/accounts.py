@@ -142,6 +142,11 @@ class Account:
         return self.bound_by in ("made", "mark")
 
     @property
+    def to_be_written(self) -> Written:
+        """What the service wrote on it, and what its profile has it write."""
+        return self.written | Written.of(self.profile)
+
+    @property
     def name(self) -> str:
         """What to call it in logs and the record."""
         return self.user_id or self.proposed or f"user {self.scim_id}"
@@ -361,7 +366,7 @@ async def begin(
             "id": account.id,
             "user_id": account.user_id,
             "state": account.desired,
-            "written": (account.written | Written.of(account.profile)).dump(),
+            "written": account.to_be_written.dump(),
             "locks": does.locked,
             "suspends": does.suspended,
             "deactivates": does.deactivated,
@@ -371,17 +376,6 @@ async def begin(
         },
     )
     return bool(found)
-
-
-async def unsure(connection: Connection, account: Account, until: float | None) -> None:
-    """Record until when (seconds since the epoch) a request on an account may be carried out."""
-    values = {"id": account.id, "user_id": account.user_id, "until": until}
-    await connection.execute_fetchall(_Q["unsure"], values)
-
-
-async def unsure_longer(connection: Connection) -> None:
-    """Count anew how long what had no answer may be carried out, where nothing watched the time."""
-    await connection.execute_fetchall(_Q["unsure_longer"], {"until": connection.at + LATEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,16 +435,6 @@ def _flags(ours: Disablement) -> dict[str, object]:
         "suspended": ours.suspended,
         "deactivated": ours.deactivated,
     }
-
-
-async def any_to_look_at(connection: Connection, now: float) -> bool:
-    """Tell whether an account is to be looked at once more (seconds since the epoch)."""
-    return bool(await connection.execute_fetchall(_Q["any_to_look_at"], {"now": now}))
-
-
-async def look(connection: Connection, now: float) -> None:
-    """Have accounts looked at whose time for that has come (seconds since the epoch)."""
-    await connection.execute_fetchall(_Q["look"], {"now": now})
 
 
 async def fail(

@@ -6,8 +6,8 @@ An account is *bound* once that is known; before that nothing is done in its nam
 from datetime import datetime
 from typing import Any
 
-from scim_matrix.store import grants, record
-from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, Written, get
+from scim_matrix.store import grants, record, unanswered
+from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, get
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import Statement
 from scim_matrix.store.queries import load
@@ -25,7 +25,7 @@ async def ask(connection: Connection, account: Account, since: datetime | None) 
         "id": account.id,
         "user_id": account.user_id,
         "since": None if since is None else since.isoformat(),
-        "written": (account.written | Written.of(account.profile)).dump(),
+        "written": account.to_be_written.dump(),
         "until": connection.at + LATEST,
     }
     return bool(await connection.execute_fetchall(_Q["ask"], values))
@@ -46,24 +46,6 @@ async def has_none(connection: Connection, account: Account) -> None:
 async def is_taken(connection: Connection, user_id: str) -> bool:
     """Tell whether a Matrix account is some user's."""
     return bool(await connection.execute_fetchall(_Q["is_taken"], {"user_id": user_id}))
-
-
-async def unsure_of(connection: Connection, user_id: str, until: float) -> None:
-    """Record until when (seconds since the epoch) an account that is no user's may be changed."""
-    await connection.execute_fetchall(_Q["unsure_of"], {"user_id": user_id, "until": until})
-
-
-async def is_changing(connection: Connection, user_id: str) -> str | None:
-    """Return why an account cannot be anybody's for a while, None where it can.
-
-    What was asked for a former user, and had no answer, may be carried out later than it goes to
-    the next one.
-    """
-    values = {"user_id": user_id, "now": connection.at}
-    found = await connection.execute_fetchall(_Q["is_changing"], values)
-    if not found:
-        return None
-    return f"{user_id} may still be changed for its former user, by a request that had no answer"
 
 
 async def bind(
@@ -132,7 +114,7 @@ async def link(connection: Connection, account: Account, user_id: str, by: str) 
         return (
             f"{account.proposed} was asked for, and no answer is known: try again in a few minutes"
         )
-    if (changes := await is_changing(connection, user_id)) is not None:
+    if (changes := await unanswered.why_not_yet(connection, user_id)) is not None:
         return f"{changes}: try again in a few minutes"
     why_not = await bind(connection, account, user_id, "human")
     if why_not is None:

@@ -1,24 +1,21 @@
 """Find which account is a user's on the homeserver, and record it."""
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import structlog
 
 from scim_matrix.matrix.accounts import Accounts, Change
-from scim_matrix.matrix.errors import NameTakenError, UnavailableError
-from scim_matrix.store import accounts, binding, record
+from scim_matrix.matrix.errors import NameTakenError
+from scim_matrix.store import accounts, binding, record, unanswered
 from scim_matrix.store.accounts import LATEST, Account, Problem
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
 from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.unanswered import recorded
 
 log = structlog.get_logger(__name__)
-
-# Records until when (seconds since the epoch) a request may be carried out.
-Unsure = Callable[[Connection, float], Awaitable[None]]
 
 
 class StoppedError(Exception):
@@ -156,11 +153,8 @@ class AccountFinder:
         )
         if change == Change():
             return
-
-        def unsure(connection: Connection, until: float) -> Awaitable[None]:
-            return binding.unsure_of(connection, barred, until)
-
-        async with answered(self._database, unsure):
+        record_late = partial(unanswered.record_nobodys, user_id=barred)
+        async with recorded(self._database, record_late):
             await self._accounts.change(present, change)
 
     async def bind(self, account: Account, decision: Bind) -> Account:
@@ -202,23 +196,12 @@ class AccountFinder:
         raise conflicting(account, decision)
 
 
-@contextlib.asynccontextmanager
-async def answered(database: Database, unsure: Unsure) -> AsyncIterator[None]:
-    """Have it recorded of a request that gets no answer until when it may be carried out."""
-    try:
-        yield
-    except UnavailableError:
-        async with database.write() as connection:
-            await unsure(connection, connection.at + LATEST)
-        raise
-
-
 async def record_bound(connection: Connection, account: Account, decision: Bind) -> Account:
     """Record whose account it is. Raises StoppedError where that is a conflict."""
     present = await accounts.get(connection, account.id)
     if present is None or present.user_id != account.user_id:
         raise OvertakenError
-    if (changes := await binding.is_changing(connection, decision.user_id)) is not None:
+    if (changes := await unanswered.why_not_yet(connection, decision.user_id)) is not None:
         raise StoppedError("unavailable", changes, TRANSIENT.delay(account.attempts))
     why_not = await binding.bind(connection, account, decision.user_id, decision.because)
     if why_not is not None:

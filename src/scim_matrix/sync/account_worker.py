@@ -1,7 +1,6 @@
 """Work on one account: bring it in line behind the brake and record how it ended."""
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -35,7 +34,6 @@ from scim_matrix.sync.account_finder import (
     AccountFinder,
     OvertakenError,
     StoppedError,
-    answered,
     conflicting,
     record_bound,
     reserved,
@@ -44,14 +42,10 @@ from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.guard import Brake, Tally
 from scim_matrix.sync.identity import Bind
 from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.unanswered import asking, is_let_through, unless_late, unsure_until
 
 log = structlog.get_logger(__name__)
 
-# What is let through by the brake lets through whatever is no more than that.
-_HOW_MUCH: dict[Disabling | None, int] = {
-    **{None: 0, "lock": 1, "suspend": 1},
-    **{"deactivate": 2, "erase": 3},
-}
 # How often it is looked soon whether an account has given up an SSO subject that is to be another
 # one's: a minute and a half. What is left then, something else keeps there.
 _SOON = 10
@@ -135,27 +129,27 @@ class AccountWorker:
             account = found
         assert account.user_id is not None
         # Before it is looked at: what is seen may be otherwise a moment later.
-        unsure_until = self._unsure_until(account)
+        until = unsure_until(account, self._database.clock.now())
         present = await self._accounts.get(account.user_id)
         if account.desired == "active":
             if present is None:
                 await self._make_again(account, account.user_id)
             else:
-                await self._enable(account, present, unsure_until)
+                await self._enable(account, present, until)
         elif present is None:
             seen = Confirmation(Disablement(), accounts.Written())
             await self._confirm(account, seen, None)
         else:
-            await self._disable(account, present, unsure_until)
+            await self._disable(account, present, until)
 
     async def _disable_without_homeserver(self, account: Account) -> None:
         assert account.user_id is not None
-        unsure_until = self._unsure_until(account)
+        until = unsure_until(account, self._database.clock.now())
         present = await self._accounts.get_without_homeserver(account.user_id)
         if present is not None:
             # Whether it is suspended cannot be told: what the service did is still so.
             present = replace(present, suspended=account.ours.suspended)
-            await self._disable(account, present, unsure_until)
+            await self._disable(account, present, until)
             return
         await self._confirm(account, Confirmation(Disablement(), accounts.Written()), None)
 
@@ -213,12 +207,12 @@ class AccountWorker:
             emails,
         )
         since = await self._accounts.about_to_make(user_id, account.scim_id)
-        unsure_until = self._unsure_until(account)
+        until = unsure_until(account, self._database.clock.now())
         if not self._dry_run:
             async with self._database.write() as connection:
                 if not await binding.ask(connection, account, since):
                     raise OvertakenError
-        async with self._asking(account, unsure_until):
+        async with asking(self._database, account, until):
             left_out |= await self._accounts.create(new)
         emails = tuple(e for e in emails if e not in left_out)
         written = accounts.Written(
@@ -230,7 +224,7 @@ class AccountWorker:
             if account.user_id is None:
                 account = await record_bound(connection, account, Bind(user_id, "made"))
             await _record_confirmed(
-                connection, account, _unless_late(account, seen, unsure_until), "create"
+                connection, account, unless_late(account, seen, until), "create"
             )
         _tell_applied(account, "create")
 
@@ -248,11 +242,9 @@ class AccountWorker:
                 left_out[address] = f"belongs to {owner}"
         return left_out
 
-    async def _enable(
-        self, account: Account, present: MatrixAccount, unsure_until: float | None
-    ) -> None:
+    async def _enable(self, account: Account, present: MatrixAccount, until: float | None) -> None:
         brings_back = _brings_back(account, present)
-        if unsure_until is None:
+        if until is None:
             account = await self._as_it_is(account, present)
         if account.bound_by == "human" and account.barred is not None:
             await self._finder.take_off(account, account.barred)
@@ -260,8 +252,8 @@ class AccountWorker:
         needed = enabling(present, account, left_out)
         written = needed.written
         if needed.is_needed and not await self._spared(account, present):
-            account = await self._free_subject(account, present, needed, unsure_until)
-            refused = await self._change(account, present, needed.change, unsure_until)
+            account = await self._free_subject(account, present, needed, until)
+            refused = await self._change(account, present, needed.change, until)
             left_out |= refused
             written = replace(written, emails=written.emails - refused.keys())
             came_to_nothing = needed.change == Change(add_emails=tuple(refused))
@@ -278,15 +270,7 @@ class AccountWorker:
             notice=_notice(account, left_out),
             brings_back=brings_back,
         )
-        await self._confirm(account, _unless_late(account, seen, unsure_until), did)
-
-    def _unsure_until(self, account: Account) -> float | None:
-        """Return until when what had no answer may still be carried out, None where nothing can be.
-
-        In seconds since the epoch. So long nothing that the service may have done is forgotten.
-        """
-        until = account.unsure_until
-        return until if until is not None and self._database.clock.now() < until else None
+        await self._confirm(account, unless_late(account, seen, until), did)
 
     async def _as_it_is(self, account: Account, present: MatrixAccount) -> Account:
         """Record what of that which was to disable an account was done, and return it so.
@@ -305,7 +289,7 @@ class AccountWorker:
         account: Account,
         present: MatrixAccount,
         needed: Enabling,
-        unsure_until: float | None,
+        until: float | None,
     ) -> Account:
         """Take stale links off first where the new one still leads to another account.
 
@@ -333,7 +317,7 @@ class AccountWorker:
             return account
         if needed.change.drop_subjects:
             stale = Change(drop_subjects=needed.change.drop_subjects)
-            await self._change(account, present, stale, unsure_until)
+            await self._change(account, present, stale, until)
         raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
@@ -348,65 +332,46 @@ class AccountWorker:
         )
         return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
-    async def _disable(
-        self, account: Account, present: MatrixAccount, unsure_until: float | None
-    ) -> None:
+    async def _disable(self, account: Account, present: MatrixAccount, until: float | None) -> None:
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             seen = Confirmation(done_by(Change(), account.ours, present), account.written)
             let_through = None if how == "nothing" else how
-            seen = _unless_late(account, seen, unsure_until, let_through)
+            seen = unless_late(account, seen, until, let_through)
             await self._confirm(account, seen, account.doing)
             return
         assert how != "nothing"
-        if await self._spared(account, present):
+        if await self._spared(account, present) or not await self._may_disable(account, how):
             return
-        if not await self._may_disable(account, how):
-            return
-        await self._change(account, present, change, unsure_until, how)
+        await self._change(account, present, change, until, how)
         seen = Confirmation(done_by(change, account.ours, present), account.written)
-        await self._confirm(account, _unless_late(account, seen, unsure_until, how), how)
+        await self._confirm(account, unless_late(account, seen, until, how), how)
 
     async def _change(
         self,
         account: Account,
         present: MatrixAccount,
         change: Change,
-        unsure_until: float | None,
+        until: float | None,
         doing: Disabling | None = None,
     ) -> Mapping[str, str]:
         """Send a change; until its answer arrives, the account's state is not known.
 
-        `unsure_until`: what was sent before may be carried out until then. Returns the e-mails that
-        were refused, and why.
+        `until`: what was sent before may be carried out until then. Returns the e-mails that were
+        refused, and why.
         """
         if self._dry_run:
             return await self._accounts.change(present, change)
         does = done_by(change, account.ours, present)
-        if unsure_until is not None:
+        if until is not None:
             does |= account.ours
         async with self._database.write() as connection:
             if not await accounts.begin(connection, account, does, doing):
                 raise OvertakenError
-        async with self._asking(account, unsure_until):
+        async with asking(self._database, account, until):
             return await self._accounts.change(present, change)
-
-    @contextlib.asynccontextmanager
-    async def _asking(self, account: Account, unsure_until: float | None) -> AsyncIterator[None]:
-        """Have an account be in doubt where no answer comes, and as before where it is refused."""
-
-        def unsure(connection: Connection, until: float | None) -> Awaitable[None]:
-            return accounts.unsure(connection, account, until)
-
-        try:
-            async with answered(self._database, unsure):
-                yield
-        except RefusedError:
-            async with self._database.write() as connection:
-                await unsure(connection, unsure_until)
-            raise
 
     async def _spared(self, account: Account, present: MatrixAccount) -> bool:
         """Tell whether somebody is left alone who should not be, and record that once."""
@@ -449,7 +414,7 @@ class AccountWorker:
                 await accounts.end_sparing(connection, freed)
             number = await brake.hold_restored(connection, account.id)
             if not number:
-                if account.approved_by is not None or _is_let_through(account, how):
+                if account.approved_by is not None or is_let_through(account, how):
                     return True
                 since = connection.at - self._brake.window
                 counts = await brake.account_tally(connection, account.id, since)
@@ -540,32 +505,6 @@ def _brings_back(account: Account, present: MatrixAccount) -> bool:
     # Where an answer was lost it may not have been.
     in_doubt = account.doing is not None or account.unsure_until is not None
     return account.ours.deactivated and (present.deactivated or not in_doubt)
-
-
-def _is_let_through(account: Account, how: Disabling) -> bool:
-    """Tell whether a request for as much was sent, and it is not known what came of it."""
-    return _HOW_MUCH[how] <= max(_HOW_MUCH[account.doing], _HOW_MUCH[account.unsure_of])
-
-
-def _unless_late(
-    account: Account,
-    seen: Confirmation,
-    unsure_until: float | None,
-    disabled: Disabling | None = None,
-) -> Confirmation:
-    """Return what is recorded of an account that is as wanted, and was `disabled` for that.
-
-    While something may be carried out late, what the service may have done is its own still.
-    """
-    if unsure_until is None:
-        return seen
-    return replace(
-        seen,
-        ours=seen.ours | account.ours,
-        written=seen.written | account.written,
-        unsure_until=unsure_until,
-        unsure_of=disabled or account.unsure_of,
-    )
 
 
 def _tell_applied(account: Account, did: record.Kind | None) -> None:

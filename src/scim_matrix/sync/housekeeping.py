@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from scim_matrix.matrix.server import Homeserver
-from scim_matrix.store import accounts, record, references, rooms, totals
+from scim_matrix.store import accounts, record, references, rooms, totals, unanswered
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.sync.account_comparison import AccountComparison
 from scim_matrix.sync.copies import Copies
@@ -116,9 +116,9 @@ class Housekeeping:
 
     async def _look(self, now: float) -> None:
         """Have accounts looked at once more on which what got no answer is over."""
-        if await accounts.any_to_look_at(self._database.scanner, now):
+        if await unanswered.any_over(self._database.scanner, now):
             async with self._database.write() as connection:
-                await accounts.look(connection, now)
+                await unanswered.look(connection, now)
 
     def _tell_jump(self) -> None:
         if (jump := self._clock.jump) != self._jump:

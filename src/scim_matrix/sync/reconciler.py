@@ -11,7 +11,7 @@ import structlog
 from scim_matrix.matrix.errors import FencedError, HomeserverError, RefusedError, WithheldError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.problems import OF_SERVERS
-from scim_matrix.store import accounts, memberships, rooms, totals
+from scim_matrix.store import accounts, memberships, rooms, totals, unanswered
 from scim_matrix.store.database import Database
 from scim_matrix.store.errors import DatabaseError, NotLeadingError
 from scim_matrix.sync.account_changes import AccountPolicy
@@ -306,7 +306,7 @@ class Reconciler:
         self._begun = True
         async with self._database.write() as connection:
             put_off = await accounts.put_off(connection, AWAY_AT_MOST)
-            await accounts.unsure_longer(connection)
+            await unanswered.begin_anew(connection)
             await self._housekeeping.record_time(connection)
             await memberships.bound_rests(connection, connection.at + PERMANENT.longest)
             await accounts.move_home(connection, self._homeserver.server_name)

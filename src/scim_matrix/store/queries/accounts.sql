@@ -144,7 +144,8 @@ WHERE id = :id RETURNING searched
 -- has_none --
 -- A user who is disabled has no account, and none that was asked for was made.
 UPDATE account SET confirmed = desired, asked = NULL, attempts = 0, next_try = 0,
-    unsure_until = CASE WHEN unsure_until > :at THEN unsure_until END, problem = CASE WHEN problem = 'conflict' THEN problem END,
+    unsure_until = CASE WHEN unsure_until > :at THEN unsure_until END,
+    problem = CASE WHEN problem = 'conflict' THEN problem END,
     reason = CASE WHEN problem = 'conflict' THEN reason END,
     cure = CASE WHEN problem = 'conflict' THEN cure END
 WHERE id = :id AND user_id IS NULL AND desired = :desired
@@ -170,7 +171,8 @@ UPDATE account SET confirmed = :state, confirmed_profile = :profile, written = :
     locked_by_us = :locked, suspended_by_us = :suspended, deactivated_by_us = :deactivated,
     by_hand = :by_hand, usable = :usable, notice = :notice, doing = NULL,
     unsure_until = :unsure_until, unsure_of = :unsure_of,
-    brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END, approved_by = NULL, problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
+    brake = CASE WHEN brake = 'approved' THEN 'free' ELSE brake END, approved_by = NULL,
+    problem = NULL, reason = NULL, cure = NULL, attempts = 0, next_try = 0
 WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
 
 -- not_done --
@@ -178,34 +180,6 @@ WHERE id = :id AND desired = :state AND user_id = :user_id RETURNING 1
 UPDATE account SET doing = NULL, locked_by_us = :locked, suspended_by_us = :suspended,
     deactivated_by_us = :deactivated
 WHERE id = :id AND user_id = :user_id
-
--- unsure --
--- A request on an account had no answer, and may be carried out until then.
-UPDATE account SET unsure_until = :until WHERE id = :id AND user_id IS NOT DISTINCT FROM :user_id
-
--- unsure_of --
--- The same of an account that is no user's, and of which nothing else may be known.
-INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
-VALUES (:user_id, 'observed', 'unmanaged', '{}', :until)
-ON CONFLICT (user_id) DO UPDATE SET unsure_until = excluded.unsure_until
-WHERE account.scim_id IS NULL
-
--- unsure_longer --
--- Nobody knows how long ago that was, since nothing ran.
-UPDATE account SET unsure_until = :until WHERE unsure_until IS NOT NULL
-
--- any_to_look_at --
--- Whether an account is to be looked at once more, or nothing is in doubt of it any more.
-SELECT 1 FROM account WHERE unsure_until <= :now
-AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged') LIMIT 1
-
--- look --
--- Accounts of which it is known now what is carried out late, once they are looked at. Whoever has
--- none by now may have left a link on the one before.
-UPDATE account SET confirmed = NULL, next_try = CASE WHEN user_id IS NULL THEN 0 ELSE next_try END,
-    unsure_until = CASE WHEN user_id IS NOT NULL AND desired <> 'unmanaged' THEN unsure_until END
-WHERE unsure_until <= :now
-AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged')
 
 -- bring_back --
 -- An account that the service deactivated, which takes it out of its rooms, is active again: it has
@@ -229,10 +203,6 @@ SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 -- holder --
 -- Whose account has a user ID.
 SELECT id, scim_id FROM account WHERE user_id = :user_id AND id <> :id
-
--- is_changing --
--- Whether something may still be carried out on an account that is no user's.
-SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NULL AND unsure_until > :now
 
 -- take_disablement --
 -- What the service did to an account in a former user's name it may undo in the new one's.

@@ -1,0 +1,31 @@
+-- record --
+-- A request on an account had no answer, and may be carried out until then.
+UPDATE account SET unsure_until = :until WHERE id = :id AND user_id IS NOT DISTINCT FROM :user_id
+
+-- record_nobodys --
+-- The same of an account that is no user's, and of which nothing else may be known.
+INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
+VALUES (:user_id, 'observed', 'unmanaged', '{}', :until)
+ON CONFLICT (user_id) DO UPDATE SET unsure_until = excluded.unsure_until
+WHERE account.scim_id IS NULL
+
+-- begin_anew --
+-- Nobody knows how long ago that was, since nothing ran.
+UPDATE account SET unsure_until = :until WHERE unsure_until IS NOT NULL
+
+-- of_nobodys --
+-- Whether something may still be carried out on an account that is no user's.
+SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NULL AND unsure_until > :now
+
+-- any_over --
+-- Whether an account is to be looked at once more, or nothing is in doubt of it any more.
+SELECT 1 FROM account WHERE unsure_until <= :now
+AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged') LIMIT 1
+
+-- look --
+-- Accounts of which it is known now what is carried out late, once they are looked at. Whoever has
+-- none by now may have left a link on the one before.
+UPDATE account SET confirmed = NULL, next_try = CASE WHEN user_id IS NULL THEN 0 ELSE next_try END,
+    unsure_until = CASE WHEN user_id IS NOT NULL AND desired <> 'unmanaged' THEN unsure_until END
+WHERE unsure_until <= :now
+AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged')
