@@ -117,7 +117,7 @@ async def test_an_account_that_is_nobodys_any_more_is_left_as_it_is(
 ) -> None:
     """Nothing of it is known then, but for what the service did to it, or may have done."""
     done = dict.fromkeys(("locked_by_us", "suspended_by_us"), is_known == "done")
-    until = LATE if is_known == "under way" else connection.at
+    until = LATE if is_known == "under way" else connection.at - unanswered.LOOKED_AT_WITHIN
     account = await full(connection, unsure_until=until, deactivated_by_us=False, **done)
     await binding.unbind(connection, account, "@ann:s", "why", "cure", 5.0, barred="@ann:s")
     hers, *former = await everyone(connection)

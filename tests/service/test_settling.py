@@ -118,6 +118,7 @@ async def test_what_is_planned_for_is_what_is_there(
     postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change of the map outruns the server, which would plan for a few rows for a minute."""
+    lines = [*LINES, *(Mapping("external_id", f"none-{n}", f"!none{n}") for n in range(200))]
     # Pieces grow as long as they are quick: else it would take thousands of people.
     monkeypatch.setattr("scim_matrix.sync.settling.MOST", 1)
     database = await filled(postgresql.filled())
@@ -125,12 +126,12 @@ async def test_what_is_planned_for_is_what_is_there(
         people = Directory(connection)
         for number in range(grants.PIECE + 20):
             await people.user(f"q{number}")
-        await groupmap.put(connection, LINES, piece=0)
+        await groupmap.put(connection, lines, piece=0)
     await Settling(database, lambda: None).finish()
     [(planned,)] = await database.reader.execute_fetchall(
         "SELECT reltuples FROM pg_class WHERE relname = 'mapping'"
     )
-    assert planned == len(LINES)
+    assert planned == len(lines)
     await database.close()
 
 

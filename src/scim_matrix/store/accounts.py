@@ -223,7 +223,9 @@ async def change(
     if row["user_id"] is None and row["proposed"] != wanted.proposed:
         _check_name(namesake, wanted)
     values = await _values(connection, scim_id, wanted)
-    await together(connection, (_Q["change"], values), (_Q["let_be"], values))
+    await together(
+        connection, *((_Q[name], values) for name in ("leave_asked", "change", "let_be"))
+    )
 
 
 def _names(scim_id: str, wanted: Wanted) -> dict[str, str | None]:
@@ -304,6 +306,20 @@ async def expire(connection: Connection, now: float) -> None:
 
 
 # -- The work left -------------------------------------------------------------
+
+
+async def subjects_on(connection: Connection, user_id: str) -> tuple[frozenset[str], str | None]:
+    """Return the SSO subjects that were written on a Matrix account that is nobody's by now.
+
+    And the subject of whoever has it, where it is somebody's.
+    """
+    found = await connection.execute_fetchall(_Q["subjects_on"], {"user_id": user_id})
+    if not found:
+        return frozenset(), None
+    [row] = found
+    if row["scim_id"] is not None:
+        return frozenset(), row["subject"]
+    return Written.load(row["written"]).subjects, None
 
 
 async def gives_up(connection: Connection, user_id: str, subject: str) -> bool:

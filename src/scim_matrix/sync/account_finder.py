@@ -1,10 +1,8 @@
 """Find which account is a user's on the homeserver, and record it."""
 
-from functools import partial
-
 import structlog
 
-from scim_matrix.matrix.accounts import Accounts, Change
+from scim_matrix.matrix.accounts import Accounts, Change, MatrixAccount
 from scim_matrix.matrix.errors import NameTakenError
 from scim_matrix.store import accounts, binding, record, unanswered
 from scim_matrix.store.accounts import LATEST, Account, Problem
@@ -12,8 +10,9 @@ from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
+from scim_matrix.sync.in_hand import InHand
 from scim_matrix.sync.room_rights import RoomRights
-from scim_matrix.sync.unanswered import recorded
+from scim_matrix.sync.unanswered import asking_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +44,7 @@ class AccountFinder:
         database: Database,
         homeserver: Accounts,
         rights: RoomRights,
+        in_hand: InHand,
         *,
         adopt: bool,
         dry_run: bool,
@@ -52,6 +52,7 @@ class AccountFinder:
         self._database = database
         self._accounts = homeserver
         self._rights = rights
+        self._in_hand = in_hand
         self._adopt = adopt
         self._dry_run = dry_run
 
@@ -139,23 +140,19 @@ class AccountFinder:
 
     async def take_off(self, account: Account, barred: str) -> None:
         """Let neither SSO nor a mark lead to an account that a human said is not the user's."""
-        present = await self._accounts.get(barred)
-        if present is None or self._rights.is_service(barred):
-            return
-        # Only what the service wrote there, and the identity of a user who was told another
-        # account: another identity that leads to it is its own.
-        written = account.written.subjects
-        if account.bound_by == "human" and account.profile.subject is not None:
-            written |= {account.profile.subject}
-        change = Change(
-            drop_subjects=tuple(sorted(present.subjects & written)),
-            drop_marks=tuple(present.marks & {account.scim_id or account.mark or ""}),
-        )
-        if change == Change():
-            return
-        record_late = partial(unanswered.record_nobodys, user_id=barred)
-        async with recorded(self._database, record_late):
-            await self._accounts.change(present, change)
+        async with self._in_hand.of(barred):
+            present = await self._accounts.get(barred)
+            if present is None or self._rights.is_service(barred):
+                return
+            written, own = await accounts.subjects_on(self._database.scanner, barred)
+            change = _taking_off(account, present, written, own)
+            if change == Change():
+                return
+            if self._dry_run:
+                await self._accounts.change(present, change)
+                return
+            async with asking_of(self._database, account, barred):
+                await self._accounts.change(present, change)
 
     async def bind(self, account: Account, decision: Bind) -> Account:
         """Record whose account it is. Raises StoppedError where that is a conflict."""
@@ -194,6 +191,23 @@ class AccountFinder:
                 barred=account.user_id,
             )
         raise conflicting(account, decision)
+
+
+def _taking_off(
+    account: Account, present: MatrixAccount, written: frozenset[str], own: str | None
+) -> Change:
+    """Return what has an account lead to a user no more, and to whoever has it by now still.
+
+    Only what the service wrote there (since `written`, where it is nobody's), and the identity of a
+    user who was told another account: another identity that leads to it is its own.
+    """
+    written |= account.written.subjects
+    if account.bound_by == "human" and account.profile.subject is not None:
+        written |= {account.profile.subject}
+    return Change(
+        drop_subjects=tuple(sorted((present.subjects & written) - {own})),
+        drop_marks=tuple(present.marks & {account.scim_id or account.mark or ""}),
+    )
 
 
 async def record_bound(connection: Connection, account: Account, decision: Bind) -> Account:

@@ -18,7 +18,7 @@ from scim_matrix.matrix.errors import (
     UnavailableError,
     WithheldError,
 )
-from scim_matrix.store import accounts, binding, brake, memberships, record
+from scim_matrix.store import accounts, binding, brake, memberships, record, unanswered
 from scim_matrix.store.accounts import Account, Confirmation, Disablement, Disabling
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
@@ -41,8 +41,9 @@ from scim_matrix.sync.account_finder import (
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.guard import Brake, Tally
 from scim_matrix.sync.identity import Bind
+from scim_matrix.sync.in_hand import InHand
 from scim_matrix.sync.room_rights import RoomRights
-from scim_matrix.sync.unanswered import asking, is_let_through, unless_late, unsure_until
+from scim_matrix.sync.unanswered import asking, is_let_through, still, unless_late
 
 log = structlog.get_logger(__name__)
 
@@ -75,10 +76,12 @@ class AccountWorker:
         self._brake = limit
         # Nothing is noted as under way then: no request will leave.
         self._dry_run = dry_run
+        self._in_hand = InHand()
         self._finder = AccountFinder(
             database,
             homeserver,
             rights,
+            self._in_hand,
             adopt=policy.adopt_existing,
             dry_run=dry_run,
         )
@@ -128,30 +131,50 @@ class AccountWorker:
                 return
             account = found
         assert account.user_id is not None
-        # Before it is looked at: what is seen may be otherwise a moment later.
-        until = unsure_until(account, self._database.clock.now())
-        present = await self._accounts.get(account.user_id)
+        is_active = account.desired == "active"
+        if is_active and account.bound_by == "human" and account.barred is not None:
+            await self._finder.take_off(account, account.barred)
+        async with self._in_hand.of(account.user_id):
+            await self._bring_in_line(account, account.user_id)
+
+    async def _bring_in_line(self, account: Account, user_id: str) -> None:
+        until = await self._until(user_id)
+        present = await self._accounts.get(user_id)
         if account.desired == "active":
             if present is None:
-                await self._make_again(account, account.user_id)
+                await self._make_again(account, user_id)
             else:
                 await self._enable(account, present, until)
         elif present is None:
-            seen = Confirmation(Disablement(), accounts.Written())
-            await self._confirm(account, seen, None)
+            await self._is_gone(account, until)
         else:
             await self._disable(account, present, until)
 
+    async def _until(self, user_id: str) -> float | None:
+        """Return until when what had no answer may be carried out on an account (see `still`).
+
+        Asked before it is looked at, since what is seen may be otherwise a moment later, and once
+        it is in hand: what was done to it by then may be known to nobody who has waited.
+        """
+        until = await unanswered.until(self._database.scanner, user_id)
+        return still(until, self._database.clock.now())
+
+    async def _is_gone(self, account: Account, until: float | None) -> None:
+        """Record that an account that is to be disabled is not there."""
+        seen = Confirmation(Disablement(), accounts.Written())
+        await self._confirm(account, unless_late(account, seen, until), None)
+
     async def _disable_without_homeserver(self, account: Account) -> None:
         assert account.user_id is not None
-        until = unsure_until(account, self._database.clock.now())
-        present = await self._accounts.get_without_homeserver(account.user_id)
-        if present is not None:
+        async with self._in_hand.of(account.user_id):
+            until = await self._until(account.user_id)
+            present = await self._accounts.get_without_homeserver(account.user_id)
+            if present is None:
+                await self._is_gone(account, until)
+                return
             # Whether it is suspended cannot be told: what the service did is still so.
             present = replace(present, suspended=account.ours.suspended)
             await self._disable(account, present, until)
-            return
-        await self._confirm(account, Confirmation(Disablement(), accounts.Written()), None)
 
     async def _identified(self, account: Account) -> Account | None:
         """Bind a user to the account that is theirs, or make it; None where it was made."""
@@ -159,7 +182,8 @@ class AccountWorker:
         if isinstance(decision, Bind):
             return await self._finder.bind(account, decision)
         try:
-            await self._make(account, decision.user_id)
+            async with self._in_hand.of(decision.user_id):
+                await self._make(account, decision.user_id)
         except NameTakenError as error:
             return await self._finder.taken(account, error)
         return None
@@ -207,9 +231,11 @@ class AccountWorker:
             emails,
         )
         since = await self._accounts.about_to_make(user_id, account.scim_id)
-        until = unsure_until(account, self._database.clock.now())
+        until = still(account.unsure_until, self._database.clock.now())
         if not self._dry_run:
             async with self._database.write() as connection:
+                if (changes := await unanswered.why_not_yet(connection, user_id)) is not None:
+                    raise StoppedError("unavailable", changes, TRANSIENT.delay(account.attempts))
                 if not await binding.ask(connection, account, since):
                     raise OvertakenError
         async with asking(self._database, account, until):
@@ -246,8 +272,6 @@ class AccountWorker:
         brings_back = _brings_back(account, present)
         if until is None:
             account = await self._as_it_is(account, present)
-        if account.bound_by == "human" and account.barred is not None:
-            await self._finder.take_off(account, account.barred)
         left_out = await self._left_out(account, present.user_id, present.emails)
         needed = enabling(present, account, left_out)
         written = needed.written
@@ -333,6 +357,8 @@ class AccountWorker:
         return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
     async def _disable(self, account: Account, present: MatrixAccount, until: float | None) -> None:
+        if until is None and account.unsure_until is not None:
+            present = await self._without_late_links(account, present)
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
@@ -348,6 +374,18 @@ class AccountWorker:
         await self._change(account, present, change, until, how)
         seen = Confirmation(done_by(change, account.ours, present), account.written)
         await self._confirm(account, unless_late(account, seen, until, how), how)
+
+    async def _without_late_links(self, account: Account, present: MatrixAccount) -> MatrixAccount:
+        """Take links off that were written late on an account whose user is out.
+
+        Whoever signs in by them would be in this one, and be taken for whoever has it.
+        """
+        own = {account.profile.subject}
+        stale = tuple(sorted(account.written.subjects & present.subjects - own))
+        if stale and not await self._spared(account, present):
+            await self._change(account, present, Change(drop_subjects=stale), None)
+            return replace(present, subjects=present.subjects - set(stale))
+        return present
 
     async def _change(
         self,
@@ -414,7 +452,8 @@ class AccountWorker:
                 await accounts.end_sparing(connection, freed)
             number = await brake.hold_restored(connection, account.id)
             if not number:
-                if account.approved_by is not None or is_let_through(account, how):
+                is_approved = account.approved_by is not None
+                if is_approved or is_let_through(account, how, connection.at):
                     return True
                 since = connection.at - self._brake.window
                 counts = await brake.account_tally(connection, account.id, since)

@@ -23,12 +23,11 @@ _HOW_MUCH: dict[Disabling | None, int] = {
 }
 
 
-def unsure_until(account: Account, now: float) -> float | None:
-    """Return until when what had no answer may still be carried out, None where nothing can be.
+def still(until: float | None, now: float) -> float | None:
+    """Return until when what had no answer may be carried out, None where nothing can be by now.
 
     In seconds since the epoch. So long nothing that the service may have done is forgotten.
     """
-    until = account.unsure_until
     return until if until is not None and now < until else None
 
 
@@ -47,19 +46,47 @@ async def recorded(database: Database, record: Record) -> AsyncIterator[None]:
 async def asking(database: Database, account: Account, until: float | None) -> AsyncIterator[None]:
     """Have an account be in doubt where no answer comes, and as before where it is refused.
 
-    `until` is when what was asked before may be carried out (see `unsure_until`).
+    `until` is when what was asked before may be carried out (see `still`).
     """
     try:
         async with recorded(database, partial(unanswered.record, account=account)):
             yield
     except RefusedError:
         async with database.write() as connection:
-            await unanswered.record(connection, until, account)
+            await unanswered.restore(connection, until, account)
         raise
 
 
-def is_let_through(account: Account, how: Disabling) -> bool:
-    """Tell whether a request for as much was sent, and it is not known what came of it."""
+@contextlib.asynccontextmanager
+async def asking_of(database: Database, account: Account, user_id: str) -> AsyncIterator[None]:
+    """Have a Matrix account be in doubt until there is an answer, whoever it goes to meanwhile.
+
+    It is being taken from the user of `account`.
+    """
+    async with database.write() as connection:
+        until, former = await unanswered.begin(connection, account, user_id)
+
+    async def answered() -> None:
+        async with database.write() as connection:
+            await unanswered.end(connection, account, user_id, until, former)
+
+    try:
+        taking = partial(unanswered.record_taking, account=account, user_id=user_id)
+        async with recorded(database, taking):
+            yield
+    except RefusedError:
+        await answered()
+        raise
+    await answered()
+
+
+def is_let_through(account: Account, how: Disabling, now: float) -> bool:
+    """Tell whether a request for as much was sent, and it is not known what came of it.
+
+    What cannot be told of for long (`now`, in seconds since the epoch) is asked for anew.
+    """
+    if account.unsure_until is None or now >= account.unsure_until + LATEST:
+        return False
     return _HOW_MUCH[how] <= max(_HOW_MUCH[account.doing], _HOW_MUCH[account.unsure_of])
 
 

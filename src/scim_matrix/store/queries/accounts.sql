@@ -47,6 +47,13 @@ UPDATE account SET desired = :desired, profile = :profile, subject = :subject,
 WHERE scim_id = :scim_id AND (desired <> :desired OR profile <> :profile
     OR (user_id IS NULL AND proposed IS DISTINCT FROM :proposed))
 
+-- leave_asked --
+-- An account of a user's former name may still be made, by a request that had no answer.
+INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
+SELECT proposed, 'observed', 'unmanaged', '{}', unsure_until FROM account
+WHERE scim_id = :scim_id AND user_id IS NULL AND proposed <> :proposed AND unsure_until > :at
+ON CONFLICT (user_id) DO NOTHING
+
 -- release_bound --
 -- The account of a deleted user: locked at once, and more once its grace period has passed.
 UPDATE account SET scim_id = NULL, desired = 'deleted', expires = :expires, proposed = NULL,
@@ -122,6 +129,10 @@ SELECT * FROM account WHERE id IN (
 -- get --
 -- One account.
 SELECT * FROM account WHERE id = :id
+
+-- subjects_on --
+-- Which SSO identities were written on an account, and whose it is.
+SELECT scim_id, subject, written FROM account WHERE user_id = :user_id
 
 -- users_own --
 -- The account of this user ID, where it is a user's.
@@ -267,7 +278,9 @@ WHERE id = :id
 UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
     problem = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN problem END,
     reason = CASE WHEN problem = 'dismissed' AND user_id = :user_id THEN reason END,
-    barred = CASE WHEN :bound_by = 'human' THEN :former ELSE barred END,
+    barred = CASE WHEN :bound_by <> 'human' THEN barred
+        WHEN CAST(:former AS TEXT) IS NOT NULL THEN :former
+        WHEN barred <> :user_id THEN barred END,
     cure = NULL, usable = usable AND user_id IS NOT DISTINCT FROM :user_id,
     confirmed = CASE WHEN user_id = :user_id AND bound_by = :bound_by THEN confirmed END,
     confirmed_profile = CASE WHEN user_id = :user_id THEN confirmed_profile END,

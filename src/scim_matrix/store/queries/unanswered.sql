@@ -1,26 +1,42 @@
--- record --
--- A request on an account had no answer, and may be carried out until then.
+-- restore --
+-- What may still be carried out on an account is what was asked before, if anything.
 UPDATE account SET unsure_until = :until WHERE id = :id AND user_id IS NOT DISTINCT FROM :user_id
 
--- record_nobodys --
--- The same of an account that is no user's, and of which nothing else may be known.
+-- record_of --
+-- A request on an account had no answer, or has none yet, and may be carried out until then.
 INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
 VALUES (:user_id, 'observed', 'unmanaged', '{}', :until)
 ON CONFLICT (user_id) DO UPDATE SET unsure_until = excluded.unsure_until
-WHERE account.scim_id IS NULL
+WHERE account.unsure_until IS NULL OR account.unsure_until < excluded.unsure_until
+
+-- until --
+-- Until when something may be carried out on an account.
+SELECT unsure_until FROM account WHERE user_id = :user_id
+
+-- end --
+-- A request on an account was answered.
+UPDATE account SET unsure_until = :former WHERE user_id = :user_id AND unsure_until = :until
 
 -- begin_anew --
 -- Nobody knows how long ago that was, since nothing ran.
 UPDATE account SET unsure_until = :until WHERE unsure_until IS NOT NULL
 
 -- of_nobodys --
--- Whether something may still be carried out on an account that is no user's.
-SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NULL AND unsure_until > :now
+-- Whether something may still be carried out on an account that is no user's, or it may be made.
+SELECT 1 FROM account WHERE scim_id IS NULL AND unsure_until > :since
+AND (user_id = :user_id OR (user_id IS NULL AND proposed = :user_id))
 
 -- any_over --
 -- Whether an account is to be looked at once more, or nothing is in doubt of it any more.
 SELECT 1 FROM account WHERE unsure_until <= :now
 AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged') LIMIT 1
+
+-- look_behind --
+-- Users whose account was another one before, of which that is known now: what was written there
+-- late is taken off.
+UPDATE account SET confirmed = NULL WHERE barred IS NOT NULL
+AND barred IN (SELECT o.user_id FROM account o
+    WHERE o.unsure_until <= :now AND o.desired = 'unmanaged')
 
 -- look --
 -- Accounts of which it is known now what is carried out late, once they are looked at. Whoever has

@@ -1,0 +1,280 @@
+"""A Matrix account that goes from one user to another is each time one user's whole and only."""
+
+import asyncio
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scim_matrix.store import accounts, binding
+from scim_matrix.store.accounts import LATEST
+from tests.homeserver import Fault, Request
+from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
+from tests.service.late import How, is_out, row
+from tests.service.test_late_changes import OTHERS, TWO, held, identities, putting, say
+
+NOT_YET = "@ann:s may still be changed for its former user"
+
+
+async def both(deployment: Deployment) -> tuple[str, str]:
+    """Have Ann and Bob have accounts; return their ids."""
+    made = await say(deployment, "ann"), await say(deployment, "bob")
+    await deployment.quiet()
+    return made
+
+
+async def why_not(deployment: Deployment, scim_id: str) -> str | None:
+    """Have a human say that Ann's account is somebody's; return why it is not."""
+    async with deployment.database.write() as connection:
+        [account] = await accounts.named(connection, scim_id)
+        return await binding.link(connection, account, "@ann:s", "grace")
+
+
+def put(deployment: Deployment, body: dict[str, Any]) -> None:
+    """Have the homeserver carry out what it was asked to put on Ann's account."""
+    deployment.world.accounts.put("@ann:s", copy.deepcopy(body))
+
+
+async def test_an_account_is_in_one_hand_at_a_time(tmp_path: Path) -> None:
+    """Taken from one user and given to another at once, it leads to the second and stays so."""
+    async with deployed(tmp_path) as deployment:
+        ann, bob = await both(deployment)
+        homeserver = deployment.homeserver
+        await deployment.unlink(ann)
+        assert await why_not(deployment, bob) is None
+        homeserver.faults.append(Fault("slow", putting("external_ids", [])))
+        settling = asyncio.create_task(deployment.settle(30.0))
+        await homeserver.hung.wait()
+        # Whatever else could be done meanwhile is.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        homeserver.given_up.set()
+        await settling
+        assert identities(deployment) == ["bob"]
+
+
+async def test_what_is_taken_off_late_is_looked_at_whoever_has_it_by_then(tmp_path: Path) -> None:
+    """It had no answer, and was asked for before a human gave the account away."""
+    async with deployed(tmp_path) as deployment:
+        ann, bob = await both(deployment)
+        sent: list[dict[str, Any]] = []
+        await deployment.unlink(ann)
+        deployment.homeserver.faults.append(Fault("unavailable", putting("external_ids", sent)))
+        assert await why_not(deployment, bob) is None
+        await deployment.settle(30.0)
+        assert identities(deployment) == ["bob"]
+        put(deployment, sent[0])
+        await deployment.quiet(2 * LATEST)
+        assert identities(deployment) == ["bob"]
+
+
+@pytest.mark.parametrize("ends", ["while it is on its way", "by a kill"])
+async def test_an_account_that_a_link_is_being_taken_off_goes_to_nobody_yet(
+    tmp_path: Path, ends: str
+) -> None:
+    """Nobody has been told yet what comes of that, or ever will be."""
+    async with deployed(tmp_path) as deployment:
+        ann, bob = await both(deployment)
+        await deployment.unlink(ann)
+        if ends == "by a kill":
+            await deployment.die(putting("external_ids", []))
+            await deployment.settle(5.0)
+        else:
+            homeserver = deployment.homeserver
+            homeserver.faults.append(Fault("slow", putting("external_ids", [])))
+            settling = asyncio.create_task(deployment.settle())
+            await homeserver.hung.wait()
+        why = await why_not(deployment, bob)
+        assert why is not None
+        assert why.startswith(NOT_YET)
+        if ends != "by a kill":
+            homeserver.given_up.set()
+            await settling
+            assert await why_not(deployment, bob) is None
+
+
+async def test_the_two_minutes_begin_when_an_answer_is_given_up_whoever_has_it(
+    tmp_path: Path,
+) -> None:
+    """A human has said meanwhile that the account is not the user's."""
+    async with deployed(tmp_path) as deployment:
+        ann, bob = await both(deployment)
+        homeserver = deployment.homeserver
+        reads: list[Request] = []
+
+        def second_read(request: Request) -> bool:
+            reads.extend([request] * ((request.method, request.path[-1]) == ("GET", "@ann:s")))
+            return len(reads) == 2
+
+        homeserver.faults += [
+            Fault("slow", second_read),
+            Fault("unavailable", putting("wrong", [])),
+        ]
+        await say(deployment, "ann", ann, externalId="wrong")
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        await deployment.unlink(ann)
+        deployment.hands.passed += 50.0
+        homeserver.given_up.set()
+        await settling
+        assert homeserver.faults == []
+        deployment.hands.passed += LATEST - 45.0
+        assert await why_not(deployment, bob) is not None
+
+
+@pytest.mark.parametrize("then", ["deleted", "renamed", "inactive and renamed"])
+async def test_an_account_that_may_still_be_made_for_one_is_made_for_nobody_else(
+    tmp_path: Path, then: str
+) -> None:
+    """Made late, it would have the one's links, addresses and name."""
+    async with deployed(tmp_path) as deployment:
+        sent: list[dict[str, Any]] = []
+        deployment.homeserver.faults.append(Fault("unavailable", putting("", sent)))
+        ann = await say(deployment, "ann", emails=[{"value": "ann@x.org"}])
+        await deployment.settle()
+        if then == "deleted":
+            await deployment.scim("DELETE", f"/Users/{ann}")
+        else:
+            active = then == "renamed"
+            await say(deployment, "anna", ann, externalId="ann", active=active)
+        await deployment.settle()
+        other = await say(deployment, "ann", externalId="other")
+        await deployment.settle(10.0)
+        assert "@ann:s" not in deployment.world.accounts.all
+        [account] = await accounts.named(deployment.database.reader, other)
+        assert account.reason is not None
+        assert account.reason.startswith(NOT_YET)
+        await deployment.quiet(2 * LATEST)
+        assert identities(deployment) == ["other"]
+        assert len(sent) == 1
+
+
+@pytest.mark.parametrize("out", ["deleted", "inactive"])
+async def test_a_link_that_is_written_late_on_who_is_out_leads_nobody_there(
+    tmp_path: Path, out: str
+) -> None:
+    """It was another one's by mistake, who is somebody else."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        await deployment.quiet()
+        sent: list[dict[str, Any]] = []
+        deployment.homeserver.faults.append(Fault("unavailable", putting("bob", sent)))
+        await say(deployment, "ann", ann, externalId="bob")
+        await deployment.settle()
+        await say(deployment, "ann", ann, externalId="new")
+        await deployment.settle(10.0)
+        if out == "deleted":
+            await deployment.scim("DELETE", f"/Users/{ann}")
+        else:
+            await say(deployment, "ann", ann, externalId="new", active=False)
+        await deployment.settle(10.0)
+        put(deployment, sent[0])
+        await deployment.quiet(2 * LATEST)
+        assert identities(deployment) == []
+        assert is_out(deployment)
+        bob = await say(deployment, "bob")
+        await deployment.quiet()
+        [account] = await accounts.named(deployment.database.reader, bob)
+        assert account.user_id == "@bob:s"
+
+
+async def test_a_link_that_is_written_late_on_a_former_account_is_taken_off(
+    tmp_path: Path,
+) -> None:
+    """Whoever had it has another one by then."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        deployment.world.account("@new:s")
+        await deployment.quiet()
+        sent: list[dict[str, Any]] = []
+        deployment.homeserver.faults.append(Fault("unavailable", putting("bob", sent)))
+        await say(deployment, "ann", ann, externalId="bob")
+        await deployment.settle()
+        await say(deployment, "ann", ann)
+        await deployment.settle(10.0)
+        await deployment.unlink(ann)
+        await deployment.link(ann, "@new:s")
+        await deployment.settle(10.0)
+        put(deployment, {"external_ids": [{"auth_provider": IDP, "external_id": "bob"}]})
+        await deployment.quiet(3 * LATEST)
+        assert len(sent) == 1
+        assert identities(deployment) == []
+
+
+@pytest.mark.parametrize("then", ["active", "inactive", "deleted"])
+async def test_a_link_that_comes_back_late_is_taken_off_again(tmp_path: Path, then: str) -> None:
+    """A human took the account from its user, and what took the link off had no answer."""
+    async with deployed(tmp_path) as deployment:
+        ann, _ = await both(deployment)
+        sent: list[dict[str, Any]] = []
+        deployment.homeserver.faults.append(Fault("unavailable", putting("external_ids", sent)))
+        await deployment.unlink(ann)
+        await deployment.settle(10.0)
+        assert identities(deployment) == []
+        if then == "deleted":
+            await deployment.scim("DELETE", f"/Users/{ann}")
+        elif then == "inactive":
+            await say(deployment, "ann", ann, active=False)
+        await deployment.settle(10.0)
+        put(deployment, sent[0])
+        assert identities(deployment) == ["ann"]
+        await deployment.quiet(3 * LATEST)
+        assert identities(deployment) == []
+
+
+async def test_an_account_that_is_made_again_late_is_locked_where_its_user_is_out(
+    tmp_path: Path,
+) -> None:
+    """It was gone when the user was disabled, and may come."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        await deployment.quiet()
+        sent: list[dict[str, Any]] = []
+        del deployment.world.accounts.all["@ann:s"]
+        deployment.homeserver.faults.append(Fault("unavailable", putting("", sent)))
+        await say(deployment, "ann", ann, displayName="Ann")
+        await deployment.settle()
+        await say(deployment, "ann", ann, active=False)
+        await deployment.settle(5.0)
+        assert (await row(deployment))["confirmed"] == "disabled"
+        put(deployment, sent[0])
+        await deployment.settle(LATEST)
+        assert is_out(deployment)
+
+
+def puts_out(request: Request) -> bool:
+    """Tell whether a request takes anybody's account out of use."""
+    return request.changes and ("deactivate" in request.path or bool(request.body.get("locked")))
+
+
+@pytest.mark.parametrize("how", ["lock", "deactivate"])
+async def test_what_was_let_through_long_ago_is_held_anew(tmp_path: Path, how: How) -> None:
+    """The homeserver was away, and all are active and inactive again meanwhile."""
+    configuration = Configuration(brake=TWO, on_disable=how)
+    names = ("ann", *OTHERS)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        ids = {name: await say(deployment, name) for name in names}
+        await deployment.quiet()
+        for name, scim_id in ids.items():
+            await say(deployment, name, scim_id, active=False)
+        await deployment.settle(20.0)
+        assert len(await held(deployment)) == len(names)
+        deployment.homeserver.faults.append(Fault("unavailable", puts_out, times=len(names)))
+        await deployment.decide("accounts", "approved")
+        await deployment.settle(60.0)
+        assert is_out(deployment)
+        for name, scim_id in ids.items():
+            await say(deployment, name, scim_id, active=True)
+        await deployment.settle(20.0)
+        assert not is_out(deployment)
+        deployment.homeserver.dark = True
+        deployment.hands.passed += 86400.0
+        for name, scim_id in ids.items():
+            await say(deployment, name, scim_id, active=False)
+        await deployment.settle(5.0)
+        deployment.homeserver.dark = False
+        deployment.hands.passed += 60.0
+        await deployment.quiet(200.0)
+        assert len(await held(deployment)) == len(names)
+        assert not is_out(deployment)
