@@ -1,6 +1,7 @@
 """What is known of an account once it is another user's, or nobody's."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,7 +133,8 @@ async def test_an_account_that_is_nobodys_any_more_is_left_as_it_is(
     expected = {"user_id": "@ann:s", "desired": "unmanaged", "unsure_until": until, **done}
     expected |= {"unsure_of": "lock", "written": FULL["written"]}
     assert [shown(row, expected) for row in former] == [expected] * (is_known != "nothing")
-    changes = await unanswered.why_not_yet(connection, "@ann:s")
+    other = replace(account, id=0, mark="bob")
+    changes = await unanswered.why_not_yet(connection, other, "@ann:s")
     assert (changes is not None) is (is_known == "under way")
 
 

@@ -11,7 +11,7 @@ from scim_matrix.store import accounts, binding
 from scim_matrix.store.accounts import LATEST
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
-from tests.service.late import How, is_out, row
+from tests.service.late import USER, How, is_out, row
 from tests.service.test_late_changes import OTHERS, TWO, held, identities, putting, say
 
 NOT_YET = "@ann:s may still be changed for its former user"
@@ -67,6 +67,25 @@ async def test_what_is_taken_off_late_is_looked_at_whoever_has_it_by_then(tmp_pa
         put(deployment, sent[0])
         await deployment.quiet(2 * LATEST)
         assert identities(deployment) == ["bob"]
+
+
+@pytest.mark.parametrize("then", ["active", "deleted"])
+async def test_what_is_taken_off_an_account_is_never_its_next_users(
+    tmp_path: Path, then: str
+) -> None:
+    """Whose own link it keeps, whoever is kept from it, and when they are deleted."""
+    async with deployed(tmp_path) as deployment:
+        ann, bob = await both(deployment)
+        await deployment.unlink(ann)
+        await deployment.quiet()
+        await deployment.link(bob, "@ann:s")
+        await deployment.quiet()
+        if then == "deleted":
+            await deployment.scim("DELETE", f"/Users/{bob}")
+        await say(deployment, "ann", ann, displayName="Ann")
+        await deployment.quiet(4000.0)
+        assert identities(deployment) == ["bob"]
+        assert is_out(deployment) is (then == "deleted")
 
 
 @pytest.mark.parametrize("ends", ["while it is on its way", "by a kill"])
@@ -150,6 +169,52 @@ async def test_an_account_that_may_still_be_made_for_one_is_made_for_nobody_else
         assert len(sent) == 1
 
 
+@pytest.mark.parametrize("then", ["deleted", "inactive and renamed"])
+async def test_who_is_out_waits_for_nothing_that_was_asked_for_them(
+    tmp_path: Path, then: str
+) -> None:
+    """The account was made after all, and is theirs by the mark that it was made with."""
+    async with deployed(tmp_path) as deployment:
+        sent: list[dict[str, Any]] = []
+        deployment.homeserver.faults.append(Fault("unavailable", putting("", sent)))
+        ann = await say(deployment, "ann")
+        await deployment.settle()
+        put(deployment, sent[0])
+        if then == "deleted":
+            await deployment.scim("DELETE", f"/Users/{ann}")
+        else:
+            await say(deployment, "anna", ann, externalId="ann", active=False)
+        await deployment.settle(5.0)
+        assert is_out(deployment)
+
+
+async def test_a_name_that_was_asked_for_twice_is_as_much_in_doubt(tmp_path: Path) -> None:
+    """The first time was over long before."""
+    async with deployed(tmp_path) as deployment:
+        sent: list[Request] = []
+
+        def makes(request: Request) -> bool:
+            sent.extend([request] * ("external_ids" in request.body))
+            return "external_ids" in request.body
+
+        deployment.homeserver.faults.append(Fault("unavailable", makes, times=1000))
+        ann = await say(deployment, "ann")
+        await deployment.settle()
+        await say(deployment, "anna", ann, externalId="ann")
+        deployment.hands.passed += LATEST + 20.0
+        await deployment.settle()
+        await say(deployment, "ann", ann)
+        sent.clear()
+        while not sent:
+            await deployment.settle(10.0)
+        assert sent[-1].path[-1] == "@ann:s"
+        deployment.homeserver.faults.clear()
+        await say(deployment, "annb", ann, externalId="ann")
+        await say(deployment, "ann", externalId="other")
+        await deployment.settle(10.0)
+        assert "@ann:s" not in deployment.world.accounts.all
+
+
 @pytest.mark.parametrize("out", ["deleted", "inactive"])
 async def test_a_link_that_is_written_late_on_who_is_out_leads_nobody_there(
     tmp_path: Path, out: str
@@ -202,6 +267,22 @@ async def test_a_link_that_is_written_late_on_a_former_account_is_taken_off(
         assert identities(deployment) == []
 
 
+async def test_whose_identity_nobody_says_keeps_the_one_that_leads_to_them(
+    tmp_path: Path,
+) -> None:
+    """A request had no answer, and then the user is put out by a PUT that leaves it out."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        await deployment.quiet()
+        deployment.homeserver.faults.append(Fault("unavailable", putting("displayname", [])))
+        await say(deployment, "ann", ann, displayName="Ann")
+        await deployment.settle()
+        body = {"schemas": [USER], "userName": "ann", "active": False}
+        assert (await deployment.scim("PUT", f"/Users/{ann}", body))[0] == 200
+        await deployment.quiet(3 * LATEST)
+        assert (identities(deployment), is_out(deployment)) == (["ann"], True)
+
+
 @pytest.mark.parametrize("then", ["active", "inactive", "deleted"])
 async def test_a_link_that_comes_back_late_is_taken_off_again(tmp_path: Path, then: str) -> None:
     """A human took the account from its user, and what took the link off had no answer."""
@@ -248,8 +329,11 @@ def puts_out(request: Request) -> bool:
     return request.changes and ("deactivate" in request.path or bool(request.body.get("locked")))
 
 
+@pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("how", ["lock", "deactivate"])
-async def test_what_was_let_through_long_ago_is_held_anew(tmp_path: Path, how: How) -> None:
+async def test_what_was_let_through_long_ago_is_held_anew(
+    tmp_path: Path, how: How, restarted: bool
+) -> None:
     """The homeserver was away, and all are active and inactive again meanwhile."""
     configuration = Configuration(brake=TWO, on_disable=how)
     names = ("ann", *OTHERS)
@@ -273,6 +357,8 @@ async def test_what_was_let_through_long_ago_is_held_anew(tmp_path: Path, how: H
         for name, scim_id in ids.items():
             await say(deployment, name, scim_id, active=False)
         await deployment.settle(5.0)
+        if restarted:
+            await deployment.restart()
         deployment.homeserver.dark = False
         deployment.hands.passed += 60.0
         await deployment.quiet(200.0)

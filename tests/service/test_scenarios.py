@@ -27,7 +27,7 @@ OWNER = "@owner:s"
 # What the record tells beside what is done.
 UNDONE = {"held": "hold", "spared": "spare", "refused": "refuse", "dry_run": "would"}
 KEYS = {
-    *("map", "protected", "brake", "self leave", "on disable", "adopts", "dry run"),
+    *("map", "protected", "brake", "self leave", "on disable", "adopts", "dry run", "turns"),
     *("users", "groups", "rooms", "aliases", "levels", "spaces", "accounts", "public"),
     *("at first", "then", "actions", "shown"),
 }

@@ -311,13 +311,13 @@ async def expire(connection: Connection, now: float) -> None:
 async def subjects_on(connection: Connection, user_id: str) -> tuple[frozenset[str], str | None]:
     """Return the SSO subjects that were written on a Matrix account that is nobody's by now.
 
-    And the subject of whoever has it, where it is somebody's.
+    And the subject of whoever has it, or had it and was deleted: a former account is theirs still.
     """
     found = await connection.execute_fetchall(_Q["subjects_on"], {"user_id": user_id})
     if not found:
         return frozenset(), None
     [row] = found
-    if row["scim_id"] is not None:
+    if row["desired"] != "unmanaged":
         return frozenset(), row["subject"]
     return Written.load(row["written"]).subjects, None
 

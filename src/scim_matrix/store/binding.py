@@ -114,7 +114,7 @@ async def link(connection: Connection, account: Account, user_id: str, by: str) 
         return (
             f"{account.proposed} was asked for, and no answer is known: try again in a few minutes"
         )
-    if (changes := await unanswered.why_not_yet(connection, user_id)) is not None:
+    if (changes := await unanswered.why_not_yet(connection, account, user_id)) is not None:
         return f"{changes}: try again in a few minutes"
     why_not = await bind(connection, account, user_id, "human")
     if why_not is None:

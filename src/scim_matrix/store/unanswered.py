@@ -79,13 +79,18 @@ async def begin_anew(connection: Connection) -> None:
     await connection.execute_fetchall(_Q["begin_anew"], {"until": connection.at + LATEST})
 
 
-async def why_not_yet(connection: Connection, user_id: str) -> str | None:
-    """Return why an account cannot be anybody's for a while, None where it can.
+async def why_not_yet(connection: Connection, account: Account, user_id: str) -> str | None:
+    """Return why a Matrix account cannot be a user's for a while (`account`), None where it can.
 
     What was asked for a former user, and had no answer, may be carried out later than it goes to
     the next one.
     """
-    values = {"user_id": user_id, "since": connection.at - LOOKED_AT_WITHIN}
+    values = {
+        "id": account.id,
+        "mark": account.mark,
+        "user_id": user_id,
+        "since": connection.at - LOOKED_AT_WITHIN,
+    }
     if not await connection.execute_fetchall(_Q["of_nobodys"], values):
         return None
     return f"{user_id} may still be changed for its former user, by a request that had no answer"

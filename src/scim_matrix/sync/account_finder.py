@@ -215,7 +215,8 @@ async def record_bound(connection: Connection, account: Account, decision: Bind)
     present = await accounts.get(connection, account.id)
     if present is None or present.user_id != account.user_id:
         raise OvertakenError
-    if (changes := await unanswered.why_not_yet(connection, decision.user_id)) is not None:
+    changes = await unanswered.why_not_yet(connection, account, decision.user_id)
+    if changes is not None:
         raise StoppedError("unavailable", changes, TRANSIENT.delay(account.attempts))
     why_not = await binding.bind(connection, account, decision.user_id, decision.because)
     if why_not is not None:

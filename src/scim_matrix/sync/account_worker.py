@@ -131,8 +131,11 @@ class AccountWorker:
                 return
             account = found
         assert account.user_id is not None
-        is_active = account.desired == "active"
-        if is_active and account.bound_by == "human" and account.barred is not None:
+        if account.desired != "active":
+            # Who is to be out waits for nobody.
+            await self._bring_in_line(account, account.user_id)
+            return
+        if account.bound_by == "human" and account.barred is not None:
             await self._finder.take_off(account, account.barred)
         async with self._in_hand.of(account.user_id):
             await self._bring_in_line(account, account.user_id)
@@ -166,15 +169,14 @@ class AccountWorker:
 
     async def _disable_without_homeserver(self, account: Account) -> None:
         assert account.user_id is not None
-        async with self._in_hand.of(account.user_id):
-            until = await self._until(account.user_id)
-            present = await self._accounts.get_without_homeserver(account.user_id)
-            if present is None:
-                await self._is_gone(account, until)
-                return
-            # Whether it is suspended cannot be told: what the service did is still so.
-            present = replace(present, suspended=account.ours.suspended)
-            await self._disable(account, present, until)
+        until = await self._until(account.user_id)
+        present = await self._accounts.get_without_homeserver(account.user_id)
+        if present is None:
+            await self._is_gone(account, until)
+            return
+        # Whether it is suspended cannot be told: what the service did is still so.
+        present = replace(present, suspended=account.ours.suspended)
+        await self._disable(account, present, until)
 
     async def _identified(self, account: Account) -> Account | None:
         """Bind a user to the account that is theirs, or make it; None where it was made."""
@@ -234,7 +236,8 @@ class AccountWorker:
         until = still(account.unsure_until, self._database.clock.now())
         if not self._dry_run:
             async with self._database.write() as connection:
-                if (changes := await unanswered.why_not_yet(connection, user_id)) is not None:
+                changes = await unanswered.why_not_yet(connection, account, user_id)
+                if changes is not None:
                     raise StoppedError("unavailable", changes, TRANSIENT.delay(account.attempts))
                 if not await binding.ask(connection, account, since):
                     raise OvertakenError
@@ -357,11 +360,10 @@ class AccountWorker:
         return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
     async def _disable(self, account: Account, present: MatrixAccount, until: float | None) -> None:
-        if until is None and account.unsure_until is not None:
-            present = await self._without_late_links(account, present)
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
+            await self._take_late_links_off(account, present, until)
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             seen = Confirmation(done_by(Change(), account.ours, present), account.written)
             let_through = None if how == "nothing" else how
@@ -372,20 +374,31 @@ class AccountWorker:
         if await self._spared(account, present) or not await self._may_disable(account, how):
             return
         await self._change(account, present, change, until, how)
-        seen = Confirmation(done_by(change, account.ours, present), account.written)
+        ours = done_by(change, account.ours, present)
+        await self._take_late_links_off(replace(account, ours=ours), _after(present, change), until)
+        seen = Confirmation(ours, account.written)
         await self._confirm(account, unless_late(account, seen, until, how), how)
 
-    async def _without_late_links(self, account: Account, present: MatrixAccount) -> MatrixAccount:
+    async def _take_late_links_off(
+        self, account: Account, present: MatrixAccount, until: float | None
+    ) -> None:
         """Take links off that were written late on an account whose user is out.
 
-        Whoever signs in by them would be in this one, and be taken for whoever has it.
+        Whoever signs in by them would be taken for whoever has it. Its user's own one stays, and
+        all where nobody says which that is.
         """
-        own = {account.profile.subject}
-        stale = tuple(sorted(account.written.subjects & present.subjects - own))
-        if stale and not await self._spared(account, present):
-            await self._change(account, present, Change(drop_subjects=stale), None)
-            return replace(present, subjects=present.subjects - set(stale))
-        return present
+        is_over = until is None and account.unsure_until is not None
+        own = account.profile.subject
+        if not is_over or own is None or present.deactivated:
+            return
+        stale = account.written.subjects - {own}
+        if not stale & present.subjects or await self._spared(account, present):
+            return
+        async with self._in_hand.of(present.user_id):
+            # As it is by now: its identities are written as a whole.
+            now = await self._accounts.get(present.user_id)
+            if now is not None and (found := tuple(sorted(stale & now.subjects))):
+                await self._change(account, now, Change(drop_subjects=found), None)
 
     async def _change(
         self,
@@ -452,8 +465,7 @@ class AccountWorker:
                 await accounts.end_sparing(connection, freed)
             number = await brake.hold_restored(connection, account.id)
             if not number:
-                is_approved = account.approved_by is not None
-                if is_approved or is_let_through(account, how, connection.at):
+                if account.approved_by is not None or is_let_through(account, how):
                     return True
                 since = connection.at - self._brake.window
                 counts = await brake.account_tally(connection, account.id, since)
@@ -537,6 +549,16 @@ async def _record_confirmed(
             by=account.approved_by,
         )
         await record.add(connection, entry)
+
+
+def _after(present: MatrixAccount, change: Change) -> MatrixAccount:
+    """Return how an account is that is put out of use once a change is made."""
+    return replace(
+        present,
+        locked=present.locked or bool(change.locked),
+        suspended=present.suspended or bool(change.suspended),
+        deactivated=present.deactivated or bool(change.deactivated),
+    )
 
 
 def _brings_back(account: Account, present: MatrixAccount) -> bool:

@@ -80,13 +80,8 @@ async def asking_of(database: Database, account: Account, user_id: str) -> Async
     await answered()
 
 
-def is_let_through(account: Account, how: Disabling, now: float) -> bool:
-    """Tell whether a request for as much was sent, and it is not known what came of it.
-
-    What cannot be told of for long (`now`, in seconds since the epoch) is asked for anew.
-    """
-    if account.unsure_until is None or now >= account.unsure_until + LATEST:
-        return False
+def is_let_through(account: Account, how: Disabling) -> bool:
+    """Tell whether a request for as much was sent, and it is not known what came of it."""
     return _HOW_MUCH[how] <= max(_HOW_MUCH[account.doing], _HOW_MUCH[account.unsure_of])
 
 

@@ -31,8 +31,11 @@ WHERE id = :id RETURNING id
 
 -- change --
 -- What the account of a user should be from now on. An approval ends where the state is another,
--- and that there is none, where another subject may lead to one.
+-- and that there is none, where another subject may lead to one; so does what was let through, once
+-- nothing of it can be carried out any more.
 UPDATE account SET desired = :desired, profile = :profile, subject = :subject,
+    doing = CASE WHEN desired = :desired OR unsure_until > :at THEN doing END,
+    unsure_of = CASE WHEN desired = :desired OR unsure_until > :at THEN unsure_of END,
     proposed = CASE WHEN user_id IS NULL THEN :proposed END,
     confirmed = CASE WHEN user_id IS NOT NULL OR subject IS NOT DISTINCT FROM :subject
         THEN confirmed END,
@@ -49,10 +52,11 @@ WHERE scim_id = :scim_id AND (desired <> :desired OR profile <> :profile
 
 -- leave_asked --
 -- An account of a user's former name may still be made, by a request that had no answer.
-INSERT INTO account (user_id, bound_by, desired, profile, unsure_until)
-SELECT proposed, 'observed', 'unmanaged', '{}', unsure_until FROM account
+INSERT INTO account (user_id, bound_by, mark, desired, profile, unsure_until)
+SELECT proposed, 'observed', mark, 'unmanaged', '{}', unsure_until FROM account
 WHERE scim_id = :scim_id AND user_id IS NULL AND proposed <> :proposed AND unsure_until > :at
-ON CONFLICT (user_id) DO NOTHING
+ON CONFLICT (user_id) DO UPDATE SET unsure_until = excluded.unsure_until, mark = excluded.mark
+WHERE account.unsure_until IS NULL OR account.unsure_until < excluded.unsure_until
 
 -- release_bound --
 -- The account of a deleted user: locked at once, and more once its grace period has passed.
@@ -132,7 +136,7 @@ SELECT * FROM account WHERE id = :id
 
 -- subjects_on --
 -- Which SSO identities were written on an account, and whose it is.
-SELECT scim_id, subject, written FROM account WHERE user_id = :user_id
+SELECT desired, subject, written FROM account WHERE user_id = :user_id
 
 -- users_own --
 -- The account of this user ID, where it is a user's.

@@ -18,12 +18,15 @@ SELECT unsure_until FROM account WHERE user_id = :user_id
 UPDATE account SET unsure_until = :former WHERE user_id = :user_id AND unsure_until = :until
 
 -- begin_anew --
--- Nobody knows how long ago that was, since nothing ran.
-UPDATE account SET unsure_until = :until WHERE unsure_until IS NOT NULL
+-- Nobody knows how long ago that was, since nothing ran, but where it was over before.
+UPDATE account SET unsure_until = :until WHERE unsure_until = 0
+OR unsure_until > (SELECT coalesce(seen_at, 0) FROM installation)
 
 -- of_nobodys --
--- Whether something may still be carried out on an account that is no user's, or it may be made.
+-- Whether something may still be carried out on an account that is no user's, or it may be made, but
+-- for what was asked for the same user.
 SELECT 1 FROM account WHERE scim_id IS NULL AND unsure_until > :since
+AND id <> :id AND mark IS DISTINCT FROM :mark
 AND (user_id = :user_id OR (user_id IS NULL AND proposed = :user_id))
 
 -- any_over --
