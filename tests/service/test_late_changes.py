@@ -62,6 +62,16 @@ def putting(word: str, sent: list[dict[str, Any]]) -> Any:
     return is_meant
 
 
+def losing(deployment: Deployment, word: str) -> list[dict[str, Any]]:
+    """Have the next request that puts a word on Ann's account get no answer; return what it puts.
+
+    That is empty until then.
+    """
+    sent: list[dict[str, Any]] = []
+    deployment.homeserver.faults.append(Fault("unavailable", putting(word, sent)))
+    return sent
+
+
 async def test_what_may_still_lock_somebody_was_let_through(tmp_path: Path) -> None:
     """Though the identity provider took its word back between: nobody lets them be in vain."""
     async with deployed(tmp_path, configuration=Configuration(brake=TWO)) as deployment:
@@ -198,8 +208,7 @@ async def test_a_link_that_is_written_late_is_taken_off(tmp_path: Path) -> None:
     async with deployed(tmp_path) as deployment:
         scim_id = await say(deployment, "ann")
         await deployment.quiet()
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("wrong", sent)))
+        sent = losing(deployment, "wrong")
         await say(deployment, "ann", scim_id, externalId="wrong")
         await deployment.settle()
         await say(deployment, "ann", scim_id, externalId="right")
@@ -214,8 +223,7 @@ async def test_a_link_that_is_written_late_is_taken_off(tmp_path: Path) -> None:
 async def test_a_link_of_an_account_that_is_made_late_is_taken_off(tmp_path: Path) -> None:
     """Asked for by a wrong identity, and made by the right one before that is carried out."""
     async with deployed(tmp_path) as deployment:
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("wrong", sent)))
+        sent = losing(deployment, "wrong")
         scim_id = await say(deployment, "ann", externalId="wrong")
         await deployment.settle()
         await say(deployment, "ann", scim_id, externalId="right")
@@ -232,8 +240,7 @@ async def test_an_address_that_is_written_late_is_taken_off(tmp_path: Path) -> N
     async with deployed(tmp_path) as deployment:
         scim_id = await say(deployment, "ann")
         await deployment.quiet()
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("threepids", sent)))
+        sent = losing(deployment, "threepids")
         await say(deployment, "ann", scim_id, emails=[{"value": "chief@corp.example"}])
         await deployment.settle()
         await say(deployment, "ann", scim_id)

@@ -12,7 +12,7 @@ from scim_matrix.store.accounts import LATEST
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
 from tests.service.late import USER, How, is_out, row
-from tests.service.test_late_changes import OTHERS, TWO, held, identities, putting, say
+from tests.service.test_late_changes import OTHERS, TWO, held, identities, losing, putting, say
 
 NOT_YET = "@ann:s may still be changed for its former user"
 
@@ -58,9 +58,8 @@ async def test_what_is_taken_off_late_is_looked_at_whoever_has_it_by_then(tmp_pa
     """It had no answer, and was asked for before a human gave the account away."""
     async with deployed(tmp_path) as deployment:
         ann, bob = await both(deployment)
-        sent: list[dict[str, Any]] = []
         await deployment.unlink(ann)
-        deployment.homeserver.faults.append(Fault("unavailable", putting("external_ids", sent)))
+        sent = losing(deployment, "external_ids")
         assert await why_not(deployment, bob) is None
         await deployment.settle(30.0)
         assert identities(deployment) == ["bob"]
@@ -148,8 +147,7 @@ async def test_an_account_that_may_still_be_made_for_one_is_made_for_nobody_else
 ) -> None:
     """Made late, it would have the one's links, addresses and name."""
     async with deployed(tmp_path) as deployment:
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("", sent)))
+        sent = losing(deployment, "")
         ann = await say(deployment, "ann", emails=[{"value": "ann@x.org"}])
         await deployment.settle()
         if then == "deleted":
@@ -175,8 +173,7 @@ async def test_who_is_out_waits_for_nothing_that_was_asked_for_them(
 ) -> None:
     """The account was made after all, and is theirs by the mark that it was made with."""
     async with deployed(tmp_path) as deployment:
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("", sent)))
+        sent = losing(deployment, "")
         ann = await say(deployment, "ann")
         await deployment.settle()
         put(deployment, sent[0])
@@ -223,8 +220,7 @@ async def test_a_link_that_is_written_late_on_who_is_out_leads_nobody_there(
     async with deployed(tmp_path) as deployment:
         ann = await say(deployment, "ann")
         await deployment.quiet()
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("bob", sent)))
+        sent = losing(deployment, "bob")
         await say(deployment, "ann", ann, externalId="bob")
         await deployment.settle()
         await say(deployment, "ann", ann, externalId="new")
@@ -252,8 +248,7 @@ async def test_a_link_that_is_written_late_on_a_former_account_is_taken_off(
         ann = await say(deployment, "ann")
         deployment.world.account("@new:s")
         await deployment.quiet()
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("bob", sent)))
+        sent = losing(deployment, "bob")
         await say(deployment, "ann", ann, externalId="bob")
         await deployment.settle()
         await say(deployment, "ann", ann)
@@ -274,7 +269,7 @@ async def test_whose_identity_nobody_says_keeps_the_one_that_leads_to_them(
     async with deployed(tmp_path) as deployment:
         ann = await say(deployment, "ann")
         await deployment.quiet()
-        deployment.homeserver.faults.append(Fault("unavailable", putting("displayname", [])))
+        losing(deployment, "displayname")
         await say(deployment, "ann", ann, displayName="Ann")
         await deployment.settle()
         body = {"schemas": [USER], "userName": "ann", "active": False}
@@ -288,8 +283,7 @@ async def test_a_link_that_comes_back_late_is_taken_off_again(tmp_path: Path, th
     """A human took the account from its user, and what took the link off had no answer."""
     async with deployed(tmp_path) as deployment:
         ann, _ = await both(deployment)
-        sent: list[dict[str, Any]] = []
-        deployment.homeserver.faults.append(Fault("unavailable", putting("external_ids", sent)))
+        sent = losing(deployment, "external_ids")
         await deployment.unlink(ann)
         await deployment.settle(10.0)
         assert identities(deployment) == []
@@ -311,9 +305,8 @@ async def test_an_account_that_is_made_again_late_is_locked_where_its_user_is_ou
     async with deployed(tmp_path) as deployment:
         ann = await say(deployment, "ann")
         await deployment.quiet()
-        sent: list[dict[str, Any]] = []
         del deployment.world.accounts.all["@ann:s"]
-        deployment.homeserver.faults.append(Fault("unavailable", putting("", sent)))
+        sent = losing(deployment, "")
         await say(deployment, "ann", ann, displayName="Ann")
         await deployment.settle()
         await say(deployment, "ann", ann, active=False)

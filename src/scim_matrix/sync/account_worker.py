@@ -375,7 +375,7 @@ class AccountWorker:
             return
         await self._change(account, present, change, until, how)
         ours = done_by(change, account.ours, present)
-        await self._take_late_links_off(replace(account, ours=ours), _after(present, change), until)
+        await self._take_late_links_off(replace(account, ours=ours), present, until)
         seen = Confirmation(ours, account.written)
         await self._confirm(account, unless_late(account, seen, until, how), how)
 
@@ -389,7 +389,7 @@ class AccountWorker:
         """
         is_over = until is None and account.unsure_until is not None
         own = account.profile.subject
-        if not is_over or own is None or present.deactivated:
+        if not is_over or own is None:
             return
         stale = account.written.subjects - {own}
         if not stale & present.subjects or await self._spared(account, present):
@@ -397,7 +397,9 @@ class AccountWorker:
         async with self._in_hand.of(present.user_id):
             # As it is by now: its identities are written as a whole.
             now = await self._accounts.get(present.user_id)
-            if now is not None and (found := tuple(sorted(stale & now.subjects))):
+            if now is None or now.deactivated:
+                return
+            if found := tuple(sorted(stale & now.subjects)):
                 await self._change(account, now, Change(drop_subjects=found), None)
 
     async def _change(
@@ -549,16 +551,6 @@ async def _record_confirmed(
             by=account.approved_by,
         )
         await record.add(connection, entry)
-
-
-def _after(present: MatrixAccount, change: Change) -> MatrixAccount:
-    """Return how an account is that is put out of use once a change is made."""
-    return replace(
-        present,
-        locked=present.locked or bool(change.locked),
-        suspended=present.suspended or bool(change.suspended),
-        deactivated=present.deactivated or bool(change.deactivated),
-    )
 
 
 def _brings_back(account: Account, present: MatrixAccount) -> bool:
