@@ -212,25 +212,31 @@ async def test_a_name_that_was_asked_for_twice_is_as_much_in_doubt(tmp_path: Pat
         assert "@ann:s" not in deployment.world.accounts.all
 
 
+async def linked_late(deployment: Deployment, out: str) -> None:
+    """Have Bob's identity lead to Ann's account, late, who is out by then."""
+    ann = await say(deployment, "ann")
+    await deployment.quiet()
+    sent = losing(deployment, "bob")
+    await say(deployment, "ann", ann, externalId="bob")
+    await deployment.settle()
+    await say(deployment, "ann", ann, externalId="new")
+    await deployment.settle(10.0)
+    if out == "deleted":
+        await deployment.scim("DELETE", f"/Users/{ann}")
+    else:
+        await say(deployment, "ann", ann, externalId="new", active=False)
+    await deployment.settle(10.0)
+    put(deployment, sent[0])
+
+
 @pytest.mark.parametrize("out", ["deleted", "inactive"])
+@pytest.mark.parametrize("how", ["lock", "deactivate"])
 async def test_a_link_that_is_written_late_on_who_is_out_leads_nobody_there(
-    tmp_path: Path, out: str
+    tmp_path: Path, how: How, out: str
 ) -> None:
     """It was another one's by mistake, who is somebody else."""
-    async with deployed(tmp_path) as deployment:
-        ann = await say(deployment, "ann")
-        await deployment.quiet()
-        sent = losing(deployment, "bob")
-        await say(deployment, "ann", ann, externalId="bob")
-        await deployment.settle()
-        await say(deployment, "ann", ann, externalId="new")
-        await deployment.settle(10.0)
-        if out == "deleted":
-            await deployment.scim("DELETE", f"/Users/{ann}")
-        else:
-            await say(deployment, "ann", ann, externalId="new", active=False)
-        await deployment.settle(10.0)
-        put(deployment, sent[0])
+    async with deployed(tmp_path, configuration=Configuration(on_disable=how)) as deployment:
+        await linked_late(deployment, out)
         await deployment.quiet(2 * LATEST)
         assert identities(deployment) == []
         assert is_out(deployment)
@@ -238,6 +244,27 @@ async def test_a_link_that_is_written_late_on_who_is_out_leads_nobody_there(
         await deployment.quiet()
         [account] = await accounts.named(deployment.database.reader, bob)
         assert account.user_id == "@bob:s"
+
+
+async def test_where_an_account_is_gone_meanwhile_nothing_leads_to_it(tmp_path: Path) -> None:
+    """A human has deleted it while it was observed."""
+    async with deployed(tmp_path) as deployment:
+        await linked_late(deployment, "inactive")
+        all_accounts, times = deployment.world.accounts.all, 0
+
+        def second(request: Request) -> bool:
+            nonlocal times
+            times += (request.method, request.path[-1]) == ("GET", "@ann:s")
+            if times == 2:
+                all_accounts.pop("@ann:s", None)
+            return False
+
+        deployment.homeserver.faults.append(Fault("unavailable", second))
+        deployment.hands.passed += LATEST
+        await deployment.settle()
+        found = await row(deployment)
+        assert times == 2
+        assert (found["confirmed"], found["problem"]) == ("disabled", None)
 
 
 async def test_a_link_that_is_written_late_on_a_former_account_is_taken_off(

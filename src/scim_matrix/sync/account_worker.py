@@ -397,9 +397,7 @@ class AccountWorker:
         async with self._in_hand.of(present.user_id):
             # As it is by now: its identities are written as a whole.
             now = await self._accounts.get(present.user_id)
-            if now is None or now.deactivated:
-                return
-            if found := tuple(sorted(stale & now.subjects)):
+            if now is not None and (found := tuple(sorted(stale & now.subjects))):
                 await self._change(account, now, Change(drop_subjects=found), None)
 
     async def _change(
