@@ -6,8 +6,10 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from scim_matrix.app_keys import REPLICA
+from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
+from scim_matrix.ops.health import Probes
 from scim_matrix.store import memberships, record, views
+from scim_matrix.store.sqlite import Sqlite
 from scim_matrix.store.totals import totals
 from tests.conftest import eventually
 from tests.homeserver.deployment import Configuration, deployed
@@ -166,3 +168,24 @@ async def test_a_dry_run_tells_whom_nobody_would_be_given_an_account(tmp_path: P
             deployment.database.reader, users=None, rooms=(), since=0, limit=10, outcome="dry_run"
         )
         assert [row["user_id"] for row in told] == ["@bob:s"]
+
+
+async def test_the_database_is_asked_once_for_all_who_ask_at_the_same_time(start: Start) -> None:
+    """Also where who asked first goes away meanwhile; whoever asks later has it asked anew."""
+    app = (await start()).app
+    assert app is not None
+    database = app[DATABASE]
+    probes = Probes(database, app[REPLICA], app[TALLY], app[HEARING])
+    reader = database._readers[0]
+    assert isinstance(reader, Sqlite)
+    seen: list[str] = []
+    await reader.set_trace_callback(
+        lambda statement: seen.extend([statement] * ("room LIMIT" in statement))
+    )
+    gone, *others = (asyncio.create_task(probes._database_answers()) for _ in range(30))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await asyncio.gather(*others) == [True] * 29
+    assert len(seen) == 1
+    assert await probes._database_answers()
+    assert len(seen) == 2

@@ -27,6 +27,7 @@ class Probes:
         self._replica = replica
         self._tally = tally
         self._hearing = hearing
+        self._asking: asyncio.Task[bool] | None = None
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the process serves and its database answers, else 503."""
@@ -83,11 +84,20 @@ class Probes:
         )
 
     async def _database_answers(self) -> bool:
+        """Tell whether the database answers, as it does all who ask until it has."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_database(), name="probe")
+        # What somebody else waits for as well must outlive this request.
+        return await asyncio.shield(self._asking)
+
+    async def _ask_database(self) -> bool:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 await self._database.reader.execute_fetchall("SELECT 1 FROM room LIMIT 1")
         except (DatabaseError, TimeoutError, ValueError):
             return False
+        finally:
+            self._asking = None
         # A server that is a standby by now, or that hangs for who writes, still answers who reads.
         return self._database.leadership.is_well and not self._database.is_stuck
 

@@ -83,15 +83,10 @@ async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> No
         for name in {line["reference"] for line in lines}
     ]
     await connection.execute_fetchall(_Q["refer"], {"known": orjson.dumps(known).decode()})
-    opened = [
-        {
-            "mapping_id": row["id"],
-            "room_id": row["room_id"],
-            "led_by": openings.led_by_maker(row["led_by"], row["made_by"]),
-        }
-        for row in await connection.execute_fetchall(_Q["to_open"], ids)
-    ]
-    await connection.execute_fetchall(_Q["open"], {"opened": orjson.dumps(opened).decode()})
+    await connection.execute_fetchall(_Q["open"], ids)
+    if any(line["made_by"] for line in lines):
+        for row in await connection.execute_fetchall(_Q["made"], ids):
+            await openings.lead_too(connection, row["id"], row["led_by"], row["made_by"])
 
 
 async def _update(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:

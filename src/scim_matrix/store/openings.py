@@ -75,11 +75,6 @@ def led_by(leaders: Iterable[str]) -> str | None:
     return orjson.dumps(listed).decode() if listed else None
 
 
-def led_by_maker(leaders: str | None, made_by: str | None) -> str | None:
-    """Return those behind a room, as they are kept, with whoever made a mapping for it."""
-    return led_by({*leaders_of(leaders), *filter(None, [made_by])})
-
-
 def leaders_of(led_by: str | None) -> tuple[str, ...]:
     """Return those on whose own power it rests, from how they are kept."""
     return () if led_by is None else tuple(orjson.loads(led_by))
@@ -212,6 +207,15 @@ async def lead(connection: Connection, mapping_id: int, leaders: Iterable[str]) 
         await grants.unsettle_mapping(connection, mapping_id)
         await grants.settle_map(connection)
     return bool(changed)
+
+
+async def lead_too(
+    connection: Connection, mapping_id: int, leaders: str | None, made_by: str
+) -> None:
+    """Have a mapping's own room rest on its maker's power too, beside theirs (as they are kept)."""
+    together_with = led_by({*leaders_of(leaders), made_by})
+    values = {"mapping_id": mapping_id, "led_by": together_with}
+    await connection.execute_fetchall(_Q["lead"], values)
 
 
 async def any_led(connection: Connection, room_id: str) -> bool:

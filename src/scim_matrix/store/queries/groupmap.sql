@@ -19,11 +19,19 @@ RETURNING id
 DELETE FROM opening WHERE via IS NOT NULL
 AND mapping_id IN (SELECT value FROM each_number(:ids))
 
--- to_open --
--- The rooms that mappings name, as far as they are known, and on whose own power that rests.
-SELECT m.id, r.room_id, r.led_by, m.made_by
+-- open --
+-- Lines open the rooms that they name, as far as these are known.
+INSERT INTO opening (mapping_id, room_id, standing, led_by)
+SELECT m.id, r.room_id, 'followed', r.led_by
 FROM each_number(:ids) n CROSS JOIN mapping m CROSS JOIN room_reference r
 WHERE m.id = n.value AND r.reference = m.reference AND r.room_id IS NOT NULL
+ON CONFLICT (mapping_id, room_id) DO UPDATE SET led_by = excluded.led_by
+
+-- made --
+-- Those of lines that somebody made, and on whose own power what they open rests beside theirs.
+SELECT m.id, m.made_by, o.led_by
+FROM each_number(:ids) n CROSS JOIN mapping m CROSS JOIN opening o
+WHERE m.id = n.value AND m.made_by IS NOT NULL AND o.mapping_id = m.id AND o.via IS NULL
 
 -- drop --
 -- Lines that the map does not say any more.
@@ -36,10 +44,3 @@ INSERT INTO room_reference (reference, standing, room_id)
 SELECT value ->> 'reference',
     CASE WHEN value ->> 'room_id' IS NULL THEN 'unresolved' ELSE 'pinned' END, value ->> 'room_id'
 FROM each_entry(:known) WHERE true ON CONFLICT DO NOTHING
-
--- open --
--- Rooms that lines open.
-INSERT INTO opening (mapping_id, room_id, standing, led_by)
-SELECT CAST(value ->> 'mapping_id' AS BIGINT), value ->> 'room_id', 'followed', value ->> 'led_by'
-FROM each_entry(:opened) WHERE true
-ON CONFLICT (mapping_id, room_id) DO UPDATE SET led_by = excluded.led_by
