@@ -160,3 +160,27 @@ async def test_a_deleted_users_account_that_never_was_is_forgotten(connection: C
     account = await full(connection, scim_id=None, desired="deleted", confirmed=None)
     assert await binding.never_made(connection, account) is None
     assert await everyone(connection) == []
+
+
+async def test_an_answer_ends_no_doubt_that_came_up_since(connection: Connection) -> None:
+    """Whoever is to be out waits for nobody, so that another request may be on its way."""
+    people = Directory(connection)
+    await people.account("ann")
+    ann = await people.account_of("ann")
+    latest, former = await unanswered.begin(connection, ann, "@ann:s")
+    await unanswered.record_of(connection, latest + 1, "@ann:s")
+    await unanswered.end(connection, ann, "@ann:s", latest, former)
+    assert await unanswered.until(connection, "@ann:s") == latest + 1
+
+
+async def test_who_has_no_account_is_looked_at_as_soon_as_nothing_is_in_doubt(
+    connection: Connection,
+) -> None:
+    """However long they would rest."""
+    people = Directory(connection)
+    ann = await people.account_of(await people.user("ann"))
+    assert await accounts.fail(connection, ann, "conflict", "taken", LATE)
+    await unanswered.restore(connection, 100.0, ann)
+    assert await accounts.due(connection, 200.0, 9, []) == []
+    await unanswered.look(connection, 100.0)
+    assert [one.id for one in await accounts.due(connection, 200.0, 9, [])] == [ann.id]

@@ -474,3 +474,41 @@ async def test_what_is_refused_was_answered(tmp_path: Path) -> None:
         await deployment.link(bob, "@ann:s")
         await deployment.quiet()
         assert (IDP, "bob") in deployment.world.accounts.get("@ann:s").links
+
+
+async def test_whom_a_human_let_be_locked_is_whatever_else_is_held_since(tmp_path: Path) -> None:
+    """The homeserver was away, and then more than the limit were to be locked beside them."""
+    async with deployed(tmp_path, configuration=Configuration(brake=TWO)) as deployment:
+        first = {name: await say(deployment, name) for name in ("ann", "bob", "cat")}
+        then = {name: await say(deployment, name) for name in ("dan", "eve", "fay")}
+        await deployment.quiet()
+        for name, scim_id in first.items():
+            await say(deployment, name, scim_id, active=False)
+        await deployment.settle(20.0)
+        deployment.homeserver.dark = True
+        await deployment.decide("accounts", "approved")
+        for name, scim_id in then.items():
+            await say(deployment, name, scim_id, active=False)
+        deployment.homeserver.dark = False
+        await deployment.quiet()
+        locked = {user for user, one in deployment.world.accounts.all.items() if one.locked}
+        assert locked == {f"@{name}:s" for name in first}
+        assert await held(deployment) == {f"@{name}:s" for name in then}
+
+
+async def test_what_somebody_mended_by_hand_is_no_trouble_any_more(tmp_path: Path) -> None:
+    """Nothing is left to be asked for, so that only seeing it ends what is shown."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await say(deployment, "ann")
+        await deployment.quiet()
+        deployment.homeserver.before = refuse
+        await say(deployment, "ann", scim_id, active=False)
+        await deployment.settle(20.0)
+        assert (await row(deployment))["problem"] == "refused"
+        deployment.world.accounts.get("@ann:s").locked = True
+        await deployment.quiet(8000.0)
+        seen = await row(deployment)
+        assert [seen[name] for name in ("problem", "reason", "cure", "attempts")] == [
+            *(None, None, None),
+            0,
+        ]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from scim_matrix.store import accounts, binding
+from scim_matrix.matrix.accounts import MARK_PROVIDER
+from scim_matrix.store import accounts, binding, record
 from scim_matrix.store.accounts import LATEST
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
@@ -137,7 +138,7 @@ async def test_the_two_minutes_begin_when_an_answer_is_given_up_whoever_has_it(
         homeserver.given_up.set()
         await settling
         assert homeserver.faults == []
-        deployment.hands.passed += LATEST - 45.0
+        deployment.hands.passed += LATEST - 30.0
         assert await why_not(deployment, bob) is not None
 
 
@@ -246,6 +247,36 @@ async def test_a_link_that_is_written_late_on_who_is_out_leads_nobody_there(
         assert account.user_id == "@bob:s"
 
 
+async def test_a_link_that_is_written_late_is_taken_off_who_was_let_in_late_too(
+    tmp_path: Path,
+) -> None:
+    """They are locked anew first."""
+    async with deployed(tmp_path) as deployment:
+        await linked_late(deployment, "inactive")
+        deployment.hands.passed += LATEST
+        deployment.world.accounts.get("@ann:s").locked = False
+        await deployment.settle(10.0)
+        assert (identities(deployment), is_out(deployment)) == ([], True)
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_nothing_is_taken_off_the_account_of_who_is_protected_by_now(
+    tmp_path: Path, written: bool
+) -> None:
+    """They administer the homeserver since they were locked, which is recorded where it matters."""
+    async with deployed(tmp_path) as deployment:
+        await linked_late(deployment, "inactive")
+        if not written:
+            put(deployment, {"external_ids": []})
+        deployment.world.accounts.get("@ann:s").admin = True
+        await deployment.quiet(2 * LATEST)
+        assert ("bob" in identities(deployment)) is written
+        told = await record.find(
+            deployment.database.reader, users=["@ann:s"], rooms=(), since=0, limit=100
+        )
+        assert ("spared" in {entry["outcome"] for entry in told}) is written
+
+
 async def test_where_an_account_is_gone_meanwhile_nothing_leads_to_it(tmp_path: Path) -> None:
     """A human has deleted it while it was observed."""
     async with deployed(tmp_path) as deployment:
@@ -305,6 +336,27 @@ async def test_whose_identity_nobody_says_keeps_the_one_that_leads_to_them(
         assert (identities(deployment), is_out(deployment)) == (["ann"], True)
 
 
+async def test_what_a_human_takes_back_leads_to_nobody_however_often_they_came(
+    tmp_path: Path,
+) -> None:
+    """They were deleted and came back, and had another account by a human's word for a while."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        deployment.world.account("@new:s")
+        await deployment.quiet()
+        await deployment.scim("DELETE", f"/Users/{ann}")
+        await deployment.settle(20.0)
+        again = await say(deployment, "ann")
+        await deployment.quiet()
+        await deployment.link(again, "@new:s")
+        await deployment.quiet()
+        links = deployment.world.accounts.get("@new:s").links
+        assert set(links) == {(IDP, "ann"), (MARK_PROVIDER, again)}
+        await deployment.unlink(again)
+        await deployment.quiet()
+        assert deployment.world.accounts.get("@new:s").links == []
+
+
 @pytest.mark.parametrize("then", ["active", "inactive", "deleted"])
 async def test_a_link_that_comes_back_late_is_taken_off_again(tmp_path: Path, then: str) -> None:
     """A human took the account from its user, and what took the link off had no answer."""
@@ -321,7 +373,7 @@ async def test_a_link_that_comes_back_late_is_taken_off_again(tmp_path: Path, th
         await deployment.settle(10.0)
         put(deployment, sent[0])
         assert identities(deployment) == ["ann"]
-        await deployment.quiet(3 * LATEST)
+        await deployment.settle(LATEST)
         assert identities(deployment) == []
 
 
@@ -384,3 +436,36 @@ async def test_what_was_let_through_long_ago_is_held_anew(
         await deployment.quiet(200.0)
         assert len(await held(deployment)) == len(names)
         assert not is_out(deployment)
+
+
+async def test_the_identity_of_whoever_has_an_account_since_stays_on_it(tmp_path: Path) -> None:
+    """The identity provider says by then that it is the former user's."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        await deployment.quiet()
+        await deployment.unlink(ann)
+        await deployment.quiet()
+        put(deployment, {"external_ids": [{"auth_provider": IDP, "external_id": "new"}]})
+        await say(deployment, "ann", ann, externalId="new")
+        await deployment.quiet(4000.0)
+        assert identities(deployment) == ["new"]
+
+
+async def test_what_the_next_user_has_is_not_taken_for_the_last_ones(tmp_path: Path) -> None:
+    """The last one was told to have that identity by mistake, and it was written for them."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="bob")
+        await deployment.quiet()
+        await deployment.unlink(ann)
+        await deployment.quiet()
+        await say(deployment, "ann", ann)
+        bob = await say(deployment, "bob")
+        await deployment.quiet()
+        await deployment.link(bob, "@ann:s")
+        await deployment.quiet()
+        taken: list[dict[str, Any]] = []
+        is_taken = putting("external_ids", taken)
+        deployment.homeserver.faults.append(Fault("unavailable", is_taken, times=9))
+        await say(deployment, "ann", ann, displayName="Ann")
+        await deployment.quiet(4000.0)
+        assert (identities(deployment), taken) == (["bob"], [])

@@ -206,7 +206,9 @@ async def test_what_was_never_done_is_a_hands_from_then_on(tmp_path: Path, how: 
         others.append((IDP, "new"))
         body = {"schemas": [USER], "userName": "ann", "externalId": "new", "active": True}
         await deployment.scim("PUT", f"/Users/{scim_id}", body)
-        await deployment.quiet(86400.0)
+        await deployment.settle(20.0)
+        deployment.hands.passed += 86400.0
+        await deployment.settle(20.0)
         known = await row(deployment)
         assert (known["problem"], known["doing"]) == ("refused", None)
         carry_out(deployment, how)

@@ -206,7 +206,7 @@ def _taking_off(
         written |= {account.profile.subject}
     return Change(
         drop_subjects=tuple(sorted((present.subjects & written) - {own})),
-        drop_marks=tuple(present.marks & {account.scim_id or account.mark or ""}),
+        drop_marks=tuple(present.marks & {account.scim_id or account.mark}),
     )
 
 

@@ -391,13 +391,13 @@ class AccountWorker:
         own = account.profile.subject
         if not is_over or own is None:
             return
-        stale = account.written.subjects - {own}
-        if not stale & present.subjects or await self._spared(account, present):
-            return
         async with self._in_hand.of(present.user_id):
             # As it is by now: its identities are written as a whole.
             now = await self._accounts.get(present.user_id)
-            if now is not None and (found := tuple(sorted(stale & now.subjects))):
+            if now is None:
+                return
+            found = tuple(sorted((account.written.subjects - {own}) & now.subjects))
+            if found and not await self._spared(account, now):
                 await self._change(account, now, Change(drop_subjects=found), None)
 
     async def _change(

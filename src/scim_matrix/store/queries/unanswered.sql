@@ -44,7 +44,7 @@ AND barred IN (SELECT o.user_id FROM account o
 -- look --
 -- Accounts of which it is known now what is carried out late, once they are looked at. Whoever has
 -- none by now may have left a link on the one before.
-UPDATE account SET confirmed = NULL, next_try = CASE WHEN user_id IS NULL THEN 0 ELSE next_try END,
+UPDATE account SET confirmed = NULL, next_try = 0,
     unsure_until = CASE WHEN user_id IS NOT NULL AND desired <> 'unmanaged' THEN unsure_until END
 WHERE unsure_until <= :now
 AND (confirmed IS NOT NULL OR user_id IS NULL OR desired = 'unmanaged')
