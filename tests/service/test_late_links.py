@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.accounts import MARK_PROVIDER
-from scim_matrix.store import accounts, binding, record
+from scim_matrix.store import accounts, binding
 from scim_matrix.store.accounts import LATEST
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
@@ -259,22 +259,22 @@ async def test_a_link_that_is_written_late_is_taken_off_who_was_let_in_late_too(
         assert (identities(deployment), is_out(deployment)) == ([], True)
 
 
-@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("by", ["themselves", "the settings"])
 async def test_nothing_is_taken_off_the_account_of_who_is_protected_by_now(
-    tmp_path: Path, written: bool
+    tmp_path: Path, by: str
 ) -> None:
-    """They administer the homeserver since they were locked, which is recorded where it matters."""
+    """They administer the homeserver since they were locked, or are named in the settings."""
     async with deployed(tmp_path) as deployment:
         await linked_late(deployment, "inactive")
-        if not written:
-            put(deployment, {"external_ids": []})
-        deployment.world.accounts.get("@ann:s").admin = True
+        if by == "themselves":
+            deployment.world.accounts.get("@ann:s").admin = True
+        else:
+            await deployment.restart(protected_users=("@ann:s",))
+        bob = await say(deployment, "bob")
         await deployment.quiet(2 * LATEST)
-        assert ("bob" in identities(deployment)) is written
-        told = await record.find(
-            deployment.database.reader, users=["@ann:s"], rooms=(), since=0, limit=100
-        )
-        assert ("spared" in {entry["outcome"] for entry in told}) is written
+        assert "bob" in identities(deployment)
+        [account] = await accounts.named(deployment.database.reader, bob)
+        assert account.problem == "conflict"
 
 
 async def test_where_an_account_is_gone_meanwhile_nothing_leads_to_it(tmp_path: Path) -> None:

@@ -160,10 +160,6 @@ async def test_a_subject_is_given_up_by_the_account_that_has_it_and_needs_it_no_
             if await accounts.gives_up(deployment.database.reader, account, subject)
         }
         assert found == {("@ann:s", "ext-ann")}
-        # Nothing is written on what a hand deactivated.
-        deployment.world.accounts.get("@ann:s").deactivated = True
-        await deployment.quiet()
-        assert not await accounts.gives_up(deployment.database.reader, "@ann:s", "ext-ann")
 
 
 async def test_a_subject_that_a_protected_user_keeps_is_asked_for_slowly(tmp_path: Path) -> None:

@@ -308,29 +308,31 @@ async def expire(connection: Connection, now: float) -> None:
 # -- The work left -------------------------------------------------------------
 
 
-async def subjects_on(connection: Connection, user_id: str) -> tuple[frozenset[str], str | None]:
-    """Return the SSO subjects that were written on a Matrix account that is nobody's by now.
+async def written_on(connection: Connection, user_id: str) -> tuple[Written, Written]:
+    """Return what was written on a Matrix account that is nobody's by now.
 
-    And the subject of whoever has it, or had it and was deleted: a former account is theirs still.
+    And what is whoever's that has it, or had it and was deleted: a former account is theirs still.
     """
-    found = await connection.execute_fetchall(_Q["subjects_on"], {"user_id": user_id})
+    found = await connection.execute_fetchall(_Q["written_on"], {"user_id": user_id})
     if not found:
-        return frozenset(), None
+        return Written(), Written()
     [row] = found
-    if row["desired"] != "unmanaged":
-        return frozenset(), row["subject"]
-    return Written.load(row["written"]).subjects, None
+    if row["desired"] == "unmanaged":
+        return Written.load(row["written"]), Written()
+    is_somebodys = row["scim_id"] is not None or row["subject"] is not None
+    return Written(), Written.of(Profile.load(row["profile"])) if is_somebodys else Written()
 
 
-async def gives_up(connection: Connection, user_id: str, subject: str) -> bool:
-    """Tell whether an account is about to lose an SSO subject: its user has another by now."""
+async def gives_up(connection: Connection, user_id: str, subject: str) -> Account | None:
+    """Return whose account an SSO subject was written on and is not theirs by now, if so."""
     found = await connection.execute_fetchall(_Q["users_own"], {"user_id": user_id})
-    return any(
-        one.desired == "active"
-        and one.todo is not None
-        and one.profile.subject != subject
-        and subject in one.written.subjects
-        for one in map(_account, found)
+    return next(
+        (
+            one
+            for one in map(_account, found)
+            if one.profile.subject != subject and subject in one.written.subjects
+        ),
+        None,
     )
 
 

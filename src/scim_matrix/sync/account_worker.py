@@ -340,30 +340,26 @@ class AccountWorker:
                 f"if it is theirs: scim-matrix users link {account.scim_id} {user_id}",
             )
         holder = await self._accounts.by_subject(subject)
-        if holder is None or holder == present.user_id:
+        if holder is None or holder == present.user_id or await self._finder.free(subject, holder):
             return account
         if needed.change.drop_subjects:
             stale = Change(drop_subjects=needed.change.drop_subjects)
             await self._change(account, present, stale, until)
+        # Whoever has it in hand has done with it soon.
+        is_given_up = await accounts.gives_up(self._database.scanner, holder, subject)
+        is_swap = is_given_up is not None and account.attempts < _SOON
         raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
-            await self._until_free(account, holder, subject),
+            (TRANSIENT if is_swap else PERMANENT).delay(account.attempts),
             f"take that link off {holder}, or: scim-matrix users link {account.scim_id} {holder}",
         )
-
-    async def _until_free(self, account: Account, holder: str, subject: str) -> float:
-        """Return when to look again whether a subject is free (seconds): soon in a swap only."""
-        is_swap = account.attempts < _SOON and await accounts.gives_up(
-            self._database.scanner, holder, subject
-        )
-        return (TRANSIENT if is_swap else PERMANENT).delay(account.attempts)
 
     async def _disable(self, account: Account, present: MatrixAccount, until: float | None) -> None:
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
-            await self._take_late_links_off(account, present, until)
+            await self._finder.take_stale_links_off(account, present)
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             seen = Confirmation(done_by(Change(), account.ours, present), account.written)
             let_through = None if how == "nothing" else how
@@ -371,34 +367,17 @@ class AccountWorker:
             await self._confirm(account, seen, account.doing)
             return
         assert how != "nothing"
-        if await self._spared(account, present) or not await self._may_disable(account, how):
+        if await self._spared(account, present):
             return
-        await self._change(account, present, change, until, how)
-        ours = done_by(change, account.ours, present)
-        await self._take_late_links_off(replace(account, ours=ours), present, until)
-        seen = Confirmation(ours, account.written)
+        is_held = not await self._may_disable(account, how)
+        if not is_held:
+            # First: whoever is to be out waits for nothing else.
+            await self._change(account, present, change, until, how)
+        await self._finder.take_stale_links_off(account, present)
+        if is_held:
+            return
+        seen = Confirmation(done_by(change, account.ours, present), account.written)
         await self._confirm(account, unless_late(account, seen, until, how), how)
-
-    async def _take_late_links_off(
-        self, account: Account, present: MatrixAccount, until: float | None
-    ) -> None:
-        """Take links off that were written late on an account whose user is out.
-
-        Whoever signs in by them would be taken for whoever has it. Its user's own one stays, and
-        all where nobody says which that is.
-        """
-        is_over = until is None and account.unsure_until is not None
-        own = account.profile.subject
-        if not is_over or own is None:
-            return
-        async with self._in_hand.of(present.user_id):
-            # As it is by now: its identities are written as a whole.
-            now = await self._accounts.get(present.user_id)
-            if now is None:
-                return
-            found = tuple(sorted((account.written.subjects - {own}) & now.subjects))
-            if found and not await self._spared(account, now):
-                await self._change(account, now, Change(drop_subjects=found), None)
 
     async def _change(
         self,

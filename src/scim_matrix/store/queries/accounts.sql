@@ -134,9 +134,9 @@ SELECT * FROM account WHERE id IN (
 -- One account.
 SELECT * FROM account WHERE id = :id
 
--- subjects_on --
--- Which SSO identities were written on an account, and whose it is.
-SELECT desired, subject, written FROM account WHERE user_id = :user_id
+-- written_on --
+-- What was written on an account, and what is its user's, if it has one.
+SELECT desired, scim_id, subject, profile, written FROM account WHERE user_id = :user_id
 
 -- users_own --
 -- The account of this user ID, where it is a user's.
