@@ -78,7 +78,11 @@ class Directory:
 
     async def account_of(self, scim_id: str) -> Account:
         """Return a user's account."""
-        account = await accounts.get(self._connection, await self.account_id(scim_id))
+        return await self.account_of_former(scim_id)
+
+    async def account_of_former(self, name: str) -> Account:
+        """Return the account that a deleted user had."""
+        account = await accounts.get(self._connection, await self.account_id(name))
         assert account is not None
         return account
 
@@ -99,8 +103,7 @@ class Directory:
 
     async def confirms(self, name: str) -> None:
         """Have an account be as it should be."""
-        account = await accounts.get(self._connection, await self.account_id(name))
-        assert account is not None
+        account = await self.account_of_former(name)
         is_active = account.desired == "active"
         seen = Confirmation(Disablement(locked=not is_active), Written(), usable=is_active)
         assert await accounts.confirm(self._connection, account, seen)

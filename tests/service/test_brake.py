@@ -443,9 +443,40 @@ async def test_an_approval_in_a_backup_is_none(database: Database) -> None:
         await brake.decide(connection, shown, "approved", "eve")
     async with database.write() as connection:
         await brake.begin_restoration(connection)
+        people = Directory(connection)
+        assert {row["approved_by"] for row in await people.rows()} == {None}
+        assert (await people.account_of("dan")).approved_by is None
         await groupmap.put(connection, [STAFF, OTHER])
     removals, held = await hold_restored(database)
     assert (removals, held) == (REMOVALS - {("!other", "@bob:s")}, {"@dan:s"})
+
+
+async def test_an_approval_is_of_no_later_removal_of_who_came_back(database: Database) -> None:
+    """They were deleted, which a human let be done, and are a user again."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.account("ann", subject="ann")
+        await people.deletes("ann", 100.0)
+        await brake.hold_accounts(connection, await people.account_id("ann"))
+        await brake.decide(connection, await brake.held_accounts(connection), "approved", "eve")
+        assert (await people.account_of_former("ann")).approved_by == "eve"
+        await people.user("again", subject="ann")
+        again = await people.account_of("again")
+        assert (again.user_id, again.approved_by) == ("@ann:s", None)
+
+
+async def test_whose_grace_is_over_is_worked_on_at_once(database: Database) -> None:
+    """However long their lock was put off."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.account("ann")
+        await people.deletes("ann", 10.0)
+        ann = await people.account_of_former("ann")
+        assert await accounts.fail(connection, ann, "refused", "no", 9e9)
+        assert await accounts.due(connection, 200.0, 9, []) == []
+        await accounts.expire(connection, connection.at + 100.0)
+        [due] = await accounts.due(connection, 200.0, 9, [])
+        assert (due.desired, due.problem, due.reason) == ("expired", None, None)
 
 
 async def test_a_deleted_account_known_from_a_backup_does_not_expire(database: Database) -> None:

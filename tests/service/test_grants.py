@@ -271,6 +271,30 @@ async def test_whom_a_suspended_mapping_gives_a_room_nobody_prunes(database: Dat
         assert await people.states() == {"ann": "pruned", "bob": "pruned"}
 
 
+async def test_a_suspended_mapping_keeps_from_being_pruned_only_whom_it_gives_that_room(
+    database: Database,
+) -> None:
+    """Not them in other rooms, and nobody else in that one."""
+    elsewhere = replace(LEADS, room="!other")
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS, elsewhere)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("staff", "ann")
+        await people.group("leads", "ann", "bob")
+        for room_id in (ROOM, "!other"):
+            await people.observed("join", "ann", "bob", room_id=room_id)
+        number = await mapping_id(connection, STAFF)
+        await openings.stand(connection, number, "suspended", "why", "cure")
+        await put(connection, STAFF)
+        ann = await people.account_id("ann")
+        assert await memberships.prune_some(connection, [("!other", ann)]) == 1
+        assert await memberships.prune(connection) == 2
+        assert await people.states() == {"ann": "forgotten", "bob": "pruned"}
+        assert await people.states("!other") == {"ann": "pruned", "bob": "pruned"}
+
+
 async def test_what_was_forgotten_before_is_not_revoked_by_catching_up(database: Database) -> None:
     """Only what the identity provider took after the map had forgotten it."""
     async with database.write() as connection:

@@ -232,6 +232,17 @@ async def test_a_resolved_alias_costs_what_its_own_room_holds(tmp_path: Path) ->
     assert few == many
 
 
+async def test_that_a_reference_leads_nowhere_is_said_of_no_other(database: Database) -> None:
+    """Nor of a room that one stands for already."""
+    async with database.write() as connection:
+        lines = [Mapping("everyone", "", name) for name in ("#a:s", "#b:s", "!c")]
+        await put_whole(connection, lines)
+        for name in ("#a:s", "!c"):
+            await references.fail(connection, name, "gone", 9.0, absent=True)
+        found = await connection.execute_fetchall("SELECT reference, reason FROM room_reference")
+        assert dict(map(tuple, found)) == {"#a:s": "gone", "#b:s": None, "!c": None}
+
+
 async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
     """Each with what it gave to everybody: a thousand at once would hold requests up."""
     database = await filled(tmp_path)
