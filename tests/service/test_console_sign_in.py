@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scim_matrix.console import session
+from scim_matrix.console.sign_in import ALLOWED
 from tests.conftest import eventually
 from tests.service.client import call
 from tests.service.visiting import Scene, Visitor, visited
@@ -168,3 +169,20 @@ async def test_a_browser_that_keeps_no_cookie_is_told_what_it_takes(tmp_path: Pa
         await visitor.sees("sign-in")
         status, page, _ = await visitor.ask("POST", "sign-in", csrf=token, **PASSWORD)
         assert (status, "https://" in page, "reload" in page) == (403, False, True)
+
+
+async def test_passwords_are_not_guessed(tmp_path: Path) -> None:
+    """However a name is written; whoever else signs in goes on."""
+    async with visited(tmp_path) as scene:
+        visitor = Visitor(scene.client)
+        names = ["bot", "BOT", "@bot:s"]
+        said = [
+            (await visitor.send("sign-in", "sign-in", user=name, password="wrong"))[0]
+            for name in [names[number % 3] for number in range(ALLOWED)]
+        ]
+        assert set(said) == {403}
+        status, page, _ = await visitor.send("sign-in", "sign-in", **PASSWORD)
+        assert status == 429
+        assert "Too many attempts" in page
+        other = {"user": "ann", "password": "wrong"}
+        assert (await visitor.send("sign-in", "sign-in", **other))[0] == 403

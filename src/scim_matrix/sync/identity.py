@@ -80,7 +80,7 @@ def still_whose(account: Account, present: MatrixAccount) -> Bind | Conflict:
     subject = account.profile.subject
     if subject is not None and subject in present.subjects:
         return Bind(present.user_id, "link")
-    if account.scim_id is not None and account.scim_id in present.marks:
+    if account.scim_id in present.marks:
         return Bind(present.user_id, "mark")
     if subject is None and not present.is_linked:
         return Bind(present.user_id, "record")
