@@ -1,5 +1,6 @@
 """What is known of an account once it is another user's, or nobody's."""
 
+import datetime
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -184,3 +185,22 @@ async def test_who_has_no_account_is_looked_at_as_soon_as_nothing_is_in_doubt(
     assert await accounts.due(connection, 200.0, 9, []) == []
     await unanswered.look(connection, 100.0)
     assert [one.id for one in await accounts.due(connection, 200.0, 9, [])] == [ann.id]
+
+
+async def test_that_a_user_has_no_account_is_no_word_on_who_is_active_by_now(
+    connection: Connection,
+) -> None:
+    """What was asked for is still known, though they were looked for as somebody who is out."""
+    people = Directory(connection)
+    await people.user("ann")
+    asked = datetime.datetime.now(datetime.UTC)
+    assert await binding.ask(connection, await people.account_of("ann"), asked)
+    await people.activity("ann", active=False)
+    looked_for = await people.account_of("ann")
+    await people.activity("ann", active=True)
+    await binding.has_none(connection, looked_for)
+    assert (await people.account_of("ann")).asked == asked
+    await people.activity("ann", active=False)
+    await binding.has_none(connection, looked_for)
+    found = await people.account_of("ann")
+    assert (found.asked, found.todo) == (None, None)

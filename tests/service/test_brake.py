@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from scim_matrix.groupmap import Mapping
+from scim_matrix.groupmap import Kind, Mapping
 from scim_matrix.store import accounts, brake, groupmap, memberships, observed, record
 from scim_matrix.store.brake import Held
 from scim_matrix.store.database import Connection, Database
@@ -548,6 +548,31 @@ async def test_a_group_speaks_only_for_itself(database: Database) -> None:
     assert await hold_restored(database) == (expected, set())
     async with database.write() as connection:
         await brake.heard_of_group(connection, "leads", sent("ann"))
+    assert await hold_restored(database) == (set(), set())
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [("external_id", "ext-staff"), ("display_name", "st*"), ("group_id", "staff")],
+)
+async def test_a_group_speaks_by_whatever_line_names_it(
+    database: Database, kind: Kind, pattern: str
+) -> None:
+    """Its externalId, a pattern of its name, or its id."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [Mapping(kind, pattern, ROOM)])
+        await people.account("ann")
+        await people.group("staff", "ann")
+        await people.group("other")
+        await people.observed("join", "ann")
+        await people.members("staff")
+    async with database.write() as connection:
+        await brake.begin_restoration(connection)
+        await brake.heard_of_group(connection, "other")
+    assert await hold_restored(database) == ({(ROOM, "@ann:s")}, set())
+    async with database.write() as connection:
+        await brake.heard_of_group(connection, "staff")
     assert await hold_restored(database) == (set(), set())
 
 
