@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.store import accounts, binding, story, unanswered
-from scim_matrix.store.accounts import Account
+from scim_matrix.store.accounts import Account, Confirmation, Disablement, Written
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.dialect import DatabaseRow
 from tests.service.directory import Directory
@@ -204,3 +204,32 @@ async def test_that_a_user_has_no_account_is_no_word_on_who_is_active_by_now(
     await binding.has_none(connection, looked_for)
     found = await people.account_of("ann")
     assert (found.asked, found.todo) == (None, None)
+
+
+async def test_nothing_is_taken_off_by_a_word_that_was_taken_back(connection: Connection) -> None:
+    """The user has another subject, or none, than when it was decided on; or another account."""
+    people = Directory(connection)
+    await people.account("ann", subject="first")
+    decided = await people.account_of("ann")
+    assert await accounts.begin_dropping(connection, decided)
+    for subject in ("second", None):
+        await people.activity("ann", active=True, subject=subject)
+        assert not await accounts.begin_dropping(connection, decided)
+    await people.activity("ann", active=True, subject="first")
+    assert await accounts.begin_dropping(connection, decided)
+    assert not await accounts.begin_dropping(connection, replace(decided, user_id="@other:s"))
+
+
+async def test_what_may_still_be_written_is_not_forgotten(connection: Connection) -> None:
+    """Until that is over, what was taken off may be there again."""
+    people = Directory(connection)
+    await people.account("ann")
+    ann = await people.account_of("ann")
+    seen = Confirmation(Disablement(), Written(subjects=frozenset({"old", "new"})), usable=True)
+    assert await accounts.confirm(connection, ann, seen)
+    await unanswered.record_of(connection, connection.at + 1.0, "@ann:s")
+    await accounts.end_dropping(connection, ann, ["old"])
+    assert (await people.account_of("ann")).written.subjects == {"old", "new"}
+    await unanswered.restore(connection, connection.at - 1.0, ann)
+    await accounts.end_dropping(connection, ann, ["old"])
+    assert (await people.account_of("ann")).written.subjects == {"new"}

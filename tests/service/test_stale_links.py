@@ -1,5 +1,6 @@
 """What was a user's by the identity provider's word stays on nobody's account once it is not."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from scim_matrix.store import accounts
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
-from tests.service.late import How, row
+from tests.homeserver.errors import MatrixError, forbidden
+from tests.service.late import How, disables, row
 from tests.service.test_late_changes import identities, say
 
 HELD = Configuration(brake=Brake(0, 0, 3600))
@@ -146,24 +148,153 @@ async def test_who_is_put_out_is_observed_no_more_where_nothing_is_to_be_taken_o
         assert (last.method, last.body) == ("PUT", {"locked": True})
 
 
-@pytest.mark.parametrize("then", ["active", "deleted", "without an identity"])
-async def test_an_address_goes_with_whom_an_account_is_taken_from(
-    tmp_path: Path, then: str
-) -> None:
-    """By it they could have the next one's password reset; what the next one has is theirs."""
+async def test_what_is_theirs_again_leads_to_them_again(tmp_path: Path) -> None:
+    """The identity provider takes its word back before anything was compared."""
+    async with deployed(tmp_path, configuration=HELD) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+        await say(deployment, "ann", ann, externalId="second", active=False)
+        await deployment.settle(20.0)
+        assert leads_to(deployment, "first") == []
+        await say(deployment, "ann", ann, externalId="first", active=True)
+        await deployment.settle(20.0)
+        assert leads_to(deployment, "first") == ["@ann:s"]
+
+
+async def test_what_was_another_ones_for_a_moment_leads_to_who_has_it(tmp_path: Path) -> None:
+    """They took it off while its owner's own work rested, and had another one then."""
     async with deployed(tmp_path) as deployment:
-        addresses = [{"value": "ann@x.org"}, {"value": "both@x.org"}]
-        ann = await say(deployment, "ann", emails=addresses)
+        ann = await say(deployment, "ann", externalId="first")
+        bob = await say(deployment, "bob", externalId="second")
+        await deployment.quiet()
+
+        def is_asked_for(request: Request) -> bool:
+            return request.path[-1] == "third"
+
+        deployment.homeserver.faults.append(Fault("unavailable", is_asked_for))
+        await say(deployment, "ann", ann, externalId="third")
+        await deployment.settle(0.5)
+        await say(deployment, "bob", bob, externalId="first")
+        await deployment.settle(0.5)
+        await say(deployment, "bob", bob, externalId="second")
+        await say(deployment, "ann", ann, externalId="first")
+        await deployment.settle(60.0)
+        assert (leads_to(deployment, "first"), leads_to(deployment, "second")) == (
+            ["@ann:s"],
+            ["@bob:s"],
+        )
+
+
+@pytest.mark.parametrize("then", ["locked", "let in by a hand"])
+async def test_what_a_hand_wrote_since_stays(tmp_path: Path, then: str) -> None:
+    """The service took the same off before, which it had written itself."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="bob")
+        await deployment.quiet()
+        await say(deployment, "ann", ann, active=False)
         await deployment.quiet()
         account = deployment.world.accounts.get("@ann:s")
-        account.emails.append("own@x.org")
-        named = None if then == "without an identity" else "bob"
-        own = [{"value": "both@x.org"}]
-        bob = await say(deployment, "bob", externalId=named, emails=own)
+        account.links.append((IDP, "bob"))
+        account.locked = then == "locked"
+        bob = await say(deployment, "bob")
         await deployment.quiet()
-        await deployment.unlink(ann)
-        await deployment.link(bob, "@ann:s")
-        if then == "deleted":
-            await deployment.scim("DELETE", f"/Users/{bob}")
+        assert leads_to(deployment, "bob") == ["@ann:s"]
+        [hers] = await accounts.named(deployment.database.reader, bob)
+        assert hers.problem == "conflict"
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "forbidden"])
+async def test_who_is_put_out_is_recorded_as_that_whatever_cannot_be_taken_off(
+    tmp_path: Path, kind: str
+) -> None:
+    """Nothing of them is left to be done, or shown as failing, or counted by the brake."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="bob")
         await deployment.quiet()
-        assert sorted(account.emails) == ["both@x.org", "own@x.org"]
+
+        stays = True
+
+        def before(request: Request) -> None:
+            if stays and request.path[-1] == "@ann:s" and "external_ids" in request.body:
+                raise forbidden("not here") if kind == "forbidden" else MatrixError(502, "", "")
+
+        deployment.homeserver.before = before
+        await say(deployment, "ann", ann, active=False)
+        await deployment.settle(5.0)
+        assert deployment.world.accounts.get("@ann:s").locked
+        known = await row(deployment)
+        assert (known["confirmed"], known["todo"], known["problem"]) == ("disabled", None, None)
+        assert leads_to(deployment, "bob") == ["@ann:s"]
+        stays = False
+        await say(deployment, "bob")
+        await deployment.quiet()
+        assert leads_to(deployment, "bob") == ["@bob:s"]
+
+
+async def test_a_deleted_users_account_is_not_who_has_their_wrong_identitys(
+    tmp_path: Path,
+) -> None:
+    """They were held with too many others for it to be taken off by then."""
+    async with deployed(tmp_path, configuration=HELD) as deployment:
+        ann = await say(deployment, "ann", externalId="bob")
+        await deployment.quiet()
+
+        def takes_off(request: Request) -> bool:
+            return request.path[-1] == "@ann:s" and "external_ids" in request.body
+
+        deployment.homeserver.faults.append(Fault("unavailable", takes_off, times=1000))
+        await say(deployment, "ann", ann, active=False)
+        await deployment.settle(5.0)
+        await deployment.scim("DELETE", f"/Users/{ann}")
+        await deployment.settle(5.0)
+        assert leads_to(deployment, "bob") == ["@ann:s"]
+        deployment.homeserver.faults.clear()
+        await say(deployment, "bob")
+        await deployment.quiet()
+        assert leads_to(deployment, "bob") == ["@bob:s"]
+
+
+async def test_nobody_takes_anything_off_whoever_is_being_put_out(tmp_path: Path) -> None:
+    """What is known of that has an answer first, which would end what is in doubt since."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+        homeserver, taken = deployment.homeserver, 0
+
+        def takes_off(request: Request) -> bool:
+            nonlocal taken
+            taken += request.path[-1] == "@ann:s" and "external_ids" in request.body
+            return False
+
+        homeserver.faults += [Fault("slow", disables), Fault("unavailable", takes_off)]
+        await say(deployment, "ann", ann, externalId="second", active=False)
+        await say(deployment, "bob", externalId="first")
+        settling = asyncio.create_task(deployment.settle(30.0))
+        await homeserver.hung.wait()
+        # Whatever else could be done meanwhile is.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert taken == 0
+        homeserver.given_up.set()
+        await settling
+        assert leads_to(deployment, "first") == ["@bob:s"]
+
+
+async def test_a_dry_run_takes_nothing_off(tmp_path: Path) -> None:
+    """Neither from who is out nor for who needs it, which waits."""
+    nothing = Configuration(on_disable="nothing")
+    async with deployed(tmp_path, configuration=nothing) as deployment:
+        ann = await say(deployment, "ann", externalId="bob")
+        await deployment.quiet()
+        await deployment.restart(dry_run=True)
+        await say(deployment, "ann", ann, active=False)
+        await deployment.quiet()
+        assert (await row(deployment))["problem"] is None
+        bob = await say(deployment, "bob")
+        await deployment.quiet()
+        assert leads_to(deployment, "bob") == ["@ann:s"]
+        [his] = await accounts.named(deployment.database.reader, bob)
+        assert his.problem == "withheld"
+        await deployment.restart(dry_run=False)
+        await deployment.quiet()
+        assert leads_to(deployment, "bob") == ["@bob:s"]

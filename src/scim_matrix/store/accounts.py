@@ -1,7 +1,7 @@
 """Matrix accounts: what each should be, was last known to be, and the work between."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -308,24 +308,26 @@ async def expire(connection: Connection, now: float) -> None:
 # -- The work left -------------------------------------------------------------
 
 
-async def written_on(connection: Connection, user_id: str) -> tuple[Written, Written]:
-    """Return what was written on a Matrix account that is nobody's by now.
+async def subjects_on(connection: Connection, user_id: str) -> tuple[frozenset[str], str | None]:
+    """Return the SSO subjects that were written on a Matrix account that is nobody's by now.
 
-    And what is whoever's that has it, or had it and was deleted: a former account is theirs still.
+    And the subject of whoever has it, or had it and was deleted: a former account is theirs still.
     """
-    found = await connection.execute_fetchall(_Q["written_on"], {"user_id": user_id})
+    found = await connection.execute_fetchall(_Q["subjects_on"], {"user_id": user_id})
     if not found:
-        return Written(), Written()
+        return frozenset(), None
     [row] = found
-    if row["desired"] == "unmanaged":
-        return Written.load(row["written"]), Written()
-    is_somebodys = row["scim_id"] is not None or row["subject"] is not None
-    return Written(), Written.of(Profile.load(row["profile"])) if is_somebodys else Written()
+    if row["desired"] != "unmanaged":
+        return frozenset(), row["subject"]
+    return Written.load(row["written"]).subjects, None
 
 
 async def gives_up(connection: Connection, user_id: str, subject: str) -> Account | None:
-    """Return whose account an SSO subject was written on and is not theirs by now, if so."""
-    found = await connection.execute_fetchall(_Q["users_own"], {"user_id": user_id})
+    """Return whose account an SSO subject was written on and is not theirs by now, if so.
+
+    A deleted user's, too: a former account is theirs still.
+    """
+    found = await connection.execute_fetchall(_Q["somebodys"], {"user_id": user_id})
     return next(
         (
             one
@@ -334,6 +336,29 @@ async def gives_up(connection: Connection, user_id: str, subject: str) -> Accoun
         ),
         None,
     )
+
+
+async def begin_dropping(connection: Connection, account: Account) -> bool:
+    """Record that a user's account is about to lose SSO subjects that are not theirs.
+
+    Were they theirs again, they would be written anew. False where the user has another subject, or
+    account, by now.
+    """
+    values = {"id": account.id, "user_id": account.user_id, "subject": account.profile.subject}
+    return bool(await connection.execute_fetchall(_Q["begin_dropping"], values))
+
+
+async def end_dropping(connection: Connection, account: Account, subjects: Iterable[str]) -> None:
+    """Record that an account has lost SSO subjects: whoever writes them there now is somebody else.
+
+    Not while a request that may write them has no answer.
+    """
+    present = await get(connection, account.id)
+    if present is None or (present.unsure_until or 0.0) > connection.at:
+        return
+    written = replace(present.written, subjects=present.written.subjects - {*subjects})
+    values = {"id": account.id, "written": written.dump()}
+    await connection.execute_fetchall(_Q["end_dropping"], values)
 
 
 async def due(

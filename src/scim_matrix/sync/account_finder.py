@@ -1,13 +1,11 @@
 """Find which account is a user's on the homeserver, and record it."""
 
-from dataclasses import replace
-
 import structlog
 
 from scim_matrix.matrix.accounts import Accounts, Change, MatrixAccount
-from scim_matrix.matrix.errors import NameTakenError
+from scim_matrix.matrix.errors import NameTakenError, RefusedError, UnavailableError
 from scim_matrix.store import accounts, binding, record, unanswered
-from scim_matrix.store.accounts import LATEST, Account, Problem, Written
+from scim_matrix.store.accounts import LATEST, Account, Problem
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
@@ -87,8 +85,12 @@ class AccountFinder:
         assert scim_id is not None
         assert name is not None
         linked = None if subject is None else await self._accounts.by_subject(subject)
-        if subject is not None and linked is not None and await self.free(subject, linked):
-            linked = None
+        if subject is not None and linked is not None:
+            freed = await self.free(subject, linked)
+            if freed is None:
+                reason = f"the user's SSO identity leads to {linked}, which is being changed"
+                raise StoppedError("unavailable", reason, TRANSIENT.delay(account.attempts))
+            linked = None if freed else linked
         marked = await self._accounts.by_mark(scim_id) if linked is None else None
         looks = named and linked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
@@ -143,65 +145,84 @@ class AccountFinder:
         return decision
 
     async def take_off(self, account: Account, barred: str) -> None:
-        """Have a Matrix account that a human said is not the user's be theirs in nothing.
-
-        Neither SSO nor a mark leads there any more, and no e-mail is the user's.
-        """
+        """Let neither SSO nor a mark lead to an account that a human said is not the user's."""
         async with self._in_hand.of(barred):
             present = await self._accounts.get(barred)
             if present is None or self._rights.is_service(barred):
                 return
-            written, own = await accounts.written_on(self._database.scanner, barred)
-            await self._take_off(account, present, _taking_off(account, present, written, own))
+            written, own = await accounts.subjects_on(self._database.scanner, barred)
+            change = _taking_off(account, present, written, own)
+            if change == Change():
+                return
+            if self._dry_run:
+                await self._accounts.change(present, change)
+                return
+            async with asking_of(self._database, account, barred):
+                await self._accounts.change(present, change)
 
     async def take_stale_links_off(self, account: Account, present: MatrixAccount) -> None:
         """Take SSO identities off a user's account that are not theirs, who is not active.
 
-        What the service wrote there, by a request that was answered late too: whoever signs in by
-        it would be taken for whoever has the account. All stay where nobody says which is theirs.
+        What the service wrote there, by a request that was carried out late too: whoever signs in
+        by it would be taken for whoever has the account. All stay where nobody says which is
+        theirs. Whoever is out is so whatever comes of that: `free` does it where it must be done.
         """
         own = account.profile.subject
         stale = account.written.subjects - {own}
-        if own is None or not stale & present.subjects:
+        if own is None or not stale & present.subjects or self._dry_run:
             return
-        async with self._in_hand.of(present.user_id):
-            # As it is by now: its identities are written as a whole.
-            now = await self._accounts.get(present.user_id)
-            if now is not None and await self._may_free(now):
-                found = tuple(sorted(stale & now.subjects))
-                await self._take_off(account, now, Change(drop_subjects=found))
+        try:
+            async with self._in_hand.of(present.user_id):
+                # As it is by now: its identities are written as a whole.
+                now = await self._accounts.get(present.user_id)
+                if now is not None and await self._may_lose(now):
+                    await self._drop(account, now, tuple(sorted(stale & now.subjects)))
+        except (UnavailableError, RefusedError, OvertakenError) as error:
+            log.warning("stale_link_stays", user_id=present.user_id, error=str(error))
 
-    async def free(self, subject: str, user_id: str) -> bool:
+    async def free(self, subject: str, user_id: str) -> bool | None:
         """Take an SSO identity off another user's account that is not theirs by now.
 
-        Only what the service wrote there, and where nobody protects the account or has it in hand:
-        two users whose identities are exchanged do not wait for each other. Tells whether it was.
+        Only what the service wrote there, and where nobody protects the account: two users whose
+        identities are exchanged do not wait for each other. Tells whether it was; None where
+        something else is at work there, which may do so.
         """
         holder = await accounts.gives_up(self._database.scanner, user_id, subject)
-        hand = self._in_hand.of(user_id)
-        if holder is None or hand.locked():
+        if holder is None:
             return False
-        async with hand:
+        if not self._in_hand.is_free(user_id):
+            return None
+        async with self._in_hand.of(user_id):
             present = await self._accounts.get(user_id)
-            if present is None or not await self._may_free(present):
+            if present is None or not await self._may_lose(present):
                 return False
-            found = tuple(present.subjects & {subject})
-            await self._take_off(holder, present, Change(drop_subjects=found))
+            try:
+                await self._drop(holder, present, tuple(present.subjects & {subject}))
+            except OvertakenError:
+                return None
             return True
 
-    async def _may_free(self, present: MatrixAccount) -> bool:
+    async def _may_lose(self, present: MatrixAccount) -> bool:
         users = await self._rights.protection()
         return not (present.is_admin or users.protects(present.user_id))
 
-    async def _take_off(self, account: Account, present: MatrixAccount, change: Change) -> None:
-        """Change what is in hand, of which somebody else may have need before it is answered."""
+    async def _drop(
+        self, account: Account, present: MatrixAccount, subjects: tuple[str, ...]
+    ) -> None:
+        """Take SSO identities off a user's own account. Raises OvertakenError."""
+        change = Change(drop_subjects=subjects)
         if change == Change():
             return
         if self._dry_run:
             await self._accounts.change(present, change)
             return
+        async with self._database.write() as connection:
+            if not await accounts.begin_dropping(connection, account):
+                raise OvertakenError
         async with asking_of(self._database, account, present.user_id):
             await self._accounts.change(present, change)
+        async with self._database.write() as connection:
+            await accounts.end_dropping(connection, account, subjects)
 
     async def bind(self, account: Account, decision: Bind) -> Account:
         """Record whose account it is. Raises StoppedError where that is a conflict."""
@@ -242,18 +263,19 @@ class AccountFinder:
         raise conflicting(account, decision)
 
 
-def _taking_off(account: Account, present: MatrixAccount, written: Written, own: Written) -> Change:
-    """Return what takes a user off an account, and whoever has it by now not.
+def _taking_off(
+    account: Account, present: MatrixAccount, written: frozenset[str], own: str | None
+) -> Change:
+    """Return what has an account lead to a user no more, and to whoever has it by now still.
 
     Only what the service wrote there (since `written`, where it is nobody's), and the identity of a
     user who was told another account: another identity that leads to it is its own.
     """
-    written |= account.written
-    if account.bound_by == "human":
-        written |= Written.of(replace(account.profile, emails=()))
+    written |= account.written.subjects
+    if account.bound_by == "human" and account.profile.subject is not None:
+        written |= {account.profile.subject}
     return Change(
-        drop_subjects=tuple(sorted((present.subjects & written.subjects) - own.subjects)),
-        drop_emails=tuple(sorted((written.emails - own.emails) & set(present.emails))),
+        drop_subjects=tuple(sorted((present.subjects & written) - {own})),
         drop_marks=tuple(present.marks & {account.scim_id or account.mark}),
     )
 

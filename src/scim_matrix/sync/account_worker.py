@@ -133,7 +133,8 @@ class AccountWorker:
         assert account.user_id is not None
         if account.desired != "active":
             # Who is to be out waits for nobody.
-            await self._bring_in_line(account, account.user_id)
+            with self._in_hand.without_waiting(account.user_id):
+                await self._bring_in_line(account, account.user_id)
             return
         if account.bound_by == "human" and account.barred is not None:
             await self._finder.take_off(account, account.barred)
@@ -340,18 +341,20 @@ class AccountWorker:
                 f"if it is theirs: scim-matrix users link {account.scim_id} {user_id}",
             )
         holder = await self._accounts.by_subject(subject)
-        if holder is None or holder == present.user_id or await self._finder.free(subject, holder):
+        if holder is None or holder == present.user_id:
+            return account
+        freed = await self._finder.free(subject, holder)
+        if freed:
             return account
         if needed.change.drop_subjects:
             stale = Change(drop_subjects=needed.change.drop_subjects)
             await self._change(account, present, stale, until)
-        # Whoever has it in hand has done with it soon.
-        is_given_up = await accounts.gives_up(self._database.scanner, holder, subject)
-        is_swap = is_given_up is not None and account.attempts < _SOON
+        # What is being changed is free soon, if at all.
+        is_soon = freed is None and account.attempts < _SOON
         raise StoppedError(
             "refused",
             f"the user's SSO identity leads to {holder}",
-            (TRANSIENT if is_swap else PERMANENT).delay(account.attempts),
+            (TRANSIENT if is_soon else PERMANENT).delay(account.attempts),
             f"take that link off {holder}, or: scim-matrix users link {account.scim_id} {holder}",
         )
 
@@ -359,25 +362,18 @@ class AccountWorker:
         how = self._policy.how(account.desired)
         change = disabling(present, how, locks=account.desired == "expired")
         if change is None:
-            await self._finder.take_stale_links_off(account, present)
             # Perhaps by a request whose answer was lost: then the brake counts it from now on.
             seen = Confirmation(done_by(Change(), account.ours, present), account.written)
             let_through = None if how == "nothing" else how
             seen = unless_late(account, seen, until, let_through)
             await self._confirm(account, seen, account.doing)
+        elif await self._spared(account, present):
             return
-        assert how != "nothing"
-        if await self._spared(account, present):
-            return
-        is_held = not await self._may_disable(account, how)
-        if not is_held:
-            # First: whoever is to be out waits for nothing else.
+        elif how != "nothing" and await self._may_disable(account, how):
             await self._change(account, present, change, until, how)
+            seen = Confirmation(done_by(change, account.ours, present), account.written)
+            await self._confirm(account, unless_late(account, seen, until, how), how)
         await self._finder.take_stale_links_off(account, present)
-        if is_held:
-            return
-        seen = Confirmation(done_by(change, account.ours, present), account.written)
-        await self._confirm(account, unless_late(account, seen, until, how), how)
 
     async def _change(
         self,

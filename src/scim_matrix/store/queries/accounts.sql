@@ -134,13 +134,23 @@ SELECT * FROM account WHERE id IN (
 -- One account.
 SELECT * FROM account WHERE id = :id
 
--- written_on --
--- What was written on an account, and what is its user's, if it has one.
-SELECT desired, scim_id, subject, profile, written FROM account WHERE user_id = :user_id
+-- subjects_on --
+-- Which SSO identities were written on an account, and whose it is.
+SELECT desired, subject, written FROM account WHERE user_id = :user_id
 
--- users_own --
--- The account of this user ID, where it is a user's.
-SELECT * FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
+-- somebodys --
+-- The account of this user ID, where it is a user's, or was one's who was deleted.
+SELECT * FROM account WHERE user_id = :user_id AND (scim_id IS NOT NULL OR subject IS NOT NULL)
+
+-- begin_dropping --
+-- A user's account is about to lose what is not theirs. In line with what they are then, it may be
+-- so no more.
+UPDATE account SET confirmed = CASE WHEN confirmed <> 'active' THEN confirmed END
+WHERE id = :id AND user_id = :user_id AND subject IS NOT DISTINCT FROM :subject RETURNING 1
+
+-- end_dropping --
+-- What the service wrote on an account, without what it took off.
+UPDATE account SET written = :written WHERE id = :id
 
 -- ask --
 -- An account is about to be asked for: until an answer is here, one made since may be it. Not for a
