@@ -167,6 +167,15 @@ TABLE = (
         ("account_failed",),
     ),
     Problem(
+        "stale-link",
+        "Somebody else's SSO identity still leads to the account of a user who is inactive.",
+        "It was that user's, and could not be taken off: the homeserver or MAS refuses it, or gives"
+        " no usable answer.",
+        "Nothing, where it has an owner whom the identity provider knows: it goes to them when they"
+        " need it. Else take it off that account.",
+        ("stale_link_stays",),
+    ),
+    Problem(
         "no-answer",
         "A request about one person or room got no usable answer. What came of it is looked at.",
         "The homeserver or MAS (the log line's `by` says which) is slow or restarting, or a proxy"

@@ -177,7 +177,7 @@ class AccountFinder:
                 now = await self._accounts.get(present.user_id)
                 if now is not None and await self._may_lose(now):
                     await self._drop(account, now, tuple(sorted(stale & now.subjects)))
-        except (UnavailableError, RefusedError, OvertakenError) as error:
+        except (UnavailableError, RefusedError) as error:
             log.warning("stale_link_stays", user_id=present.user_id, error=str(error))
 
     async def free(self, subject: str, user_id: str) -> bool | None:
