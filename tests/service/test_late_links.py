@@ -12,6 +12,7 @@ from scim_matrix.store import accounts, binding
 from scim_matrix.store.accounts import LATEST
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
+from tests.homeserver.errors import forbidden
 from tests.service.late import USER, How, is_out, row
 from tests.service.test_late_changes import OTHERS, TWO, held, identities, losing, putting, say
 
@@ -111,6 +112,22 @@ async def test_an_account_that_a_link_is_being_taken_off_goes_to_nobody_yet(
             homeserver.given_up.set()
             await settling
             assert await why_not(deployment, bob) is None
+
+
+async def test_what_is_refused_to_be_taken_off_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """It was answered, and nothing of it is carried out later."""
+    async with deployed(tmp_path) as deployment:
+        ann, bob = await both(deployment)
+
+        def before(request: Request) -> None:
+            if request.path[-1] == "@ann:s" and "external_ids" in request.body:
+                raise forbidden("not here")
+
+        deployment.homeserver.before = before
+        await deployment.unlink(ann)
+        await deployment.settle(5.0)
+        assert identities(deployment) == ["ann"]
+        assert await why_not(deployment, bob) is None
 
 
 async def test_the_two_minutes_begin_when_an_answer_is_given_up_whoever_has_it(
