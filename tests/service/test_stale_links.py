@@ -29,6 +29,11 @@ def leads_to(deployment: Deployment, subject: str) -> list[str]:
     return [user for user, one in everybody.items() if (IDP, subject) in one.links]
 
 
+def takes_off(request: Request) -> bool:
+    """Tell whether a request changes which identities lead to Ann's account."""
+    return request.path[-1] == "@ann:s" and "external_ids" in request.body
+
+
 @pytest.mark.parametrize("state", STATES)
 async def test_nobody_is_let_into_the_account_of_who_is_out(tmp_path: Path, state: str) -> None:
     """Who had their identity by mistake, and whose account may be usable still."""
@@ -120,10 +125,6 @@ async def test_an_identity_that_cannot_be_taken_off_keeps_nobody_in(
     async with deployed(tmp_path, configuration=Configuration(on_disable=how)) as deployment:
         ann = await say(deployment, "ann", externalId="bob")
         await deployment.quiet()
-
-        def takes_off(request: Request) -> bool:
-            return request.path[-1] == "@ann:s" and "external_ids" in request.body
-
         deployment.homeserver.faults.append(Fault("unavailable", takes_off, times=1000))
         await say(deployment, "ann", ann, active=False)
         await deployment.settle(20.0)
@@ -215,7 +216,7 @@ async def test_who_is_put_out_is_recorded_as_that_whatever_cannot_be_taken_off(
         stays = True
 
         def before(request: Request) -> None:
-            if stays and request.path[-1] == "@ann:s" and "external_ids" in request.body:
+            if stays and takes_off(request):
                 raise forbidden("not here") if kind == "forbidden" else MatrixError(502, "", "")
 
         deployment.homeserver.before = before
@@ -238,10 +239,6 @@ async def test_a_deleted_users_account_is_not_who_has_their_wrong_identitys(
     async with deployed(tmp_path, configuration=HELD) as deployment:
         ann = await say(deployment, "ann", externalId="bob")
         await deployment.quiet()
-
-        def takes_off(request: Request) -> bool:
-            return request.path[-1] == "@ann:s" and "external_ids" in request.body
-
         deployment.homeserver.faults.append(Fault("unavailable", takes_off, times=1000))
         await say(deployment, "ann", ann, active=False)
         await deployment.settle(5.0)
@@ -261,12 +258,12 @@ async def test_nobody_takes_anything_off_whoever_is_being_put_out(tmp_path: Path
         await deployment.quiet()
         homeserver, taken = deployment.homeserver, 0
 
-        def takes_off(request: Request) -> bool:
+        def counted(request: Request) -> bool:
             nonlocal taken
-            taken += request.path[-1] == "@ann:s" and "external_ids" in request.body
+            taken += takes_off(request)
             return False
 
-        homeserver.faults += [Fault("slow", disables), Fault("unavailable", takes_off)]
+        homeserver.faults += [Fault("slow", disables), Fault("unavailable", counted)]
         await say(deployment, "ann", ann, externalId="second", active=False)
         await say(deployment, "bob", externalId="first")
         settling = asyncio.create_task(deployment.settle(30.0))
