@@ -76,12 +76,8 @@ class Directory:
         await self.confirms(scim_id)
         return scim_id
 
-    async def account_of(self, scim_id: str) -> Account:
-        """Return a user's account."""
-        return await self.account_of_former(scim_id)
-
-    async def account_of_former(self, name: str) -> Account:
-        """Return the account that a deleted user had."""
+    async def account_of(self, name: str) -> Account:
+        """Return the account of a user, of a former one too."""
         account = await accounts.get(self._connection, await self.account_id(name))
         assert account is not None
         return account
@@ -103,7 +99,7 @@ class Directory:
 
     async def confirms(self, name: str) -> None:
         """Have an account be as it should be."""
-        account = await self.account_of_former(name)
+        account = await self.account_of(name)
         is_active = account.desired == "active"
         seen = Confirmation(Disablement(locked=not is_active), Written(), usable=is_active)
         assert await accounts.confirm(self._connection, account, seen)

@@ -1,5 +1,6 @@
 """Requests on Ann's account that get no answer, and are carried out late."""
 
+import asyncio
 from typing import Literal
 
 from scim_matrix.store.dialect import DatabaseRow
@@ -48,6 +49,15 @@ def carry_out(deployment: Deployment, how: How) -> None:
         account.suspended = True
     else:
         account.locked = True
+
+
+async def whatever_else_can_be_done() -> None:
+    """Have everything go on that waits for no request, while one hangs.
+
+    What is shown then is that something does not happen, for which there is nothing to wait.
+    """
+    for _ in range(1000):
+        await asyncio.sleep(0)
 
 
 def is_out(deployment: Deployment) -> bool:

@@ -459,7 +459,7 @@ async def test_an_approval_is_of_no_later_removal_of_who_came_back(database: Dat
         await people.deletes("ann", 100.0)
         await brake.hold_accounts(connection, await people.account_id("ann"))
         await brake.decide(connection, await brake.held_accounts(connection), "approved", "eve")
-        assert (await people.account_of_former("ann")).approved_by == "eve"
+        assert (await people.account_of("ann")).approved_by == "eve"
         await people.user("again", subject="ann")
         again = await people.account_of("again")
         assert (again.user_id, again.approved_by) == ("@ann:s", None)
@@ -471,7 +471,7 @@ async def test_whose_grace_is_over_is_worked_on_at_once(database: Database) -> N
         people = Directory(connection)
         await people.account("ann")
         await people.deletes("ann", 10.0)
-        ann = await people.account_of_former("ann")
+        ann = await people.account_of("ann")
         assert await accounts.fail(connection, ann, "refused", "no", 9e9)
         assert await accounts.due(connection, 200.0, 9, []) == []
         await accounts.expire(connection, connection.at + 100.0)

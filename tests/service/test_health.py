@@ -183,6 +183,7 @@ async def test_the_database_is_asked_once_for_all_who_ask_at_the_same_time(start
         lambda statement: seen.extend([statement] * ("room LIMIT" in statement))
     )
     gone, *others = (asyncio.create_task(probes._database_answers()) for _ in range(30))
+    # By one turn all have begun to ask, and none can have its answer.
     await asyncio.sleep(0)
     gone.cancel()
     assert await asyncio.gather(*others) == [True] * 29
