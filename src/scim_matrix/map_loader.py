@@ -70,7 +70,7 @@ class MapLoader:
 
     async def put_in_force(self, database: Database) -> None:
         """Put what was loaded in force, beside the console's; what follows is left to settle."""
-        async with database.write("group map") as connection:
+        async with database.write("group map", is_long=True) as connection:
             await groupmap.put(connection, self._configured, piece=0)
         log.info("group_map_loaded", mappings=len(self._configured))
 

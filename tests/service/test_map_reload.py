@@ -1,5 +1,7 @@
 """The map file in a running service."""
 
+import asyncio
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from scim_matrix.app_keys import DATABASE, REPLICA
 from scim_matrix.map_loader import MapLoader
 from scim_matrix.store import views
+from scim_matrix.store.database import Database
 from tests.conftest import eventually
 from tests.service.conftest import Client, Start, environment
 
@@ -68,6 +71,32 @@ async def test_a_file_is_read_once_for_each_change(tmp_path: Path) -> None:
         assert loader.has_changed
         assert await loader.load() is is_right
         assert not loader.has_changed
+
+
+async def test_who_wrote_before_a_map_is_put_in_force_does_not_wait_for_it(tmp_path: Path) -> None:
+    """A large one takes long: what came before it is durable already."""
+    file = tmp_path / "map.jsonc"
+    file.write_text('{"g": ["!one"]}')
+    loader = MapLoader(environment(tmp_path, GROUP_MAP_FILE=str(file)))
+    database = await Database.open(tmp_path)
+
+    async def commits() -> int:
+        [(number,)] = await database.reader.execute_fetchall("PRAGMA data_version")
+        return int(number)
+
+    async def write() -> None:
+        async with database.write() as connection:
+            await connection.tick()
+
+    async with contextlib.AsyncExitStack() as opened:
+        opened.push_async_callback(database.close)
+        before = await commits()
+        writing = asyncio.create_task(write())
+        putting = asyncio.create_task(loader.put_in_force(database))
+        await writing
+        between = await commits()
+        await putting
+        assert before < between < await commits()
 
 
 async def shown(client: Client) -> tuple[list[str], int, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,13 @@ def test_migrations_are_numbered_without_gaps() -> None:
     assert [number for number, _ in load()] == list(range(1, len(load()) + 1))
 
 
+# A reference that only the commit finds dangling.
+DANGLING = (
+    "PRAGMA defer_foreign_keys = ON",
+    "INSERT INTO group_member (group_id, value) VALUES ('no such group', 'x')",
+)
+
+
 async def _insert(connection: Connection, room_id: str) -> None:
     sql = "INSERT INTO room (room_id) VALUES (:room_id)"
     await connection.execute_fetchall(sql, {"room_id": room_id})
@@ -188,6 +196,74 @@ async def test_writers_that_wait_share_a_commit(database: Database) -> None:
     await asyncio.gather(*map(write, range(20)))
     assert await commits() - before <= 2
     assert await _rooms(database) == [f"!{n:02}" for n in range(20)]
+
+
+async def test_nobody_who_is_done_waits_for_a_long_block(database: Database) -> None:
+    """What ran before it is durable while it runs; what waits behind it comes after it."""
+    inside, ends = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        async with database.write() as connection:
+            await _insert(connection, "!first")
+
+    async def long() -> None:
+        async with database.write(is_long=True) as connection:
+            await _insert(connection, "!long")
+            inside.set()
+            await ends.wait()
+
+    async def last() -> None:
+        async with database.write() as connection:
+            await _insert(connection, "!last")
+
+    works = [asyncio.create_task(work()) for work in (first, long, last)]
+    await inside.wait()
+    await works[0]
+    assert await _rooms(database) == ["!first"]
+    ends.set()
+    await asyncio.gather(*works)
+    assert await _rooms(database) == ["!first", "!last", "!long"]
+
+
+async def _turns_until(is_so: Callable[[], bool]) -> None:
+    """Let others have their turns until something is so, and none after that."""
+    for _ in range(1_000_000):
+        if is_so():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never was so")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_long_block_that_is_cancelled_leaves_what_was_before_it(
+    database: Database, fails: bool
+) -> None:
+    """That is durable, or whoever wrote it is told; what waits comes after that."""
+
+    async def write(room_id: str, *more: str, is_long: bool = False) -> None:
+        async with database.write(is_long=is_long) as connection:
+            await _insert(connection, room_id)
+            for statement in more:
+                await connection.execute_fetchall(statement)
+
+    writer = database._writer
+    works = write("!first", *(DANGLING if fails else ())), write("!long", is_long=True)
+    first, long, last = map(asyncio.create_task, (*works, write("!last")))
+    # Until what it shares is open, and then until that is being committed.
+    await _turns_until(lambda: writer._shared is not None)
+    await _turns_until(lambda: writer._shared is None)
+    for _ in range(2):
+        long.cancel()
+        await asyncio.sleep(0)
+    assert not long.done()
+    async with asyncio.timeout(10):
+        told = await asyncio.gather(first, long, last, return_exceptions=True)
+    assert list(map(type, told)) == [
+        DatabaseError if fails else type(None),
+        asyncio.CancelledError,
+        type(None),
+    ]
+    assert await _rooms(database) == [*([] if fails else ["!first"]), "!last"]
 
 
 async def test_a_block_that_fails_is_undone_alone(database: Database) -> None:
@@ -306,13 +382,8 @@ async def test_a_commit_that_fails_fails_for_everybody_in_it(database: Database)
             for statement in more:
                 await connection.execute_fetchall(statement)
 
-    # A reference that only the commit finds dangling.
-    dangling = (
-        "PRAGMA defer_foreign_keys = ON",
-        "INSERT INTO group_member (group_id, value) VALUES ('no such group', 'x')",
-    )
     done = await asyncio.gather(
-        write("!a"), write("!b", *dangling), write("!c"), return_exceptions=True
+        write("!a"), write("!b", *DANGLING), write("!c"), return_exceptions=True
     )
     assert [type(d) for d in done] == [DatabaseError] * 3
     assert await _rooms(database) == []

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -127,15 +128,21 @@ class Writer:
             del self._waiting[block]
 
     @contextlib.asynccontextmanager
-    async def write(self, cause: str | None, term: Term | None) -> AsyncIterator[Connection]:
+    async def write(
+        self, cause: str | None, term: Term | None, *, is_long: bool
+    ) -> AsyncIterator[Connection]:
         """Run a block, within a term: see `Database.write`."""
         with self._timed():
-            async with self._within(cause, term) as connection:
+            async with self._within(cause, term, is_long) as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def _within(self, cause: str | None, term: Term | None) -> AsyncIterator[Connection]:
+    async def _within(
+        self, cause: str | None, term: Term | None, is_long: bool
+    ) -> AsyncIterator[Connection]:
         async with self._turn:
+            if is_long and self._shared is not None:
+                await _to_its_end(self._commit_shared(self._shared))
             before = None if self._shared is None else f"RELEASE SAVEPOINT block{self._blocks}"
             committed = self._shared = self._shared or self._share()
             self._blocks += 1
@@ -186,18 +193,20 @@ class Writer:
 
     async def _commit(self, committed: asyncio.Future[None]) -> None:
         async with self._turn:
-            if committed.done():
-                return
-            self._shared = None
-            try:
-                # Each block is released before anything else: where the database has rolled it
-                # back by itself, that fails.
-                await self.driver.end(f"RELEASE SAVEPOINT block{self._blocks}")
-            except DatabaseError as error:
-                await self.driver.rollback()
-                _fail(committed, error)
-            else:
-                committed.set_result(None)
+            if not committed.done():
+                await self._commit_shared(committed)
+
+    async def _commit_shared(self, committed: asyncio.Future[None]) -> None:
+        self._shared = None
+        try:
+            # Each block is released before anything else: where the database has rolled it back by
+            # itself, that fails.
+            await self.driver.end(f"RELEASE SAVEPOINT block{self._blocks}")
+        except DatabaseError as error:
+            await self.driver.rollback()
+            _fail(committed, error)
+        else:
+            committed.set_result(None)
 
     async def _undo(
         self, block: str, committed: asyncio.Future[None], error: BaseException
@@ -269,17 +278,20 @@ class Database:
         """Return the same database to whoever leads in a term: written to only while it lasts."""
         return Database(self._writer, self._readers, self.clock, self.leadership, term)
 
-    def write(self, cause: str | None = None) -> contextlib.AbstractAsyncContextManager[Connection]:
+    def write(
+        self, cause: str | None = None, *, is_long: bool = False
+    ) -> contextlib.AbstractAsyncContextManager[Connection]:
         """Run a block wholly or not at all, and return once it is durable.
 
         `cause` is the id of the request behind it.
 
         Blocks run one at a time; those that wait for their turn when a transaction begins share
-        it and its commit. A block that raises or is cancelled is undone before the next one
+        it and its commit. What ran before a block that `is_long` is committed before that: nobody
+        who is done waits for it. A block that raises or is cancelled is undone before the next one
         runs; where the commit fails, it fails for every block that shared it. Within a term that
         has ended nothing runs: that raises NotLeadingError.
         """
-        return self._writer.write(cause, self._term)
+        return self._writer.write(cause, self._term, is_long=is_long)
 
     @property
     def is_stuck(self) -> bool:
@@ -340,6 +352,18 @@ async def _open_reader(place: Place, *, check: bool = False) -> Driver:
     from scim_matrix.store.postgresql_opening import open_reader
 
     return await open_reader(place, check=check)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait until a work has ended, also where that is cancelled meanwhile."""
+    task, cancelled = asyncio.create_task(work), None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _fail(committed: asyncio.Future[None], error: Exception) -> None:
