@@ -11,7 +11,10 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import util
 from pathlib import Path
+
+import coverage
 
 from scim_matrix.cli import main
 from scim_matrix.config import Settings
@@ -33,8 +36,16 @@ def _run(
     errors: Path,
     hurried: bool,
     first: Callable[[], None] | None,
+    counted: tuple[str, str] | None,
 ) -> None:
     """Become the command."""
+    if counted is not None:
+        file, test = counted
+        counting = coverage.Coverage(file, data_suffix=True, context=f"{test}|run")
+        # It was imported before; what runs at the import is counted elsewhere.
+        counting.set_option("run:disable_warnings", ["module-not-measured"])
+        util.Finalize(None, counting.save, exitpriority=0)
+        counting.start()
     # What was imported stays: it need not be looked through, nor be copied for that.
     gc.freeze()
     os.environ.clear()
@@ -50,6 +61,15 @@ def _run(
     random.seed()
     sys.argv = ["scim-matrix", *words]
     main(prog_name="scim-matrix")
+
+
+def _counted() -> tuple[str, str] | None:
+    """Return where lines that are run are counted, and for which test; None where nobody does."""
+    counting = coverage.Coverage.current()
+    if counting is None:
+        return None
+    test, _, _ = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")
+    return counting.config.data_file, test
 
 
 class Forked:
@@ -101,7 +121,7 @@ def fork(
     Errors go where the rest goes unless told where. `hurried` says whether time passes faster in
     it (tests/hurried.py), `first` is what it does before all else.
     """
-    run = (words, environment, folder, output, errors or output, hurried, first)
+    run = (words, environment, folder, output, errors or output, hurried, first, _counted())
     process = _CONTEXT.Process(target=_run, args=run)
     process.start()
     return Forked(process)
