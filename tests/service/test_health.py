@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from scim_matrix.app_keys import DATABASE, HEARING, REPLICA, TALLY
 from scim_matrix.ops.health import Probes
-from scim_matrix.store import memberships, record, views
+from scim_matrix.store import memberships, record, references, views
 from scim_matrix.store.sqlite import Sqlite
 from scim_matrix.store.totals import totals
 from tests.conftest import eventually
@@ -16,6 +16,8 @@ from tests.homeserver.deployment import Configuration, deployed
 from tests.homeserver.server import Fault
 from tests.service.client import made
 from tests.service.conftest import Start
+
+PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 
 
 async def test_how_long_the_homeserver_is_left_alone_is_shown(start: Start) -> None:
@@ -150,6 +152,68 @@ async def test_a_dry_run_tells_how_somebody_new_would_come_into_rooms(tmp_path: 
         )
         assert {row["room_id"]: row["kind"] for row in told} == modes
         assert {(row["user_id"], row["outcome"]) for row in told} == {("@ann:s", "dry_run")}
+
+
+async def test_a_dry_run_tells_the_rooms_it_would_make_and_for_whom(tmp_path: Path) -> None:
+    """Each once, with how they would come in; nobody whose account is in conflict or who is out."""
+    async with deployed(tmp_path, configuration=Configuration(dry_run=True)) as deployment:
+        deployment.world.account("@eve:s")
+        ids = {}
+        for name in ("ann", "bob", "cat", "eve"):
+            _, user = await deployment.scim("POST", "/Users", {"userName": name})
+            ids[name] = {"value": user["id"]}
+        # So that it is known whose account is in conflict.
+        await deployment.quiet()
+        new = {"room": "#new:s", "create": {"name": "New"}}
+        of_g, of_h, known = {**new, "mode": "invite"}, {**new, "mode": "join"}, "#known:s"
+        lines = {"g": [of_g], "h": [of_h], "i": ["#unmade:s", known]}
+        await deployment.put_map({**lines, "*": [{"room": "#gone:s", "create": {"name": "Gone"}}]})
+        for name, members in ("g", ["ann", "bob", "cat", "eve"]), ("h", ["ann"]), ("i", ["cat"]):
+            group = {
+                "displayName": name,
+                "externalId": name,
+                "members": [ids[member] for member in members],
+            }
+            _, made_group = await deployment.scim("POST", "/Groups", group, f"of-{name}")
+        room = deployment.world.room(deployment.world.service)
+        deployment.world.alias(known, room.room_id)
+        await deployment.quiet()
+        would = {
+            ("#new:s", "create room", None, None, None),
+            ("#new:s", "join", "@ann:s", "g", "of-h"),
+            ("#new:s", "invite", "@bob:s", "g", "of-g"),
+            ("#new:s", "invite", "@cat:s", "g", "of-g"),
+            ("#unmade:s", "join", "@cat:s", "i", "of-i"),
+        }
+        reader = deployment.database.reader
+
+        async def shown(reference: str | None = None) -> set[tuple[str | None, ...]]:
+            rows = await references.to_be_opened(reader, reference)
+            found = [(r["room"], r["what"], r["user"], r["group"], r["request"]) for r in rows]
+            assert len(set(found)) == len(found)
+            return set(found)
+
+        assert {one[:4] for one in await shown("#gone:s")} > {
+            ("#gone:s", "create room", None, None)
+        }
+        # What the map says no more counts no more, before that has been settled.
+        await deployment.put_map(lines)
+        assert await shown() == would
+        await deployment.quiet()
+        assert await shown() == would
+        assert await shown("#new:s") == {one for one in would if one[0] == "#new:s"}
+        told = await record.find(reader, users=None, rooms=["#new:s"], since=0, limit=100)
+        assert {(r["outcome"], r["kind"], r["user_id"], r["group_name"]) for r in told} == {
+            ("dry_run", what.replace(" ", "_"), user, group)
+            for room_id, what, user, group, _ in would
+            if room_id == "#new:s"
+        }
+
+        # Whoever leaves their group would not come in.
+        path, removed = f"/Groups/{made_group['id']}", [{"op": "remove", "path": "members"}]
+        await deployment.scim("PATCH", path, {"schemas": [PATCH], "Operations": removed})
+        await deployment.quiet()
+        assert await shown("#unmade:s") == set()
 
 
 async def test_a_dry_run_tells_whom_nobody_would_be_given_an_account(tmp_path: Path) -> None:

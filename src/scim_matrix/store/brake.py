@@ -128,11 +128,12 @@ async def decide(
     What is held no more, or was held anew since it was shown, is left out. `by` is who decided.
     """
     decided = []
-    verb = "approve" if decision == "approved" else "dismiss"
+    of_account, of_membership = "dismiss_account", "dismiss_membership"
+    if decision == "approved":
+        of_account, of_membership = "approve_account", "approve_membership"
     for one in shown:
-        what = "account" if one.room_id is None else "membership"
         found = await connection.execute_fetchall(
-            _Q[f"{verb}_{what}"],
+            _Q[of_account if one.room_id is None else of_membership],
             {
                 "room_id": one.room_id,
                 "account_id": one.account_id,

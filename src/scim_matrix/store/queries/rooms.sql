@@ -71,12 +71,11 @@ RETURNING 1
 
 -- to_be_opened --
 -- What the map names and is not known yet, or not there: one line for a room that would be made
--- (no user), and one for each account that it would be opened to.
+-- (no user; what the map says no more has no template), and one for each account that it would be
+-- opened to.
 SELECT r.reference AS room, 'create room' AS what, NULL AS user, NULL AS "group", NULL AS request
 FROM room_reference r WHERE r.standing = 'unresolved' AND r.template IS NOT NULL
 AND (CAST(:reference AS TEXT) IS NULL OR r.reference = :reference)
-AND EXISTS (SELECT 1 FROM mapping m
-    WHERE m.reference = r.reference AND m.standing = 'in_force')
 UNION ALL
 SELECT r.reference,
     CASE WHEN count(*) FILTER (WHERE NOT m.invite) = 0 THEN 'invite' ELSE 'join' END,
