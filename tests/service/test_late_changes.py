@@ -1,5 +1,6 @@
 """Whatever got no answer may be carried out late, and is looked at once more."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,56 @@ def losing(deployment: Deployment, word: str) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     deployment.homeserver.faults.append(Fault("unavailable", putting(word, sent)))
     return sent
+
+
+def makes(name: str) -> Any:
+    """Return what tells a request that makes somebody's account, or changes it."""
+    return lambda request: (request.method, request.path[-1]) == ("PUT", f"@{name}:s")
+
+
+@pytest.mark.parametrize("on_disable", ["lock", "suspend"])
+@pytest.mark.parametrize("said", ["another identity", "another name", "inactive", "deleted"])
+async def test_what_is_said_while_an_account_is_made_is_done_once_it_is(
+    tmp_path: Path, said: str, on_disable: Any
+) -> None:
+    """It was made by what had been said before: nobody takes that for what is said by now."""
+    configuration = Configuration(on_disable=on_disable, on_delete=on_disable)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        deployment.homeserver.faults.append(Fault("slow", makes("ann")))
+        scim_id = await say(deployment, "ann", externalId="first")
+        settling = asyncio.create_task(deployment.settle(30.0))
+        await deployment.homeserver.hung.wait()
+        if said == "deleted":
+            assert (await deployment.scim("DELETE", f"/Users/{scim_id}"))[0] == 204
+        else:
+            subject = "second" if said == "another identity" else "first"
+            name, active = "Other" if said == "another name" else "ann", said != "inactive"
+            more = {"externalId": subject, "displayName": name, "active": active}
+            await say(deployment, "ann", scim_id, **more)
+        deployment.homeserver.given_up.set()
+        await settling
+        account = deployment.world.accounts.get("@ann:s")
+        assert is_out(deployment) is (said in ("inactive", "deleted"))
+        assert identities(deployment) == ["second" if said == "another identity" else "first"]
+        assert account.displayname == ("Other" if said == "another name" else "ann")
+
+
+async def test_what_was_written_by_a_request_without_an_answer_goes_though_its_user_is_renamed(
+    tmp_path: Path,
+) -> None:
+    """Whoever has that identity by now has an account of their own."""
+    async with deployed(tmp_path) as deployment:
+        deployment.homeserver.faults.append(Fault("answer lost", makes("ann")))
+        scim_id = await say(deployment, "ann", externalId="first", emails=[{"value": "a@x.org"}])
+        await deployment.settle()
+        await say(deployment, "other", scim_id, externalId="second")
+        await deployment.settle(30.0)
+        await say(deployment, "bob", externalId="first")
+        await deployment.quiet(3 * LATEST)
+        assert identities(deployment) == ["second"]
+        account = deployment.world.accounts.get("@ann:s")
+        assert account.emails == []
+        assert (IDP, "first") in deployment.world.accounts.get("@bob:s").links
 
 
 async def test_what_may_still_lock_somebody_was_let_through(tmp_path: Path) -> None:

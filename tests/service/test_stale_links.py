@@ -11,7 +11,7 @@ from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
 from tests.homeserver.errors import MatrixError, forbidden
 from tests.service.late import How, disables, row, whatever_else_can_be_done
-from tests.service.test_late_changes import identities, putting, say
+from tests.service.test_late_changes import identities, losing, makes, putting, say
 
 # What changes which identities lead to Ann's account.
 takes_off = putting("external_ids", [])
@@ -76,6 +76,115 @@ async def test_an_identity_goes_from_who_is_out_to_who_has_it_now(
             await say(deployment, "ann", ann, externalId="second", active=False)
         await deployment.settle(20.0)
         assert (leads_to(deployment, "first"), leads_to(deployment, "second")) == (["@bob:s"], [])
+
+
+@pytest.mark.parametrize("has_account", [False, True])
+async def test_an_identity_goes_from_a_deleted_user_without_one_to_who_has_it_now(
+    tmp_path: Path, has_account: bool
+) -> None:
+    """A former account is its user's still, whom the identity provider named no identity of."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        bob = await say(deployment, "bob", externalId="second") if has_account else None
+        for subject in "first", None:
+            await deployment.quiet()
+            await say(deployment, "ann", ann, externalId=subject, active=False)
+        assert (await deployment.scim("DELETE", f"/Users/{ann}"))[0] == 204
+        await deployment.quiet()
+        await say(deployment, "bob", bob, externalId="first")
+        await deployment.quiet(400.0)
+        assert leads_to(deployment, "first") == ["@bob:s"]
+        assert deployment.world.accounts.get("@ann:s").locked
+
+
+async def test_an_identity_goes_from_what_a_human_took_from_its_user_to_who_has_it_now(
+    tmp_path: Path,
+) -> None:
+    """It was written there after all, by a request that had no answer."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        deployment.world.account("@new:s")
+        await deployment.quiet()
+        losing(deployment, "bob")
+        for subject in "bob", "ann":
+            await say(deployment, "ann", ann, externalId=subject)
+            await deployment.settle(10.0)
+        await deployment.link(ann, "@new:s")
+        await deployment.settle(10.0)
+        former = deployment.world.accounts.get("@ann:s")
+        former.links.append((IDP, "bob"))
+        await deployment.quiet(3 * accounts.LATEST)
+        await say(deployment, "bob")
+        await deployment.quiet(400.0)
+        assert leads_to(deployment, "bob") == ["@bob:s"]
+        assert leads_to(deployment, "ann") == ["@new:s"]
+        assert former.locked
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_nobody_is_given_the_former_account_of_who_had_their_identity(
+    tmp_path: Path, active: bool
+) -> None:
+    """Though they were stored inactive, and it could not be taken off before."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+
+        def refuse(request: Request) -> None:
+            if takes_off(request):
+                raise forbidden("not here")
+
+        deployment.homeserver.before = refuse
+        await say(deployment, "ann", ann, externalId="other", active=False)
+        await deployment.settle(20.0)
+        assert (await deployment.scim("DELETE", f"/Users/{ann}"))[0] == 204
+        await deployment.settle(20.0)
+        assert leads_to(deployment, "first") == ["@ann:s"]
+        deployment.homeserver.before = lambda request: None
+        bob = await say(deployment, "bob", externalId="first", active=active)
+        await deployment.settle(20.0)
+        await say(deployment, "bob", bob, externalId="first", active=True)
+        await deployment.quiet()
+        assert leads_to(deployment, "first") == ["@bob:s"]
+        assert deployment.world.accounts.get("@ann:s").locked
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_whoever_is_to_be_out_is_found_though_their_identity_leads_to_another_account(
+    tmp_path: Path, by_hand: bool
+) -> None:
+    """Theirs was made by a request without an answer: its mark leads to them."""
+    async with deployed(tmp_path, configuration=HELD) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+        if by_hand:
+            deployment.world.accounts.get("@ann:s").links.append((IDP, "theirs"))
+        for subject in "first", "third":
+            await say(deployment, "ann", ann, externalId=subject, active=False)
+            await deployment.settle(20.0)
+        deployment.homeserver.faults.append(Fault("answer lost", makes("bob")))
+        bob = await say(deployment, "bob", externalId="second")
+        await deployment.settle()
+        await say(deployment, "bob", bob, externalId="theirs" if by_hand else "first", active=False)
+        await deployment.quiet(400.0)
+        await deployment.decide("accounts", "approved")
+        await deployment.quiet(400.0)
+        assert deployment.world.accounts.get("@bob:s").locked
+
+
+async def test_who_exchange_theirs_have_them_whatever_else_leads_to_them(tmp_path: Path) -> None:
+    """What a hand wrote stays; it was no hand that took the other one off."""
+    async with deployed(tmp_path) as deployment:
+        ids = {"ann": "first", "bob": "second"}
+        scim_ids = {name: await say(deployment, name, externalId=x) for name, x in ids.items()}
+        await deployment.quiet()
+        deployment.world.accounts.get("@ann:s").links.append((IDP, "by hand"))
+        await deployment.quiet()
+        for name, subject in ("bob", "meanwhile"), ("ann", "second"), ("bob", "first"):
+            await say(deployment, name, scim_ids[name], externalId=subject)
+        await deployment.quiet(400.0)
+        assert leads_to(deployment, "first") == ["@bob:s"]
+        assert sorted(identities(deployment)) == ["by hand", "second"]
 
 
 async def test_an_identity_goes_from_whom_a_hand_deactivated_to_who_has_it_now(

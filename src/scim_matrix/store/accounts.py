@@ -325,17 +325,14 @@ async def subjects_on(connection: Connection, user_id: str) -> tuple[frozenset[s
 async def gives_up(connection: Connection, user_id: str, subject: str) -> Account | None:
     """Return whose account an SSO subject was written on and is not theirs by now, if so.
 
-    A deleted user's, too: a former account is theirs still.
+    A deleted user's, too: a former account is theirs still. What a human took from a user is nobody
+    else's, and no subject's.
     """
-    found = await connection.execute_fetchall(_Q["somebodys"], {"user_id": user_id})
-    return next(
-        (
-            one
-            for one in map(_account, found)
-            if one.profile.subject != subject and subject in one.written.subjects
-        ),
-        None,
-    )
+    for row in await connection.execute_fetchall(_Q["somebodys"], {"user_id": user_id}):
+        one, own = _account(row), row["subject"]
+        if own != subject and subject in one.written.subjects:
+            return replace(one, profile=replace(one.profile, subject=own))
+    return None
 
 
 async def begin_dropping(connection: Connection, account: Account) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from scim_matrix.store import grants, record, unanswered
-from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, get
+from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, Written, get
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import Statement
 from scim_matrix.store.queries import load
@@ -69,7 +69,11 @@ async def bind(
     if account.user_id != user_id:
         known.append((_Q["forget_observed"], values))
     for holder in holders:
-        taken = {"id": account.id, "former": holder["id"]}
+        written = Written.load(holder["written"])
+        if account.user_id is None:
+            # It was asked for, by another name perhaps, and no answer was known.
+            written |= account.written
+        taken = {"id": account.id, "former": holder["id"], "written": written.dump()}
         names = ("take_disablement", "take_power", "take_memberships")
         known += [*((_Q[name], taken) for name in names), (_Q["delete"], {"id": holder["id"]})]
     await together(connection, *known, (_Q["bind"], values), (_Q["manage"], values))

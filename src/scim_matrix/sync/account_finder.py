@@ -84,16 +84,21 @@ class AccountFinder:
         subject, scim_id, name = account.profile.subject, account.scim_id, account.proposed
         assert scim_id is not None
         assert name is not None
-        linked = None if subject is None else await self._accounts.by_subject(subject)
-        if subject is not None and linked is not None:
-            freed = await self.free(subject, linked)
-            if freed is None:
-                reason = f"the user's SSO identity leads to {linked}, which is being changed"
-                raise StoppedError("unavailable", reason, TRANSIENT.delay(account.attempts))
-            linked = None if freed else linked
+        linked = await self._linked(account, subject)
         marked = await self._accounts.by_mark(scim_id) if linked is None else None
         looks = named and linked is None
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
+
+    async def _linked(self, account: Account, subject: str | None) -> str | None:
+        """Return where an SSO identity leads, once it does not to an account that gives it up."""
+        linked = None if subject is None else await self._accounts.by_subject(subject)
+        if subject is None or linked is None:
+            return None
+        freed = await self.free(subject, linked)
+        if freed is None:
+            reason = f"the user's SSO identity leads to {linked}, which is being changed"
+            raise StoppedError("unavailable", reason, TRANSIENT.delay(account.attempts))
+        return None if freed else linked
 
     async def search(self, account: Account) -> Account | None:
         """Find the account of a user who was disabled before it was known; None is made.
@@ -123,14 +128,19 @@ class AccountFinder:
 
     async def _proven(self, account: Account, mark: str) -> Bind | None:
         """Return which account subject or mark prove to be a user's, and nobody else's."""
-        subject = account.profile.subject
-        linked = None if subject is None else await self._accounts.by_subject(subject)
-        found = linked or await self._accounts.by_mark(mark)
-        if found is None or found == account.barred or self._rights.is_service(found):
-            return None
-        if await binding.is_taken(self._database.scanner, found):
-            return None
-        return Bind(found, "mark" if linked is None else "link")
+        linked = await self._linked(account, account.profile.subject)
+        if linked is not None and await self._may_be(account, linked):
+            return Bind(linked, "link")
+        marked = await self._accounts.by_mark(mark)
+        if marked is not None and await self._may_be(account, marked):
+            return Bind(marked, "mark")
+        return None
+
+    async def _may_be(self, account: Account, found: str) -> bool:
+        """Tell whether an account that is found may be a user's."""
+        if found == account.barred or self._rights.is_service(found):
+            return False
+        return not await binding.is_taken(self._database.scanner, found)
 
     def _decided(self, account: Account, evidence: Evidence) -> Bind | Make:
         """Decide whose account a user gets. Raises StoppedError where that is a conflict."""
@@ -176,7 +186,7 @@ class AccountFinder:
                 # As it is by now: its identities are written as a whole.
                 now = await self._accounts.get(present.user_id)
                 if now is not None and await self._may_lose(now):
-                    await self._drop(account, now, tuple(sorted(stale & now.subjects)))
+                    await self.drop(account, now, tuple(sorted(stale & now.subjects)))
         except (UnavailableError, RefusedError) as error:
             log.warning("stale_link_stays", user_id=present.user_id, error=str(error))
 
@@ -197,7 +207,7 @@ class AccountFinder:
             if present is None or not await self._may_lose(present):
                 return False
             try:
-                await self._drop(holder, present, tuple(present.subjects & {subject}))
+                await self.drop(holder, present, tuple(present.subjects & {subject}))
             except OvertakenError:
                 return None
             return True
@@ -206,7 +216,7 @@ class AccountFinder:
         users = await self._rights.protection()
         return not (present.is_admin or users.protects(present.user_id))
 
-    async def _drop(
+    async def drop(
         self, account: Account, present: MatrixAccount, subjects: tuple[str, ...]
     ) -> None:
         """Take SSO identities off a user's own account. Raises OvertakenError."""

@@ -252,7 +252,9 @@ class AccountWorker:
         # One transaction, and so one commit: an import makes thousands of accounts.
         async with self._database.write() as connection:
             if account.user_id is None:
-                account = await record_bound(connection, account, Bind(user_id, "made"))
+                bound = await record_bound(connection, account, Bind(user_id, "made"))
+                # As it was made: what has been said meanwhile is still to be done.
+                account = replace(bound, desired=account.desired, profile=account.profile)
             await _record_confirmed(
                 connection, account, unless_late(account, seen, until), "create"
             )
@@ -347,8 +349,7 @@ class AccountWorker:
         if freed:
             return account
         if needed.change.drop_subjects:
-            stale = Change(drop_subjects=needed.change.drop_subjects)
-            await self._change(account, present, stale, until)
+            await self._finder.drop(account, present, needed.change.drop_subjects)
         # What is being changed is free soon, if at all.
         is_soon = freed is None and account.attempts < _SOON
         raise StoppedError(

@@ -140,7 +140,7 @@ SELECT desired, subject, written FROM account WHERE user_id = :user_id
 
 -- somebodys --
 -- The account of this user ID, where it is a user's, or was one's who was deleted.
-SELECT * FROM account WHERE user_id = :user_id AND (scim_id IS NOT NULL OR subject IS NOT NULL)
+SELECT * FROM account WHERE user_id = :user_id AND desired <> 'unmanaged'
 
 -- begin_dropping --
 -- A user's account is about to lose what is not theirs. In line with what they are then, it may be
@@ -227,12 +227,13 @@ SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 
 -- holder --
 -- Whose account has a user ID.
-SELECT id, scim_id FROM account WHERE user_id = :user_id AND id <> :id
+SELECT id, scim_id, written FROM account WHERE user_id = :user_id AND id <> :id
 
 -- take_disablement --
--- What the service did to an account in a former user's name it may undo in the new one's.
+-- What the service did to an account in a former user's name it may undo in the new one's; written
+-- is what it wrote there for both.
 UPDATE account SET locked_by_us = f.locked_by_us, suspended_by_us = f.suspended_by_us,
-    deactivated_by_us = f.deactivated_by_us, written = f.written
+    deactivated_by_us = f.deactivated_by_us, written = :written
 FROM account f WHERE account.id = :id AND f.id = :former
 
 -- take_power --
