@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from scim_matrix.store.errors import (
 )
 from scim_matrix.store.migrations import load
 from scim_matrix.store.occupancy import occupying
-from scim_matrix.store.sqlite import DATABASE_NAME
+from scim_matrix.store.sqlite import DATABASE_NAME, Sqlite
 from scim_matrix.store.text import folded
 from tests.service.directory import Directory
 
@@ -225,15 +224,6 @@ async def test_nobody_who_is_done_waits_for_a_long_block(database: Database) -> 
     assert await _rooms(database) == ["!first", "!last", "!long"]
 
 
-async def _turns_until(is_so: Callable[[], bool]) -> None:
-    """Let others have their turns until something is so, and none after that."""
-    for _ in range(1_000_000):
-        if is_so():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never was so")
-
-
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_long_block_that_is_cancelled_leaves_what_was_before_it(
     database: Database, fails: bool
@@ -246,16 +236,25 @@ async def test_a_long_block_that_is_cancelled_leaves_what_was_before_it(
             for statement in more:
                 await connection.execute_fetchall(statement)
 
-    writer = database._writer
+    loop, begun, goes_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def hold(statement: str) -> None:
+        if statement.startswith("RELEASE"):
+            loop.call_soon_threadsafe(begun.set)
+            goes_on.wait(10)
+
+    driver = database._writer.driver
+    assert isinstance(driver, Sqlite)
+    await driver.set_trace_callback(hold)
     works = write("!first", *(DANGLING if fails else ())), write("!long", is_long=True)
     first, long, last = map(asyncio.create_task, (*works, write("!last")))
-    # Until what it shares is open, and then until that is being committed.
-    await _turns_until(lambda: writer._shared is not None)
-    await _turns_until(lambda: writer._shared is None)
+    # What is before it is being committed.
+    await begun.wait()
     for _ in range(2):
         long.cancel()
         await asyncio.sleep(0)
     assert not long.done()
+    goes_on.set()
     async with asyncio.timeout(10):
         told = await asyncio.gather(first, long, last, return_exceptions=True)
     assert list(map(type, told)) == [
