@@ -1,6 +1,7 @@
 """The database file: durable, migrated, refused when newer, never held up by a writer."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from scim_matrix.store.errors import (
     DatabaseUnusableError,
 )
 from scim_matrix.store.migrations import load
+from scim_matrix.store.occupancy import NAME as LOCK_NAME
 from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.sqlite import DATABASE_NAME, Sqlite
 from scim_matrix.store.text import folded
@@ -39,11 +41,47 @@ async def test_what_is_not_a_database_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / DATABASE_NAME).read_bytes().startswith(b"not a database")
 
 
-async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    """A DATA_DIR that cannot be used is an error at start that names it."""
+async def use(folder: Path, first: str) -> None:
+    """Use a folder by the lock on it, or by the database in it."""
+    if first == "lock":
+        with occupying(folder, "here"):
+            return
+    await (await Database.open(folder)).close()
+
+
+FIRST_USE = pytest.mark.parametrize(
+    ("first", "file"), [("lock", LOCK_NAME), ("database", DATABASE_NAME)], ids=["lock", "database"]
+)
+
+
+@FIRST_USE
+async def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, first: str, file: str
+) -> None:
+    """A DATA_DIR that cannot be used is an error at start that names it, and what is wrong."""
     (tmp_path / "file").touch()
-    with pytest.raises(DatabaseUnusableError, match="file"):
-        await Database.open(tmp_path / "file" / "data")
+    with pytest.raises(DatabaseUnusableError, match=rf"/file/data/{file}: .*Not a directory"):
+        await use(tmp_path / "file" / "data", first)
+
+
+@FIRST_USE
+async def test_whoever_may_not_make_the_folder_is_told_who_may(
+    tmp_path: Path, first: str, file: str
+) -> None:
+    """Its owner and what to type, where it is to be made in somebody else's."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    # Root may write everywhere, and others are told of what is their own.
+    ours = os.geteuid()
+    os.seteuid(ours or 10001)
+    try:
+        with pytest.raises(DatabaseUnusableError) as refused:
+            await use(closed / "data", first)
+    finally:
+        os.seteuid(ours)
+    told = str(refused.value)
+    assert ("run it as root (sudo …)" if ours == 0 else f"chmod u+rwx {closed}") in told
+    assert file not in told
 
 
 async def test_a_folder_that_is_not_there_is_made_with_those_above(tmp_path: Path) -> None:
