@@ -603,11 +603,19 @@ async def test_an_alias_that_the_map_names_no_more_is_not_said_to_lead_anywhere(
 ) -> None:
     """Others that it names are, though what each stands for is known for good."""
     async with database.write() as connection:
+        people = Directory(connection)
         other = replace(STAFF, room="#other:s")
         await put(connection, replace(STAFF, room=ALIAS), other)
         await references.pin(connection, ALIAS, ROOM)
         await references.pin(connection, "#other:s", "!other")
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
         await put(connection, other)
+        # What the line meant is known as long as somebody is there by it.
+        assert (await people.states(), await people.states("!other")) == (
+            {"ann": "forgotten"},
+            {"ann": "granted"},
+        )
         assert [row["reference"] for row in await views.pinned(connection)] == ["#other:s"]
 
 
