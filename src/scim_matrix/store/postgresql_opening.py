@@ -73,8 +73,7 @@ async def filling(url: SecretStr) -> AsyncIterator[Postgresql]:
         yield writer
         await writer.end("RELEASE SAVEPOINT filling")
     finally:
-        # Nothing, where all is done.
-        await writer.rollback()
+        # What is not done yet ends with the connection, undone.
         await writer.close()
 
 
@@ -153,14 +152,13 @@ async def _version(connection: Postgresql) -> int:
 
 
 async def _migrate(writer: Postgresql) -> None:
-    """Bring the schema up to date: whoever starts at the same time waits, and finds it done."""
+    """Bring the schema up to date: whoever starts at the same time waits, and finds it done.
+
+    Where it fails the transaction ends with the connection, and nothing has changed.
+    """
     await writer.begin("SAVEPOINT migration")
-    try:
-        await _apply(writer)
-        await writer.end("RELEASE SAVEPOINT migration")
-    except BaseException:
-        await writer.rollback()
-        raise
+    await _apply(writer)
+    await writer.end("RELEASE SAVEPOINT migration")
 
 
 async def _apply(writer: Postgresql) -> None:

@@ -168,11 +168,11 @@ def _null_safe(function: Callable[[str], str]) -> Callable[[Any], Any]:
 
 
 async def _migrate(writer: Sqlite) -> None:
+    """Bring the schema up to date.
+
+    Where it fails the transaction ends with the connection, and nothing has changed.
+    """
     for number, script in migrations.missing(str(writer.path), await _version(writer)):
-        try:
-            await writer.executescript(
-                f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
-            )
-        except BaseException:
-            await writer.rollback()
-            raise
+        await writer.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;"
+        )
