@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -329,7 +330,8 @@ async def test_a_service_on_the_folder_must_be_stopped_first(
     """What it would write meanwhile would be missing."""
     await made_in(tmp_path)
     url = postgresql.database()
-    with occupying(tmp_path, "127.0.0.1:5000"), pytest.raises(OccupiedError, match=":5000"):
+    by = rf"served already by process {os.getpid()} on .*, 127\.0\.0\.1:5000, since "
+    with occupying(tmp_path, "127.0.0.1:5000"), pytest.raises(OccupiedError, match=by):
         await transfer(tmp_path, url)
     assert tables(postgresql, url) == []
 
