@@ -103,7 +103,6 @@ async def _check_poolers(connection: Postgresql, url: SecretStr) -> None:
     if await connection.backend() == connection.told_backend:
         return
     other = Postgresql(url)
-    await other.open()
     try:
         first, again, others = [await one.backend() for one in (connection, connection, other)]
     finally:
