@@ -185,15 +185,28 @@ async def test_a_database_of_the_first_form_of_a_migration_becomes_what_others_a
 
 
 async def test_a_newer_database_is_refused(postgresql: Server) -> None:
-    """A database of a newer version is left as it is, to be written and to be read."""
+    """A database of a newer version is left as it is and let go, to be written and to be read."""
     url = postgresql.filled()
     name = str(url.get_secret_value()).partition("@/")[2].partition("?")[0]
     postgresql.run("UPDATE schema_version SET number = 9999", name)
-    with pytest.raises(DatabaseTooNewError, match="run the newer version"):
+
+    async def connected() -> list[tuple[object, ...]]:
+        return postgresql.run(f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}'")
+
+    async def is_let_go() -> None:
+        # Before the server ends what stands still in a transaction.
+        await eventually(connected, lambda pids: not pids, 8.0)
+
+    with pytest.raises(DatabaseTooNewError, match="run the newer version") as written:
         await Database.open(url)
-    with pytest.raises(DatabaseTooNewError, match="9999"):
+    await is_let_go()
+    with pytest.raises(DatabaseTooNewError, match="9999") as read:
         async with reading(url):
             pass
+    await is_let_go()
+    # Whoever was told holds on to what was told.
+    assert written.tb is not None
+    assert read.tb is not None
 
 
 async def test_what_no_service_has_filled_is_not_read(postgresql: Server) -> None:
