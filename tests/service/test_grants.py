@@ -316,6 +316,28 @@ async def test_what_was_forgotten_before_is_not_revoked_by_catching_up(database:
         assert await people.states() == {"ann": "forgotten"}
 
 
+async def test_what_was_taken_while_forgotten_is_revoked_by_another_line_of_the_group(
+    database: Database,
+) -> None:
+    """Once it opens the room again, by an alias that is known already."""
+    others = Mapping("external_id", "ext-others", ALIAS)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, others)
+        await references.pin(connection, ALIAS, ROOM)
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
+    async with database.write() as connection:
+        await put(connection, others)
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.members("staff")
+        assert await people.states() == {"ann": "forgotten"}
+    async with database.write() as connection:
+        await put(connection, others, replace(STAFF, room=ALIAS))
+        assert await Directory(connection).states() == {"ann": "revoked"}
+
+
 # -- Before a room is known ----------------------------------------------------
 
 
@@ -863,13 +885,18 @@ async def test_the_configuration_overrules_the_console(database: Database) -> No
         await put(connection, replace(STAFF, power=50))
         pair = await people.membership(ROOM, "ann")
         assert (pair.state, pair.power) == ("granted", 50)
-        [console] = await connection.execute_fetchall(
-            "SELECT id FROM mapping WHERE origin = 'console' AND standing = 'overruled'"
-        )
-        assert not await openings.stand(connection, console["id"], "in_force")
+        made_there = "SELECT id, standing, reason FROM mapping WHERE origin = 'console'"
+        [line] = await connection.execute_fetchall(made_there)
+        assert (line["standing"], line["reason"]) == ("overruled", None)
+        assert not await openings.stand(connection, line["id"], "in_force")
         await put(connection)
         assert await people.states() == {"ann": "forgotten"}
-        assert await openings.stand(connection, console["id"], "in_force")
+        [line] = await connection.execute_fetchall(made_there)
+        assert (line["standing"], line["reason"]) == (
+            "suspended",
+            "its maker has not been asked for yet",
+        )
+        assert await openings.stand(connection, line["id"], "in_force")
         pair = await people.membership(ROOM, "ann")
         assert (pair.state, pair.power) == ("granted", 10)
 
@@ -1026,6 +1053,13 @@ async def test_whoever_is_being_taken_out_needs_no_line_of_the_map(database: Dat
         assert (row["standing"], row["cure"]) == ("unmapped", None)
 
 
+async def gone(people: Directory, connection: Connection, group_id: str, member: str) -> None:
+    """Have a group that was called by its id with a capital have had somebody."""
+    await resources.create(connection, "Group", {"displayName": group_id.capitalize()}, group_id)
+    await people.members(group_id, member)
+    await resources.delete(connection, "Group", group_id)
+
+
 async def test_a_group_that_is_gone_is_called_as_its_own_lines_have_it(database: Database) -> None:
     """Whatever the lines of other groups say; without any, by its id."""
     async with database.write() as connection:
@@ -1033,12 +1067,11 @@ async def test_a_group_that_is_gone_is_called_as_its_own_lines_have_it(database:
         await put(connection, *(Mapping("group_id", name, ROOM) for name in ("staff", "crew")))
         ann = await people.account("ann")
         for name in ("staff", "crew"):
-            await people.group(name, ann)
-            await resources.delete(connection, "Group", name)
+            await gone(people, connection, name, ann)
         await connection.execute_fetchall("DELETE FROM former_name")
-        for group_id in ("staff", "crew", "nobody"):
+        for group_id, name in (("staff", "Staff"), ("crew", "Crew"), ("nobody", "nobody")):
             told = await story.group(connection, group_id)
-            assert told.group["display_name"] == group_id
+            assert told.group["display_name"] == name
 
 
 async def test_what_the_console_opens_for_groups_that_are_gone_is_called_as_each_was(
@@ -1052,11 +1085,12 @@ async def test_what_the_console_opens_for_groups_that_are_gone_is_called_as_each
             line = Mapping("group_id", name, ROOM)
             assert await groupmap.add(connection, line, "@eve:s", None)
             if name != "nobody":
-                await people.group(name, ann)
-                await resources.delete(connection, "Group", name)
+                await gone(people, connection, name, ann)
         found = await console.of_nobody(connection)
     assert [(row["id"], row["name"]) for row in found] == [
-        (name, name) for name in ("crew", "nobody", "staff")
+        ("crew", "Crew"),
+        ("staff", "Staff"),
+        ("nobody", "nobody"),
     ]
 
 
