@@ -695,20 +695,60 @@ async def left(people: Directory, connection: Connection) -> None:
     await people.observed("join", "ann")
 
 
-async def leave(database: Database) -> None:
-    """Have her seen to leave, in a transaction of its own."""
-    async with database.write() as connection:
-        await left(Directory(connection), connection)
-    async with database.write() as connection:
+async def seen_to_leave(connection: Connection, *, live: bool) -> None:
+    """Have it seen that she left, as it happens or afterwards."""
+    if live:
         work = await observed.observe_one(
             connection, ROOM, "@ann:s", "leave", protected=False, respected=True
         )
         assert not work
+    else:
+        await observed.observe(connection, ROOM, [], [])
+        await observed.respect(connection, ROOM, ["@ann:s"])
 
 
-async def test_who_left_stays_out_when_the_map_is_spelled_anew(database: Database) -> None:
+async def leave(database: Database, *, live: bool = True) -> None:
+    """Have her leave, in a transaction of its own."""
+    async with database.write() as connection:
+        await left(Directory(connection), connection)
+    async with database.write() as connection:
+        await seen_to_leave(connection, live=live)
+
+
+async def test_only_who_is_granted_a_room_and_out_of_it_has_left_by_choice(
+    database: Database,
+) -> None:
+    """Nobody who is there again or was to leave anyway, no other room, and only once."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, replace(STAFF, room="!other"))
+        for name in ("ann", "bob", "cat"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob", "cat")
+        await people.observed("join", "ann", "bob", "cat")
+        await people.observed("leave", "ann", room_id="!other")
+        await people.members("staff", "ann", "cat")
+        await observed.observe(connection, ROOM, ["@cat:s"], [])
+    ticks = []
+    for _ in range(2):
+        async with database.write() as connection:
+            people = Directory(connection)
+            await observed.respect(connection, ROOM, ["@ann:s", "@bob:s", "@cat:s"])
+            ticks.append((await people.row("ann"))["tick"])
+            assert [
+                (row["room_id"], row["user_id"])
+                for row in await people.rows()
+                if row["left_by_choice"]
+            ] == [(ROOM, "@ann:s")]
+    assert ticks[0] == ticks[1]
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_who_left_stays_out_when_the_map_is_spelled_anew(
+    database: Database, live: bool
+) -> None:
     """A line that names the same room by another key, forgotten for a while or not."""
-    await leave(database)
+    await leave(database, live=live)
     everybody = TO_ALL
     by_name = Mapping("display_name", "staff", ROOM)
     for mappings in ((by_name,), (everybody,), (), (STAFF,), (STAFF, everybody)):
@@ -717,6 +757,23 @@ async def test_who_left_stays_out_when_the_map_is_spelled_anew(database: Databas
             await put(connection, *mappings)
             row = await people.row("ann")
             assert (row["left_by_choice"], row["todo"]) == (1, None), mappings
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_who_left_stays_out_whatever_gave_it_before(database: Database, live: bool) -> None:
+    """A second group that gave the room to whoever was there by the first is no newer."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await left(people, connection)
+        await people.group("leads")
+        await put(connection, STAFF, LEADS)
+    async with database.write() as connection:
+        await Directory(connection).members("leads", "ann")
+    async with database.write() as connection:
+        await seen_to_leave(connection, live=live)
+    async with database.write() as connection:
+        await put(connection, replace(STAFF, power=10), LEADS)
+        assert (await Directory(connection).membership(ROOM, "ann")).todo is None
 
 
 async def test_who_left_is_brought_back_by_a_new_grant(database: Database) -> None:
