@@ -695,16 +695,18 @@ async def left(people: Directory, connection: Connection) -> None:
     await people.observed("join", "ann")
 
 
-async def seen_to_leave(connection: Connection, *, live: bool) -> None:
-    """Have it seen that she left, as it happens or afterwards."""
+async def seen_to_leave(
+    connection: Connection, user_id: str = "@ann:s", *, live: bool = True
+) -> None:
+    """Have it seen that somebody left, as it happens or afterwards."""
     if live:
         work = await observed.observe_one(
-            connection, ROOM, "@ann:s", "leave", protected=False, respected=True
+            connection, ROOM, user_id, "leave", protected=False, respected=True
         )
         assert not work
     else:
         await observed.observe(connection, ROOM, [], [])
-        await observed.respect(connection, ROOM, ["@ann:s"])
+        await observed.respect(connection, ROOM, [user_id])
 
 
 async def leave(database: Database, *, live: bool = True) -> None:
@@ -926,6 +928,64 @@ async def test_a_console_mapping_can_take_its_people_out(database: Database) -> 
         assert await memberships.prune_some(connection, given) == 1
         assert await people.states() == {"ann": "granted", "bob": "pruned"}
         assert await groupmap.remove(connection, await mapping_id(connection, STAFF)) is None
+
+
+async def test_whoever_is_taken_out_with_a_mapping_is_so_anew(database: Database) -> None:
+    """By that request and from then on, whatever was tried, or left, while it was suspended."""
+    async with database.write("given") as connection:
+        people = Directory(connection)
+        for name in ("ann", "bob"):
+            await people.account(name)
+        await people.group("leads", "ann", "bob")
+        made = Mapping("group_id", "leads", ROOM, power=50)
+        assert await groupmap.add(connection, made, "@mod:s", None)
+        await people.observed("join", "ann", "bob")
+        bob = await people.membership(ROOM, "bob")
+        await memberships.try_power(connection, [(bob, 50, None)])
+        await seen_to_leave(connection)
+        number = await mapping_id(connection, made)
+        await openings.stand(connection, number, "suspended", "why", "cure")
+        bob = await people.membership(ROOM, "bob")
+        await memberships.fail(connection, bob, "unavailable", "no answer", 1e12)
+        assert (await people.row("bob"))["attempts"] == 1
+    async with database.write("taken out") as connection:
+        given = await groupmap.remove(connection, number)
+        assert given is not None
+        assert await memberships.prune_some(connection, given) == 2
+        for row in await Directory(connection).rows():
+            assert (row["state"], row["left_by_choice"], row["request"]) == (
+                "pruned",
+                0,
+                "taken out",
+            )
+            assert (row["since"], row["tick"]) == (connection.at, await connection.tick())
+            assert (row["problem"], row["reason"], row["attempts"], row["next_try"]) == (
+                None,
+                None,
+                0,
+                0,
+            )
+
+
+async def test_who_is_held_because_of_a_group_is_told_of_that_one_only(database: Database) -> None:
+    """Not whom a human asked to take out, nor whom another group lost: they are decided apart."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, STAFF, LEADS)
+        for name in ("ann", "bob", "cat"):
+            await people.account(name)
+        await people.group("staff", "ann", "bob")
+        await people.group("leads", "cat")
+        await people.observed("join", "ann", "bob", "cat")
+        await people.members("staff", "bob")
+        await people.members("leads")
+        await put(connection, LEADS)
+        assert await memberships.prune(connection) == 1
+        assert await people.states() == {"ann": "revoked", "bob": "pruned", "cat": "revoked"}
+        await brake.hold_room(connection, ROOM, "limit")
+        found = await console.held_of(connection, None, "staff", 10)
+        assert [row["user_id"] for row in found] == ["@ann:s"]
+        assert len(await console.held_of(connection, None, None, 10)) == 3
 
 
 # -- The map's edges -----------------------------------------------------------
