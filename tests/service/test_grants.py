@@ -855,6 +855,28 @@ async def test_who_is_excluded_is_so_only_while_the_room_is_exclusive(database: 
         )
 
 
+async def test_who_would_stay_in_a_closed_room_is_whose_account_may_be_a_users(
+    database: Database,
+) -> None:
+    """Proposed for somebody or in conflict, and one that a human said is theirs no more is not."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await people.account("ann")
+        for name in ("bob", "cat", "dan", "eve"):
+            await people.user(name, active=name == "bob")
+        barred = {"ann": "@old:s", "cat": "@cats:s", "eve": "@elsewhere:s"}
+        await connection.executemany(
+            "UPDATE account SET barred = :barred WHERE scim_id = :name",
+            [{"name": name, "barred": user_id} for name, user_id in barred.items()],
+        )
+        await connection.execute_fetchall(
+            "UPDATE account SET problem = 'conflict', reason = 'why'"
+            " WHERE scim_id IN ('cat', 'eve')"
+        )
+        inside = ["@old:s", "@bob:s", "@cat:s", "@cats:s", "@dan:s", "@guest:s"]
+        assert await console.staying(connection, ROOM, inside) == {"@bob:s", "@cat:s", "@cats:s"}
+
+
 async def test_nobody_is_excluded_before_anybody_is_granted(database: Database) -> None:
     """An identity provider that has not sent its groups yet must not empty a room."""
     async with database.write() as connection:

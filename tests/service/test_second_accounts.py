@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.groupmap import Mapping
 from scim_matrix.ops.check_sign_in import of_sign_in
 from scim_matrix.problems import cure_of_second
-from scim_matrix.store import accounts, second_accounts, story, views
+from scim_matrix.store import accounts, groupmap, observed, second_accounts, story, views
 from scim_matrix.story import person
 from scim_matrix.sync.second_accounts import Search
 from tests.homeserver.deployment import IDP, Deployment, deployed
@@ -210,3 +211,15 @@ async def test_check_looks_at_the_newest_accounts_that_are_nobodys(tmp_path: Pat
             "of the 20 newest accounts that are no user's, 1 signed in through oidc-x with a"
             " subject that no user has, such as @zoe:s (z)",
         )
+
+
+async def test_check_counts_whoever_is_to_leave_a_closed_room_as_nobodys(tmp_path: Path) -> None:
+    """That something is known of an account makes it no user's."""
+    async with deployed(tmp_path) as deployment:
+        await provision(deployment, "ann", "sub")
+        signs_in(deployment, "@guest:s", "other")
+        async with deployment.database.write() as connection:
+            await groupmap.put(connection, [Mapping("everyone", "", "!room", exclusive=True)])
+            await observed.observe(connection, "!room", ["@ann:s", "@guest:s"], [])
+            assert await observed.is_known(connection, "!room", "@guest:s", "join")
+        assert (await checked(deployment))[1][1].endswith("such as @guest:s (other)")
