@@ -53,7 +53,7 @@ async def asked() -> AsyncIterator[Asked]:
     async with serving(world) as homeserver, contextlib.AsyncExitStack() as stack:
         asking = Homeserver.connect(homeserver.url, world.service, TOKEN, "oidc-x")
         stack.push_async_callback(asking.close)
-        found = Asked(Access(lambda: asking, ["@ann:*"], lambda: found.now), homeserver)
+        found = Asked(Access(lambda: asking, ["@ann:*", "@ann-*"], lambda: found.now), homeserver)
         yield found
 
 
@@ -76,6 +76,8 @@ async def test_administrators_and_managers_enter_while_their_account_is_in_use(
         (BOB, False, False),
         (CHIEF, able, able),
         ("@gone:s", False, False),
+        # Gone too, and once a manager.
+        ("@ann-gone:s", False, False),
     ):
         assert await asked.access.may_enter(user_id) is enters, user_id
         assert await asked.access.is_admin(user_id) is administers, user_id
@@ -205,12 +207,13 @@ async def test_a_homeserver_that_is_away_is_asked_again_in_a_quarter_of_a_minute
 async def test_nobody_waits_long_for_a_homeserver_that_hangs(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads goes on after a few seconds."""
+    """Whoever reads goes on after a few seconds, and is told why it is not the latest."""
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     assert await asked.access.is_admin(CHIEF)
     asked.homeserver.faults.append(Fault("hangs"))
     asked.now = module.KEEP
     assert await asked.access.is_admin(CHIEF, reads=True)
+    assert str(asked.access.error) == "no answer within 0.01 s"
     await asked.homeserver.hung.wait()
     asked.homeserver.given_up.set()
 
