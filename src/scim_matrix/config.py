@@ -72,12 +72,12 @@ class ConfigurationError(Exception):
         return [(problem, settings_cures.cure(Settings, problem)) for problem in self.problems]
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+def _lower(value: str) -> str:
+    return value.lower()
 
 
-def _words(value: object) -> object:
-    return tuple(value.split()) if isinstance(value, str) else value
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(value.split())
 
 
 def _template(value: str) -> str:
@@ -478,17 +478,16 @@ def _unreadable(token_file: Path) -> list[str]:
 
 
 def place_of(environment: Mapping[str, str]) -> Place | None:
-    """Return where an environment has the database, None where it does not say that."""
+    """Return where an environment has the database, None where it does not say that.
+
+    DATA_DIR before DATABASE_URL: whoever has both is told so where the settings are read.
+    """
     problems: list[str] = []
     found = _secret("DATABASE_URL", environment, problems)
-    if environment.get("DATA_DIR"):
-        found["data_dir"] = environment["DATA_DIR"]
-    if found:
-        problems += _one_database(found)
     if problems:
         raise ConfigurationError(problems)
-    if "data_dir" in found:
-        return Path(found["data_dir"])
+    if environment.get("DATA_DIR"):
+        return Path(environment["DATA_DIR"])
     try:
         return _database(SecretStr(found["database_url"])) if found else None
     except ValueError as error:

@@ -17,20 +17,16 @@ _PREFIX = re.compile(r"^SCIM_(MATRIX_)?")
 _LEAST_OWN = 12
 
 
-def seconds(value: object) -> object:
+def seconds(value: str) -> int:
     """Read durations like 90, 30s, 15m, 12h, 7d as seconds. Raises ValueError."""
-    if not isinstance(value, str):
-        return value
     match = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", value.strip().lower())
     if match is None:
         raise ValueError("is no duration: a number of seconds, or one with s, m, h or d, like 15m")
     return int(match[1]) * _SECONDS[match[2]]
 
 
-def size(value: object) -> object:
+def size(value: str) -> int:
     """Read sizes like 65536, 64KiB, 32MiB, 1GiB as bytes. Raises ValueError."""
-    if not isinstance(value, str):
-        return value
     match = re.fullmatch(r"(\d{1,12})\s*([kmg]ib|b|)", value.strip().lower())
     if match is None:
         raise ValueError("is no size: a number of bytes, or one with KiB, MiB or GiB, like 32MiB")

@@ -63,7 +63,7 @@ def environment() -> dict[str, str]:
     found = {name: value for name, value in told.items() if value is not None}
     found.setdefault("CREDENTIALS_DIRECTORY", str(path.absolute().parent))
     merged = {**found, **os.environ}
-    # Whoever has both is told so where the settings are read.
+    # What is wrong with the address is told where it is used.
     with contextlib.suppress(ConfigurationError):
         if path == INSTALLED and place_of(merged) is None:
             merged["DATA_DIR"] = str(STATE)
