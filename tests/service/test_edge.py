@@ -216,6 +216,29 @@ async def test_who_takes_a_part_of_an_answer_and_then_nothing_loses_the_connecti
             assert await eventually(told, bool) == ["answer_not_taken"]
 
 
+async def test_who_takes_an_answer_slowly_has_it_whole() -> None:
+    """However often it is looked whether anything has been taken."""
+    asking = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with Entrance(Door(stall_seconds=0.1)).opened() as entrance:
+        loop = asyncio.get_running_loop()
+        passing = await entrance.connect()
+        with socket.socket() as client:
+            # So that the service notices each piece that is taken.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", entrance.port))
+            await loop.sock_sendall(client, asking)
+            got, until = 0, loop.time() + 0.4
+            while loop.time() < until:
+                got += len(await loop.sock_recv(client, 1 << 14))
+                assert b" 200 " in await answered(passing)
+            assert got < LARGE
+            while got < LARGE:
+                part = await loop.sock_recv(client, 1 << 20)
+                assert part
+                got += len(part)
+
+
 async def test_an_answer_that_is_being_taken_is_not_cut() -> None:
     """Neither half a head behind the request nor somebody who needs room ends it."""
     door = Door(most=2, head_seconds=0.1)
@@ -314,6 +337,8 @@ async def test_compressed_bodies_that_cannot_be(
     assert len(sent) < 10_000
     status, error = await call(client, "POST", "/Users", sent, **{"Content-Encoding": coding})
     assert (status, error["schemas"], error["status"]) == (expected, [ERROR], str(expected))
+    if status == 400:
+        assert error["detail"] == "the body is not what its Content-Encoding says"
 
 
 @pytest.mark.parametrize("length", [n * 256 * 1024 + d for n in (1, 2) for d in (-1, 0, 1, 258)])
@@ -481,6 +506,27 @@ async def test_old_and_too_new_protocols(start: Start) -> None:
             writer.write((line + more + framed).encode())
             assert b" 201 " in await first_line((reader, writer)), (version, more, framed)
             writer.close()
+
+
+async def test_who_asks_before_it_sends_is_told_to_go_on(start: Start) -> None:
+    """With HTTP/1.1, however it is written; HTTP/1.0 knows of no such answer before the answer."""
+    client = await start()
+    for number, (version, expected) in enumerate(
+        (("1.1", "100-continue"), ("1.1", "100-Continue"), ("1.0", "100-continue"))
+    ):
+        body = f'{{"userName":"{number}"}}'
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(
+            f"POST /scim/v2/Users HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n"
+            f"Expect: {expected}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
+        if version == "1.1":
+            async with asyncio.timeout(10):
+                told = await reader.readuntil(b"\r\n\r\n")
+            assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body.encode())
+        assert b" 201 " in await first_line((reader, writer)), (version, expected)
+        writer.close()
 
 
 async def test_with_a_public_url_the_host_does_not_matter(start: Start) -> None:

@@ -50,10 +50,7 @@ def well_formed(public_url: str | None) -> Middleware:
         except web.HTTPException as error:
             if not below_scim:
                 raise
-            answer = scim_error(error.status, error.reason)
-            if "Allow" in error.headers:
-                answer.headers["Allow"] = error.headers["Allow"]
-            return answer
+            return scim_error(error.status, error.reason)
 
     return middleware
 
