@@ -88,12 +88,36 @@ async def test_attributes_may_select_entries(start: Start) -> None:
         status, answer = await call(client, "GET", path + escaped(f"{asked},userName"))
         assert (status, answer.get("emails"), answer["userName"]) == (200, emails, "u"), asked
         assert "displayName" not in answer
-    search = {"attributes": ['emails[type eq "work"]'], "filter": 'userName eq "u"'}
+    search: dict[str, Any] = {"attributes": ['emails[type eq "work"]'], "filter": 'userName eq "u"'}
     _, found = await call(client, "POST", "/Users/.search", search)
     assert found["Resources"][0]["emails"] == [work]
-    for wrong in ('emails[type eq "work"', 'members[value eq "x"]', "emails[]"):
+    for wrong in (
+        'emails[type eq "work"',
+        'photos[type eq "x"',
+        'members[value eq "x"]',
+        "emails[]",
+        "photos[]",
+    ):
         status, error = await call(client, "GET", path + escaped(wrong))
         assert (status, error["status"]) == (400, "400"), wrong
+    search["attributes"] += [7]
+    status, error = await call(client, "POST", "/Users/.search", search)
+    assert (status, error["scimType"]) == (400, "invalidValue")
+
+
+async def test_a_selection_of_what_somebody_has_not_selects_nothing(start: Start) -> None:
+    """Whoever has no such attribute is shown without; one that is no list is shown whole."""
+    client = await start()
+    emails = [{"value": "a@x.org", "type": "work"}]
+    ann = await made(client, "Users", userName="ann", emails=emails)
+    bob = await made(client, "Users", userName="bob", name={"familyName": "B"})
+    for asked, of_ann, of_bob in (
+        ('emails[type eq "work"], userName', {"emails": ann["emails"]}, {}),
+        ('name[familyName eq "A"] , userName', {}, {"name": bob["name"]}),
+    ):
+        _, found = await call(client, "GET", f"/Users?attributes={escaped(asked)}")
+        shown = [{k: r[k] for k in r.keys() - {"schemas", "id"}} for r in found["Resources"]]
+        assert shown == [{"userName": "ann", **of_ann}, {"userName": "bob", **of_bob}], asked
 
 
 # -- PATCH ------------------------------------------------------------------

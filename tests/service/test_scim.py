@@ -38,6 +38,8 @@ async def test_bearer_secrets(start: Start) -> None:
         ("/Users", b'{"userName": "\\ud800"}', 400, "invalidSyntax", ""),
         ("/Users", b'{"userName": "\xff"}', 400, "invalidSyntax", ""),
         ("/Users", b'{"userName": "a\\u0000b"}', 400, "invalidValue", "NUL"),
+        ("/Users", b'{"userName": "a", "emails": [{"value": "\\u0000"}]}', 400, "invalid", "NUL"),
+        ("/Users", b'{"userName": "a", "\\u0000": 1}', 400, "invalidValue", "NUL"),
         ("/Users", b'{"userName": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "invalid", ""),
         ("/Users", {"displayName": "x"}, 400, "invalidValue", "userName is required"),
         ("/Users", {"userName": ""}, 400, "invalidValue", "userName: must not be empty"),
@@ -74,6 +76,14 @@ async def test_bad_input_is_named_and_not_stored(
     assert answer["scimType"].startswith(kind)
     assert says in answer["detail"]
     assert (await call(client, "GET", path))[1]["totalResults"] == 0
+
+
+async def test_what_only_looks_like_a_nul_character_is_taken(start: Start) -> None:
+    """A text may hold a backslash and what would follow it, whatever else is in the body."""
+    client = await start()
+    sent = {"userName": "ann", "displayName": "\\u0000", "emails": [{"value": "a@x.org"}]}
+    status, user = await call(client, "POST", "/Users", sent)
+    assert (status, user["displayName"], user["emails"]) == (201, "\\u0000", sent["emails"])
 
 
 async def test_taken_values_are_conflicts(start: Start) -> None:

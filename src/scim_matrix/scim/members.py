@@ -177,7 +177,7 @@ def _renaming(
     check("members", {"members": renamed})
     if ids is not None:
         return "display", renamed
-    return Selected("display", selection, orjson.dumps(renamed[:1]).decode())
+    return Selected("display", selection, orjson.dumps(renamed).decode())
 
 
 def _putting(op: Op, selection: str, ids: Sequence[str] | None, value: Any) -> Steps:

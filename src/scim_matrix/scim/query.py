@@ -116,8 +116,8 @@ def take_narrowings(query: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Nar
             plain.append(name.strip() if isinstance(name, str) else name)
     whole = {name.lower() for name in plain if isinstance(name, str)}
     plain += [narrowing.attribute for narrowing in found]
-    stripped = {**query, "attributes": ",".join(plain) if isinstance(sent, str) else plain}
-    return stripped, tuple(n for n in found if n.attribute.lower() not in whole)
+    left = tuple(n for n in found if n.attribute.lower() not in whole)
+    return {**query, "attributes": plain}, left
 
 
 def _narrowing(name: str) -> Narrowing:
