@@ -9,6 +9,7 @@ import pytest
 from scim_matrix.console import session
 from scim_matrix.console.sign_in import ALLOWED
 from tests.conftest import eventually
+from tests.homeserver import Fault
 from tests.service.client import call
 from tests.service.visiting import Scene, Visitor, visited
 
@@ -183,6 +184,18 @@ async def test_passwords_are_not_guessed(tmp_path: Path) -> None:
         assert set(said) == {403}
         status, page, _ = await visitor.send("sign-in", "sign-in", **PASSWORD)
         assert status == 429
-        assert "Too many attempts" in page
+        assert f"Too many attempts. Try again in {visitor.headers['Retry-After']} seconds." in page
         other = {"user": "ann", "password": "wrong"}
         assert (await visitor.send("sign-in", "sign-in", **other))[0] == 403
+
+
+async def test_who_the_homeserver_makes_wait_is_told_for_how_long(tmp_path: Path) -> None:
+    """In words and as a header: Synapse counts all sign-ins of an address."""
+    async with visited(tmp_path) as scene:
+        visitor = Visitor(scene.client)
+        signs_in = Fault("rate limited", lambda r: (r.method, r.path[-1]) == ("POST", "login"))
+        scene.homeserver.faults.append(signs_in)
+        status, page, _ = await visitor.send("sign-in", "sign-in", **PASSWORD)
+        assert (status, visitor.headers["Retry-After"]) == (429, "1")
+        assert "Too many attempts. Try again in 1 second." in page
+        assert await signed_in_again(visitor) == ""

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,15 @@ _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
 @dataclass
 class Visitor:
-    """A browser without scripts; `page` is where it is, which it tells with a form."""
+    """A browser without scripts; `page` is where it is, which it tells with a form.
+
+    `headers` are those of the last answer.
+    """
 
     client: Client | ClientSession
     cookies: dict[str, str] = field(default_factory=dict)
     page: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def ask(
         self, method: str, path: str, *fields: tuple[str, str], **form: str
@@ -54,6 +58,7 @@ class Visitor:
             headers=headers,
             allow_redirects=False,
         ) as answer:
+            self.headers = answer.headers
             self.cookies |= {name: cookie.value for name, cookie in answer.cookies.items()}
             return answer.status, await answer.text(), answer.headers.get("Location", "")
 
