@@ -551,7 +551,7 @@ def _reason(error: Any, values: Mapping[str, Any]) -> str:
     words = _WORDS.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
     told = words.format(**error.get("ctx", {})) if error["type"] in _WORDS else words
     value = str(values.get(field, ""))
-    if inner and isinstance(inner[0], int):
+    if inner:
         value = value.split()[inner[0]]
     # An address may hold a password.
     is_secret = name in SECRETS or ("://" in value and "@" in value)

@@ -59,7 +59,7 @@ def misspelt(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 def _nearest(name: str, targets: set[str], given: set[str]) -> str | None:
     """Return the known name that was likely meant by another, which is none."""
-    meant = _PREFIX.sub("", name.upper(), count=1)
+    meant = _PREFIX.sub("", name.upper())
     # The kernel may give the first process a `console` of its own.
     if meant in targets:
         return meant if "_" in name else None

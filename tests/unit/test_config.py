@@ -66,7 +66,7 @@ def test_every_mistake_is_reported_at_once_by_variable() -> None:
 
 
 def test_what_is_wrong_beyond_a_malformed_setting_is_told_with_it(tmp_path: Path) -> None:
-    """No mistake hides another until the next start."""
+    """No mistake hides another until the next start; what is missing is told with how to set it."""
     wrong = {
         "LISTEN_PORT": "http",
         "WEBHOOK_SECRET": "short",
@@ -75,6 +75,12 @@ def test_what_is_wrong_beyond_a_malformed_setting_is_told_with_it(tmp_path: Path
         "GROUP_MAP_FILE": str(tmp_path / "none.jsonc"),
     }
     assert {problem.split(":")[0] for problem in problems({**GOOD, **wrong})} == wrong.keys()
+    nothing = problems({})
+    assert "MATRIX_URL: is not set (needed; set MATRIX_URL)" in nothing
+    assert (
+        "WEBHOOK_SECRET: is not set (needed; set WEBHOOK_SECRET, WEBHOOK_SECRET_FILE or a"
+        " credential)" in nothing
+    )
     # What cannot be compared is not.
     assert [p.split(":")[0] for p in problems({**GOOD, "MATRIX_SERVER_NAME": "a b"})] == [
         "MATRIX_SERVER_NAME"
@@ -91,6 +97,8 @@ def test_what_is_wrong_beyond_a_malformed_setting_is_told_with_it(tmp_path: Path
         ("LOG_LEVEL", "loud", "“loud” is none of the words that are known here"),
         ("MATRIX_SERVER_NAME", "a b", "“a b” is not of the form that is needed"),
         ("MATRIX_URL", "matrix", "“matrix” is no address"),
+        ("MATRIX_URL", "ftp://x", "“ftp://x” is no address that begins with http:// or https://"),
+        ("MATRIX_ADMIN_USER_ID", "bot@s", "“bot@s” is not of the form that is needed"),
         ("TRUSTED_PROXIES", "10.0.0.0/8 proxy", "“proxy” is no network"),
         ("DELETE_GRACE", "soon", "“soon” is no duration"),
     ],
@@ -104,9 +112,13 @@ def test_a_wrong_value_is_shown_and_told_in_words_of_people(
 
 
 def test_a_value_that_may_be_secret_is_not_shown() -> None:
-    """A password in an address stays out of what is printed."""
-    for name in ("DATABASE_URL", "MATRIX_URL"):
-        wrong = {**GOOD, name: "ftp://ann:hidden@x", "DATA_DIR": ""}
+    """A password in an address stays out of what is printed, whatever is wrong with it."""
+    for name, value in (
+        ("DATABASE_URL", "ftp://ann:hidden@x"),
+        ("DATABASE_URL", "ann:hidden@x"),
+        ("MATRIX_URL", "ftp://ann:hidden@x"),
+    ):
+        wrong = {**GOOD, name: value, "DATA_DIR": ""}
         assert "hidden" not in str(problems(wrong))
 
 
@@ -228,12 +240,16 @@ def test_one_database(tmp_path: Path) -> None:
     assert problems({**GOOD, "DATABASE_URL": url}) == [
         "DATABASE_URL: DATA_DIR is set as well; keep one of the two"
     ]
+    assert place_of(nowhere) is None
     assert place_of({**GOOD, "DATABASE_URL": url}) == Path(GOOD["DATA_DIR"])
     assert problems(nowhere) == ["DATA_DIR: is not set (needed; set DATA_DIR), or DATABASE_URL"]
     wrong = {**nowhere, "DATABASE_URL": "mysql://ann:pass-word@db/scim"}
     assert problems(wrong) == ["DATABASE_URL: must begin with postgresql://"]
-    with pytest.raises(ConfigurationError, match="must begin"):
+    with pytest.raises(ConfigurationError) as caught:
         place_of(wrong)
+    assert str(caught.value) == "DATABASE_URL: must begin with postgresql://"
+    with pytest.raises(ConfigurationError, match="DATABASE_URL_FILE: cannot be read"):
+        place_of({**nowhere, "DATABASE_URL_FILE": str(tmp_path / "nothing")})
 
 
 def test_misspelt_variables_are_told_with_the_nearest_name() -> None:
@@ -253,6 +269,9 @@ def test_misspelt_variables_are_told_with_the_nearest_name() -> None:
         "DELETE_GRACE_PERIOD": "7d",
         "PROTECTED_USERS_LIST": "x",
         "DRYRUN": "true",
+        "TRUSTED_PROXY": "::1",
+        # Set as well as what it is so much like.
+        "MATRIX_URI": "x",
         # Other programs' and Kubernetes' own.
         "MATRIX_USER": "x",
         "MATRIX_USER_ID": "x",
@@ -262,6 +281,7 @@ def test_misspelt_variables_are_told_with_the_nearest_name() -> None:
         "MATRIX_SERVER": "x",
         "MATRIX_HOMESERVER": "x",
         "LOG_LEVEL_ROOT": "x",
+        "KUBERNETES_SERVICE_HOST": "x",
         "DATABASE_URL": "x",
         "WEBHOOK_URL": "x",
         "SCIM_MATRIX_SERVICE_HOST": "10.0.0.1",
@@ -285,6 +305,7 @@ def test_misspelt_variables_are_told_with_the_nearest_name() -> None:
         ("DELETE_GRACE_PERIOD", "DELETE_GRACE"),
         ("DRYRUN", "DRY_RUN"),
         ("MATRIX_ADMIN_TOKEN_FILES", "MATRIX_ADMIN_TOKEN_FILE"),
+        ("MATRIX_URI", "MATRIX_URL"),
         ("PROTECTED_USER", "PROTECTED_USERS"),
         ("PROTECTED_USERS_LIST", "PROTECTED_USERS"),
         ("Protected_Users", "PROTECTED_USERS"),
@@ -292,6 +313,7 @@ def test_misspelt_variables_are_told_with_the_nearest_name() -> None:
         ("SCIM_MATRIX_WEBHOOK_SECRET", "WEBHOOK_SECRET"),
         ("SCIM_MATRIX_WEBHOOK_SECRET_FILE", "WEBHOOK_SECRET_FILE"),
         ("SCIM_PROTECTED_USER", "PROTECTED_USERS"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
         ("WEBHOOK_SECRETS", "WEBHOOK_SECRET"),
         ("scim_matrix_dry_run", "DRY_RUN"),
         ("webhook_secret", "WEBHOOK_SECRET"),

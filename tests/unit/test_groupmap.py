@@ -29,12 +29,16 @@ def test_what_an_object_says_beyond_the_room() -> None:
     {"a": [{"room": "#a:s", "powerLevel": 50, "children": true, "mode": "invite",
             "exclusive": true},
            {"room": "#b:s", "create": {"name": "B", "topic": "b", "encrypted": true,
-                                       "space": "%23parent:s"}}]}
+                                       "space": "%23parent:s"}},
+           {"room": "#c:s", "create": {"name": "C"}}]}
     """
     assert parse_group_map(text) == (
         Mapping("external_id", "a", "#a:s", 50, children=True, invite=True, exclusive=True),
         Mapping(
             "external_id", "a", "#b:s", create=Template("B", "b", encrypted=True, space="#parent:s")
+        ),
+        Mapping(
+            "external_id", "a", "#c:s", create=Template("C", None, encrypted=False, space=None)
         ),
     )
 

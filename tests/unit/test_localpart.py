@@ -53,6 +53,7 @@ def test_missing_field_is_refused() -> None:
 
 @pytest.mark.parametrize("template", ["fixed", "{nickName}", "{userName!x", ""])
 def test_unusable_templates(template: str) -> None:
-    """A template without a field, or with an unknown one, is refused at start."""
+    """A template without a field, or with an unknown one, is refused at start; others are not."""
     with pytest.raises(ValueError, match=r".+"):
         check_template(template)
+    check_template("{userName}-{externalId}-{email}")
