@@ -27,6 +27,7 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 # More than the system keeps of an answer that nobody takes.
 LARGE = 30_000_000
+PIECE = b"x" * 100_000
 
 
 class Entrance:
@@ -41,6 +42,8 @@ class Entrance:
         self._app.router.add_post("/", self._at_once)
         self._app.router.add_get("/wait", self._wait)
         self._app.router.add_get("/large", self._large)
+        self._app.router.add_get("/pieces", self._pieces)
+        self.written = 0
         self.port = 0
 
     async def _at_once(self, request: web.Request) -> web.Response:
@@ -54,6 +57,14 @@ class Entrance:
 
     async def _large(self, request: web.Request) -> web.Response:
         return web.Response(body=b"x" * LARGE)
+
+    async def _pieces(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": str(LARGE)})
+        await answer.prepare(request)
+        for _ in range(LARGE // len(PIECE)):
+            await answer.write(PIECE)
+            self.written += len(PIECE)
+        return answer
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Entrance"]:
@@ -196,6 +207,18 @@ async def test_an_answer_that_nobody_takes_is_not_kept() -> None:
         assert b" 200 " in await answered((reader, writer))
 
 
+async def test_what_nobody_takes_yet_is_not_made() -> None:
+    """An answer that is made in pieces waits for whoever takes it, and goes on with them."""
+    async with Entrance(Door()).opened() as entrance:
+        passing = await entrance.connect()
+        reader, _ = await entrance.connect("GET /pieces HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(30):
+            await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in await answered(passing)
+            assert entrance.written < LARGE
+            assert await reader.readexactly(LARGE) == b"x" * LARGE
+
+
 async def test_who_takes_a_part_of_an_answer_and_then_nothing_loses_the_connection() -> None:
     """That it was taken once says nothing of later."""
 
@@ -217,26 +240,26 @@ async def test_who_takes_a_part_of_an_answer_and_then_nothing_loses_the_connecti
 
 
 async def test_who_takes_an_answer_slowly_has_it_whole() -> None:
-    """However often it is looked whether anything has been taken."""
-    asking = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
-    async with Entrance(Door(stall_seconds=0.1)).opened() as entrance:
-        loop = asyncio.get_running_loop()
+    """However often it is looked whether anything has been taken, and what they ask later, too."""
+    async with Entrance(Door(head_seconds=0.15, stall_seconds=0.2)).opened() as entrance:
+        now = asyncio.get_running_loop().time
         passing = await entrance.connect()
-        with socket.socket() as client:
-            # So that the service notices each piece that is taken.
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-            client.setblocking(False)
-            await loop.sock_connect(client, ("127.0.0.1", entrance.port))
-            await loop.sock_sendall(client, asking)
-            got, until = 0, loop.time() + 0.4
-            while loop.time() < until:
-                got += len(await loop.sock_recv(client, 1 << 14))
-                assert b" 200 " in await answered(passing)
-            assert got < LARGE
-            while got < LARGE:
-                part = await loop.sock_recv(client, 1 << 20)
-                assert part
-                got += len(part)
+        reader, writer = await entrance.connect("GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(30):
+            await reader.readuntil(b"\r\n\r\n")
+            left = LARGE
+            for _ in range(8):
+                # So much that the service is rid of some of it.
+                await reader.readexactly(LARGE // 20)
+                left -= LARGE // 20
+                until = now() + 0.04
+                while now() < until:
+                    assert b" 200 " in await answered(passing)
+            assert await reader.readexactly(left) == b"x" * left
+            # Heads that do not come in time tell how time passes.
+            for _ in range(3):
+                assert await first_line(await entrance.connect("GET")) == b""
+            assert b" 200 " in await answered((reader, writer))
 
 
 async def test_an_answer_that_is_being_taken_is_not_cut() -> None:
