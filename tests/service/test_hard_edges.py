@@ -186,8 +186,10 @@ async def test_members_that_are_selected(
             "invalidValue",
         ),
         ({"op": "replace", "path": 'members[display eq "?"]', "value": {"value": "z"}}, "noTarget"),
+        ({"op": "replace", "path": 'members[value eq "z"]', "value": {"value": "z"}}, "noTarget"),
         ({"op": "add", "path": 'members[value eq "a"]', "value": {"value": "z"}}, "mutability"),
         ({"op": "remove", "path": 'members[nick eq "a"]'}, "invalidPath"),
+        ({"op": "remove", "path": 'members[not (nick eq "a")]'}, "invalidPath"),
         ({"op": "remove", "path": "members[value eq"}, "invalidPath"),
         ({"op": "remove", "path": "members[]"}, "invalidFilter"),
         ({"op": "replace", "value": {"members[": {"value": "z"}}}, "invalidPath"),
@@ -355,6 +357,7 @@ LEFT_OUT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"photos": [{"value": "http://["}, PHOTO]}, {"photos": [PHOTO]}, "photos"),
     ({"emails": [{"value": False}, MARKED]}, {"emails": [MARKED]}, "emails"),
     ({"emails": {"value": []}}, {}, "emails"),
+    ({"emails": {"value": [], "type": "work"}}, {}, "emails"),
     ({"emails": [7] * 200}, {}, "emails"),
     (
         {"emails": [MARKED, {**MARKED, "value": "b@x.org"}]},
@@ -403,6 +406,16 @@ async def test_a_bad_attribute_is_left_out(start: Start) -> None:
         assert again.count("emails.primary") == (named == "emails.primary"), sent
         assert (status, after["active"]) == (200, False), after
         assert {k: v for k, v in after.items() if k not in common} == kept, sent
+
+
+async def test_a_bad_part_of_an_extensions_attribute_is_left_out(start: Start) -> None:
+    """The rest of it is kept, in a PATCH that names the attribute by its URN as well."""
+    client = await start()
+    user = await made(client, "Users", userName="u")
+    value = {f"{ENTERPRISE}:manager": {"value": "m", "$ref": {}}}
+    sent = {"Operations": [{"op": "replace", "value": value}]}
+    status, after = await call(client, "PATCH", f"/Users/{user['id']}", sent)
+    assert (status, after[ENTERPRISE]) == (200, {"manager": {"value": "m"}})
 
 
 async def test_who_somebody_is_and_whether_they_may_in_is_never_left_out(start: Start) -> None:

@@ -26,10 +26,9 @@ class Attempts:
         self._allowed = allowed
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def address(self, remote: str | None, forwarded: str | Iterable[str] | None) -> str:
+    def address(self, remote: str | None, forwarded: Iterable[str]) -> str:
         """Return who is asking, as it is counted; `forwarded` has all lines of X-Forwarded-For."""
-        lines = [forwarded] if isinstance(forwarded, str) else forwarded or ()
-        return counted_as(asking(remote, lines, self._trusted))
+        return counted_as(asking(remote, forwarded, self._trusted))
 
     def wait(self, address: str) -> float | None:
         """Return how long an address has to wait (seconds), None if it may try."""

@@ -161,7 +161,7 @@ def _steps(operation: dict[str, Any], inner: str) -> Steps:
     _check_selection(ast)
     ids = _ids(ast)
     if sub.lower() == ".display":
-        return [_renaming(selection, ids, None if op == "remove" else value)]
+        return [_renaming(selection, ids, value)]
     if sub != "":
         raise MutabilityException(detail=f"path: members{sub} is read from the member itself")
     if op == "remove":
