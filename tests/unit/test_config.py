@@ -368,6 +368,7 @@ def test_wrong_durations_and_sizes_say_what_would_be_right(
         (f"{ENTERPRISE}:manager.value", f"{ENTERPRISE}:manager.value"),
         *((wrong, None) for wrong in ("subject", "emails", "emails.value", "name", "active")),
         *((wrong, None) for wrong in ("urn:x:y:employeeNumber", "name.", ".", "userName.x")),
+        ("urn:x:y:id", None),
     ],
 )
 def test_the_subject_is_an_attribute(path: str, meaning: str | None) -> None:
