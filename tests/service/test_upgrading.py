@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from scim_matrix.store import record
 from scim_matrix.store.database import Connection
 from tests.homeserver.deployment import IDP, Deployment, deployed
 from tests.service.directory import Directory
@@ -52,6 +53,24 @@ async def test_somebody_elses_account_is_left_alone(tmp_path: Path) -> None:
         await deployment.quiet()
         assert await account(deployment, "ann") == (None, None, "conflict")
         assert deployment.world.accounts.get("@ann:s").displayname == "Another Ann"
+        told = await record.find(
+            deployment.database.reader, users=["@ann:s"], rooms=(), since=0, limit=10
+        )
+        assert {(entry["kind"], entry["outcome"]) for entry in told} == {("account", "refused")}
+        assert told[0]["detail"].startswith("an older version took @ann:s for this user's")
+
+
+async def test_a_deleted_users_account_is_locked_though_nothing_leads_to_it(
+    tmp_path: Path,
+) -> None:
+    """An older version locked it as theirs: nobody is left of whom it could be asked anew."""
+    async with deployed(tmp_path) as deployment:
+        deployment.world.account("@ann:s", displayname="Ann")
+        async with deployment.database.write() as connection:
+            await written_down(connection, "ann", active=True)
+            await Directory(connection).deletes("ann", 1000.0)
+        await deployment.quiet()
+        assert deployment.world.accounts.get("@ann:s").locked
 
 
 @pytest.mark.parametrize("taken", [False, True])

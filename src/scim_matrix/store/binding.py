@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from scim_matrix.store import grants, record, unanswered
-from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, Written, get
+from scim_matrix.store.accounts import LATEST, Account, BoundBy, Disablement, Written
 from scim_matrix.store.database import Connection, together
 from scim_matrix.store.dialect import Statement
 from scim_matrix.store.queries import load
@@ -157,14 +157,13 @@ async def unbind(
     await together(connection, (_Q["unbind"], values))
 
 
-async def never_made(connection: Connection, account: Account) -> Account | None:
-    """Record that a user's account does not exist, and return what is known of it then.
+async def never_made(connection: Connection, account: Account) -> None:
+    """Record that a user's account does not exist.
 
-    It is made when it is needed; of a deleted user nothing is left (None).
+    It is made when it is needed; of a deleted user nothing is left.
     """
     values = {"id": account.id}
     if account.scim_id is None:
         await connection.execute_fetchall(_Q["delete"], values)
-        return None
+        return
     await together(connection, (_Q["forget_observed"], values), (_Q["never_made"], values))
-    return await get(connection, account.id)

@@ -241,24 +241,26 @@ class AccountFinder:
         log.info("account_bound", user_id=decision.user_id, by=decision.because)
         return bound
 
-    async def verify(self, account: Account) -> Account | None:
-        """Ask once whether an account that an older version took is its user's.
+    async def verify(self, account: Account) -> None:
+        """Ask once whether an account that an older version took is its user's, and record it.
 
-        None where there is nothing left of it. An older version wrote down an account of users
-        stored inactive too, who never had one: until it is made, anybody may take the name.
+        An older version wrote down an account of users stored inactive too, who never had one:
+        until it is made, anybody may take the name. Raises StoppedError where it is a conflict.
         """
         assert account.user_id is not None
         present = await self._accounts.get(account.user_id)
         if present is None:
             async with self._database.write() as connection:
-                return await binding.never_made(connection, account)
+                await binding.never_made(connection, account)
+            return
         if account.scim_id is None:
             # A deleted user's: it was locked as theirs, and goes back to the same subject only.
             decision: Bind | Conflict = Bind(account.user_id, "record")
         else:
             decision = still_whose(account, present)
         if isinstance(decision, Bind):
-            return await self.bind(account, decision)
+            await self.bind(account, decision)
+            return
         async with self._database.write() as connection:
             next_try = connection.at + PERMANENT.delay(account.attempts)
             await binding.unbind(

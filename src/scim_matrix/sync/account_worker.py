@@ -118,10 +118,9 @@ class AccountWorker:
 
     async def _work(self, account: Account) -> None:
         if account.bound_by == "migrated":
-            verified = await self._finder.verify(account)
-            if verified is None or verified.todo is None:
-                return
-            account = verified
+            # What is left to be done then is work like any other.
+            await self._finder.verify(account)
+            return
         if account.user_id is None:
             if account.desired == "active":
                 found = await self._identified(account)
