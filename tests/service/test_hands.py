@@ -297,6 +297,25 @@ async def test_a_join_that_is_refused_for_another_reason_is_no_ban(tmp_path: Pat
         assert [(row["state"], row["user"]) for row in shown] == [("failing", "@ann:s")]
 
 
+async def test_no_power_is_taken_where_none_is_missing(tmp_path: Path) -> None:
+    """Who is banned a moment before is not invited, whatever power the service has there."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.room(world.service, room_id="!room")
+        await deployment.put_map({"*": [{"room": "!room", "mode": "invite"}]})
+
+        def ban(request: Request) -> None:
+            if request.path[-1] == "invite":
+                world.rooms.ban("!room", world.service, "@ann:s")
+
+        deployment.homeserver.before = ban
+        await ann(deployment)
+        assert room.membership("@ann:s") == "ban"
+        asked = [request.path[-1] for request in deployment.homeserver.requests]
+        assert "invite" in asked
+        assert "make_room_admin" not in asked
+
+
 async def test_hands_are_not_said_to_be_seen_where_only_they_are_not_told(tmp_path: Path) -> None:
     """Everything else may well be answered."""
     async with deployed(tmp_path) as deployment:
