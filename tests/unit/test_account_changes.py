@@ -262,6 +262,8 @@ ERASE = Change(deactivated=True, erase=True)
         ("erase", LOCKED, ERASE),
         ("erase", DEACTIVATED, ERASE),
         ("erase", ERASED, None),
+        # Whose reactivation left behind that they were erased.
+        ("erase", replace(ERASED, deactivated=False), ERASE),
         ("nothing", PRESENT, None),
         ("nothing", LOCKED, None),
         ("nothing", DEACTIVATED, None),

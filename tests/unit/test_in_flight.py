@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scim_matrix.sync.in_flight import USUAL, InFlight
+from scim_matrix.sync.in_flight import ENOUGH, USUAL, InFlight
 
 SECOND = 0.05
 
@@ -65,6 +65,25 @@ def test_a_slow_answer_now_and_then_ends_nothing() -> None:
         for _ in range(3000)
     ]
     assert set(asked[1000:]) == {16}
+
+
+def test_answers_that_are_a_little_slower_change_nothing() -> None:
+    """Between fast and slow, as much goes on being asked."""
+    in_flight = InFlight(16)
+    assert after(3000, in_flight, lambda _: SECOND) == 16
+    asked = [after(1, in_flight, lambda _: 1.2 * SECOND) for _ in range(500)]
+    assert set(asked) == {16}
+
+
+def test_what_is_usual_is_learned_anew_once_back_there() -> None:
+    """People and rooms differ: no more is asked before as many answers as at the start."""
+    in_flight = InFlight(16)
+    assert after(3000, in_flight, lambda _: SECOND) == 16
+    while in_flight.slots > USUAL:
+        after(1, in_flight, lambda _: 3 * SECOND)
+    after(ENOUGH // 2, in_flight, lambda _: 3 * SECOND)
+    asked = [after(1, in_flight, lambda _: SECOND) for _ in range(ENOUGH // 2)]
+    assert set(asked) == {USUAL}
 
 
 def test_failures_halve_it_and_answers_bring_it_back() -> None:
