@@ -457,6 +457,22 @@ async def test_nobody_can_say_who_the_administrators_are() -> None:
                 await look
 
 
+@pytest.mark.parametrize(
+    ("status", "errcode"),
+    [(404, "M_UNKNOWN"), (400, "M_UNRECOGNIZED"), (403, "M_NOT_FOUND"), (403, "M_FORBIDDEN")],
+)
+async def test_only_that_nobody_knows_the_question_says_that_synapse_keeps_accounts(
+    status: int, errcode: str
+) -> None:
+    """Any other refusal may come from what stands before it, and leaves that open."""
+    async with faking() as (fake, homeserver):
+        fake.says_json({"errcode": errcode, "error": "no"}, status)
+        with pytest.raises(UnavailableError, match="it cannot be told whether"):
+            await homeserver.issuer()
+        fake.says_json({"errcode": "M_UNRECOGNIZED", "error": "no"}, 404)
+        assert await homeserver.issuer() is None
+
+
 @pytest.mark.parametrize("said", ["true", "false", 1, 0, None, "", []])
 @pytest.mark.parametrize("key", ["admin", "deactivated", "locked", "suspended", "erased"])
 async def test_yes_and_no_are_not_guessed(key: str, said: Any) -> None:
@@ -486,7 +502,7 @@ async def test_an_account_that_is_gone_is_not_made_by_a_change_of_it() -> None:
     """Synapse would make one of whatever is asked of a name that it does not know."""
     async with faking() as (fake, homeserver):
         fake.says_in_turn(NOBODY)
-        with pytest.raises(NotFoundError, match=ANN):
+        with pytest.raises(NotFoundError, match=f"404 M_NOT_FOUND: .*{ANN}"):
             await homeserver.accounts.change(MatrixAccount(ANN), Change(display_name="Ann"))
         assert [asked.method for asked in fake.asked] == ["GET"]
 
