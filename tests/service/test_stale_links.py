@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scim_matrix.store import accounts
+from scim_matrix.store import accounts, record
 from scim_matrix.sync.guard import Brake
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import IDP, Configuration, Deployment, deployed
@@ -396,6 +396,10 @@ async def test_a_dry_run_takes_nothing_off(tmp_path: Path) -> None:
         assert leads_to(deployment, "bob") == ["@ann:s"]
         [his] = await accounts.named(deployment.database.reader, bob)
         assert his.problem == "withheld"
+        told = await record.find(
+            deployment.database.reader, users=None, rooms=(), since=0, limit=10, outcome="dry_run"
+        )
+        assert [entry["detail"] for entry in told] == ["DRY_RUN: would change @ann:s"]
         await deployment.restart(dry_run=False)
         await deployment.quiet()
         assert leads_to(deployment, "bob") == ["@bob:s"]
