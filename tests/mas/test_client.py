@@ -49,6 +49,9 @@ async def connect(mas: Mas) -> AsyncIterator[Connect]:
         await client.close()
 
 
+DISCOVERY = "/.well-known/openid-configuration"
+
+
 def everything(path: str) -> bool:
     """Tell whether a path belongs to the admin API."""
     return path.startswith("/api/")
@@ -111,7 +114,7 @@ async def test_a_token_that_was_never_taken_is_not_fetched_again(
         web.json_response(refusal, status=401) if everything(path) else None
     )
     for _ in range(5):
-        with pytest.raises(MasTokenError, match="urn:mas:admin"):
+        with pytest.raises(MasTokenError, match=r"401.*urn:mas:admin"):
             await client.version()
     assert mas.tokens_fetched == 1
 
@@ -159,6 +162,34 @@ async def test_a_client_is_refused_only_where_mas_says_no(
     )
     client = connect()
     with pytest.raises(kind):
+        await client.version()
+    mas.fault = lambda method, path: None
+    assert await client.version()
+
+
+async def test_where_mas_gives_no_way_to_a_token_that_is_told(mas: Mas, connect: Connect) -> None:
+    """How long MAS asks to wait, and what to look at where something else answers."""
+    answer = web.Response(status=429, headers={"Retry-After": "7"})
+    mas.fault = lambda method, path: answer if path == DISCOVERY else None
+    with pytest.raises(MasRateLimitedError) as limited:
+        await connect().version()
+    assert limited.value.retry_after == 7
+    page = {"token_endpoint": f"{mas.url}{TOKEN_PATH}"}
+    mas.fault = lambda method, path: (
+        web.json_response(page, status=404) if path == DISCOVERY else None
+    )
+    with pytest.raises(MasUnavailableError, match="404: is MAS_URL MAS's issuer"):
+        await connect().version()
+
+
+async def test_where_tokens_are_given_is_asked_again_once_none_is(
+    mas: Mas, connect: Connect
+) -> None:
+    """MAS may have moved them: whoever is refused there looks where they are by now."""
+    elsewhere = {"token_endpoint": f"{mas.url}/moved"}
+    mas.fault = lambda method, path: web.json_response(elsewhere) if path == DISCOVERY else None
+    client = connect()
+    with pytest.raises(MasUnavailableError):
         await client.version()
     mas.fault = lambda method, path: None
     assert await client.version()
@@ -351,11 +382,28 @@ async def test_lists_are_read_to_their_end(
     assert {f"@{name}:demo.test" for name in names} < admins
 
 
-async def test_a_list_that_does_not_go_on_is_no_answer(mas: Mas, connect: Connect) -> None:
+@pytest.mark.parametrize("names", [(), ("a",), ("a", "b")])
+async def test_a_list_that_does_not_go_on_is_no_answer(
+    mas: Mas, connect: Connect, names: tuple[str, ...]
+) -> None:
     """A list whose next page is the same again ends in an error, not never."""
     client = connect()
-    page = {"data": [], "links": {"self": "/", "next": "/"}}
-    mas.fault = lambda method, path: web.json_response(page) if everything(path) else None
+    people = [
+        {
+            "id": name,
+            "attributes": {"username": name, "admin": True, "created_at": "2026-11-01T10:00:00Z"},
+        }
+        for name in names
+    ]
+    # Whoever reads on is not kept at it for ever.
+    links = iter([{"self": "/", "next": "/"}] * 3)
+
+    def fault(method: str, path: str) -> web.Response | None:
+        if not everything(path):
+            return None
+        return web.json_response({"data": people, "links": next(links, {"self": "/"})})
+
+    mas.fault = fault
     accounts = MasAccounts(client, None, "demo.test")  # type: ignore[arg-type]
     with pytest.raises(UnavailableError, match="does not go on"):
         await accounts.admins()

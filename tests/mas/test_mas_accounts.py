@@ -15,7 +15,7 @@ from scim_matrix.demo.mas import CLIENT_ID, CLIENT_SECRET, ISSUER, Mas
 from scim_matrix.demo.mas_state import Account
 from scim_matrix.demo.synapse import IDP, SERVER_NAME, User
 from scim_matrix.matrix.accounts import Change, MatrixAccount
-from scim_matrix.matrix.errors import NameTakenError, RefusedError, UnavailableError
+from scim_matrix.matrix.errors import NameTakenError, NotFoundError, RefusedError, UnavailableError
 from scim_matrix.matrix.mas import MasAccounts
 from scim_matrix.matrix.mas_answers import MasUnavailableError
 from scim_matrix.matrix.mas_client import MasClient
@@ -465,6 +465,12 @@ async def test_the_provider_is_named_by_ulid_or_issuer_or_is_the_only_one(
     for wrong in (disabled.id, "https://old.test", "https://unknown.test"):
         with pytest.raises(RefusedError, match=ISSUER):
             await over(provider=wrong).by_subject(f"sub-{tag}")
+    mas.provider.disabled_at = mas.state.now()
+    try:
+        with pytest.raises(RefusedError, match=r"404 MAS: MAS_PROVIDER must .*: none$"):
+            await over().by_subject(f"sub-{tag}")
+    finally:
+        mas.provider.disabled_at = None
     mas.add_provider("https://second.test")
     with pytest.raises(RefusedError, match=r"MAS_PROVIDER.*https://second\.test"):
         await over().by_subject(f"sub-{tag}")
@@ -656,6 +662,22 @@ async def test_an_account_that_was_not_finished_is_found(
         await transport.close()
 
 
+async def test_an_account_that_mas_has_anew_is_looked_up_again(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """As after a backup was put back: what is not found by its ULID is found by its name."""
+    account = await mas.add_account(f"{tag}a")
+    seen = await accounts.get(mxid(f"{tag}a"))
+    assert seen is not None
+    del mas.state.accounts[account.id]
+    account.id = mas.state.ulid()
+    mas.state.accounts[account.id] = account
+    with pytest.raises(NotFoundError):
+        await accounts.change(seen, Change(locked=True))
+    await accounts.change(seen, Change(locked=True))
+    assert account.locked_at is not None
+
+
 async def test_a_clock_that_is_hardly_known_proves_nothing(
     mas: Mas, accounts: MasAccounts, tag: str
 ) -> None:
@@ -713,6 +735,20 @@ async def test_a_creation_from_before_a_crash_is_known_if_it_is_told(
     restarted = over()
     assert await restarted.by_mark(wanted.mark) is None
     restarted.asked_before(wanted.user_id, wanted.mark, since)
+    assert await restarted.by_mark(wanted.mark) == wanted.user_id
+
+
+async def test_a_refusal_after_a_crash_does_not_unmake_what_was_asked_for_before_it(
+    mas: Mas, over: Accounts, tag: str
+) -> None:
+    """Where the request comes through late, the name is taken by the account that it made."""
+    wanted = new(f"{tag}a")
+    restarted, since = over(), mas.state.now()
+    restarted.asked_before(wanted.user_id, wanted.mark, since)
+    assert await restarted.by_mark(wanted.mark) is None
+    await mas.add_account(f"{tag}a")
+    with pytest.raises(NameTakenError):
+        await restarted.create(wanted)
     assert await restarted.by_mark(wanted.mark) == wanted.user_id
 
 

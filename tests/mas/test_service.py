@@ -512,6 +512,7 @@ async def test_check_says_what_mas_lacks_and_how_to_mend_it(
         status, output = await command(process, "check")
         assert status == 0, output
         assert "lets the client administer it" in output
+        assert "the token is an admin's" in output
         own = mas.state.account_named("scim-bot")
         assert own is not None
 

@@ -162,7 +162,7 @@ async def test_a_locked_account_is_left_so_and_told(
     token = await make().current()
     setattr(bot(mas, user_id), f"{what}_at", mas.state.now())
     mas.requests.clear()
-    with pytest.raises(RefusedError, match=f"{user_id} is {what}"):
+    with pytest.raises(RefusedError, match=f"403 M_USER_LOCKED: {user_id} is {what}"):
         await make().renewed(token)
     assert not any(method == "POST" and "personal" in path for method, path in mas.requests)
 
@@ -256,6 +256,25 @@ async def test_whoever_else_could_read_the_file_can_no_more(make: Make, file: Pa
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert await make().current() == token
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_without_a_file_no_token_was_made_before(
+    client: MasClient, transport: Transport, user_id: str
+) -> None:
+    """A command that has none says so, whoever may have made one elsewhere."""
+    kept = MasToken(client, user_id, None, partial(make_sure, transport))
+    assert kept.stored() is None
+    assert await kept.current() == await kept.current()
+    assert kept.stored() is None
+
+
+async def test_a_token_is_made_anew_where_the_file_is_gone(make: Make, file: Path) -> None:
+    """Whoever is refused then has nothing to exchange, and gets another all the same."""
+    kept = make()
+    token = await kept.current()
+    file.unlink()
+    assert await kept.renewed(token) != token
+    assert file.exists()
 
 
 async def test_a_file_that_cannot_be_written_costs_one_token_a_start(

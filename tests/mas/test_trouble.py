@@ -181,6 +181,31 @@ async def test_a_homeserver_is_not_there_while_it_takes_no_token(
     await homeserver.close()
 
 
+async def test_a_command_asks_with_the_token_that_was_made_before_or_with_none(
+    delegated: Delegated, mas: Mas, tmp_path: Path, bot: str
+) -> None:
+    """It makes none itself, and without one there is nothing to ask the homeserver with."""
+    settings = environment(
+        tmp_path,
+        MATRIX_URL=delegated.synapse.url,
+        MATRIX_SERVER_NAME=SERVER_NAME,
+        MATRIX_ADMIN_USER_ID=bot,
+        **{**mas.settings, "MATRIX_ADMIN_TOKEN": ""},
+    )
+    assert settings.data_dir is not None
+    settings.data_dir.mkdir()
+    homeserver = connect(settings, dry_run=False)
+    assert not homeserver.take_stored_token()
+    assert homeserver.token == ""
+    assert await homeserver.sign_in() == bot
+    command = connect(settings, dry_run=True)
+    assert command.take_stored_token()
+    assert command.token == homeserver.token
+    assert await command.whoami() == bot
+    await command.close()
+    await homeserver.close()
+
+
 # -- The token's file -----------------------------------------------------------
 
 
