@@ -292,11 +292,11 @@ async def needing(connection: Connection, limit: int) -> Rows:
 
 
 async def user_name(connection: Connection, scim_id: str) -> str:
-    """Return the `userName` of a user who is there."""
-    [row] = await connection.execute_fetchall(
+    """Return a user's `userName`, the SCIM id where there is no such user."""
+    found = await connection.execute_fetchall(
         "SELECT document ->> 'userName' AS name FROM scim_user WHERE id = :id", {"id": scim_id}
     )
-    return str(row["name"])
+    return str(found[0]["name"]) if found else scim_id
 
 
 async def user_ids(connection: Connection, accounts: Iterable[int]) -> dict[int, str]:
