@@ -149,6 +149,30 @@ async def test_nobody_is_given_the_former_account_of_who_had_their_identity(
         assert deployment.world.accounts.get("@ann:s").locked
 
 
+@pytest.mark.parametrize("state", ["protected", "deactivated by a hand"])
+async def test_nobody_is_let_into_anothers_account_though_nothing_is_done_to_their_own(
+    tmp_path: Path, state: str
+) -> None:
+    """The identity that is theirs by now leads to somebody who is held, and to nobody then."""
+    protected = ("@bob:s",) if state == "protected" else ()
+    configuration = Configuration(brake=Brake(0, 0, 3600), protected_users=protected)
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        bobs = {"auth_provider": IDP, "external_id": "second"}
+        deployment.world.account("@bob:s", external_ids=[bobs])
+        ann = await say(deployment, "ann", externalId="first")
+        bob = await say(deployment, "bob", externalId="second")
+        await deployment.quiet()
+        await say(deployment, "ann", ann, externalId="first", active=False)
+        deployment.world.accounts.get("@bob:s").deactivated = state != "protected"
+        await deployment.quiet()
+        await say(deployment, "ann", ann, externalId="third", active=False)
+        await say(deployment, "bob", bob, externalId="first")
+        await deployment.settle(20.0)
+        assert not deployment.world.accounts.get("@ann:s").locked
+        assert leads_to(deployment, "first") == []
+        assert leads_to(deployment, "second") == ["@bob:s"]
+
+
 @pytest.mark.parametrize("by_hand", [False, True])
 async def test_whoever_is_to_be_out_is_found_though_their_identity_leads_to_another_account(
     tmp_path: Path, by_hand: bool

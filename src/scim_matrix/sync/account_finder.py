@@ -212,6 +212,15 @@ class AccountFinder:
                 return None
             return True
 
+    async def free_elsewhere(self, subject: str | None) -> None:
+        """Take a user's SSO identity off another user's account, though it goes to nobody yet.
+
+        Nothing is done to the user's own, and they would sign in to the other.
+        """
+        holder = None if subject is None else await self._accounts.by_subject(subject)
+        if subject is not None and holder is not None:
+            await self.free(subject, holder)
+
     async def _may_lose(self, present: MatrixAccount) -> bool:
         users = await self._rights.protection()
         return not (present.is_admin or users.protects(present.user_id))

@@ -288,9 +288,12 @@ class AccountWorker:
             came_to_nothing = needed.change == Change(add_emails=tuple(refused))
             did: record.Kind | None = None if came_to_nothing else "update"
         elif needed.is_needed:
+            await self._finder.free_elsewhere(account.profile.subject)
             return
         else:
             did = None
+            if needed.by_hand == "deactivated":
+                await self._finder.free_elsewhere(account.profile.subject)
         seen = Confirmation(
             needed.ours,
             written,
