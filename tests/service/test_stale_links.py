@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from scim_matrix.store import accounts, record
 from scim_matrix.sync.guard import Brake
@@ -114,6 +115,10 @@ async def test_an_identity_goes_from_what_a_human_took_from_its_user_to_who_has_
         former = deployment.world.accounts.get("@ann:s")
         former.links.append((IDP, "bob"))
         await deployment.quiet(3 * accounts.LATEST)
+        former.locked = False
+        with capture_logs() as logs:
+            await deployment.quiet()
+        assert "account_overtaken" not in [entry["event"] for entry in logs]
         await say(deployment, "bob")
         await deployment.quiet(400.0)
         assert leads_to(deployment, "bob") == ["@bob:s"]
@@ -129,12 +134,7 @@ async def test_nobody_is_given_the_former_account_of_who_had_their_identity(
     async with deployed(tmp_path) as deployment:
         ann = await say(deployment, "ann", externalId="first")
         await deployment.quiet()
-
-        def refuse(request: Request) -> None:
-            if takes_off(request):
-                raise forbidden("not here")
-
-        deployment.homeserver.before = refuse
+        deployment.homeserver.before = refusing
         await say(deployment, "ann", ann, externalId="other", active=False)
         await deployment.settle(20.0)
         assert (await deployment.scim("DELETE", f"/Users/{ann}"))[0] == 204
@@ -171,6 +171,111 @@ async def test_nobody_is_let_into_anothers_account_though_nothing_is_done_to_the
         assert not deployment.world.accounts.get("@ann:s").locked
         assert leads_to(deployment, "first") == []
         assert leads_to(deployment, "second") == ["@bob:s"]
+
+
+def refusing(request: Request) -> None:
+    """Refuse what changes which identities lead to Ann's account."""
+    if takes_off(request):
+        raise forbidden("not here")
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+@pytest.mark.parametrize("then", ["inactive", "deleted"])
+async def test_what_another_account_does_not_give_up_keeps_nobody_in(
+    tmp_path: Path, then: str, is_made: bool
+) -> None:
+    """Whoever is to be out is found by the mark; where nobody is, one was asked for still."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+        deployment.homeserver.before = refusing
+        await say(deployment, "ann", ann, externalId="third", active=False)
+        await deployment.settle(20.0)
+        lost = Fault("answer lost" if is_made else "request lost", makes("bob"))
+        deployment.homeserver.faults.append(lost)
+        bob = await say(deployment, "bob", externalId="second")
+        await deployment.settle()
+        await say(deployment, "bob", bob, externalId="first", active=False)
+        if then == "deleted":
+            assert (await deployment.scim("DELETE", f"/Users/{bob}"))[0] == 204
+        await deployment.quiet(400.0)
+        assert leads_to(deployment, "first") == ["@ann:s"]
+        waiting = await deployment.database.reader.execute_fetchall(
+            "SELECT problem, asked FROM account WHERE user_id IS NULL"
+        )
+        if is_made:
+            assert deployment.world.accounts.get("@bob:s").locked
+            assert waiting == []
+        else:
+            assert [(row["problem"], row["asked"] is None) for row in waiting] == [
+                ("unavailable", False)
+            ]
+
+
+async def test_what_a_barred_account_does_not_give_up_keeps_nobody_in(tmp_path: Path) -> None:
+    """A human said that it is not the user's, who is to be out of another one."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+        deployment.homeserver.before = refusing
+        await deployment.unlink(ann)
+        await deployment.settle(5.0)
+        deployment.homeserver.before = lambda request: None
+        deployment.homeserver.faults.append(Fault("answer lost", makes("other")))
+        await say(deployment, "other", ann, externalId="second")
+        await deployment.settle()
+        deployment.world.accounts.get("@ann:s").links.append((IDP, "first"))
+        deployment.homeserver.before = refusing
+        await say(deployment, "other", ann, externalId="second", active=False)
+        await deployment.quiet(400.0)
+        assert deployment.world.accounts.get("@other:s").locked
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_a_former_account_that_is_protected_goes_to_nobody_by_what_was_its_users(
+    tmp_path: Path, active: bool
+) -> None:
+    """That is a conflict, which is shown; whoever had it has it back."""
+    configuration = Configuration(protected_users=("@ann:s",))
+    async with deployed(tmp_path, configuration=configuration) as deployment:
+        ann = await say(deployment, "ann", externalId="first")
+        await deployment.quiet()
+        for more in {"externalId": "other"}, {"externalId": "other", "active": False}:
+            await say(deployment, "ann", ann, **more)
+            await deployment.settle(20.0)
+        assert (await deployment.scim("DELETE", f"/Users/{ann}"))[0] == 204
+        bob = await say(deployment, "bob", externalId="first", active=active)
+        await deployment.quiet()
+        [account] = await accounts.named(deployment.database.reader, bob)
+        assert (account.user_id, account.problem) == (None, "conflict")
+        again = await say(deployment, "ann", externalId="other")
+        await deployment.quiet()
+        [account] = await accounts.named(deployment.database.reader, again)
+        assert account.user_id == "@ann:s"
+
+
+async def test_what_a_hand_wrote_stays_on_an_account_that_was_never_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Though the same was asked for by the user's former name, to no avail."""
+    async with deployed(tmp_path) as deployment:
+        deployment.homeserver.faults.append(Fault("request lost", makes("ann")))
+        ann = await say(deployment, "ann", externalId="first", emails=[{"value": "a@x.org"}])
+        await deployment.settle()
+        ids = [{"auth_provider": IDP, "external_id": name} for name in ("second", "first")]
+        deployment.world.account("@new:s", external_ids=ids)
+        account = deployment.world.accounts.get("@new:s")
+        account.emails.append("a@x.org")
+        observed = (
+            "INSERT INTO account (user_id, bound_by, desired, profile)"
+            " VALUES ('@new:s', 'observed', 'unmanaged', '{}')"
+        )
+        async with deployment.database.write() as connection:
+            await connection.execute_fetchall(observed)
+        await say(deployment, "new", ann, externalId="second", emails=[{"value": "b@x.org"}])
+        await deployment.quiet(400.0)
+        assert sorted(account.emails) == ["a@x.org", "b@x.org"]
+        assert leads_to(deployment, "first") == leads_to(deployment, "second") == ["@new:s"]
 
 
 @pytest.mark.parametrize("by_hand", [False, True])

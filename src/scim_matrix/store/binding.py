@@ -70,8 +70,8 @@ async def bind(
         known.append((_Q["forget_observed"], values))
     for holder in holders:
         written = Written.load(holder["written"])
-        if account.user_id is None:
-            # It was asked for, by another name perhaps, and no answer was known.
+        if account.user_id is None and account.mark == holder["mark"]:
+            # It was asked for, by another name, and no answer was known.
             written |= account.written
         taken = {"id": account.id, "former": holder["id"], "written": written.dump()}
         names = ("take_disablement", "take_power", "take_memberships")

@@ -90,7 +90,10 @@ class AccountFinder:
         return Evidence(linked, marked, await self._accounts.get(name) if looks else None)
 
     async def _linked(self, account: Account, subject: str | None) -> str | None:
-        """Return where an SSO identity leads, once it does not to an account that gives it up."""
+        """Return where an SSO identity leads, once it does not to an account that gives it up.
+
+        Raises StoppedError where that account is being changed, or protected: it stays who had it.
+        """
         linked = None if subject is None else await self._accounts.by_subject(subject)
         if subject is None or linked is None:
             return None
@@ -98,6 +101,9 @@ class AccountFinder:
         if freed is None:
             reason = f"the user's SSO identity leads to {linked}, which is being changed"
             raise StoppedError("unavailable", reason, TRANSIENT.delay(account.attempts))
+        if not freed and await accounts.gives_up(self._database.scanner, linked, subject):
+            reason = f"the user's SSO identity leads to {linked}, which is protected"
+            raise conflicting(account, Conflict(reason, f"take that link off {linked}"))
         return None if freed else linked
 
     async def search(self, account: Account) -> Account | None:
@@ -107,7 +113,10 @@ class AccountFinder:
         late enough for it to have been made, has found nothing either.
         """
         if account.barred is not None:
-            await self.take_off(account, account.barred)
+            try:
+                await self.take_off(account, account.barred)
+            except RefusedError as error:
+                log.warning("stale_link_stays", user_id=account.barred, error=str(error))
         assert account.mark is not None
         if account.asked is not None:
             assert account.proposed is not None
@@ -128,12 +137,23 @@ class AccountFinder:
 
     async def _proven(self, account: Account, mark: str) -> Bind | None:
         """Return which account subject or mark prove to be a user's, and nobody else's."""
-        linked = await self._linked(account, account.profile.subject)
+        kept: RefusedError | StoppedError | None = None
+        try:
+            linked = await self._linked(account, account.profile.subject)
+        except (RefusedError, StoppedError) as error:
+            # What another account does not give up keeps nobody in.
+            linked, kept = None, error
         if linked is not None and await self._may_be(account, linked):
             return Bind(linked, "link")
         marked = await self._accounts.by_mark(mark)
         if marked is not None and await self._may_be(account, marked):
             return Bind(marked, "mark")
+        if isinstance(kept, RefusedError):
+            # It says nothing of an account that was asked for.
+            reason = f"the user's SSO identity leads to another account, which keeps it: {kept}"
+            raise StoppedError("unavailable", reason, PERMANENT.delay(account.attempts)) from kept
+        if kept is not None:
+            raise kept
         return None
 
     async def _may_be(self, account: Account, found: str) -> bool:

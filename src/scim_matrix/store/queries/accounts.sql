@@ -144,9 +144,10 @@ SELECT * FROM account WHERE user_id = :user_id AND desired <> 'unmanaged'
 
 -- begin_dropping --
 -- A user's account is about to lose what is not theirs. In line with what they are then, it may be
--- so no more.
+-- so no more. One that a human took from its user has no identity of its own.
 UPDATE account SET confirmed = CASE WHEN confirmed <> 'active' THEN confirmed END
-WHERE id = :id AND user_id = :user_id AND subject IS NOT DISTINCT FROM :subject RETURNING 1
+WHERE id = :id AND user_id = :user_id AND (subject IS NOT DISTINCT FROM :subject
+    OR (scim_id IS NULL AND subject IS NULL)) RETURNING 1
 
 -- end_dropping --
 -- What the service wrote on an account, without what it took off.
@@ -227,7 +228,7 @@ SELECT 1 FROM account WHERE user_id = :user_id AND scim_id IS NOT NULL
 
 -- holder --
 -- Whose account has a user ID.
-SELECT id, scim_id, written FROM account WHERE user_id = :user_id AND id <> :id
+SELECT id, scim_id, mark, written FROM account WHERE user_id = :user_id AND id <> :id
 
 -- take_disablement --
 -- What the service did to an account in a former user's name it may undo in the new one's; written
