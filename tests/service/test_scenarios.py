@@ -5,6 +5,7 @@ what has been done by then, `actions` what is done after the last one, `shown` w
 shown of that. A scenario that names the "homeserver's answers" has some of them lost.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -131,11 +132,11 @@ class Scenario:
 
     # -- Steps --------------------------------------------------------------
 
-    async def step(self, step: dict[str, Any]) -> None:
-        """Carry out one step of `then`, a second after the one before."""
+    async def step(self, step: dict[str, Any], after: float = 1.0) -> None:
+        """Carry out one step of `then`, so many seconds after the one before."""
         [(what, how)] = step.items()
         deployment, world = self.deployment, self.world
-        deployment.hands.passed += 1
+        deployment.hands.passed += after
         match what:
             case "so":
                 assert by_person(how) == by_person(await self.actions())
@@ -253,6 +254,20 @@ class Scenario:
                 deployment.homeserver.dark = how
             case "loses the request for":
                 deployment.homeserver.faults.append(Fault("request lost", meant(how)))
+            case "while slow":
+                what, steps = how
+                homeserver = deployment.homeserver
+                homeserver.hung.clear()
+                homeserver.given_up.clear()
+                homeserver.faults.append(Fault("slow", meant(what)))
+                settling = asyncio.create_task(deployment.settle(30.0))
+                await asyncio.wait_for(homeserver.hung.wait(), 10)
+                for step in steps:
+                    # At once: a turn in a room does not go on for long.
+                    await self.step(step, after=0)
+                await deployment.reconciler.settle_map()
+                homeserver.given_up.set()
+                await settling
             case "loses the answer to":
                 deployment.homeserver.faults.append(Fault("answer lost", meant(how)))
             case _:
@@ -336,6 +351,10 @@ def meant(what: str) -> Any:
                 return request.body.get("locked") is (what == "lock")
             case "levels":
                 return "m.room.power_levels" in request.path and request.method == "PUT"
+            case "reading levels":
+                return request.path[-1] == "state" and request.method == "GET"
+            case "promotion":
+                return "make_room_admin" in request.path
             case "create":
                 return request.method == "PUT" and "external_ids" in request.body
         raise AssertionError(what)

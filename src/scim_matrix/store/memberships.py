@@ -39,7 +39,13 @@ def membership(row: DatabaseRow) -> Membership:
         power_before=row["power_before"],
         power_tried=row["power_tried"],
         led=bool(row["led"]),
+        tick=row["tick"],
     )
+
+
+def _planned(pair: Membership) -> dict[str, Any]:
+    """Return what tells whether it is wanted still, as it was when that was planned."""
+    return {**_key(pair), "state": pair.state, "tick": pair.tick}
 
 
 def _key(pair: Membership) -> dict[str, Any]:
@@ -143,7 +149,7 @@ async def next_due(connection: Connection, after: float) -> float | None:
 
 async def is_as_planned(connection: Connection, pair: Membership) -> bool:
     """Tell whether there is still the work that a plan was made for."""
-    values = {**_key(pair), "state": pair.state, "todo": pair.todo}
+    values = {**_planned(pair), "todo": pair.todo, "approved_by": pair.approved_by}
     return bool(await connection.execute_fetchall(_Q["as_planned"], values))
 
 
@@ -160,9 +166,12 @@ async def reach(connection: Connection, pair: Membership, observed: Observed) ->
 async def fail(
     connection: Connection, pair: Membership, problem: Problem, reason: str, next_try: float
 ) -> None:
-    """Record why an action failed, and when to try again (seconds since the epoch)."""
+    """Record why an action failed, and when to try again (seconds since the epoch).
+
+    Not where something else is wanted by now: that is tried at once.
+    """
     await connection.execute_fetchall(
-        _Q["fail"], {**_key(pair), "problem": problem, "reason": reason, "next_try": next_try}
+        _Q["fail"], {**_planned(pair), "problem": problem, "reason": reason, "next_try": next_try}
     )
 
 

@@ -11,7 +11,7 @@ from scim_matrix.store.record import Entry
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.identity import Bind, Conflict, Evidence, Make, still_whose, whose
 from scim_matrix.sync.in_hand import InHand
-from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.room_rights import OvertakenError, RoomRights
 from scim_matrix.sync.unanswered import asking_of
 
 log = structlog.get_logger(__name__)
@@ -26,10 +26,6 @@ class StoppedError(Exception):
         self.reason = reason
         self.delay = delay
         self.cure = cure
-
-
-class OvertakenError(Exception):
-    """Somebody has said otherwise since the work was begun: that is other work."""
 
 
 class AccountFinder:

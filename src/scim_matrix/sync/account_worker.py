@@ -32,7 +32,6 @@ from scim_matrix.sync.account_changes import (
 )
 from scim_matrix.sync.account_finder import (
     AccountFinder,
-    OvertakenError,
     StoppedError,
     conflicting,
     record_bound,
@@ -42,7 +41,7 @@ from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.guard import Brake, Tally
 from scim_matrix.sync.identity import Bind
 from scim_matrix.sync.in_hand import InHand
-from scim_matrix.sync.room_rights import RoomRights
+from scim_matrix.sync.room_rights import OvertakenError, RoomRights
 from scim_matrix.sync.unanswered import asking, is_let_through, still, unless_late
 
 log = structlog.get_logger(__name__)

@@ -28,6 +28,10 @@ ADMINS_KEEP = 5.0
 ADMINS_BELIEVED = 3600.0
 
 
+class OvertakenError(Exception):
+    """Somebody has said otherwise since the work was begun: that is other work."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoomPolicy:
     """How rooms are treated: whom nobody removes, when to hold, what leaving by oneself means.
@@ -104,11 +108,16 @@ class RoomRights:
         return await read_levels(self._homeserver, room_id)
 
     async def with_power(
-        self, room_id: str, request: Callable[[], Awaitable[T]], kicked: str | None = None
+        self,
+        room_id: str,
+        request: Callable[[], Awaitable[T]],
+        kicked: str | None = None,
+        is_wanted: Callable[[], Awaitable[bool]] | None = None,
     ) -> T:
         """Send a request; where the service lacks power in the room, take it and send again.
 
         Not to kick somebody with as much power as the service has, who is protected by that.
+        Raises OvertakenError where it `is_wanted` no more once the service has that power.
         """
         try:
             return await request()
@@ -121,6 +130,8 @@ class RoomRights:
                 ) from error
             log.info("taking_room_admin", room_id=room_id, because=str(error))
             await self._homeserver.rooms.become_room_admin(room_id)
+            if is_wanted is not None and not await is_wanted():
+                raise OvertakenError from error
             return await request()
 
     async def _is_able_to_kick(self, room_id: str) -> bool:

@@ -26,7 +26,7 @@ from scim_matrix.sync.delegation import Leaders, leaders, leading
 from scim_matrix.sync.guard import Tally
 from scim_matrix.sync.plan import Action, Invite, Join, Kick, Policy, Spare, plan
 from scim_matrix.sync.power import POWER_LEVELS, power_plan
-from scim_matrix.sync.room_rights import RoomPolicy, RoomRights
+from scim_matrix.sync.room_rights import OvertakenError, RoomPolicy, RoomRights
 
 log = structlog.get_logger(__name__)
 
@@ -175,6 +175,9 @@ class RoomTurn:
         except (RefusedError, WithheldError) as error:
             await self._refused(action, error)
             return
+        except OvertakenError:
+            log.info("action_overtaken", room_id=pair.room_id, user_id=pair.user_id)
+            return
         self._took(type(action).__name__, time.perf_counter() - begun)
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:
@@ -201,18 +204,24 @@ class RoomTurn:
         """Ask the homeserver for one action; return the membership that it led to or found."""
         room_id, user_id = action.pair.room_id, action.pair.user_id
         rooms = self._homeserver.rooms
+
+        async def is_wanted() -> bool:
+            return await memberships.is_as_planned(self._database.reader, action.pair)
+
         match action:
             case Join():
-                await self._rights.with_power(room_id, lambda: rooms.force_join(room_id, user_id))
+                await self._rights.with_power(
+                    room_id, lambda: rooms.force_join(room_id, user_id), is_wanted=is_wanted
+                )
                 return "join"
             case Invite():
                 invited = await self._rights.with_power(
-                    room_id, lambda: rooms.invite(room_id, user_id)
+                    room_id, lambda: rooms.invite(room_id, user_id), is_wanted=is_wanted
                 )
                 return "invite" if invited else "join"
             case Kick(reason=reason):
                 await self._rights.with_power(
-                    room_id, lambda: rooms.kick(room_id, user_id, reason), user_id
+                    room_id, lambda: rooms.kick(room_id, user_id, reason), user_id, is_wanted
                 )
                 return "leave"
 
@@ -267,7 +276,7 @@ class RoomTurn:
             return
         users = await self._rights.protection()
         try:
-            await self._rights.with_power(room_id, lambda: self._set_powers(room_id, due, users))
+            await self._rights.with_power(room_id, lambda: self._set_powers(room_id, users))
         except RefusedError as error:
             for pair in due:
                 await self._power_stopped(pair, "refused", str(error))
@@ -275,15 +284,17 @@ class RoomTurn:
             for pair in due:
                 await self._power_stopped(pair, "withheld", str(error))
 
-    async def _set_powers(self, room_id: str, due: list[Membership], users: Policy) -> None:
+    async def _set_powers(self, room_id: str, users: Policy) -> None:
         levels = await self._rights.levels(room_id)
         if levels.of(users.service_user_id) < levels.needed(POWER_LEVELS):
             raise RefusedError(403, FORBIDDEN, "the service may not change power levels")
-        planned = power_plan(levels, due, users)
-        if planned.content is not None:
+        async with self._database.write() as connection:
+            # As it is by now: it took requests to come here.
+            due = await memberships.power_due(connection, room_id, connection.at)
+            planned = power_plan(levels, due, users)
             if planned.tries and not self._homeserver.dry_run:
-                async with self._database.write() as connection:
-                    await memberships.try_power(connection, planned.tries)
+                await memberships.try_power(connection, planned.tries)
+        if planned.content is not None:
             self._put[room_id] = _digest(planned.content)
             await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, planned.content)
         entries = [_power_entry(pair, given, "done") for pair, given, _ in planned.reached]

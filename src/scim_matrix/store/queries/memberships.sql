@@ -104,9 +104,18 @@ SELECT min(t) AS due FROM (
 ) moments
 
 -- as_planned --
--- Whether there is still the work that a plan was made for, of the account that it was made for.
-SELECT 1 FROM membership WHERE room_id = :room_id AND account_id = :account_id
-AND state = :state AND todo = :todo
+-- Whether there is still the work that a plan was made for, of the account that it was made for, and
+-- by what was said and let through by then: as `due` and `wait_for_identities` have it.
+SELECT 1 FROM membership m WHERE room_id = :room_id AND account_id = :account_id
+AND state = :state AND todo = :todo AND ready AND tick = :tick
+AND CASE WHEN brake = 'approved' THEN approved_by END IS NOT DISTINCT FROM :approved_by
+AND (state = 'pruned' OR brake = 'approved' OR EXISTS (
+    SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+    WHERE o.room_id = :room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
+AND (state <> 'excluded' OR NOT EXISTS (
+    SELECT 1 FROM membership g JOIN account a ON a.id = g.account_id
+    WHERE g.room_id = m.room_id AND g.state = 'granted' AND a.user_id IS NULL
+    AND a.desired = 'active' AND (a.problem IS NULL OR a.problem = 'unavailable')))
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = :account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
@@ -126,22 +135,24 @@ WHERE room_id = :room_id AND account_id = :account_id
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
 -- fail --
--- Why an action did not succeed, and when to try again.
+-- Why an action did not succeed, and when to try again: where it is what is wanted still.
 UPDATE membership SET attempts = attempts + 1, problem = :problem, reason = :reason,
     next_try = :next_try, leaving = leaving AND :problem = 'unavailable'
-WHERE room_id = :room_id AND account_id = :account_id
+WHERE room_id = :room_id AND account_id = :account_id AND state = :state AND tick = :tick
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
 -- try_power --
 -- A power level is about to be sent.
 UPDATE membership SET power_tried = :tried, power_before = :before
 WHERE room_id = :room_id AND account_id = :account_id
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
 -- reach_power --
--- The power level that the service has given, none once it was taken back.
+-- The power level that the service has given an account, none once it was taken back.
 UPDATE membership SET power_given = :given, power_before = :before, power_tried = NULL,
     attempts = 0, next_try = 0, problem = NULL, reason = NULL
 WHERE room_id = :room_id AND account_id = :account_id
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
 -- prune --
 -- Removals of those whom the map forgot, and of those revoked in rooms that it forgot; not of those
