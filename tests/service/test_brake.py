@@ -85,6 +85,25 @@ async def test_the_spared_do_not_count(database: Database) -> None:
         assert await named(connection) == ["@cat:s"]
 
 
+async def test_only_what_protection_did_to_accounts_ends_with_it(database: Database) -> None:
+    """Whoever is protected no more starts anew; the rest of others and other failures stay."""
+    async with database.write() as connection:
+        people = await disabled(connection)
+        problems: dict[str, accounts.Problem] = {"ann": "spared", "bob": "spared", "cat": "refused"}
+        for name, problem in problems.items():
+            await accounts.fail(connection, await people.account_of(name), problem, "why", 1e9)
+        ended = [await people.account_id(name) for name in ("ann", "cat")]
+        await accounts.end_sparing(connection, ended)
+        rows = await connection.execute_fetchall(
+            "SELECT scim_id, problem, reason, attempts, next_try FROM account ORDER BY scim_id"
+        )
+        assert [tuple(row) for row in rows] == [
+            ("ann", None, None, 0, 0),
+            ("bob", "spared", "why", 1, 1e9),
+            ("cat", "refused", "why", 1, 1e9),
+        ]
+
+
 async def test_accounts_count_done_pending_and_held(database: Database) -> None:
     """Over all accounts, the one that is asked about included."""
     async with database.write() as connection:
@@ -407,14 +426,18 @@ async def test_a_human_can_say_that_the_backup_is_right(database: Database) -> N
 async def test_what_was_held_for_the_limit_is_not_let_go_with_the_backup(
     database: Database,
 ) -> None:
-    """That is another question."""
+    """That is another question, of removals and of accounts alike."""
     async with database.write() as connection:
-        await staff(connection, "ann")
+        people = await staff(connection, "ann")
+        await people.account("dan")
+        await people.activity("dan", active=False)
         await brake.hold_room(connection, ROOM, "limit")
+        await brake.hold_accounts(connection, 0)
     async with database.write() as connection:
         await brake.begin_restoration(connection)
         await brake.end_restoration(connection, "eve")
         assert await named(connection) == ["@bob:s", "@cat:s"]
+        assert [one.user_id for one in await brake.held_accounts(connection)] == ["@dan:s"]
 
 
 async def test_some_of_what_a_backup_speaks_of_can_be_decided(database: Database) -> None:
