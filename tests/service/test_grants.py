@@ -620,6 +620,41 @@ async def test_why_an_upgrade_is_not_followed_is_news_once(database: Database) -
         assert tuple(row) == (None, None, None)
 
 
+async def test_that_a_room_is_upgraded_no_more_says_nothing_of_others(database: Database) -> None:
+    """Their upgrades are still shown as not followed."""
+    async with database.write() as connection:
+        await put(connection, STAFF, replace(STAFF, room="!other"))
+        for room_id in (ROOM, "!other"):
+            assert await rooms.refuse_upgrade(connection, room_id, "!new", "why", "cure")
+        await rooms.no_upgrade(connection, ROOM)
+        refused = [await rooms.is_upgrade_refused(connection, one) for one in (ROOM, "!other")]
+        assert refused == [False, True]
+
+
+async def test_an_alias_waits_for_a_human_unless_it_is_known_what_it_stands_for(
+    database: Database,
+) -> None:
+    """Why and what to do are told of that one, which is asked for again when it is time."""
+    async with database.write() as connection:
+        others = [replace(STAFF, room=name) for name in ("#known:s", "#third:s")]
+        await put(connection, replace(STAFF, room=ALIAS), *others)
+        await references.pin(connection, "#known:s", "!known")
+        known = await references.get(connection, "#known:s")
+        for name in (ALIAS, "#known:s"):
+            await references.wait(connection, name, "!found", "why", "let it in", 50.0)
+        assert await references.get(connection, "#known:s") == known
+        waits = await references.get(connection, ALIAS)
+        assert waits is not None
+        assert (waits.standing, waits.candidate, waits.attempts) == ("waiting", "!found", 1)
+        asked = [await references.unresolved(connection, now, [], 9) for now in (49.0, 50.0)]
+        assert [{one.reference for one in due} for due in asked] == [
+            {"#third:s"},
+            {"#third:s", ALIAS},
+        ]
+        told = [row for row in await views.left_to_do(connection, 9) if row["reason"] == "why"]
+        assert [(row["room"], row["cure"]) for row in told] == [(ALIAS, "let it in")]
+
+
 async def test_an_alias_that_the_map_names_no_more_is_not_said_to_lead_anywhere(
     database: Database,
 ) -> None:
