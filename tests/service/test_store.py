@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import tempfile
 import threading
 from pathlib import Path
 
@@ -82,6 +83,29 @@ async def test_whoever_may_not_make_the_folder_is_told_who_may(
     told = str(refused.value)
     assert ("run it as root (sudo …)" if ours == 0 else f"chmod u+rwx {closed}") in told
     assert file not in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="folders are given to others by root only")
+@pytest.mark.parametrize(
+    ("owner", "cure"),
+    [(10001, "chmod u+rwx {}"), (10002, "run it as user 10002 or root (sudo -u '#10002' …)")],
+    ids=["ours", "another's"],
+)
+def test_whoever_may_not_write_is_told_what_opens_the_folder(owner: int, cure: str) -> None:
+    """Its owner to give themselves leave, others to run it as its owner, by number if need be."""
+    with tempfile.TemporaryDirectory() as closed:
+        Path(closed).chmod(0o500)
+        os.chown(closed, owner, -1)
+        os.seteuid(10001)
+        try:
+            with (
+                pytest.raises(DatabaseUnusableError) as refused,
+                occupying(Path(closed) / "data", "here"),
+            ):
+                raise AssertionError("it was occupied")
+        finally:
+            os.seteuid(0)
+    assert cure.format(closed) in str(refused.value)
 
 
 async def test_a_folder_that_is_not_there_is_made_with_those_above(tmp_path: Path) -> None:
