@@ -7,7 +7,7 @@ from typing import Literal
 import orjson
 import pytest
 
-from scim_matrix.groupmap import Mapping
+from scim_matrix.groupmap import Mapping, Template
 from scim_matrix.membership import State
 from scim_matrix.store import (
     brake,
@@ -1073,6 +1073,18 @@ async def test_the_configuration_overrules_the_console(database: Database) -> No
         assert await openings.stand(connection, line["id"], "in_force")
         pair = await people.membership(ROOM, "ann")
         assert (pair.state, pair.power) == ("granted", 10)
+
+
+async def test_a_room_is_made_as_the_map_says_now_or_not_at_all(database: Database) -> None:
+    """What it said before of how to make one is forgotten with the line that said so."""
+    async with database.write() as connection:
+        said = replace(STAFF, room=ALIAS, create=Template("New"))
+        other = replace(STAFF, room="#other:s", create=Template("Other"))
+        await put(connection, said, other)
+        await put(connection, replace(said, create=None), other)
+        due = await references.unresolved(connection, 1.0, [], 9)
+        made = {one.reference: one.template is not None for one in due}
+        assert made == {ALIAS: False, "#other:s": True}
 
 
 async def test_dropped_lines_end_once_nothing_of_them_matters(database: Database) -> None:
