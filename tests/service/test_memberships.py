@@ -15,6 +15,7 @@ from scim_matrix.store import (
     memberships,
     observed,
     record,
+    resources,
     rooms,
     unanswered,
     views,
@@ -696,3 +697,11 @@ async def test_an_account_is_looked_at_once_more_when_it_is_time(place: Place) -
         assert (await people.account_of("ann")).unsure_until == 100.0
         assert not await unanswered.any_over(connection, 1000.0)
     await database.close()
+
+
+async def test_a_user_who_is_no_more_is_called_by_the_id_that_they_had(database: Database) -> None:
+    """Others by their user name."""
+    async with database.write() as connection:
+        resource = {"userName": "ann"}
+        await resources.create(connection, "User", resource, "1")
+        assert [await console.user_name(connection, one) for one in ("1", "2")] == ["ann", "2"]
