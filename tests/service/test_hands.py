@@ -316,6 +316,20 @@ async def test_no_power_is_taken_where_none_is_missing(tmp_path: Path) -> None:
         assert "make_room_admin" not in asked
 
 
+async def test_power_is_taken_where_levels_are_to_be_given_and_the_service_has_none(
+    tmp_path: Path,
+) -> None:
+    """Whoever is to have a level has it then, though it is above what the service had at first."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        levels = {"users": {"@owner:s": 100}}
+        room = world.room("@owner:s", world.service, room_id="!room", version="10", levels=levels)
+        await deployment.put_map({"*": [{"room": "!room", "powerLevel": 50}]})
+        await ann(deployment)
+        assert room.level("@ann:s") == 50
+        assert await views.left_to_do(deployment.database.reader, 10) == []
+
+
 async def test_hands_are_not_said_to_be_seen_where_only_they_are_not_told(tmp_path: Path) -> None:
     """Everything else may well be answered."""
     async with deployed(tmp_path) as deployment:
