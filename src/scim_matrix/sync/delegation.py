@@ -259,7 +259,7 @@ class Delegation:
         verdicts = [(space_id, await self._may_map(user_id, mapping, space_id))]
         for room in await self._children(mapping, space_id, below, makers | {user_id}):
             if room.room_id in opened and room.standing == "not_followed":
-                refusal = Verdict(False, room.reason or "", room.cure or "")
+                refusal = Verdict(False, room.reason or "")
                 verdicts.append((room.room_id, refusal))
         return everywhere(verdicts)
 
