@@ -5,6 +5,7 @@ from typing import Any
 
 from scim_matrix.store import accounts, record, views
 from tests.homeserver.deployment import IDP, Deployment, deployed
+from tests.homeserver.errors import MatrixError
 from tests.homeserver.server import Request
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -102,6 +103,42 @@ async def test_few_of_many_addresses_are_asked_for_at_once(tmp_path: Path) -> No
             assert len(about) <= 40
             seen |= about
         assert len(seen) > 40
+
+
+async def test_an_address_that_an_account_has_is_asked_for_no_more(tmp_path: Path) -> None:
+    """Whatever else changes of the user."""
+    async with deployed(tmp_path) as deployment:
+        scim_id = await user(deployment, "ann", emails=[{"value": "ann@x.test"}])
+        await deployment.quiet()
+        assert emails(deployment, "@ann:s") == ["ann@x.test"]
+        more = {"emails": [{"value": "ann@x.test"}], "displayName": "Ann Lee"}
+        body = {"schemas": [USER], "userName": "ann", "externalId": "ext-ann", **more}
+        assert (await deployment.scim("PUT", f"/Users/{scim_id}", body))[0] == 200
+        sent = await asked(deployment, 1.0)
+        assert deployment.world.accounts.get("@ann:s").displayname == "Ann Lee"
+        assert [request.path for request in sent if "threepid" in request.path] == []
+
+
+async def test_a_name_that_the_homeserver_keeps_for_something_else_is_a_conflict(
+    tmp_path: Path,
+) -> None:
+    """What to look for is told, and the user gets the account once the name is free."""
+    async with deployed(tmp_path) as deployment:
+
+        def refuse(request: Request) -> None:
+            if request.method == "PUT" and "@ann:s" in request.path:
+                raise MatrixError(400, "M_USER_IN_USE", "Kept for a bridge")
+
+        deployment.homeserver.before = refuse
+        await user(deployment, "ann")
+        await deployment.quiet()
+        [row] = await views.left_to_do(deployment.database.reader, 10)
+        assert row["state"] == "conflict"
+        assert row["reason"] == "@ann:s cannot be made: Kept for a bridge"
+        deployment.homeserver.before = lambda request: None
+        await deployment.settle(2 * HOUR)
+        assert await views.left_to_do(deployment.database.reader, 10) == []
+        assert "@ann:s" in deployment.world.accounts.all
 
 
 async def test_a_subject_that_somebody_else_has_is_asked_for_slowly(tmp_path: Path) -> None:
