@@ -86,3 +86,15 @@ async def test_whoever_has_none_gets_none_and_is_waited_for(tmp_path: Path) -> N
         await deployment.settle(2 * HOUR)
         assert (await shown(deployment, "ann"))["problem"] is None
         assert world.rooms.get("!room").membership("@ann:s") == "join"
+
+
+async def test_whoever_is_to_be_out_and_whose_account_is_gone_is_shown(tmp_path: Path) -> None:
+    """Nobody can say here that it will not be back, so that it is looked for now and then."""
+    async with delegating(tmp_path) as deployment:
+        deployment.world.account("@ann:s", displayname="Ann")
+        ann = await put(deployment, "ann")
+        del deployment.world.accounts.all["@ann:s"]
+        await put(deployment, "ann", ann, active=False)
+        seen = await shown(deployment, "ann")
+        reason = "@ann:s does not exist and cannot be created here"
+        assert (seen["account"], seen["problem"]) == ("@ann:s", reason)
