@@ -114,6 +114,18 @@ async def test_whom_a_kick_does_not_find_is_out() -> None:
         assert fake.asked
 
 
+@pytest.mark.parametrize("says", ["@ann:s is already in the room.", "You are not invited"])
+async def test_whom_an_invitation_finds_in_the_room_is_in(says: str) -> None:
+    """They joined meanwhile; whatever else is said is a refusal."""
+    async with faking() as (fake, homeserver):
+        fake.says_json({"errcode": "M_FORBIDDEN", "error": says}, 403)
+        if "already" in says:
+            assert not await homeserver.rooms.invite(ROOM, ANN)
+        else:
+            with pytest.raises(RefusedError, match=says):
+                await homeserver.rooms.invite(ROOM, ANN)
+
+
 async def test_a_token_error_is_no_refusal() -> None:
     """Whoever handles a refusal does not handle a bad token by accident."""
     assert not issubclass(TokenError, RefusedError)

@@ -7,7 +7,7 @@ from typing import Any
 from scim_matrix.sync.reconciler import TURN_SECONDS
 from scim_matrix.sync.room_turn import TURN
 from tests.conftest import eventually
-from tests.homeserver import Request
+from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import Deployment, deployed
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -55,6 +55,26 @@ async def test_turns_go_on_while_something_is_written_all_the_time(tmp_path: Pat
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_turn_ends_where_the_service_stops(tmp_path: Path) -> None:
+    """What is under way is waited for; everything else is done after the next start."""
+    async with deployed(tmp_path) as deployment:
+        room = deployment.world.rooms.create(deployment.world.service, room_id="!room")
+        members = await people(deployment, 5)
+        await made(deployment, "Group", displayName="G", externalId="g", members=members)
+        homeserver = deployment.homeserver
+        homeserver.faults.append(Fault("slow", lambda request: "join" in request.path))
+        await deployment.put_map({"g": ["!room"]})
+        settling = asyncio.create_task(deployment.settle())
+        await homeserver.hung.wait()
+        deployment.reconciler.stop()
+        settling.cancel()
+        homeserver.given_up.set()
+        await deployment.restart()
+        assert len(room.members()) == 1 + 1
+        await deployment.quiet()
+        assert len(room.members()) == 1 + len(members)
 
 
 async def test_a_turn_that_has_lasted_makes_way(tmp_path: Path) -> None:
