@@ -226,6 +226,47 @@ async def test_an_email_of_another_stays_there_and_all_else_is_done(
     assert changed.display_name == "B"
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(400, "is refused by MAS: because"), (409, "belonged to another account a moment ago")],
+)
+async def test_why_mas_does_not_take_an_address_is_told(
+    mas: Mas, accounts: MasAccounts, tag: str, status: int, says: str
+) -> None:
+    """In its words, or that it was somebody's; the account is made all the same."""
+    told = {"errors": [{"title": "because"}]}
+    mas.fault = lambda method, path: (
+        web.json_response(told, status=status) if method == "POST" and "emails" in path else None
+    )
+    assert await accounts.create(new(f"{tag}a")) == {f"{tag}a@x.test": says}
+    assert await accounts.get(mxid(f"{tag}a")) is not None
+
+
+async def test_an_address_that_an_account_has_already_is_no_obstacle(
+    accounts: MasAccounts, tag: str
+) -> None:
+    """Where the answer was lost it is asked for once more."""
+    await accounts.create(new(f"{tag}a"))
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert account is not None
+    assert await accounts.change(account, Change(add_emails=account.emails)) == {}
+
+
+async def test_that_an_account_is_gone_is_said_of_no_address(
+    mas: Mas, accounts: MasAccounts, tag: str
+) -> None:
+    """Whoever changes it hears of that, and not that one address was refused."""
+    await accounts.create(new(f"{tag}a", emails=()))
+    account = await accounts.get(mxid(f"{tag}a"))
+    assert account is not None
+    told = {"errors": [{"title": "User not found"}]}
+    mas.fault = lambda method, path: (
+        web.json_response(told, status=404) if method == "POST" and "emails" in path else None
+    )
+    with pytest.raises(NotFoundError, match="User not found"):
+        await accounts.change(account, Change(add_emails=(f"{tag}a@x.test",)))
+
+
 async def test_an_address_that_was_given_up_is_free_at_once(
     mas: Mas, accounts: MasAccounts, tag: str
 ) -> None:
