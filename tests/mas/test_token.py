@@ -210,6 +210,23 @@ async def test_a_token_that_cannot_be_used_is_no_answer(
     assert not file.exists()
 
 
+@pytest.mark.parametrize("said", ["2099-01-01T00:00:00Z", None])
+async def test_a_token_ends_when_mas_says_or_as_was_asked_for(
+    mas: Mas, make: Make, file: Path, said: str | None
+) -> None:
+    """MAS need not say when that is."""
+    attributes = {"access_token": "mpt_x", "expires_at": said}
+    mas.fault = lambda method, path: (
+        web.json_response({"data": {"id": "x", "attributes": attributes}}, status=201)
+        if path.endswith("/personal-sessions")
+        else None
+    )
+    assert await make().current() == "mpt_x"
+    ends = datetime.fromisoformat(json.loads(file.read_text())["ends"])
+    assert ends > datetime.now(UTC)
+    assert (ends.year == 2099) is (said is not None)
+
+
 async def test_a_token_of_another_account_is_not_used(
     client: MasClient, transport: Transport, make: Make, tag: str, file: Path
 ) -> None:
