@@ -705,3 +705,15 @@ async def test_a_user_who_is_no_more_is_called_by_the_id_that_they_had(database:
         resource = {"userName": "ann"}
         await resources.create(connection, "User", resource, "1")
         assert [await console.user_name(connection, one) for one in ("1", "2")] == ["ann", "2"]
+
+
+async def test_a_refusal_that_is_heard_late_delays_nothing_else(database: Database) -> None:
+    """What is wanted by then is tried at once, and no reason of what was before is shown."""
+    async with database.write() as connection:
+        await granted(connection)
+        [pair] = await memberships.due(connection, TO_ONE.room, NOW, 10)
+        for before in replace(pair, tick=pair.tick - 1), replace(pair, state="revoked"):
+            await memberships.fail(connection, before, "refused", "no", 9e9)
+            assert await memberships.due(connection, TO_ONE.room, NOW, 10) == [pair]
+        await memberships.fail(connection, pair, "refused", "no", 9e9)
+        assert await memberships.due(connection, TO_ONE.room, NOW, 10) == []
