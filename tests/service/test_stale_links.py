@@ -173,6 +173,23 @@ async def test_nobody_is_let_into_anothers_account_though_nothing_is_done_to_the
         assert leads_to(deployment, "second") == ["@bob:s"]
 
 
+async def test_nobody_is_asked_whom_an_identity_leads_to_where_nothing_is_to_be_done(
+    tmp_path: Path,
+) -> None:
+    """Thousands of accounts may be looked at for a change that is there already."""
+    async with deployed(tmp_path) as deployment:
+        ann = await say(deployment, "ann")
+        await deployment.quiet()
+        deployment.world.accounts.get("@ann:s").displayname = "Ann"
+        before = len(deployment.homeserver.requests)
+        await say(deployment, "ann", ann, displayName="Ann")
+        await deployment.settle()
+        asked = [request.path for request in deployment.homeserver.requests[before:]]
+        assert any(path[-1] == "@ann:s" for path in asked)
+        assert not any("auth_providers" in path for path in asked)
+        assert (await row(deployment))["confirmed"] == "active"
+
+
 def refusing(request: Request) -> None:
     """Refuse what changes which identities lead to Ann's account."""
     if takes_off(request):
