@@ -280,7 +280,7 @@ class AccountWorker:
         needed = enabling(present, account, left_out)
         written = needed.written
         if needed.is_needed and not await self._spared(account, present):
-            account = await self._free_subject(account, present, needed, until)
+            await self._free_subject(account, present, needed)
             refused = await self._change(account, present, needed.change, until)
             left_out |= refused
             written = replace(written, emails=written.emails - refused.keys())
@@ -316,12 +316,8 @@ class AccountWorker:
         return replace(account, ours=ours)
 
     async def _free_subject(
-        self,
-        account: Account,
-        present: MatrixAccount,
-        needed: Enabling,
-        until: float | None,
-    ) -> Account:
+        self, account: Account, present: MatrixAccount, needed: Enabling
+    ) -> None:
         """Take stale links off first where the new one still leads to another account.
 
         So two users whose subjects are swapped do not wait for each other. An account that
@@ -329,7 +325,7 @@ class AccountWorker:
         """
         subject = needed.change.add_subject
         if subject is None:
-            return account
+            return
         written, user_id = account.written.subjects, present.user_id
         if (
             written
@@ -345,10 +341,10 @@ class AccountWorker:
             )
         holder = await self._accounts.by_subject(subject)
         if holder is None or holder == present.user_id:
-            return account
+            return
         freed = await self._finder.free(subject, holder)
         if freed:
-            return account
+            return
         if needed.change.drop_subjects:
             await self._finder.drop(account, present, needed.change.drop_subjects)
         # What is being changed is free soon, if at all.
