@@ -199,6 +199,24 @@ class Deployment:
             homeserver.faults.remove(fault)
         await self.start()
 
+    @contextlib.asynccontextmanager
+    async def while_slow(
+        self, is_meant: Callable[[Request], bool], within: float = 0.0
+    ) -> AsyncIterator[None]:
+        """Settle as `settle` does, and go on here while a request is under way that is slow."""
+        homeserver = self.homeserver
+        homeserver.hung.clear()
+        homeserver.given_up.clear()
+        homeserver.faults.append(Fault("slow", is_meant))
+        settling = asyncio.create_task(self.settle(within))
+        async with asyncio.timeout(ENDLESS):
+            await homeserver.hung.wait()
+        try:
+            yield
+        finally:
+            homeserver.given_up.set()
+            await settling
+
     async def put_file_back(self, name: str) -> None:
         """Start what was killed on a copy of its file."""
         for ending in ("-wal", "-shm"):

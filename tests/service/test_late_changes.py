@@ -1,6 +1,5 @@
 """Whatever got no answer may be carried out late, and is looked at once more."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +85,15 @@ async def test_what_is_said_while_an_account_is_made_is_done_once_it_is(
     """It was made by what had been said before: nobody takes that for what is said by now."""
     configuration = Configuration(on_disable=on_disable, on_delete=on_disable)
     async with deployed(tmp_path, configuration=configuration) as deployment:
-        deployment.homeserver.faults.append(Fault("slow", makes("ann")))
         scim_id = await say(deployment, "ann", externalId="first")
-        settling = asyncio.create_task(deployment.settle(30.0))
-        await deployment.homeserver.hung.wait()
-        if said == "deleted":
-            assert (await deployment.scim("DELETE", f"/Users/{scim_id}"))[0] == 204
-        else:
-            subject = "second" if said == "another identity" else "first"
-            name, active = "Other" if said == "another name" else "ann", said != "inactive"
-            more = {"externalId": subject, "displayName": name, "active": active}
-            await say(deployment, "ann", scim_id, **more)
-        deployment.homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(makes("ann"), 30.0):
+            if said == "deleted":
+                assert (await deployment.scim("DELETE", f"/Users/{scim_id}"))[0] == 204
+            else:
+                subject = "second" if said == "another identity" else "first"
+                name, active = "Other" if said == "another name" else "ann", said != "inactive"
+                more = {"externalId": subject, "displayName": name, "active": active}
+                await say(deployment, "ann", scim_id, **more)
         account = deployment.world.accounts.get("@ann:s")
         assert is_out(deployment) is (said in ("inactive", "deleted"))
         assert identities(deployment) == ["second" if said == "another identity" else "first"]

@@ -1,6 +1,5 @@
 """A Matrix account that goes from one user to another is each time one user's whole and only."""
 
-import asyncio
 import copy
 from pathlib import Path
 from typing import Any
@@ -42,15 +41,10 @@ async def test_an_account_is_in_one_hand_at_a_time(tmp_path: Path) -> None:
     """Taken from one user and given to another at once, it leads to the second and stays so."""
     async with deployed(tmp_path) as deployment:
         ann, bob = await both(deployment)
-        homeserver = deployment.homeserver
         await deployment.unlink(ann)
         assert await why_not(deployment, bob) is None
-        homeserver.faults.append(Fault("slow", putting("external_ids", [])))
-        settling = asyncio.create_task(deployment.settle(30.0))
-        await homeserver.hung.wait()
-        await whatever_else_can_be_done()
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(putting("external_ids", []), 30.0):
+            await whatever_else_can_be_done()
         assert identities(deployment) == ["bob"]
 
 
@@ -98,18 +92,13 @@ async def test_an_account_that_a_link_is_being_taken_off_goes_to_nobody_yet(
         if ends == "by a kill":
             await deployment.die(putting("external_ids", []))
             await deployment.settle(5.0)
+            why = await why_not(deployment, bob)
         else:
-            homeserver = deployment.homeserver
-            homeserver.faults.append(Fault("slow", putting("external_ids", [])))
-            settling = asyncio.create_task(deployment.settle())
-            await homeserver.hung.wait()
-        why = await why_not(deployment, bob)
+            async with deployment.while_slow(putting("external_ids", [])):
+                why = await why_not(deployment, bob)
+            assert await why_not(deployment, bob) is None
         assert why is not None
         assert why.startswith(NOT_YET)
-        if ends != "by a kill":
-            homeserver.given_up.set()
-            await settling
-            assert await why_not(deployment, bob) is None
 
 
 async def test_what_is_refused_to_be_taken_off_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -143,17 +132,11 @@ async def test_the_two_minutes_begin_when_an_answer_is_given_up_whoever_has_it(
             reads.extend([request] * ((request.method, request.path[-1]) == ("GET", "@ann:s")))
             return len(reads) == 2
 
-        homeserver.faults += [
-            Fault("slow", second_read),
-            Fault("unavailable", putting("wrong", [])),
-        ]
+        homeserver.faults.append(Fault("unavailable", putting("wrong", [])))
         await say(deployment, "ann", ann, externalId="wrong")
-        settling = asyncio.create_task(deployment.settle())
-        await homeserver.hung.wait()
-        await deployment.unlink(ann)
-        deployment.hands.passed += 50.0
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(second_read):
+            await deployment.unlink(ann)
+            deployment.hands.passed += 50.0
         assert homeserver.faults == []
         deployment.hands.passed += LATEST - 30.0
         assert await why_not(deployment, bob) is not None

@@ -1,6 +1,5 @@
 """What disables or enables an account, got no answer and is carried out late, is the service's."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -305,16 +304,11 @@ async def test_an_account_that_is_being_locked_goes_to_nobody_yet(tmp_path: Path
 async def test_who_is_disabled_again_does_not_wait(tmp_path: Path) -> None:
     """What is awaited of somebody who is active is no reason to leave them in any longer."""
     async with deployed(tmp_path) as deployment:
-        homeserver = deployment.homeserver
         scim_id = await unanswered(deployment)
         await disabled(deployment, scim_id, active=True)
         deployment.hands.passed += 5.0
-        homeserver.faults.append(Fault("slow", lambda r: r.path[-1] == "@ann:s"))
-        settling = asyncio.create_task(deployment.settle())
-        await homeserver.hung.wait()
-        await disabled(deployment, scim_id, active=False)
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(lambda r: r.path[-1] == "@ann:s"):
+            await disabled(deployment, scim_id, active=False)
         assert is_out(deployment)
 
 

@@ -1,6 +1,5 @@
 """A human says whose account is whose: nobody is left anywhere who should be out."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +189,7 @@ async def test_an_answer_about_one_account_says_nothing_of_another(
     """What a human says while a request is under way is done as if it had been said before."""
     configuration = Configuration(on_disable="suspend")
     async with deployed(tmp_path, configuration=configuration) as deployment:
-        world, homeserver = deployment.world, deployment.homeserver
+        world = deployment.world
         user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "sub"}
         _, made = await deployment.scim("POST", "/Users", user)
         await deployment.quiet()
@@ -198,15 +197,11 @@ async def test_an_answer_about_one_account_says_nothing_of_another(
         former, other = world.accounts.get("@ann:s"), world.accounts.get("@annie:s")
         changed = {**user, "displayName": "Anna", "active": active}
         await deployment.scim("PUT", f"/Users/{made['id']}", changed)
-        homeserver.faults.append(Fault("slow", lambda r: r.changes and "@ann:s" in r.path))
-        settling = asyncio.create_task(deployment.settle())
-        await homeserver.hung.wait()
-        if said == "link":
-            await deployment.link(made["id"], "@annie:s")
-        else:
-            await deployment.unlink(made["id"])
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(lambda r: r.changes and "@ann:s" in r.path):
+            if said == "link":
+                await deployment.link(made["id"], "@annie:s")
+            else:
+                await deployment.unlink(made["id"])
         await deployment.quiet(8000.0)
         account = await account_row(deployment)
         if said == "unlink":
@@ -233,17 +228,14 @@ async def account_row(deployment: Deployment) -> DatabaseRow:
 async def test_what_went_wrong_is_not_said_over_a_humans_word(tmp_path: Path) -> None:
     """Whoever settles a conflict while it is looked at again waits for no next try."""
     async with deployed(tmp_path) as deployment:
-        world, homeserver = deployment.world, deployment.homeserver
+        world = deployment.world
         world.account("@ann:s", external_ids=[{"auth_provider": IDP, "external_id": "other"}])
         user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "sub"}
         _, made = await deployment.scim("POST", "/Users", user)
         await deployment.quiet()
-        homeserver.faults.append(Fault("slow", lambda r: "@ann:s" in r.path))
-        settling = asyncio.create_task(deployment.quiet(8000.0))
-        await homeserver.hung.wait()
-        await deployment.link(made["id"], "@ann:s")
-        homeserver.given_up.set()
-        await settling
+        deployment.reconciler.compare()
+        async with deployment.while_slow(lambda r: "@ann:s" in r.path, 8000.0):
+            await deployment.link(made["id"], "@ann:s")
         account = await account_row(deployment)
         assert (account["user_id"], account["problem"]) == ("@ann:s", None)
         assert (IDP, "sub") in world.accounts.get("@ann:s").links
@@ -274,25 +266,21 @@ async def test_a_turn_goes_on_without_whom_a_human_says_is_another(
         def acts(request: Request) -> bool:
             return request.path[-1] == "kick" if joined else "join" in request.path
 
-        homeserver.faults.append(Fault("slow", acts))
         await deployment.scim("PUT", path, group | ({"members": []} if joined else {}))
-        settling = asyncio.create_task(deployment.settle())
-        await homeserver.hung.wait()
-        begun = len(homeserver.requests)
-        under_way = next(r for r in reversed(homeserver.requests) if acts(r)).body["user_id"]
-        left = "bob" if under_way == "@ann:s" else "ann"
-        # Another process says so: what is handed out goes on.
-        async with deployment.database.write() as connection:
-            [account] = await accounts.named(connection, ids[left])
-            if joined:
-                said = "is somebody else's"
-                await binding.unbind(
-                    connection, account, f"@{left}:s", said, "link", 0.0, barred=f"@{left}:s"
-                )
-            else:
-                assert await binding.link(connection, account, "@new:s", "ann") is None
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(acts):
+            begun = len(homeserver.requests)
+            under_way = next(r for r in reversed(homeserver.requests) if acts(r)).body["user_id"]
+            left = "bob" if under_way == "@ann:s" else "ann"
+            # Another process says so: what is handed out goes on.
+            async with deployment.database.write() as connection:
+                [account] = await accounts.named(connection, ids[left])
+                if joined:
+                    said = "is somebody else's"
+                    await binding.unbind(
+                        connection, account, f"@{left}:s", said, "link", 0.0, barred=f"@{left}:s"
+                    )
+                else:
+                    assert await binding.link(connection, account, "@new:s", "ann") is None
         asked = [r.body["user_id"] for r in homeserver.requests[begun:] if acts(r)]
         assert f"@{left}:s" not in asked, asked
         await deployment.quiet(8000.0)

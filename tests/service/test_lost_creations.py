@@ -1,6 +1,5 @@
 """Accounts that were asked for, without an answer, of users who are disabled meanwhile."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,12 @@ async def test_none_is_made_for_whoever_is_disabled_while_theirs_is_looked_for(
 ) -> None:
     """What was decided then is not so any more; whoever is enabled again gets theirs."""
     async with deployed(tmp_path) as deployment:
-        homeserver = deployment.homeserver
-        homeserver.faults.append(Fault("slow", lambda request: MARK_PROVIDER in request.path))
         user = {"schemas": [USER], "userName": "ann"}
         _, made = await deployment.scim("POST", "/Users", user)
-        settling = asyncio.create_task(deployment.settle())
-        await homeserver.hung.wait()
-        await changed(deployment, made["id"])
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(lambda request: MARK_PROVIDER in request.path):
+            await changed(deployment, made["id"])
         assert "@ann:s" not in deployment.world.accounts.all
-        assert not [request for request in homeserver.requests if creates(request)]
+        assert not [request for request in deployment.homeserver.requests if creates(request)]
         await changed(deployment, made["id"], active=True)
         await deployment.settle(LATEST)
         assert "@ann:s" in deployment.world.accounts.all
@@ -64,14 +58,10 @@ async def test_what_a_user_is_to_be_no_more_is_not_done(tmp_path: Path, active: 
         await deployment.settle()
         await changed(deployment, made["id"], active=active)
         await deployment.settle()
-        homeserver.faults.append(Fault("slow", lambda request: request.path[-1] == "@ann:s"))
         await changed(deployment, made["id"], active=not active)
-        settling = asyncio.create_task(deployment.settle())
-        await homeserver.hung.wait()
-        begun = len(homeserver.requests)
-        await changed(deployment, made["id"], active=active)
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(lambda request: request.path[-1] == "@ann:s"):
+            begun = len(homeserver.requests)
+            await changed(deployment, made["id"], active=active)
         assert not [request for request in homeserver.requests[begun:] if request.changes]
         assert deployment.world.accounts.get("@ann:s").deactivated is not active
 

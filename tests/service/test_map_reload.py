@@ -1,7 +1,6 @@
 """The map file in a running service."""
 
 import asyncio
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -88,8 +87,7 @@ async def test_who_wrote_before_a_map_is_put_in_force_does_not_wait_for_it(tmp_p
         async with database.write() as connection:
             await connection.tick()
 
-    async with contextlib.AsyncExitStack() as opened:
-        opened.push_async_callback(database.close)
+    try:
         before = await commits()
         writing = asyncio.create_task(write())
         putting = asyncio.create_task(loader.put_in_force(database))
@@ -97,6 +95,8 @@ async def test_who_wrote_before_a_map_is_put_in_force_does_not_wait_for_it(tmp_p
         between = await commits()
         await putting
         assert before < between < await commits()
+    finally:
+        await database.close()
 
 
 async def shown(client: Client) -> tuple[list[str], int, str]:

@@ -1,11 +1,11 @@
 """Scenarios an administrator can read: directory, map and rooms in, what is done and shown out.
 
 The real reconciler works them off on a homeserver in memory. Steps stand under `then`; `so` is
-what has been done by then, `actions` what is done after the last one, `shown` what a human is
-shown of that. A scenario that names the "homeserver's answers" has some of them lost.
+what has been done by then, `while slow` has steps that are carried out while a request is under
+way, `actions` what is done after the last one, `shown` what a human is shown of that. A scenario
+that names the "homeserver's answers" has some of them lost.
 """
 
-import asyncio
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -256,18 +256,11 @@ class Scenario:
                 deployment.homeserver.faults.append(Fault("request lost", meant(how)))
             case "while slow":
                 what, steps = how
-                homeserver = deployment.homeserver
-                homeserver.hung.clear()
-                homeserver.given_up.clear()
-                homeserver.faults.append(Fault("slow", meant(what)))
-                settling = asyncio.create_task(deployment.settle(30.0))
-                await asyncio.wait_for(homeserver.hung.wait(), 10)
-                for step in steps:
-                    # At once: a turn in a room does not go on for long.
-                    await self.step(step, after=0)
-                await deployment.reconciler.settle_map()
-                homeserver.given_up.set()
-                await settling
+                async with deployment.while_slow(meant(what), 30.0):
+                    for step in steps:
+                        # At once: a turn in a room does not go on for long.
+                        await self.step(step, after=0)
+                    await deployment.reconciler.settle_map()
             case "loses the answer to":
                 deployment.homeserver.faults.append(Fault("answer lost", meant(how)))
             case _:

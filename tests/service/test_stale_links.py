@@ -1,6 +1,5 @@
 """What was a user's by the identity provider's word stays on nobody's account once it is not."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -508,22 +507,19 @@ async def test_nobody_takes_anything_off_whoever_is_being_put_out(tmp_path: Path
     async with deployed(tmp_path) as deployment:
         ann = await say(deployment, "ann", externalId="first")
         await deployment.quiet()
-        homeserver, taken = deployment.homeserver, 0
+        taken = 0
 
         def counted(request: Request) -> bool:
             nonlocal taken
             taken += takes_off(request)
             return False
 
-        homeserver.faults += [Fault("slow", disables), Fault("unavailable", counted)]
+        deployment.homeserver.faults.append(Fault("unavailable", counted))
         await say(deployment, "ann", ann, externalId="second", active=False)
         await say(deployment, "bob", externalId="first")
-        settling = asyncio.create_task(deployment.settle(30.0))
-        await homeserver.hung.wait()
-        await whatever_else_can_be_done()
-        assert taken == 0
-        homeserver.given_up.set()
-        await settling
+        async with deployment.while_slow(disables, 30.0):
+            await whatever_else_can_be_done()
+            assert taken == 0
         assert leads_to(deployment, "first") == ["@bob:s"]
 
 

@@ -314,6 +314,7 @@ async def test_a_long_block_that_is_cancelled_leaves_what_was_before_it(
     await begun.wait()
     for _ in range(2):
         long.cancel()
+        # A turn in which it hears of this one; by itself it is not over.
         await asyncio.sleep(0)
     assert not long.done()
     goes_on.set()
