@@ -21,7 +21,8 @@ class Membership:
     power level that is granted, `power_given` the one that the service gave, `power_before` the
     one that was there before, and `power_tried` one whose outcome is not known. `approved_by`
     is who let the removal through, `request` the SCIM request behind it. `led`: only mappings that
-    rest on somebody's own power granted it last. `tick` is when it was last said what is wanted.
+    rest on somebody's own power granted it last. `tick` is when it was last said what is wanted,
+    and `leaving` whether a removal had been asked for whose outcome is not known.
     """
 
     room_id: str
@@ -42,3 +43,4 @@ class Membership:
     power_tried: int | None = None
     led: bool = False
     tick: int = 0
+    leaving: bool = False

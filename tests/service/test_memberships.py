@@ -717,3 +717,18 @@ async def test_a_refusal_that_is_heard_late_delays_nothing_else(database: Databa
             assert await memberships.due(connection, TO_ONE.room, NOW, 10) == [pair]
         await memberships.fail(connection, pair, "refused", "no", 9e9)
         assert await memberships.due(connection, TO_ONE.room, NOW, 10) == []
+
+
+async def test_a_removal_that_was_asked_for_before_may_have_been_done(database: Database) -> None:
+    """What is not asked for once more says nothing of that; by what never was, nobody is out."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id=TO_ONE.room)
+        await people.members(group)
+        for was_asked in False, True:
+            [pair] = await memberships.due(connection, TO_ONE.room, NOW, 10)
+            assert (pair.todo, pair.leaving) == ("leave", was_asked)
+            await memberships.begin(connection, [pair])
+            await memberships.not_asked(connection, [pair])
+            assert bool((await people.row("ann", TO_ONE.room))["leaving"]) is was_asked
+            await memberships.begin(connection, [pair])

@@ -40,6 +40,7 @@ def membership(row: DatabaseRow) -> Membership:
         power_tried=row["power_tried"],
         led=bool(row["led"]),
         tick=row["tick"],
+        leaving=bool(row["leaving"]),
     )
 
 
@@ -156,6 +157,12 @@ async def is_as_planned(connection: Connection, pair: Membership) -> bool:
 async def begin(connection: Connection, pairs: Iterable[Membership]) -> None:
     """Record before requests leave that these memberships are not known."""
     await connection.executemany(_Q["begin"], [_key(pair) for pair in pairs])
+
+
+async def not_asked(connection: Connection, pairs: Iterable[Membership]) -> None:
+    """Record that requests did not leave after all: whoever is out is so by none of them."""
+    waiting = [_key(pair) for pair in pairs if pair.todo == "leave" and not pair.leaving]
+    await connection.executemany(_Q["not_asked"], waiting)
 
 
 async def reach(connection: Connection, pair: Membership, observed: Observed) -> None:

@@ -93,12 +93,23 @@ class RoomTurn:
         actions, is_full = await self._hand_out(room_id, users, behind)
         clock = self._database.clock
         begun = clock.now()
-        for action in actions:
-            if not may_go_on(clock.now() - begun):
-                return
-            # The identity provider may have changed its mind since the plan was made.
-            if await memberships.is_as_planned(self._database.reader, action.pair):
-                await self._act(action)
+        left = list(actions)
+        try:
+            for action in actions:
+                if not may_go_on(clock.now() - begun):
+                    return
+                # The identity provider may have changed its mind since the plan was made.
+                if not await memberships.is_as_planned(self._database.reader, action.pair):
+                    continue
+                left.remove(action)
+                try:
+                    await self._act(action)
+                except OvertakenError:
+                    left.append(action)
+        finally:
+            if left:
+                async with self._database.write() as connection:
+                    await memberships.not_asked(connection, (action.pair for action in left))
         if not is_full and may_go_on(clock.now() - begun):
             await self._powers(room_id)
 
@@ -160,7 +171,10 @@ class RoomTurn:
         return held
 
     async def _act(self, action: Action) -> None:
-        """Carry out one action and record how that ended."""
+        """Carry out one action and record how that ended.
+
+        Raises OvertakenError where it was not asked for after all.
+        """
         pair = action.pair
         if isinstance(action, Spare):
             await self._spare(pair, action.reason)
@@ -174,9 +188,6 @@ class RoomTurn:
             raise
         except (RefusedError, WithheldError) as error:
             await self._refused(action, error)
-            return
-        except OvertakenError:
-            log.info("action_overtaken", room_id=pair.room_id, user_id=pair.user_id)
             return
         self._took(type(action).__name__, time.perf_counter() - begun)
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())

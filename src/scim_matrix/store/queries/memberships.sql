@@ -125,6 +125,11 @@ AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 UPDATE membership SET observed = NULL, leaving = todo IS NOT DISTINCT FROM 'leave'
 WHERE room_id = :room_id AND account_id = :account_id AND (observed IS NOT NULL OR todo = 'leave')
 
+-- not_asked --
+-- A removal was not asked for after all.
+UPDATE membership SET leaving = FALSE WHERE room_id = :room_id AND account_id = :account_id
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
+
 -- reach --
 -- What an action led to, or found, of the account that it was about. What a human let through ends
 -- with it.
