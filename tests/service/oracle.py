@@ -30,7 +30,9 @@ due (room_id, work) AS MATERIALIZED (
             AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most) n)
         WHEN EXISTS (
             SELECT 1 FROM membership m CROSS JOIN account a
-            WHERE m.room_id = p.room_id AND m.power_todo AND m.next_try <= :now
+            WHERE m.room_id = p.room_id AND m.power_todo AND m.todo IS NULL AND m.next_try <= :now
+            AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id
+                AND r.levels_unsure_until > :now)
             AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved') AND a.id = m.account_id
             AND a.user_id IS NOT NULL AND a.bound_by <> 'migrated'
             AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
@@ -61,6 +63,10 @@ SELECT min(t) AS due FROM (
     SELECT min(unsure_until) FROM account WHERE unsure_until > :after
     UNION ALL
     SELECT min(next_try) FROM room_reference WHERE standing <> 'pinned' AND next_try > :after
+    UNION ALL
+    SELECT min(levels_unsure_until) FROM room r WHERE levels_unsure_until > :after
+    AND (:anywhere OR EXISTS (SELECT 1 FROM opening o JOIN mapping p ON p.id = o.mapping_id
+        WHERE o.room_id = r.room_id AND o.standing = 'followed' AND p.standing = 'in_force'))
 ) moments
 """
 

@@ -329,6 +329,7 @@ async def test_a_level_whose_answer_was_lost_is_looked_at_again(database: Databa
         pair = await people.membership("!few", "ann")
         await memberships.try_power(connection, [(pair, 50, 10)])
         await people.members(group)
+        await people.observed("leave", "ann", room_id="!few")
         [due] = await memberships.power_due(connection, "!few", NOW)
         assert (due.power_tried, due.power_before) == (50, 10)
 

@@ -103,3 +103,24 @@ async def test_a_turn_that_has_lasted_makes_way(tmp_path: Path) -> None:
         await settling
         assert order.index("!small") < len(order) / 2, order
         assert len(order) == BUSY * TURN + 1
+
+
+async def test_whoever_cannot_be_removed_keeps_nobody_else_in(tmp_path: Path) -> None:
+    """Where the homeserver answers that removal with an error, whenever it is asked."""
+    async with deployed(tmp_path) as deployment:
+        room = deployment.world.rooms.create(deployment.world.service, room_id="!room")
+        members = await people(deployment, 4)
+        group = await made(deployment, "Group", displayName="G", externalId="g", members=members)
+        await deployment.put_map({"g": ["!room"]})
+        await deployment.quiet()
+
+        def kicks_one(request: Request) -> bool:
+            return request.path[-1] == "kick" and request.body["user_id"] == "@u3:s"
+
+        deployment.homeserver.faults.append(Fault("unavailable", kicks_one, times=1000))
+        assert (await deployment.scim("DELETE", f"/Groups/{group}"))[0] == 204
+        await deployment.settle(60.0)
+        assert room.members() == ["@bot:s", "@u3:s"]
+        deployment.homeserver.faults.clear()
+        await deployment.settle(60.0)
+        assert room.members() == ["@bot:s"]

@@ -83,7 +83,10 @@ async def work(connection: Connection, rooms: Iterable[str], now: float) -> list
         RoomWork(
             row["room_id"],
             row["work"],
-            min(filter(None, (row["ready_at"], row["power_at"])), default=None),
+            min(
+                filter(None, (row["ready_at"], row["power_at"], row["levels_at"])),
+                default=None,
+            ),
         )
         for row in await connection.execute_fetchall(_Q["work"], values)
     ]

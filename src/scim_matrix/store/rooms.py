@@ -55,6 +55,15 @@ async def unusable(connection: Connection, room_id: str, reason: str) -> None:
     await connection.execute_fetchall(_Q["disable"], {"room_id": room_id, "reason": reason})
 
 
+async def unsure_of_levels(connection: Connection, until: float | None, room_id: str) -> None:
+    """Record until when (seconds since the epoch) a request on power levels may be carried out.
+
+    None once it is answered.
+    """
+    values = {"room_id": room_id, "until": until}
+    await connection.execute_fetchall(_Q["unsure_of_levels"], values)
+
+
 # -- Upgrades ----------------------------------------------------------------
 
 

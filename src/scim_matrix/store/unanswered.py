@@ -76,7 +76,10 @@ async def end(
 
 async def begin_anew(connection: Connection) -> None:
     """Count anew how long what had no answer may be carried out, where nothing watched the time."""
-    await connection.execute_fetchall(_Q["begin_anew"], {"until": connection.at + LATEST})
+    values = {"until": connection.at + LATEST}
+    await together(
+        connection, *((_Q[name], values) for name in ("begin_anew", "begin_levels_anew"))
+    )
 
 
 async def why_not_yet(connection: Connection, account: Account, user_id: str) -> str | None:

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -11,6 +12,7 @@ import structlog
 from scim_matrix.matrix.errors import (
     FORBIDDEN,
     BannedError,
+    RateLimitedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -18,6 +20,7 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership, Observed
 from scim_matrix.store import brake, memberships, record, rooms, story
+from scim_matrix.store.accounts import LATEST
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.story.words import why_closed
@@ -27,6 +30,7 @@ from scim_matrix.sync.guard import Tally
 from scim_matrix.sync.plan import Action, Invite, Join, Kick, Policy, Spare, plan
 from scim_matrix.sync.power import POWER_LEVELS, power_plan
 from scim_matrix.sync.room_rights import OvertakenError, RoomPolicy, RoomRights
+from scim_matrix.sync.unanswered import recorded
 
 log = structlog.get_logger(__name__)
 
@@ -303,19 +307,40 @@ class RoomTurn:
             # As it is by now: it took requests to come here.
             due = await memberships.power_due(connection, room_id, connection.at)
             planned = power_plan(levels, due, users)
-            if planned.tries and not self._homeserver.dry_run:
+            if planned.content is not None and not self._homeserver.dry_run:
                 await memberships.try_power(connection, planned.tries)
+                await rooms.unsure_of_levels(connection, connection.at + LATEST, room_id)
         if planned.content is not None:
-            self._put[room_id] = _digest(planned.content)
-            await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, planned.content)
+            await self._put_levels(room_id, planned.content)
         entries = [_power_entry(pair, given, "done") for pair, given, _ in planned.reached]
         async with self._database.write() as connection:
             await memberships.reach_power(connection, planned.reached)
+            if planned.content is not None:
+                await rooms.unsure_of_levels(connection, None, room_id)
             await record.add(connection, *entries)
         if planned.reached:
             log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
         for pair, reason in planned.refused:
             await self._power_stopped(pair, "refused", reason)
+
+    async def _put_levels(self, room_id: str, content: dict[str, Any]) -> None:
+        """Send a room's power levels, which may be carried out late where no answer comes.
+
+        The event holds everybody's: what was set meanwhile would be undone by it.
+        """
+        unsure = partial(rooms.unsure_of_levels, room_id=room_id)
+        self._put[room_id] = _digest(content)
+        try:
+            async with recorded(self._database, unsure):
+                await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, content)
+        except UnavailableError:
+            # Whenever sync tells of it, that is news.
+            del self._put[room_id]
+            raise
+        except (RefusedError, RateLimitedError):
+            async with self._database.write() as connection:
+                await unsure(connection, None)
+            raise
 
     async def _power_stopped(
         self, pair: Membership, problem: Literal["refused", "withheld"], why: str

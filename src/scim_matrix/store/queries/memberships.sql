@@ -32,14 +32,18 @@ SELECT p.room_id, CASE
     THEN (SELECT count(*) FROM (SELECT 1 FROM membership m WHERE m.room_id = p.room_id
         AND m.todo IS NOT NULL AND m.next_try <= :now LIMIT :most) found)
     WHEN EXISTS (SELECT 1 FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
-        AND m.next_try <= :now AND m.fit > 0
+        AND m.todo IS NULL AND m.next_try <= :now AND m.fit > 0
+        AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = p.room_id
+            AND r.levels_unsure_until > :now)
         AND (p.is_mapped OR m.state = 'pruned' OR m.brake = 'approved')
         AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id))
     THEN 1 ELSE 0 END AS work,
     (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.ready
         AND m.next_try > :now) AS ready_at,
     (SELECT min(m.next_try) FROM membership m WHERE m.room_id = p.room_id AND m.power_todo
-        AND m.next_try > :now) AS power_at
+        AND m.next_try > :now) AS power_at,
+    (SELECT r.levels_unsure_until FROM room r WHERE r.room_id = p.room_id
+        AND r.levels_unsure_until > :now) AS levels_at
 FROM place p
 
 -- due --
@@ -80,9 +84,12 @@ SELECT 1 FROM membership WHERE room_id = :room_id AND todo IS NOT NULL AND todo 
 AND next_try <= :now LIMIT 1
 
 -- power_due --
--- The memberships of a room whose power level is due.
+-- The memberships of a room whose power level is due: of nobody who is to leave or come first, since
+-- a refusal puts off both, and of none while what was asked before may still be carried out.
 SELECT m.*, a.user_id FROM membership m JOIN account a ON a.id = m.account_id
-WHERE m.room_id = :room_id AND m.power_todo AND m.next_try <= :now AND m.fit > 0
+WHERE m.room_id = :room_id AND m.power_todo AND m.todo IS NULL AND m.next_try <= :now
+AND m.fit > 0
+AND NOT EXISTS (SELECT 1 FROM room r WHERE r.room_id = :room_id AND r.levels_unsure_until > :now)
 AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = m.account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 

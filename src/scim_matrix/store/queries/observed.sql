@@ -28,9 +28,10 @@ UPDATE membership SET
     tick = CASE WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join'
         AND a.user_id NOT IN (SELECT value FROM each_text(:joined)) THEN :tick
         ELSE membership.tick END,
-    next_try = CASE WHEN observed IS DISTINCT FROM CASE
-        WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
-        ELSE observed END THEN 0 ELSE membership.next_try END,
+    -- Who could not be removed, and is still there, rests as that was put off: others go first.
+    next_try = CASE WHEN a.user_id IN (SELECT value FROM each_text(:joined))
+        AND observed IS DISTINCT FROM 'join' AND (state = 'granted' OR observed IS NOT NULL)
+        THEN 0 ELSE membership.next_try END,
     leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
@@ -44,9 +45,10 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, gr
     approved_by
 
 -- end_approvals --
--- What a human let through has ended where somebody is out already.
+-- What a human let through has ended where somebody is out already, by whatever was asked: of that
+-- which has no answer yet it is still to be recorded who let it through.
 UPDATE membership SET brake = 'free', approved_by = NULL
-WHERE room_id = :room_id AND brake = 'approved' AND observed = 'leave'
+WHERE room_id = :room_id AND brake = 'approved' AND observed = 'leave' AND NOT leaving
 
 -- clear_members --
 -- Who is in a room without being managed is read anew.

@@ -196,6 +196,11 @@ RETURNING 1
 INSERT INTO room (room_id, unusable) VALUES (:room_id, :reason)
 ON CONFLICT (room_id) DO UPDATE SET unusable = excluded.unusable
 
+-- unsure_of_levels --
+-- What was asked of a room's power levels may still be carried out until then, or was answered (none).
+INSERT INTO room (room_id, levels_unsure_until) VALUES (:room_id, :until)
+ON CONFLICT (room_id) DO UPDATE SET levels_unsure_until = excluded.levels_unsure_until
+
 -- names --
 -- What all rooms are called: by the map's alias, which the administrator chose; else as they call
 -- themselves.
