@@ -674,5 +674,5 @@ async def test_a_decision_for_another_room_decides_nothing_here(database: Databa
         [bob, _] = await brake.held(connection)
         elsewhere = Held("!other", bob.account_id, bob.user_id, None, None, bob.tick, "limit")
         assert await brake.decide(connection, [elsewhere], "approved", "eve") == []
-        await observed.observe(connection, ROOM, ["@bob:s"], [])
+        await observed.observe(connection, ROOM, ["@bob:s", "@cat:s"], [])
         assert await named(connection) == ["@bob:s", "@cat:s"]

@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from scim_matrix.matrix.live import MEMBER
 from scim_matrix.store import views
 from tests.conftest import eventually
@@ -49,13 +51,18 @@ def say(world: World, sender: str, user_id: str, membership: str) -> None:
 
 
 async def back(deployment: Deployment) -> None:
-    """Settle until ann is in the room: what was heard may come between two rounds."""
+    """Settle until ann is in the room."""
+    await becomes(deployment, "@ann:s", "join")
+
+
+async def becomes(deployment: Deployment, user_id: str, membership: str) -> None:
+    """Settle until somebody is in the room, or out: what was heard may come between two rounds."""
 
     async def look() -> str | None:
         await deployment.settle()
-        return deployment.world.rooms.get(ROOM).membership("@ann:s")
+        return deployment.world.rooms.get(ROOM).membership(user_id)
 
-    await eventually(look, lambda seen: seen == "join")
+    await eventually(look, lambda seen: seen == membership)
 
 
 def comparisons(deployment: Deployment, begun: int) -> int:
@@ -89,12 +96,7 @@ async def test_who_comes_into_an_exclusive_room_is_out_at_once(tmp_path: Path) -
         begun = len(deployment.homeserver.requests)
         for name in ("@vip:s", "@guest:s"):
             say(world, name, name, "join")
-
-        async def look() -> str | None:
-            await deployment.settle()
-            return room.membership("@guest:s")
-
-        await eventually(look, lambda seen: seen == "leave")
+        await becomes(deployment, "@guest:s", "leave")
         assert room.membership("@vip:s") == "join"
         assert comparisons(deployment, begun) == 0
         left = await views.left_to_do(deployment.database.reader, 10)
@@ -210,3 +212,24 @@ async def test_what_is_not_followed_any_more_is_looked_at_closely(tmp_path: Path
         new = world.upgrade(ROOM, world.service)
         await deployment.settle(2 * 3600.0)
         assert new.membership("@ann:s") == "join"
+
+
+@pytest.mark.parametrize("when", ["before the answer", "after it"])
+async def test_who_comes_back_at_once_is_out_again(tmp_path: Path, when: str) -> None:
+    """Without a comparison at the interval, though their removal was heard of before its answer."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        begun = len(deployment.homeserver.requests)
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        async with deployment.while_slow(lambda request: request.path[-1] == "kick"):
+            await deployment.homeserver.followed()
+            if when == "before the answer":
+                say(world, "@ann:s", "@ann:s", "join")
+                await deployment.homeserver.followed()
+        if when == "after it":
+            say(world, "@ann:s", "@ann:s", "join")
+        await becomes(deployment, "@ann:s", "leave")
+        # What was heard last may be older than the removal.
+        assert comparisons(deployment, begun) == (1 if when == "before the answer" else 0)

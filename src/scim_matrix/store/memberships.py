@@ -168,9 +168,14 @@ async def not_asked(connection: Connection, pairs: Iterable[Membership]) -> None
     await connection.executemany(_Q["not_asked"], waiting)
 
 
-async def reach(connection: Connection, pair: Membership, observed: Observed) -> None:
-    """Record the membership that an action led to or found; an approval ends with it."""
-    await connection.execute_fetchall(_Q["reach"], {**_key(pair), "observed": observed})
+async def reach(connection: Connection, pair: Membership, observed: Observed) -> Observed | None:
+    """Record the membership that an action led to or found; an approval ends with it.
+
+    Returns what was heard of it while the action was under way, None for nothing.
+    """
+    values = {**_key(pair), "observed": observed}
+    found, _ = await together(connection, (_Q["heard"], values), (_Q["reach"], values))
+    return found[0]["observed"] if found else None
 
 
 async def fail(

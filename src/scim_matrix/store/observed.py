@@ -53,7 +53,7 @@ async def observe(
         (_Q["missing"], values),
         (_Q["observe"], values),
         (_Q["find_done"], values),
-        (_Q["end_approvals"], values),
+        (_Q["end_decisions"], values),
         (_Q["clear_members"], values),
         (_Q["see_members"], values),
         (_Q["enable"], values),
@@ -171,7 +171,7 @@ async def observe_one(
         (_Q["observe_one"], values),
         (_Q["gone_member"], values),
         (_Q["one"], values),
-        (_Q["end_approvals"], values),
+        (_Q["end_decisions"], values),
         (_Q["is_exclusive"], values),
     )
     if known and known[0]["state"] != "forgotten":

@@ -69,7 +69,9 @@ class Reconciler:
         self._rights = rights
         self._observation = Observation(database, homeserver, rights, room_policy.on_self_leave)
         self._schedule = self._observation.schedule
-        self._turn = RoomTurn(database, homeserver, rights, room_policy, self.synapse.took)
+        self._turn = RoomTurn(
+            database, homeserver, rights, room_policy, self.synapse.took, self._schedule.doubt
+        )
         worker = AccountWorker(
             database,
             homeserver.accounts,
@@ -257,8 +259,10 @@ class Reconciler:
                 continue
             await self._comparison.finish()
             resting_until = self._servers.resting_until
+            due = max(resting_until, now + await self._pause(now))
+            # Asked last: somebody may have made work while that was looked up.
             if not self._wake.is_set() or resting_until > now:
-                return max(resting_until, now + await self._pause(now))
+                return due
 
     async def close(self) -> None:
         """End what runs beside `settle`."""

@@ -55,6 +55,7 @@ class RoomTurn:
         rights: RoomRights,
         policy: RoomPolicy,
         took: Callable[[str, float], None],
+        doubt: Callable[[Iterable[str]], None],
     ) -> None:
         self._database = database
         self._homeserver = homeserver
@@ -62,6 +63,8 @@ class RoomTurn:
         self._policy = policy
         # Told of each action and how long it took (seconds).
         self._took = took
+        # Told of rooms that are to be compared.
+        self._doubt = doubt
         # What the service did lately and sync has not told yet: membership and when.
         self._acted: dict[tuple[str, str], tuple[Observed, float]] = {}
         # The power levels that it put last, as a digest, since sync may tell of them first.
@@ -196,9 +199,14 @@ class RoomTurn:
         self._took(type(action).__name__, time.perf_counter() - begun)
         self._acted[pair.room_id, pair.user_id] = (observed, self._database.clock.now())
         async with self._database.write() as connection:
-            await memberships.reach(connection, pair, observed)
+            heard = await memberships.reach(connection, pair, observed)
             why = await self._why(connection, pair) if isinstance(action, Kick) else None
             await record.add(connection, _entry(action, "done", why))
+        if heard is not None:
+            # Its own event has come, or another one before or after it: whatever comes is news.
+            self._acted.pop((pair.room_id, pair.user_id), None)
+        if heard not in (None, observed):
+            self._doubt([pair.room_id])
         log.info(
             _EVENTS[type(action)],
             room_id=pair.room_id,

@@ -137,6 +137,11 @@ WHERE room_id = :room_id AND account_id = :account_id AND (observed IS NOT NULL 
 UPDATE membership SET leaving = FALSE WHERE room_id = :room_id AND account_id = :account_id
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 
+-- heard --
+-- What was heard of a membership while a request was under way.
+SELECT observed FROM membership WHERE room_id = :room_id AND account_id = :account_id
+AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
+
 -- reach --
 -- What an action led to, or found, of the account that it was about. What a human let through ends
 -- with it.

@@ -44,11 +44,11 @@ AND state IN ('revoked', 'pruned', 'excluded')
 RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, group_name, request,
     approved_by
 
--- end_approvals --
--- What a human let through has ended where somebody is out already, by whatever was asked: of that
--- which has no answer yet it is still to be recorded who let it through.
-UPDATE membership SET brake = 'free', approved_by = NULL
-WHERE room_id = :room_id AND brake = 'approved' AND observed = 'leave' AND NOT leaving
+-- end_decisions --
+-- Nothing is left to decide, or to do by what was decided, where somebody is out already. What was let
+-- through and has no answer yet is still to be recorded as that.
+UPDATE membership SET brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL
+WHERE room_id = :room_id AND brake <> 'free' AND observed IN ('leave', 'ban') AND NOT leaving
 
 -- clear_members --
 -- Who is in a room without being managed is read anew.
