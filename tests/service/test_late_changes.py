@@ -329,6 +329,22 @@ async def test_an_account_that_is_being_taken_from_a_user_goes_to_nobody_yet(
         assert (IDP, "bob") in deployment.world.accounts.get("@ann:s").links
 
 
+async def test_what_may_still_be_made_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    """Whoever was deleted while theirs was made has it late, and nobody has that name."""
+    async with deployed(tmp_path) as deployment:
+
+        def makes(request: Request) -> bool:
+            return request.method == "PUT" and request.path[-1] == "@ann:s"
+
+        deployment.homeserver.faults.append(Fault("request lost", makes))
+        scim_id = await say(deployment, "ann")
+        await deployment.settle()
+        assert (await deployment.scim("DELETE", f"/Users/{scim_id}"))[0] == 204
+        await say(deployment, "bob")
+        await deployment.settle(10.0)
+        assert "@bob:s" in deployment.world.accounts.all
+
+
 async def test_what_has_its_answer_keeps_nobody_waiting(tmp_path: Path) -> None:
     """An account that was taken from its user can be the next one's at once."""
     async with deployed(tmp_path) as deployment:

@@ -1,6 +1,7 @@
 """Who comes and goes is seen as it happens, before any comparison; what is left out is compared."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from scim_matrix.matrix.live import MEMBER
 from scim_matrix.store import views
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.conftest import eventually
 from tests.homeserver import Fault, Request, World
 from tests.homeserver.deployment import Configuration, Deployment, deployed
@@ -233,3 +235,25 @@ async def test_who_comes_back_at_once_is_out_again(tmp_path: Path, when: str) ->
         await becomes(deployment, "@ann:s", "leave")
         # What was heard last may be older than the removal.
         assert comparisons(deployment, begun) == (1 if when == "before the answer" else 0)
+
+
+async def test_what_comes_and_goes_is_followed_again_once_it_can_be_written(tmp_path: Path) -> None:
+    """A database that refuses what was heard says nothing of when to try again."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "ann")
+        refusing = sqlite3.connect(tmp_path / DATABASE_NAME)
+        refusing.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE OF observed ON membership"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+
+        async def follows() -> bool:
+            return deployment.reconciler.follows_live
+
+        say(world, "@owner:s", "@ann:s", "leave")
+        await eventually(follows, lambda follows: not follows)
+        refusing.execute("DROP TRIGGER refuse")
+        refusing.close()
+        await eventually(follows, bool)

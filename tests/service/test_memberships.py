@@ -369,6 +369,32 @@ async def test_a_level_that_another_account_may_have_is_looked_at_there(
         assert tried == {"@ann:s": 50, "@annie:s": None}
 
 
+async def test_whoever_comes_is_granted_the_room_by_no_newer_word(database: Database) -> None:
+    """That they are seen to be in it says nothing of what the identity provider wants."""
+    async with database.write() as connection:
+        people, _ = await granted(connection)
+        said = (await people.row("ann", "!few"))["tick"]
+    async with database.write() as connection:
+        people = Directory(connection)
+        seen = {"protected": False, "respected": True}
+        await observed.observe_one(connection, "!few", "@ann:s", "join", **seen)
+        assert (await people.row("ann", "!few"))["tick"] == said
+        await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
+        assert (await people.row("ann", "!few"))["tick"] > said
+
+
+async def test_whoever_is_out_by_an_action_is_held_no_more(database: Database) -> None:
+    """Though the homeserver did it after they were held."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group)
+        assert await brake.hold_room(connection, "!few", "limit") == 1
+        await people.observed("leave", "ann", room_id="!few")
+        row = await people.row("ann", "!few")
+        assert (row["brake"], row["held_because"], row["held_tick"]) == ("free", None, None)
+
+
 async def test_a_rest_ends_where_somebody_is_found_in_a_room(database: Database) -> None:
     """What there is to do for them waits no longer; nobody else is tried before their time.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from scim_matrix.sync.backoff import PERMANENT
 from tests.homeserver import Fault, Request
@@ -93,3 +94,14 @@ async def test_what_a_dry_run_withheld_is_done_at_the_start_without_it(tmp_path:
         await deployment.restart(dry_run=False)
         await deployment.settle()
         assert set(room.members()) == {world.service, "@ann:s", "@bob:s"}
+
+
+async def test_a_clock_that_was_set_is_told_once(tmp_path: Path) -> None:
+    """However often it is looked at, and again where it is set once more."""
+    async with deployed(tmp_path) as deployment:
+        with capture_logs() as logs:
+            for jumped in (3600.0, 0.0, -3600.0, 0.0):
+                deployment.hands.jumped += jumped
+                await deployment.settle()
+        jumps = [entry["seconds"] for entry in logs if entry["event"] == "clock_jumped"]
+        assert jumps == [3600, 0]

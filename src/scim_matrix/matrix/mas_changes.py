@@ -89,9 +89,7 @@ class MasChanges:
             # Perhaps MAS has another provider now.
             self._directory.forget_provider()
             raise
-        except RefusedError as error:
-            if error.status != 409:
-                raise
+        except RefusedError:
             known = await self._directory.link(subject)
             if known is None or known.attributes.user_id != user:
                 raise

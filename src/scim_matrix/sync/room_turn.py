@@ -323,8 +323,7 @@ class RoomTurn:
         entries = [_power_entry(pair, given, "done") for pair, given, _ in planned.reached]
         async with self._database.write() as connection:
             await memberships.reach_power(connection, planned.reached)
-            if planned.content is not None:
-                await rooms.unsure_of_levels(connection, None, room_id)
+            await rooms.unsure_of_levels(connection, None, room_id)
             await record.add(connection, *entries)
         if planned.reached:
             log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
