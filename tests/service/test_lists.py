@@ -66,6 +66,7 @@ async def test_a_page_of_a_hundred_unless_asked_otherwise(start: Start) -> None:
         _, found = await call(client, "GET", f"/Users{query}")
         assert (101, expected) == (found["totalResults"], found["itemsPerPage"]), query
     _, config = await call(client, "GET", "/ServiceProviderConfig")
+    assert [scheme["primary"] for scheme in config["authenticationSchemes"]] == [True]
     assert config["filter"] == {"supported": True, "maxResults": 1000}
     supported = {name for name, told in config.items() if told == {"supported": True}}
     assert supported == {"patch", "sort", "etag"}

@@ -220,8 +220,12 @@ def _check_selection(node: FilterNode) -> None:
 def _ids(node: FilterNode) -> list[str] | None:
     """Return the ids that a filter names, None where it selects in another way."""
     if isinstance(node, LogicalExpr) and node.op == LogicalOperator.or_:
-        lists = [_ids(term) for term in node.terms]
-        return None if None in lists else [i for ids in lists for i in ids or ()]
+        found: list[str] = []
+        for term in node.terms:
+            if (ids := _ids(term)) is None:
+                return None
+            found += ids
+        return found
     if (
         isinstance(node, Comparison)
         and node.op == CompareOperator.eq

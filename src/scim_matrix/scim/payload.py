@@ -149,9 +149,8 @@ def canonical(
 def _canonical_value(value: Any, attribute: Attribute, *, nulls: bool = False) -> Any:
     if attribute.multi_valued:
         values = value if isinstance(value, list) else [value]
-        folded = ((v, _canonical_single(v, attribute, nulls=nulls)) for v in values)
-        # An entry of which nothing is left was never one; an empty one is for the schema to judge.
-        entries = [f for v, f in folded if f is not None and (f != {} or v == {})]
+        folded = (_canonical_single(value, attribute, nulls=nulls) for value in values)
+        entries = [entry for entry in folded if entry is not None]
         primary = [e for e in entries if isinstance(e, dict) and e.get("primary") is True]
         for entry in primary[1:]:
             del entry["primary"]
