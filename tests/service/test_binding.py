@@ -11,7 +11,7 @@ from scim_matrix.store import accounts, binding, story, unanswered
 from scim_matrix.store.accounts import Account, Confirmation, Disablement, Written
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.dialect import DatabaseRow
-from tests.service.directory import Directory
+from tests.service.directory import Directory, wanted
 
 LATE = 9e9
 # Of an account of which everything is known that can be: what was done to it, is under way, went
@@ -232,3 +232,20 @@ async def test_what_may_still_be_written_is_not_forgotten(connection: Connection
     await unanswered.restore(connection, connection.at - 1.0, ann)
     await accounts.end_dropping(connection, ann, ["old"])
     assert (await people.account_of("ann")).written.subjects == {"new"}
+
+
+async def test_a_conflict_is_about_a_name(connection: Connection) -> None:
+    """What else is said of its user does not end it; another name does, with what was told."""
+    people = Directory(connection)
+    await people.user("ann")
+    ann = await people.account_of("ann")
+    assert await accounts.fail(connection, ann, "conflict", "taken", LATE, cure="rename")
+
+    async def told(proposed: str, subject: str) -> list[Any]:
+        said = replace(wanted("ann", subject=subject), proposed=proposed)
+        await accounts.change(connection, "ann", said, "externalId")
+        [row] = await everyone(connection)
+        return [row[name] for name in ("problem", "reason", "cure")]
+
+    assert await told("@ann:s", "new") == ["conflict", "taken", "rename"]
+    assert await told("@anna:s", "newer") == [None, None, None]

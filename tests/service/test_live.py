@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.live import MEMBER
-from scim_matrix.store import views
+from scim_matrix.store import memberships, views
 from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.conftest import eventually
 from tests.homeserver import Fault, Request, World
@@ -103,6 +103,24 @@ async def test_who_comes_into_an_exclusive_room_is_out_at_once(tmp_path: Path) -
         assert comparisons(deployment, begun) == 0
         left = await views.left_to_do(deployment.database.reader, 10)
         assert "@vip:s" not in [row["user_id"] for row in left]
+
+
+async def test_the_service_is_nobody_in_its_own_rooms(tmp_path: Path) -> None:
+    """Not even one whom nothing manages, where it comes back after it was thrown out."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        world.account("@guest:s")
+        await in_group(deployment, "ann")
+        say(world, "@owner:s", world.service, "leave")
+        for user_id in (world.service, "@guest:s"):
+            say(world, user_id, user_id, "join")
+
+        async def unmanaged() -> int:
+            await deployment.settle()
+            return (await memberships.counts(deployment.database.reader))["unmanagedMembers"]
+
+        assert await eventually(unmanaged, bool) == 1
 
 
 async def test_what_a_former_leader_had_sent_is_seen_when_it_is_done(tmp_path: Path) -> None:
