@@ -845,7 +845,7 @@ async def test_who_declined_is_joined_where_it_is_no_longer_left_to_them(
         await put(connection, replace(STAFF, invite=True))
         await people.group("staff", await people.account("ann"))
         await people.observed("invite", "ann")
-        await observed.observe_gone(connection, ROOM, "invite", [])
+        await observed.observe(connection, ROOM, [], [], {"invite": []})
         assert (await people.row("ann"))["left_by_choice"] == 1
     async with database.write() as connection:
         people = Directory(connection)

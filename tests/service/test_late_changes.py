@@ -428,6 +428,21 @@ async def test_no_other_clock_ends_or_stretches_the_two_minutes(
         assert (is_out(deployment), (await row(deployment))["by_hand"]) == (True, "locked")
 
 
+async def test_a_clock_that_was_ahead_keeps_nobody_in_doubt(tmp_path: Path) -> None:
+    """The time was over by that clock when the service ended, and nothing had looked since."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.stop()
+        deployment.hands.jumped = 86400.0
+        await deployment.start()
+        await unanswered(deployment)
+        deployment.hands.passed += LATEST
+        await deployment.stop()
+        deployment.hands.jumped = 0.0
+        await deployment.start()
+        known = await row(deployment)
+        assert known["unsure_until"] == deployment.database.clock.now() + LATEST
+
+
 async def test_whoever_was_deactivated_is_brought_back_whatever_answers_are_lost(
     tmp_path: Path,
 ) -> None:

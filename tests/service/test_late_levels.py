@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.store.accounts import LATEST
+from scim_matrix.sync.housekeeping import NOTE_EVERY
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.errors import forbidden
@@ -172,6 +173,26 @@ async def test_a_late_request_is_awaited_though_the_service_was_away(leads: Lead
     leads.carry_out(asked)
     await leads.rest(1)
     assert leads.levels == {}
+
+
+async def test_a_clock_that_was_ahead_keeps_no_level_waiting(leads: Leads) -> None:
+    """Nobody knows how long ago it was asked for: two minutes at most."""
+    deployment = leads.deployment
+    await deployment.stop()
+    deployment.hands.jumped = 86400.0
+    await deployment.start()
+    leads.homeserver.faults.append(Fault("request lost", _sets))
+    await leads.are("ann")
+    await deployment.settle()
+    await leads.are()
+    # Of what nobody is to have any more nothing is left to be done, once it is looked at.
+    deployment.hands.passed += NOTE_EVERY
+    await deployment.stop()
+    deployment.hands.jumped = 0.0
+    await deployment.start()
+    await leads.are("bob")
+    await leads.rest(LATEST)
+    assert leads.levels == {"@bob:s": 50}
 
 
 async def test_a_level_that_cannot_be_set_puts_off_no_removal(leads: Leads) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from scim_matrix.matrix.live import MEMBER
-from scim_matrix.store import memberships, views
+from scim_matrix.store import memberships, record, views
 from scim_matrix.store.sqlite import DATABASE_NAME
+from scim_matrix.sync.guard import Brake
 from tests.conftest import eventually
 from tests.homeserver import Fault, Request, World
 from tests.homeserver.deployment import Configuration, Deployment, deployed
@@ -232,6 +233,149 @@ async def test_what_is_not_followed_any_more_is_looked_at_closely(tmp_path: Path
         new = world.upgrade(ROOM, world.service)
         await deployment.settle(2 * 3600.0)
         assert new.membership("@ann:s") == "join"
+
+
+async def kicks(deployment: Deployment) -> list[tuple[str, str | None]]:
+    """Return the removals that are recorded as done: whose, and what is said of it."""
+    found = await record.find(deployment.database.reader, users=None, rooms=(), since=0, limit=100)
+    return [
+        (row["user_id"], row["detail"])
+        for row in found
+        if row["kind"] == "kick" and row["outcome"] == "done"
+    ]
+
+
+@pytest.mark.parametrize("sender", ["@bot:s", "@ann:s"])
+async def test_a_removal_that_is_carried_out_late_is_recorded(tmp_path: Path, sender: str) -> None:
+    """Without a comparison, by the service's own event; not where they leave by themselves."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        begun = len(deployment.homeserver.requests)
+        deployment.homeserver.faults.append(Fault("request lost", _removes))
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.settle()
+        say(world, sender, "@ann:s", "leave")
+
+        async def heard() -> int:
+            await deployment.settle()
+            return (await memberships.counts(deployment.database.reader))["pendingPairs"]
+
+        await eventually(heard, lambda number: number == 0)
+        assert comparisons(deployment, begun) == 0
+        late = [("@ann:s", "its answer was lost")]
+        assert await kicks(deployment) == (late if sender == world.service else [])
+        await deployment.quiet()
+        assert await kicks(deployment) == (late if sender == world.service else [])
+
+
+async def test_an_approval_ends_with_a_ban_though_an_answer_was_lost(tmp_path: Path) -> None:
+    """Whoever is unbanned and comes back is held anew."""
+    cautious = Configuration(brake=Brake(0, 1, 3600.0))
+    async with deployed(tmp_path, configuration=cautious) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann", "bob", "cat")
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.settle()
+        deployment.homeserver.faults.append(Fault("request lost", _removes, times=3))
+        assert await deployment.decide(ROOM, "approved") == 3
+        await deployment.settle()
+        for user_id in ("@ann:s", "@bob:s", "@cat:s"):
+            say(world, "@owner:s", user_id, "ban")
+        await deployment.quiet()
+        for membership in ("leave", "join"):
+            for user_id in ("@ann:s", "@bob:s", "@cat:s"):
+                sender = "@owner:s" if membership == "leave" else user_id
+                say(world, sender, user_id, membership)
+            await deployment.quiet()
+        assert sorted(room.members()) == ["@ann:s", "@bob:s", "@bot:s", "@cat:s"]
+        assert await kicks(deployment) == []
+
+
+async def test_who_is_removed_late_and_granted_the_room_again_is_invited(tmp_path: Path) -> None:
+    """It was not by their own will that they left."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, [ann] = await in_group(deployment, "ann", mode="invite")
+        say(world, "@ann:s", "@ann:s", "join")
+        await deployment.quiet()
+        deployment.homeserver.faults.append(Fault("request lost", _removes))
+        for op in ("remove", "add"):
+            operation = {"op": op, "path": "members", "value": [{"value": ann}]}
+            body = {"schemas": [PATCH], "Operations": [operation]}
+            assert (await deployment.scim("PATCH", group, body))[0] == 204
+            await deployment.settle()
+        await deployment.quiet()
+        say(world, world.service, "@ann:s", "leave")
+        await becomes(deployment, "@ann:s", "invite")
+
+
+async def test_who_comes_back_while_their_removal_is_written_down_is_out_again(
+    tmp_path: Path,
+) -> None:
+    """It was heard of before its answer, and they come before that can be recorded."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        async with deployment.while_slow(_removes):
+            await deployment.homeserver.followed()
+            async with deployment.database.write():
+                deployment.homeserver.given_up.set()
+
+                async def acted() -> str | None:
+                    return deployment.reconciler._turn.acted(ROOM, "@ann:s")
+
+                await eventually(acted, bool)
+                say(world, "@ann:s", "@ann:s", "join")
+                await deployment.homeserver.followed()
+        await becomes(deployment, "@ann:s", "leave")
+
+
+@pytest.mark.parametrize("then", ["leave", "join"])
+async def test_who_is_unbanned_before_the_answer_is_not_taken_for_banned(
+    tmp_path: Path, then: str
+) -> None:
+    """They are in the room then, by whomever, and leave it with their group."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+
+        def ban(request: Request) -> None:
+            if _joins(request):
+                say(world, "@owner:s", "@ann:s", "ban")
+
+        deployment.homeserver.before = ban
+        user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "ann"}
+        ann = (await deployment.scim("POST", "/Users", user))[1]["id"]
+        group = {"schemas": [SCHEMA + "Group"], "displayName": "staff", "externalId": "g"}
+        path = f"/Groups/{(await deployment.scim('POST', '/Groups', group))[1]['id']}"
+        await deployment.put_map({"g": [{"room": ROOM}]})
+        await followed(deployment)
+        operation = {"op": "add", "path": "members", "value": [{"value": ann}]}
+        body = {"schemas": [PATCH], "Operations": [operation]}
+        assert (await deployment.scim("PATCH", path, body))[0] == 204
+        async with deployment.while_slow(_joins):
+            await deployment.homeserver.followed()
+            deployment.homeserver.before = lambda request: None
+            for membership in ("leave", then):
+                say(world, "@owner:s", "@ann:s", membership)
+                await deployment.homeserver.followed()
+        await becomes(deployment, "@ann:s", "join")
+        assert (await deployment.scim("DELETE", path))[0] == 204
+        await becomes(deployment, "@ann:s", "leave")
+
+
+def _removes(request: Request) -> bool:
+    return request.path[-1] == "kick"
+
+
+def _joins(request: Request) -> bool:
+    return request.path[:4] == ("_synapse", "admin", "v1", "join")
 
 
 @pytest.mark.parametrize("when", ["before the answer", "after it"])

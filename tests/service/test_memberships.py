@@ -1,6 +1,7 @@
 """Which work may start, and how it ends."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,11 @@ from tests.service.directory import ROOM, TO_ALL, Directory, profile
 
 NOW = 1.0
 TO_ONE = Mapping("external_id", "ext-G", "!few")
+
+
+async def find(connection: Connection) -> list[dict[str, Any]]:
+    """Return what is recorded of a room."""
+    return await record.find(connection, users=None, rooms=["!few"], since=0, limit=9)
 
 
 async def granted(connection: Connection) -> tuple[Directory, str]:
@@ -417,6 +423,78 @@ async def test_a_rest_ends_where_somebody_is_found_in_a_room(database: Database)
         assert [pair.user_id for pair in due] == ["@cid:s"]
 
 
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("ours", [True, False])
+async def test_a_removal_may_be_carried_out_after_a_look(
+    database: Database, heard: bool, ours: bool
+) -> None:
+    """Somebody who was found in the room since is out by it, where that is all that is known."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group)
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
+        await observed.observe(connection, "!few", ["@ann:s"], [])
+        if heard:
+            seen = {"protected": False, "respected": False, "ours": ours}
+            await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
+        else:
+            await observed.observe(connection, "!few", [], [])
+        done = [row for row in await find(connection) if row["outcome"] == "done"]
+        assert [row["detail"] for row in done] == ["its answer was lost"] * (ours or not heard)
+        await observed.observe(connection, "!few", [], [])
+        assert [row for row in await find(connection) if row["outcome"] == "done"] == done
+
+
+async def test_whoever_is_banned_is_out_by_no_removal(database: Database) -> None:
+    """Neither now nor once they are unbanned; and nothing that was let through is left of it."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group)
+        await brake.hold_room(connection, "!few", "limit")
+        await brake.decide(connection, await brake.held(connection), "approved", "eve")
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
+        seen = {"protected": False, "respected": False}
+        await observed.observe_one(connection, "!few", "@ann:s", "ban", **seen)
+        assert (await people.row("ann", "!few"))["brake"] == "free"
+        await observed.observe(connection, "!few", [], [], {"ban": []})
+        assert [row["outcome"] for row in await find(connection)] == ["held", "approved"]
+
+
+async def test_what_is_under_way_is_told_by_its_answer(database: Database) -> None:
+    """Its own event is heard of before that."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group)
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        seen = {"protected": False, "respected": False, "ours": True}
+        await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
+        assert await find(connection) == []
+        assert await memberships.reach(connection, pair, "leave") == "leave"
+
+
+async def test_whoever_leaves_and_was_held_has_power_to_be_taken(database: Database) -> None:
+    """What they are to do no more in the room is work at once."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await groupmap.put(connection, [replace(TO_ONE, power=50)])
+        group = await people.group("G", await people.account("ann"))
+        await people.observed("join", "ann", room_id="!few")
+        pair = await people.membership("!few", "ann")
+        await memberships.reach_power(connection, [(pair, 50, None)])
+        await people.members(group)
+        assert await brake.hold_room(connection, "!few", "limit") == 1
+        seen = {"protected": False, "respected": False}
+        assert await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
+
+
 @pytest.mark.parametrize("seen", ["invite", "knock", "ban"])
 async def test_a_removal_whose_answer_was_lost_is_done_where_somebody_is_out(
     database: Database, seen: Observed
@@ -439,7 +517,7 @@ async def test_a_removal_whose_answer_was_lost_is_done_where_somebody_is_out(
             connection, "!few", "@ann:s", seen, protected=False, respected=False
         )
         await observed.observe(connection, "!few", [], [])
-        said = await record.find(connection, users=None, rooms=["!few"], since=0, limit=9)
+        said = await find(connection)
         assert [(row["user_id"], row["kind"]) for row in said] == [("@bob:s", "kick")]
 
 

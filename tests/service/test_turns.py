@@ -4,6 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from scim_matrix.store import record
 from scim_matrix.sync.reconciler import TURN_SECONDS
 from scim_matrix.sync.room_turn import TURN
 from tests.conftest import eventually
@@ -105,22 +108,41 @@ async def test_a_turn_that_has_lasted_makes_way(tmp_path: Path) -> None:
         assert len(order) == BUSY * TURN + 1
 
 
-async def test_whoever_cannot_be_removed_keeps_nobody_else_in(tmp_path: Path) -> None:
-    """Where the homeserver answers that removal with an error, whenever it is asked."""
+@pytest.mark.parametrize("mode", ["join", "invite"])
+async def test_whoever_cannot_be_removed_keeps_nobody_else_in(tmp_path: Path, mode: str) -> None:
+    """Where the homeserver answers that removal with an error, whenever it is asked.
+
+    It is asked less and less often, and nobody is said to be out who is in, or invited, still.
+    """
     async with deployed(tmp_path) as deployment:
         room = deployment.world.rooms.create(deployment.world.service, room_id="!room")
-        members = await people(deployment, 4)
-        group = await made(deployment, "Group", displayName="G", externalId="g", members=members)
-        await deployment.put_map({"g": ["!room"]})
+        *members, last = await people(deployment, 4)
+        paths = []
+        for name, held in (("most", members), ("last", [last])):
+            group = await made(deployment, "Group", displayName=name, externalId=name, members=held)
+            paths.append(f"/Groups/{group}")
+        await deployment.put_map({"most": ["!room"], "last": [{"room": "!room", "mode": mode}]})
         await deployment.quiet()
 
         def kicks_one(request: Request) -> bool:
             return request.path[-1] == "kick" and request.body["user_id"] == "@u3:s"
 
+        async def removed() -> list[str]:
+            found = await record.find(
+                deployment.database.reader, users=None, rooms=(), since=0, limit=100
+            )
+            return sorted(row["user_id"] for row in found if row["kind"] == "kick")
+
         deployment.homeserver.faults.append(Fault("unavailable", kicks_one, times=1000))
-        assert (await deployment.scim("DELETE", f"/Groups/{group}"))[0] == 204
-        await deployment.settle(60.0)
-        assert room.members() == ["@bot:s", "@u3:s"]
+        for path in paths:
+            assert (await deployment.scim("DELETE", path))[0] == 204
+        await deployment.settle(600.0)
+        assert [user for user in room.members() if user != "@u3:s"] == ["@bot:s"]
+        assert room.membership("@u3:s") == mode
+        assert await removed() == ["@u0:s", "@u1:s", "@u2:s"]
+        asked = [request for request in deployment.homeserver.requests if kicks_one(request)]
+        assert 10 < len(asked) < 100
         deployment.homeserver.faults.clear()
         await deployment.settle(60.0)
-        assert room.members() == ["@bot:s"]
+        assert room.membership("@u3:s") == "leave"
+        assert await removed() == ["@u0:s", "@u1:s", "@u2:s", "@u3:s"]

@@ -1,6 +1,6 @@
 """Who was seen in rooms: memberships as they are, and members whom nothing manages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,37 +21,55 @@ def _json(values: Iterable[str]) -> str:
 class Unexplained(NamedTuple):
     """What the list of those joined cannot tell of a room.
 
-    `missing` are the user IDs of those who are granted it, were in it, and no longer are, `waiting`
-    which memberships other than joined were last known there, and `powerful` whom the service gave
-    a power level: user ID and account.
+    `missing` are the user IDs of those who are granted it, were in it, and no longer are, and
+    `powerful` whom the service gave a power level: user ID and account.
     """
 
     missing: list[str]
-    waiting: set[Observed]
     powerful: list[tuple[str, int]]
 
 
+async def others(connection: Connection, room_id: str) -> list[Observed]:
+    """Return which memberships but those joined are to be asked for before a room is observed."""
+    found = await connection.execute_fetchall(_Q["others"], {"room_id": room_id})
+    return [row["observed"] for row in found]
+
+
 async def observe(
-    connection: Connection, room_id: str, joined: Sequence[str], protected: Iterable[str]
+    connection: Connection,
+    room_id: str,
+    joined: Sequence[str],
+    protected: Iterable[str],
+    others: Mapping[Observed, Collection[str]] | None = None,
 ) -> Unexplained:
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
-    Whoever was invited, banned or let go stays so unless found in the room; see `observe_gone`. A
-    room that is to hold nobody else loses unmanaged members, those in `protected` aside. Removals
-    whose answer was lost and that are done are recorded, so that the brake counts them. Whoever was
-    spared or refused is tried again.
+    `others` are the user IDs of those who are invited, banned or at the door, as far as that was
+    asked for, before who is joined: of the rest it stays as it was thought, unless they are found
+    in the room. An invitation that is gone was declined, which is respected; who is no longer
+    banned may come back. A room that is to hold nobody else loses unmanaged members, those in
+    `protected` aside. Removals whose answer was lost and that are done are recorded, so that the
+    brake counts them. Whoever was spared or refused is tried again.
     """
+    others = others or {}
     values = {
         "room_id": room_id,
         "joined": _json(joined),
+        "invited": _json(others.get("invite", ())),
         "tick": await connection.tick(),
         "at": connection.at,
     }
-    unknown, missing, _, done, *_, waiting, powerful, [exclusive] = await together(
+    missing, *_ = await together(
         connection,
-        (_Q["any_unknown"], values),
         (_Q["missing"], values),
         (_Q["observe"], values),
+        *(
+            (_Q["observe_gone"], {**values, "observed": kind, "still": _json(still)})
+            for kind, still in others.items()
+        ),
+    )
+    done, *_, powerful, [exclusive] = await together(
+        connection,
         (_Q["find_done"], values),
         (_Q["end_decisions"], values),
         (_Q["clear_members"], values),
@@ -59,18 +77,14 @@ async def observe(
         (_Q["enable"], values),
         (_Q["compared"], values),
         *memberships.retries("spared", "refused", room_id=room_id),
-        (_Q["kinds_waiting"], values),
         (_Q["powerful"], values),
         (_Q["is_exclusive"], values),
     )
     await record.add(connection, *(_done(room_id, row) for row in done))
     if exclusive["exclusive"]:
         await _exclude(connection, room_id, set(joined).difference(protected))
-    kinds: set[Observed] = {row["observed"] for row in waiting}
     return Unexplained(
         [row["user_id"] for row in missing],
-        # It may have been an invitation's removal whose outcome is not known.
-        kinds | {"invite"} if unknown else kinds,
         [(row["user_id"], row["account_id"]) for row in powerful],
     )
 
@@ -102,31 +116,6 @@ async def _exclude(connection: Connection, room_id: str, users: Iterable[str]) -
     )
 
 
-async def find_invited(connection: Connection, room_id: str, invited: Iterable[str]) -> None:
-    """Correct what was thought of people who were thought to be out of a room and are invited."""
-    values = {"room_id": room_id, "still": _json(invited)}
-    await connection.execute_fetchall(_Q["find_invited"], values)
-
-
-async def observe_gone(
-    connection: Connection, room_id: str, observed: Observed, still: Iterable[str]
-) -> None:
-    """Correct those thought invited or banned who no longer are: `still` are those who are.
-
-    An invitation that is gone was declined, which is respected; who is no longer banned may come
-    back.
-    """
-    await connection.execute_fetchall(
-        _Q["observe_gone"],
-        {
-            "room_id": room_id,
-            "observed": observed,
-            "still": _json(still),
-            "tick": await connection.tick(),
-        },
-    )
-
-
 async def respect(connection: Connection, room_id: str, users: Iterable[str]) -> None:
     """Leave those out who left a room by their own will, until they are granted it anew."""
     await connection.execute_fetchall(
@@ -153,29 +142,36 @@ async def observe_one(
     *,
     protected: bool,
     respected: bool,
+    ours: bool = False,
 ) -> bool:
     """Record one membership as it was seen to change; tell whether that makes work.
 
     Somebody joining whom nothing manages is an unmanaged member. Who left is not brought back
-    where that is `respected`, or where they are granted the room by invitation.
+    where that is `respected`, or where they are granted the room by invitation, unless it was the
+    service that removed them (`ours`).
     """
     values = {
         "room_id": room_id,
         "user_id": user_id,
         "observed": observed,
         "respected": respected,
+        "ours": ours,
+        "at": connection.at,
         "tick": await connection.tick(),
     }
-    _, _, known, _, [exclusive] = await together(
+    if ours and observed == "leave":
+        done = await connection.execute_fetchall(_Q["find_one_done"], values)
+        await record.add(connection, *(_done(room_id, row) for row in done))
+    *_, known, [exclusive] = await together(
         connection,
         (_Q["observe_one"], values),
+        (_Q["end_decisions"], values),
         (_Q["gone_member"], values),
         (_Q["one"], values),
-        (_Q["end_decisions"], values),
         (_Q["is_exclusive"], values),
     )
     if known and known[0]["state"] != "forgotten":
-        return known[0]["todo"] is not None
+        return bool(known[0]["due"])
     if observed != "join":
         return False
     await connection.execute_fetchall(

@@ -153,9 +153,11 @@ class LiveDrift:
             return False
         if await observed.is_known(self._database.reader, event.room_id, user_id, event.membership):
             return False
-        if self._turn.has_acted(event.room_id, user_id):
-            # Older than what the service did since: its own event has not come yet.
-            return False
+        if (acted := self._turn.acted(event.room_id, user_id)) is not None:
+            # Its own event has not come yet: what else is told may be older than that, or newer.
+            if event.membership != acted:
+                self._observation.schedule.doubt([event.room_id])
+            return event.membership != acted
         # It matters only of those whom nothing manages, and asking is a request.
         protected = not await observed.is_managed(
             self._database.reader, event.room_id, user_id
@@ -168,6 +170,7 @@ class LiveDrift:
                 event.membership,
                 protected=protected,
                 respected=self._respected and event.sender == user_id,
+                ours=event.sender == self._service_user_id,
             )
             if event.sender == user_id and event.membership == "leave":
                 await accounts.doubt_gone(connection, [user_id])

@@ -16,6 +16,7 @@ from scim_matrix.matrix.errors import (
 )
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
+from scim_matrix.membership import Observed
 from scim_matrix.store import accounts, observed, openings, record, references, rooms
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.openings import MappingRow
@@ -305,18 +306,31 @@ class Observation:
         for reference in standing_for_it:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
+        # Before who is joined: whoever accepts an invitation meanwhile is known to have had it.
+        others = await self._others(room_id)
         joined = await self._homeserver.rooms.members(room_id)
         if users.service_user_id in joined:
             self.schedule.watch(room_id, followed)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
         async with self._database.write() as connection:
-            unexplained = await observed.observe(connection, room_id, joined, protected)
+            unexplained = await observed.observe(connection, room_id, joined, protected, others)
             if unexplained.missing:
                 await accounts.doubt_gone(connection, unexplained.missing)
         if unexplained.missing:
             log.warning("people_missing", room_id=room_id, people=len(unexplained.missing))
         await self._observe_closer(room_id, unexplained)
+
+    async def _others(self, room_id: str) -> dict[Observed, Collection[str]]:
+        """Return who is invited, banned or at the door, where somebody may be."""
+        found: dict[Observed, Collection[str]] = {}
+        try:
+            for kind in await observed.others(self._database.scanner, room_id):
+                found[kind] = await self._homeserver.rooms.member_events(room_id, kind)
+        except RefusedError as error:
+            # Only somebody in the room may ask; without an answer things stay as they are.
+            log.info("room_not_seen_from_inside", room_id=room_id, error=str(error))
+        return found
 
     async def _is_upgraded(self, room_id: str) -> bool:
         """Follow an upgraded room to one that names it as its predecessor."""
@@ -463,12 +477,6 @@ class Observation:
                             for user, account_id in unexplained.powerful
                         ],
                     )
-            for kind in unexplained.waiting:
-                still = await self._homeserver.rooms.member_events(room_id, kind)
-                async with self._database.write() as connection:
-                    await observed.observe_gone(connection, room_id, kind, still)
-                    if kind == "invite":
-                        await observed.find_invited(connection, room_id, still)
             if unexplained.missing and self._on_self_leave == "respect":
                 left = await self._homeserver.rooms.member_events(room_id, "leave")
                 themselves = [user for user, sender in left.items() if user == sender]

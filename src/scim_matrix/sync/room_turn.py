@@ -70,9 +70,10 @@ class RoomTurn:
         # The power levels that it put last, as a digest, since sync may tell of them first.
         self._put: dict[str, bytes] = {}
 
-    def has_acted(self, room_id: str, user_id: str) -> bool:
-        """Tell whether the service did something that sync has not told of yet."""
-        return (room_id, user_id) in self._acted
+    def acted(self, room_id: str, user_id: str) -> Observed | None:
+        """Return what the service did of which sync has not told yet, None for nothing."""
+        observed, _ = self._acted.get((room_id, user_id), (None, 0.0))
+        return observed
 
     def has_put(self, room_id: str, levels: Mapping[str, Any]) -> bool:
         """Tell whether a room's power levels are those that the service put there last."""
@@ -202,11 +203,7 @@ class RoomTurn:
             heard = await memberships.reach(connection, pair, observed)
             why = await self._why(connection, pair) if isinstance(action, Kick) else None
             await record.add(connection, _entry(action, "done", why))
-        if heard is not None:
-            # Its own event has come, or another one before or after it: whatever comes is news.
-            self._acted.pop((pair.room_id, pair.user_id), None)
-        if heard not in (None, observed):
-            self._doubt([pair.room_id])
+        self._compare(pair, observed, heard)
         log.info(
             _EVENTS[type(action)],
             room_id=pair.room_id,
@@ -214,6 +211,14 @@ class RoomTurn:
             group=pair.group_name,
             request=pair.request,
         )
+
+    def _compare(self, pair: Membership, reached: Observed, heard: Observed | None) -> None:
+        """Take note of what was heard while an action was under way."""
+        if heard is not None:
+            # Its own event has come, or another one before or after it: whatever comes is news.
+            self._acted.pop((pair.room_id, pair.user_id), None)
+        if heard not in (None, reached):
+            self._doubt([pair.room_id])
 
     async def _why(self, connection: Connection, pair: Membership) -> str | None:
         """Return why somebody leaves whom no group had put there; of others the group says it."""
@@ -277,8 +282,10 @@ class RoomTurn:
             outcome: record.Outcome = "dry_run" if withheld else "refused"
             await record.add(connection, _entry(action, outcome, str(error)))
             if banned:
-                await memberships.reach(connection, pair, "ban")
-        if not banned:
+                heard = await memberships.reach(connection, pair, "ban")
+        if banned:
+            self._compare(pair, "ban", heard)
+        else:
             problem: memberships.Problem = "withheld" if withheld else "refused"
             await self._failed(pair, problem, str(error), PERMANENT.delay(pair.attempts))
 

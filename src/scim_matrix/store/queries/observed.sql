@@ -14,13 +14,17 @@ WHERE m.room_id = :room_id AND m.state = 'granted' AND m.observed = 'join' AND N
 AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
 
 -- observe --
--- What is known of the memberships of a room, where it was read who is in it. Who was invited or
--- banned stays so unless found in the room. Somebody granted it by invitation who is gone is not
--- invited again.
+-- What is known of the memberships of a room, where it was read who is in it, and who is invited
+-- where that matters. Who was invited or banned stays so unless found in the room. Somebody granted
+-- it by invitation who is gone is not invited again. A removal without an answer may still be
+-- carried out, though somebody is found in the room. Who could not be removed, and is still there,
+-- rests as that was put off: others go first.
 UPDATE membership SET
     observed = CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
-        WHEN observed IN ('invite', 'ban', 'knock') THEN observed ELSE 'leave' END,
+        WHEN observed IN ('invite', 'ban', 'knock') THEN observed
+        WHEN a.user_id IN (SELECT value FROM each_text(:invited)) THEN 'invite'
+        ELSE 'leave' END,
     left_by_choice = CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN FALSE
         WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join' THEN TRUE
@@ -28,11 +32,10 @@ UPDATE membership SET
     tick = CASE WHEN state = 'granted' AND invite AND observed IS NOT DISTINCT FROM 'join'
         AND a.user_id NOT IN (SELECT value FROM each_text(:joined)) THEN :tick
         ELSE membership.tick END,
-    -- Who could not be removed, and is still there, rests as that was put off: others go first.
     next_try = CASE WHEN a.user_id IN (SELECT value FROM each_text(:joined))
         AND observed IS DISTINCT FROM 'join' AND (state = 'granted' OR observed IS NOT NULL)
         THEN 0 ELSE membership.next_try END,
-    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
+    leaving = leaving AND state IN ('revoked', 'pruned', 'excluded')
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
 
@@ -43,6 +46,14 @@ WHERE room_id = :room_id AND leaving AND observed = 'leave'
 AND state IN ('revoked', 'pruned', 'excluded')
 RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, group_name, request,
     approved_by
+
+-- find_one_done --
+-- The same of one that rests, where it is heard to be carried out late. Of what is under way the
+-- answer tells.
+UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
+WHERE room_id = :room_id AND next_try > :at AND state IN ('revoked', 'pruned', 'excluded')
+AND account_id = (SELECT id FROM account WHERE user_id = :user_id)
+RETURNING CAST(:user_id AS TEXT) AS user_id, group_name, request, approved_by
 
 -- end_decisions --
 -- Nothing is left to decide, or to do by what was decided, where somebody is out already. What was let
@@ -105,21 +116,13 @@ DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id IN (
     SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
     WHERE m.room_id = :room_id AND m.state = 'excluded')
 
--- kinds_waiting --
--- Which memberships other than joined were last known in a room.
+-- others --
+-- Which memberships other than joined were last known in a room. It may be an invitation of which it
+-- is not known whether somebody has it still who is to leave.
 SELECT DISTINCT observed FROM membership WHERE room_id = :room_id
 AND observed IN ('invite', 'ban', 'knock')
-
--- any_unknown --
--- Whether it is not known of somebody who is to leave whether they are in a room, or invited.
-SELECT 1 FROM membership WHERE room_id = :room_id AND observed IS NULL
-AND state IN ('revoked', 'pruned', 'excluded') LIMIT 1
-
--- find_invited --
--- Who was thought out of a room and is invited.
-UPDATE membership SET observed = 'invite', next_try = 0
-FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
-AND (observed IS NULL OR observed = 'leave') AND a.user_id IN (SELECT value FROM each_text(:still))
+UNION SELECT 'invite' WHERE EXISTS (SELECT 1 FROM membership WHERE room_id = :room_id
+    AND observed IS NULL AND state IN ('revoked', 'pruned', 'excluded'))
 
 -- observe_gone --
 -- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
@@ -150,17 +153,20 @@ UPDATE membership SET power_given = NULL, next_try = 0
 WHERE room_id = :room_id AND account_id = :account_id AND power_given > :level
 
 -- observe_one --
--- One membership was seen to change.
+-- One membership was seen to change. Whoever is out by another's hand, or their own, is so by no
+-- removal that had no answer.
 UPDATE membership SET next_try = 0, observed = :observed,
-    left_by_choice = state = 'granted' AND :observed = 'leave' AND (invite OR :respected),
-    tick = CASE WHEN state = 'granted' AND :observed = 'leave' AND (invite OR :respected)
-        THEN :tick ELSE membership.tick END
+    leaving = leaving AND (:ours OR :observed NOT IN ('leave', 'ban')),
+    left_by_choice = state = 'granted' AND :observed = 'leave'
+        AND ((invite AND NOT :ours) OR :respected),
+    tick = CASE WHEN state = 'granted' AND :observed = 'leave'
+        AND ((invite AND NOT :ours) OR :respected) THEN :tick ELSE membership.tick END
 FROM account a WHERE a.id = membership.account_id AND a.user_id = :user_id
 AND membership.room_id = :room_id AND observed IS DISTINCT FROM :observed
 
 -- one --
 -- What is known of one membership.
-SELECT m.state, m.todo, m.observed FROM membership m JOIN account a ON a.id = m.account_id
+SELECT m.state, m.todo IS NOT NULL OR m.power_todo AS due, m.observed FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND a.user_id = :user_id
 
 -- gone_member --

@@ -19,13 +19,14 @@ UPDATE account SET unsure_until = :former WHERE user_id = :user_id AND unsure_un
 
 -- begin_anew --
 -- Nobody knows how long ago that was, since nothing ran, but where it was over before.
-UPDATE account SET unsure_until = :until WHERE unsure_until = 0
+-- A clock that was ahead makes nobody wait for longer.
+UPDATE account SET unsure_until = :until WHERE unsure_until = 0 OR unsure_until > :until
 OR unsure_until > (SELECT coalesce(seen_at, 0) FROM installation)
 
 -- begin_levels_anew --
 -- The same of power levels.
-UPDATE room SET levels_unsure_until = :until
-WHERE levels_unsure_until > (SELECT coalesce(seen_at, 0) FROM installation)
+UPDATE room SET levels_unsure_until = :until WHERE levels_unsure_until > :until
+OR levels_unsure_until > (SELECT coalesce(seen_at, 0) FROM installation)
 
 -- of_nobodys --
 -- Whether something may still be carried out on an account that is no user's, or it may be made, but
