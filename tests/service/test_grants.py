@@ -7,7 +7,7 @@ from typing import Literal
 import orjson
 import pytest
 
-from scim_matrix.groupmap import Mapping, Template
+from scim_matrix.groupmap import Kind, Mapping, Template
 from scim_matrix.membership import State
 from scim_matrix.store import (
     brake,
@@ -419,6 +419,19 @@ async def test_what_was_judged_of_a_room_is_not_said_of_what_took_its_place(
         judged = [Opening("!child", ROOM, "followed")]
         assert await openings.put_children(connection, mapping.id, judged) is None
         assert [o.room_id for o in await openings.of_mapping(connection, mapping.id)] == ["!new"]
+
+
+async def test_nobodys_power_is_asked_for_because_of_another_room(database: Database) -> None:
+    """That a room holds nobody else on somebody's power matters there, and only there."""
+    async with database.write() as connection:
+        space = Mapping("everyone", "", ROOM, children=True, exclusive=True)
+        await groupmap.put(connection, [space])
+        [mapping] = await openings.mappings_of(connection, ROOM)
+        led = Opening("!led", ROOM, "followed", led_by=("@eve:s",))
+        own = Opening("!own", ROOM, "followed")
+        assert await openings.put_children(connection, mapping.id, [led, own])
+        assert await openings.any_led(connection, "!led")
+        assert not await openings.any_led(connection, "!own")
 
 
 async def test_only_rooms_that_are_followed_are_opened(database: Database) -> None:
@@ -1299,3 +1312,28 @@ async def test_what_is_said_of_a_member_settles_nobody_else(
             "SELECT a.scim_id FROM unsettled u JOIN account a ON a.id = u.account_id"
         )
     assert "cat" in {row["scim_id"] for row in left}
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        *(("external_id", "ext-staff"), ("group_id", "staff")),
+        *(("display_name", "staff"), ("display_name", "st*")),
+    ],
+)
+async def test_a_group_that_a_line_named_is_named_by_the_map_no_more(
+    database: Database, kind: Kind, pattern: str
+) -> None:
+    """Though the line is remembered, since somebody is in the room by it."""
+    async with database.write() as connection:
+        people = Directory(connection)
+        await put(connection, Mapping(kind, pattern, ROOM))
+        await people.group("staff", await people.account("ann"))
+        await people.observed("join", "ann")
+        for mapped, listed in ((True, ["staff"]), (False, [])):
+            found = await console.groups_listed(connection, "", mapped, 10)
+            assert [row["id"] for row in found] == listed
+        await put(connection)
+        for mapped, listed in ((True, []), (False, ["staff"])):
+            found = await console.groups_listed(connection, "", mapped, 10)
+            assert [row["id"] for row in found] == listed

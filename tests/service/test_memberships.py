@@ -401,6 +401,20 @@ async def test_whoever_is_out_by_an_action_is_held_no_more(database: Database) -
         assert (row["brake"], row["held_because"], row["held_tick"]) == ("free", None, None)
 
 
+async def test_whoever_let_a_removal_through_has_said_so_of_one(database: Database) -> None:
+    """Once it is done nobody has let anything through."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        await people.members(group)
+        await brake.hold_room(connection, "!few", "limit")
+        await brake.decide(connection, await brake.held(connection), "approved", "eve")
+        assert (await people.row("ann", "!few"))["approved_by"] == "eve"
+        await people.observed("leave", "ann", room_id="!few")
+        row = await people.row("ann", "!few")
+        assert (row["brake"], row["approved_by"]) == ("free", None)
+
+
 async def test_a_rest_ends_where_somebody_is_found_in_a_room(database: Database) -> None:
     """What there is to do for them waits no longer; nobody else is tried before their time.
 

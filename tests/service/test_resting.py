@@ -1,9 +1,13 @@
 """Nothing is asked of a homeserver that is away, nor done where there is nothing to do."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+from structlog.testing import capture_logs
+
+from scim_matrix.store.sqlite import DATABASE_NAME
 from tests.conftest import eventually
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import Deployment, deployed
@@ -143,3 +147,27 @@ async def rounds(deployment: Deployment, asked: list[float]) -> int:
     for _ in range(20):
         assert (await deployment.scim("GET", "/Users"))[0] == 200
     return len(asked) - before
+
+
+async def test_what_the_database_refuses_is_no_fault_of_the_homeserver(tmp_path: Path) -> None:
+    """It is told as what it is, and the homeserver is not asked whether it is well."""
+    async with deployed(tmp_path) as deployment:
+        await deployment.quiet()
+        refusing = sqlite3.connect(tmp_path / DATABASE_NAME)
+        refusing.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE OF user_id ON account"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        await make(deployment, "User", userName="ann", externalId="ann")
+        begun = len(deployment.homeserver.requests)
+        with capture_logs() as logs:
+            await deployment.settle()
+        refusing.execute("DROP TRIGGER refuse")
+        refusing.close()
+        events = [entry["event"] for entry in logs]
+        assert "action_failed" in events
+        assert "no_usable_answer" not in events
+        asked = [request.path[-1] for request in deployment.homeserver.requests[begun:]]
+        assert "server_version" not in asked
+        await deployment.settle(60.0)
+        assert "@ann:s" in deployment.world.accounts.all

@@ -21,6 +21,7 @@ from scim_matrix.store.occupancy import NAME as LOCK_NAME
 from scim_matrix.store.occupancy import occupying
 from scim_matrix.store.sqlite import DATABASE_NAME, Sqlite
 from scim_matrix.store.text import folded
+from tests.conftest import eventually
 from tests.service.directory import Directory
 
 
@@ -513,3 +514,18 @@ async def test_old_databases_are_brought_up_to_date(tmp_path: Path, version: int
     [(version,)] = await database.reader.execute_fetchall("PRAGMA user_version")
     assert version == load()[-1][0]
     await database.close()
+
+
+async def test_what_is_closed_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Each connection has a thread of its own, which would keep the process from ending."""
+
+    async def own() -> list[str]:
+        threads = [thread.name for thread in threading.enumerate()]
+        # Those that asyncio keeps for whatever comes.
+        return [name for name in threads if not name.startswith("asyncio_")]
+
+    before = await own()
+    database = await Database.open(tmp_path)
+    assert len(await own()) > len(before)
+    await database.close()
+    await eventually(own, lambda names: names == before)
