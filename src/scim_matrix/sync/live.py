@@ -134,7 +134,9 @@ class LiveDrift:
         for event in latest.values():
             if event.type == MEMBER:
                 changed = await self._member(event)
-            elif event.type == POWER_LEVELS and self._turn.has_put(event.room_id, event.content):
+            elif event.type == POWER_LEVELS and self._turn.levels.has_put(
+                event.room_id, event.content
+            ):
                 changed = False
             else:
                 spaces = await openings.spaces_of(self._database.scanner, event.room_id)

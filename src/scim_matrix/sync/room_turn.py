@@ -1,18 +1,12 @@
-"""Carry out a turn of a room's plan: removals, joins, invitations, power levels."""
+"""Carry out a turn of a room's plan: removals, joins, invitations, then power levels."""
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
 
-import orjson
 import structlog
 
 from scim_matrix.matrix.errors import (
-    FORBIDDEN,
     BannedError,
-    RateLimitedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -20,7 +14,6 @@ from scim_matrix.matrix.errors import (
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership, Observed
 from scim_matrix.store import brake, memberships, record, rooms, story
-from scim_matrix.store.accounts import LATEST
 from scim_matrix.store.database import Connection, Database
 from scim_matrix.store.record import Entry
 from scim_matrix.story.words import why_closed
@@ -28,9 +21,8 @@ from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
 from scim_matrix.sync.delegation import Leaders, leaders, leading
 from scim_matrix.sync.guard import Tally
 from scim_matrix.sync.plan import Action, Invite, Join, Kick, Policy, Spare, plan
-from scim_matrix.sync.power import POWER_LEVELS, power_plan
+from scim_matrix.sync.room_levels import RoomLevels
 from scim_matrix.sync.room_rights import OvertakenError, RoomPolicy, RoomRights
-from scim_matrix.sync.unanswered import recorded
 
 log = structlog.get_logger(__name__)
 
@@ -67,17 +59,12 @@ class RoomTurn:
         self._doubt = doubt
         # What the service did lately and sync has not told yet: membership and when.
         self._acted: dict[tuple[str, str], tuple[Observed, float]] = {}
-        # The power levels that it put last, as a digest, since sync may tell of them first.
-        self._put: dict[str, bytes] = {}
+        self.levels = RoomLevels(database, homeserver, rights)
 
     def acted(self, room_id: str, user_id: str) -> Observed | None:
         """Return what the service did of which sync has not told yet, None for nothing."""
         observed, _ = self._acted.get((room_id, user_id), (None, 0.0))
         return observed
-
-    def has_put(self, room_id: str, levels: Mapping[str, Any]) -> bool:
-        """Tell whether a room's power levels are those that the service put there last."""
-        return self._put.get(room_id) == _digest(levels)
 
     def sync_told(self, seen: Iterable[tuple[str, str | None, Observed | None]]) -> None:
         """Wait no more for what sync told: (room ID, user ID, membership); old waits end too."""
@@ -119,7 +106,7 @@ class RoomTurn:
                 async with self._database.write() as connection:
                     await memberships.not_asked(connection, (action.pair for action in left))
         if not is_full and may_go_on(clock.now() - begun):
-            await self._powers(room_id)
+            await self.levels.bring_in_line(room_id)
 
     async def _hand_out(
         self, room_id: str, users: Policy, behind: Leaders | None
@@ -296,79 +283,6 @@ class RoomTurn:
             when = connection.at + delay
             await memberships.fail(connection, pair, problem, error, when)
 
-    # -- Power levels -----------------------------------------------------
-
-    async def _powers(self, room_id: str) -> None:
-        """Send one event with all power levels that are to change in a room."""
-        now = self._database.clock.now()
-        due = await memberships.power_due(self._database.scanner, room_id, now)
-        if not due:
-            return
-        users = await self._rights.protection()
-        try:
-            await self._rights.with_power(room_id, lambda: self._set_powers(room_id, users))
-        except RefusedError as error:
-            for pair in due:
-                await self._power_stopped(pair, "refused", str(error))
-        except WithheldError as error:
-            for pair in due:
-                await self._power_stopped(pair, "withheld", str(error))
-
-    async def _set_powers(self, room_id: str, users: Policy) -> None:
-        levels = await self._rights.levels(room_id)
-        if levels.of(users.service_user_id) < levels.needed(POWER_LEVELS):
-            raise RefusedError(403, FORBIDDEN, "the service may not change power levels")
-        async with self._database.write() as connection:
-            # As it is by now: it took requests to come here.
-            due = await memberships.power_due(connection, room_id, connection.at)
-            planned = power_plan(levels, due, users)
-            if planned.content is not None and not self._homeserver.dry_run:
-                await memberships.try_power(connection, planned.tries)
-                await rooms.unsure_of_levels(connection, connection.at + LATEST, room_id)
-        if planned.content is not None:
-            await self._put_levels(room_id, planned.content)
-        entries = [_power_entry(pair, given, "done") for pair, given, _ in planned.reached]
-        async with self._database.write() as connection:
-            await memberships.reach_power(connection, planned.reached)
-            await rooms.unsure_of_levels(connection, None, room_id)
-            await record.add(connection, *entries)
-        if planned.reached:
-            log.info("power_levels_set", room_id=room_id, people=len(planned.reached))
-        for pair, reason in planned.refused:
-            await self._power_stopped(pair, "refused", reason)
-
-    async def _put_levels(self, room_id: str, content: dict[str, Any]) -> None:
-        """Send a room's power levels, which may be carried out late where no answer comes.
-
-        The event holds everybody's: what was set meanwhile would be undone by it.
-        """
-        unsure = partial(rooms.unsure_of_levels, room_id=room_id)
-        self._put[room_id] = _digest(content)
-        try:
-            async with recorded(self._database, unsure):
-                await self._homeserver.rooms.put_state(room_id, POWER_LEVELS, content)
-        except UnavailableError:
-            # Whenever sync tells of it, that is news.
-            del self._put[room_id]
-            raise
-        except (RefusedError, RateLimitedError):
-            async with self._database.write() as connection:
-                await unsure(connection, None)
-            raise
-
-    async def _power_stopped(
-        self, pair: Membership, problem: Literal["refused", "withheld"], why: str
-    ) -> None:
-        log.warning("power_level_refused", room_id=pair.room_id, user_id=pair.user_id, error=why)
-        outcome: record.Outcome = "dry_run" if problem == "withheld" else "refused"
-        async with self._database.write() as connection:
-            await record.add(connection, _power_entry(pair, pair.power, outcome, why))
-        await self._failed(pair, problem, why, PERMANENT.delay(pair.attempts))
-
-
-def _digest(content: Mapping[str, Any]) -> bytes:
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
-
 
 _EVENTS = {Join: "joined", Invite: "invited", Kick: "kicked"}
 _KINDS: dict[type[Action], record.Kind] = {
@@ -414,19 +328,4 @@ def _entry(action: Action, outcome: record.Outcome, detail: str | None = None) -
         pair.approved_by is not None,
         detail,
         pair.approved_by,
-    )
-
-
-def _power_entry(
-    pair: Membership, level: int | None, outcome: record.Outcome, detail: str | None = None
-) -> Entry:
-    what = "given back" if level is None else str(level)
-    return Entry(
-        "power",
-        outcome,
-        pair.user_id,
-        pair.room_id,
-        pair.group_name,
-        pair.request,
-        detail=f"{what}: {detail}" if detail else what,
     )
