@@ -12,7 +12,7 @@ from scim_matrix.console.access import LISTED, NOT_YOURS, Access
 from scim_matrix.matrix.errors import UnavailableError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.authority import Reach
-from tests.homeserver import Fault, World
+from tests.homeserver import Fault, Request, World
 from tests.homeserver.server import TOKEN, MemoryHomeserver, serving
 
 ANN, BOB, CHIEF = "@ann:s", "@bob:s", "@chief:s"
@@ -111,6 +111,18 @@ async def test_administrators_may_map_everything_and_others_nothing(asked: Asked
     asked.world.bring("!hers", BOB)
     asked.world.levels("!hers", bob=100)
     assert not (await asked.access.verdict(BOB, ["!hers"], Reach())).followed
+
+
+async def test_a_room_that_is_gone_is_nobodys(asked: Asked) -> None:
+    """Though it was there a moment ago, when it was asked where somebody is."""
+
+    def delete(request: Request) -> None:
+        if request.path[-1] == "state":
+            asked.world.rooms.delete("!hers")
+
+    asked.homeserver.before = delete
+    verdict = await asked.access.verdict(ANN, ["!hers"], Reach())
+    assert (verdict.followed, verdict.reason) == (False, NOT_YOURS)
 
 
 async def test_it_is_not_told_which_rooms_there_are(asked: Asked) -> None:
