@@ -401,6 +401,18 @@ async def test_whoever_is_out_by_an_action_is_held_no_more(database: Database) -
         assert (row["brake"], row["held_because"], row["held_tick"]) == ("free", None, None)
 
 
+async def test_a_join_is_for_an_account_that_can_be_used(database: Database) -> None:
+    """Not for one that a hand has deactivated since it was planned."""
+    async with database.write() as connection:
+        people, _ = await granted(connection)
+        [pair] = await memberships.due(connection, "!few", NOW, 9)
+        assert await memberships.is_as_planned(connection, pair)
+        ann = await people.account_of("ann")
+        seen = Confirmation(Disablement(), Written(), "deactivated", usable=False)
+        assert await accounts.confirm(connection, ann, seen)
+        assert not await memberships.is_as_planned(connection, pair)
+
+
 async def test_whoever_let_a_removal_through_has_said_so_of_one(database: Database) -> None:
     """Once it is done nobody has let anything through."""
     async with database.write() as connection:
