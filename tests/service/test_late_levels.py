@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from scim_matrix.store import memberships, record
 from scim_matrix.store.accounts import LATEST
 from scim_matrix.sync.housekeeping import NOTE_EVERY
 from tests.homeserver import Fault, Request
@@ -232,4 +233,21 @@ async def test_what_came_too_fast_is_not_carried_out_late(leads: Leads) -> None:
     leads.homeserver.faults.append(Fault("rate limited", _sets))
     await leads.are("ann")
     await leads.rest(2)
+    assert leads.levels == {"@ann:s": 50}
+
+
+async def test_a_dry_run_tells_once_which_levels_it_would_set(leads: Leads) -> None:
+    """They are set by the start without it."""
+    deployment = leads.deployment
+    await deployment.restart(dry_run=True)
+    await leads.are("ann")
+    await deployment.settle()
+    await deployment.settle(60.0)
+    found = await record.find(deployment.database.reader, users=None, rooms=(), since=0, limit=9)
+    told = [(row["outcome"], row["user_id"]) for row in found if row["kind"] == "power"]
+    assert told == [("dry_run", "@ann:s")]
+    assert (await memberships.counts(deployment.database.reader))["withheldPairs"] == 1
+    assert leads.levels == {}
+    await deployment.restart(dry_run=False)
+    await deployment.settle()
     assert leads.levels == {"@ann:s": 50}
