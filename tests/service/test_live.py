@@ -270,6 +270,96 @@ async def test_a_removal_that_is_carried_out_late_is_recorded(tmp_path: Path, se
         assert await kicks(deployment) == (late if sender == world.service else [])
 
 
+async def test_a_removal_counts_though_more_is_heard_at_once(tmp_path: Path) -> None:
+    """It was carried out late, and whoever it was about came back and left by themselves."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        deployment.homeserver.faults.append(Fault("request lost", _removes))
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.settle()
+        for sender, membership in ((world.service, "leave"), ("@ann:s", "join")):
+            say(world, sender, "@ann:s", membership)
+        say(world, "@ann:s", "@ann:s", "leave")
+
+        async def recorded() -> list[tuple[str, str | None]]:
+            await deployment.settle()
+            return await kicks(deployment)
+
+        await eventually(recorded, lambda found: found == [("@ann:s", "its answer was lost")])
+
+
+async def test_who_is_heard_of_while_a_room_is_compared_is_not_forgotten(tmp_path: Path) -> None:
+    """What the homeserver said of the room is older than that they came back."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.quiet()
+        deployment.reconciler.compare()
+        async with deployment.while_slow(lambda request: request.path[-1] == "members"):
+            await deployment.homeserver.followed()
+            say(world, "@ann:s", "@ann:s", "join")
+            await deployment.homeserver.followed()
+        await becomes(deployment, "@ann:s", "leave")
+
+
+async def test_who_is_invited_is_not_taken_for_out_where_nobody_can_ask(tmp_path: Path) -> None:
+    """The service was thrown out, and what it asked for then had no answer."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        levels = {"users": {world.service: 100, "@owner:s": 100}}
+        room = world.rooms.create(world.service, room_id=ROOM, version="10", levels=levels)
+        world.account("@owner:s")
+        world.bring(ROOM, "@owner:s")
+        group, _ = await in_group(deployment, "ann", "bob", mode="invite")
+        assert room.membership("@ann:s") == room.membership("@bob:s") == "invite"
+        say(world, "@owner:s", world.service, "leave")
+        await deployment.settle()
+        promotes = Fault("unavailable", lambda request: "make_room_admin" in request.path)
+        deployment.homeserver.faults.append(promotes)
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.settle(60.0)
+        assert room.membership("@ann:s") == room.membership("@bob:s") == "leave"
+        assert sorted(await kicks(deployment)) == [("@ann:s", None), ("@bob:s", None)]
+
+
+@pytest.mark.parametrize("sender", ["@bot:s", "@ann:s"])
+async def test_who_was_removed_unheard_and_granted_the_room_again_is_invited(
+    tmp_path: Path, sender: str
+) -> None:
+    """Not whoever left by themselves while the service was away."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "ann", mode="invite")
+        say(world, "@ann:s", "@ann:s", "join")
+        await deployment.quiet()
+        await deployment.stop()
+        say(world, sender, "@ann:s", "leave")
+        await deployment.start()
+        await deployment.quiet()
+        assert room.membership("@ann:s") == ("invite" if sender == world.service else "leave")
+
+
+async def test_what_came_too_fast_removes_nobody(tmp_path: Path) -> None:
+    """Whoever leaves by themselves before it is asked for again is out by no removal."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        deployment.homeserver.faults.append(Fault("rate limited", _removes))
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.settle()
+        await deployment.stop()
+        say(world, "@ann:s", "@ann:s", "leave")
+        await deployment.start()
+        await deployment.quiet()
+        assert await kicks(deployment) == []
+
+
 async def test_an_approval_ends_with_a_ban_though_an_answer_was_lost(tmp_path: Path) -> None:
     """Whoever is unbanned and comes back is held anew."""
     cautious = Configuration(brake=Brake(0, 1, 3600.0))

@@ -454,7 +454,7 @@ async def test_a_rest_ends_where_somebody_is_found_in_a_room(database: Database)
 async def test_a_removal_may_be_carried_out_after_a_look(
     database: Database, heard: bool, ours: bool
 ) -> None:
-    """Somebody who was found in the room since is out by it, where that is all that is known."""
+    """Somebody who was found in the room since is out by it where the service is heard to do it."""
     async with database.write() as connection:
         people, group = await granted(connection)
         await people.observed("join", "ann", room_id="!few")
@@ -469,7 +469,7 @@ async def test_a_removal_may_be_carried_out_after_a_look(
         else:
             await observed.observe(connection, "!few", [], [])
         done = [row for row in await find(connection) if row["outcome"] == "done"]
-        assert [row["detail"] for row in done] == ["its answer was lost"] * (ours or not heard)
+        assert [row["detail"] for row in done] == ["its answer was lost"] * (ours and heard)
         await observed.observe(connection, "!few", [], [])
         assert [row for row in await find(connection) if row["outcome"] == "done"] == done
 

@@ -21,11 +21,13 @@ def _json(values: Iterable[str]) -> str:
 class Unexplained(NamedTuple):
     """What the list of those joined cannot tell of a room.
 
-    `missing` are the user IDs of those who are granted it, were in it, and no longer are, and
-    `powerful` whom the service gave a power level: user ID and account.
+    `missing` are the user IDs of those who are granted it, were in it, and no longer are,
+    `declined` of those of whom it is thought that they do not want to be in it, and `powerful` whom
+    the service gave a power level: user ID and account.
     """
 
     missing: list[str]
+    declined: list[str]
     powerful: list[tuple[str, int]]
 
 
@@ -44,15 +46,18 @@ async def observe(
 ) -> Unexplained:
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
-    `others` are the user IDs of those who are invited, banned or at the door, as far as that was
-    asked for, before who is joined: of the rest it stays as it was thought, unless they are found
-    in the room. An invitation that is gone was declined, which is respected; who is no longer
+    `others` are the user IDs of those who are invited, banned or at the door, as far as that
+    was asked for, before who is joined (None: nobody is): of the rest it stays as it was
+    thought, and not known of whoever is to leave and may be invited, unless they are found in
+    the room. An invitation that is gone was declined, which is respected; who is no longer
     banned may come back. A room that is to hold nobody else loses unmanaged members, those in
-    `protected` aside. Removals whose answer was lost and that are done are recorded, so that the
-    brake counts them. Whoever was spared or refused is tried again.
+    `protected` aside. Removals whose answer was lost and that are done are recorded, so that
+    the brake counts them. Whoever was spared or refused is tried again.
     """
+    asked = others is None or "invite" in others
     others = others or {}
     values = {
+        "asked": asked,
         "room_id": room_id,
         "joined": _json(joined),
         "invited": _json(others.get("invite", ())),
@@ -68,8 +73,9 @@ async def observe(
             for kind, still in others.items()
         ),
     )
-    done, *_, powerful, [exclusive] = await together(
+    declined, done, *_, powerful, [exclusive] = await together(
         connection,
+        (_Q["declined"], values),
         (_Q["find_done"], values),
         (_Q["end_decisions"], values),
         (_Q["clear_members"], values),
@@ -85,6 +91,7 @@ async def observe(
         await _exclude(connection, room_id, set(joined).difference(protected))
     return Unexplained(
         [row["user_id"] for row in missing],
+        [row["user_id"] for row in declined],
         [(row["user_id"], row["account_id"]) for row in powerful],
     )
 
@@ -122,6 +129,12 @@ async def respect(connection: Connection, room_id: str, users: Iterable[str]) ->
         _Q["respect"],
         {"room_id": room_id, "users": _json(users), "tick": await connection.tick()},
     )
+
+
+async def removed(connection: Connection, room_id: str, users: Iterable[str]) -> None:
+    """Have those be wanted in a room still whom the service itself removed from it."""
+    values = {"room_id": room_id, "users": _json(users)}
+    await connection.execute_fetchall(_Q["removed"], values)
 
 
 async def powers_are(

@@ -126,12 +126,17 @@ class LiveDrift:
         may be carried out long after the service that sent it has ended, or led.
         """
         latest: dict[tuple[str, str, str | None], LiveEvent] = {}
+        removals: list[LiveEvent] = []
         seen: set[tuple[str, str | None, Observed | None]] = set()
         for event in events:
             latest[event.room_id, event.type, event.state_key] = event
             seen.add((event.room_id, event.state_key, event.membership))
+            if event.membership == "leave" and event.sender == self._service_user_id:
+                removals.append(event)
         self._turn.sync_told(seen)
-        for event in latest.values():
+        # Its own removals count, though more is heard of the same people.
+        earlier = [event for event in removals if event not in latest.values()]
+        for event in [*earlier, *latest.values()]:
             if event.type == MEMBER:
                 changed = await self._member(event)
             elif event.type == POWER_LEVELS and self._turn.levels.has_put(
@@ -164,6 +169,7 @@ class LiveDrift:
         protected = not await observed.is_managed(
             self._database.reader, event.room_id, user_id
         ) and (await self._rights.protection()).protects(user_id)
+        self._observation.heard(event.room_id)
         async with self._database.write() as connection:
             changed = await observed.observe_one(
                 connection,

@@ -75,6 +75,7 @@ class Observation:
         self._rights = rights
         self._on_self_leave = on_self_leave
         self.schedule = Schedule()
+        self._under_way: set[str] = set()
         # Set when the map opens other rooms than before.
         self.others_opened = asyncio.Event()
 
@@ -266,6 +267,7 @@ class Observation:
     async def observe(self, room_id: str) -> None:
         """Compare a room with what is thought of it: where it is, what is below it, who is in."""
         self.schedule.begin(room_id)
+        self._under_way.add(room_id)
         try:
             await self._observe(room_id)
         except RefusedError as error:
@@ -275,6 +277,13 @@ class Observation:
         except BaseException:
             self.schedule.doubt([room_id])
             raise
+        finally:
+            self._under_way.discard(room_id)
+
+    def heard(self, room_id: str) -> None:
+        """Take note that somebody came or went: a comparison under way may write over that."""
+        if room_id in self._under_way:
+            self.schedule.doubt([room_id])
 
     async def _observe(self, room_id: str) -> None:
         # First: an upgrade takes the alias along, and copies power levels, which a move does not.
@@ -477,11 +486,16 @@ class Observation:
                             for user, account_id in unexplained.powerful
                         ],
                     )
-            if unexplained.missing and self._on_self_leave == "respect":
+            respects = unexplained.missing and self._on_self_leave == "respect"
+            if respects or unexplained.declined:
                 left = await self._homeserver.rooms.member_events(room_id, "leave")
                 themselves = [user for user, sender in left.items() if user == sender]
+                service = self._homeserver.user_id
+                ours = [user for user in unexplained.declined if left.get(user) == service]
                 async with self._database.write() as connection:
-                    await observed.respect(connection, room_id, themselves)
+                    if respects:
+                        await observed.respect(connection, room_id, themselves)
+                    await observed.removed(connection, room_id, ours)
         except RefusedError as error:
             # Only somebody in the room may ask; without an answer things stay as they are.
             log.info("room_not_seen_from_inside", room_id=room_id, error=str(error))

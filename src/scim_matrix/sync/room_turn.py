@@ -7,6 +7,7 @@ import structlog
 
 from scim_matrix.matrix.errors import (
     BannedError,
+    RateLimitedError,
     RefusedError,
     UnavailableError,
     WithheldError,
@@ -101,6 +102,9 @@ class RoomTurn:
                     await self._act(action)
                 except OvertakenError:
                     left.append(action)
+                except RateLimitedError:
+                    left.append(action)
+                    raise
         finally:
             if left:
                 async with self._database.write() as connection:

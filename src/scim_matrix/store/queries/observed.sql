@@ -15,15 +15,19 @@ AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM each_text(:joi
 
 -- observe --
 -- What is known of the memberships of a room, where it was read who is in it, and who is invited
--- where that matters. Who was invited or banned stays so unless found in the room. Somebody granted
--- it by invitation who is gone is not invited again. A removal without an answer may still be
--- carried out, though somebody is found in the room. Who could not be removed, and is still there,
--- rests as that was put off: others go first.
+-- where that matters. Who was invited or banned stays so unless found in the room. Somebody
+-- granted it by invitation who is gone is not invited again. Whoever is to leave is not known to
+-- be out where it was not `asked` who is invited, but for those of whom a backup that was put
+-- back says it. Who could not be removed, and is still there, rests as that was put off: others
+-- go first.
 UPDATE membership SET
     observed = CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
         WHEN observed IN ('invite', 'ban', 'knock') THEN observed
         WHEN a.user_id IN (SELECT value FROM each_text(:invited)) THEN 'invite'
+        WHEN observed IS NULL AND NOT :asked AND state IN ('revoked', 'pruned', 'excluded')
+            AND NOT EXISTS (SELECT 1 FROM installation i WHERE membership.tick <= i.restored_tick)
+        THEN NULL
         ELSE 'leave' END,
     left_by_choice = CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN FALSE
@@ -35,7 +39,7 @@ UPDATE membership SET
     next_try = CASE WHEN a.user_id IN (SELECT value FROM each_text(:joined))
         AND observed IS DISTINCT FROM 'join' AND (state = 'granted' OR observed IS NOT NULL)
         THEN 0 ELSE membership.next_try END,
-    leaving = leaving AND state IN ('revoked', 'pruned', 'excluded')
+    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
 
@@ -48,10 +52,11 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, gr
     approved_by
 
 -- find_one_done --
--- The same of one that rests, where it is heard to be carried out late. Of what is under way the
--- answer tells.
+-- The same of one that is heard to be carried out late, whatever is wanted by then. Of what is under
+-- way the answer tells.
 UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
-WHERE room_id = :room_id AND next_try > :at AND state IN ('revoked', 'pruned', 'excluded')
+WHERE room_id = :room_id AND observed IS DISTINCT FROM 'leave'
+AND (observed IS NOT NULL OR next_try > :at OR brake = 'held')
 AND account_id = (SELECT id FROM account WHERE user_id = :user_id)
 RETURNING CAST(:user_id AS TEXT) AS user_id, group_name, request, approved_by
 
@@ -121,8 +126,9 @@ DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id IN (
 -- is not known whether somebody has it still who is to leave.
 SELECT DISTINCT observed FROM membership WHERE room_id = :room_id
 AND observed IN ('invite', 'ban', 'knock')
-UNION SELECT 'invite' WHERE EXISTS (SELECT 1 FROM membership WHERE room_id = :room_id
-    AND observed IS NULL AND state IN ('revoked', 'pruned', 'excluded'))
+UNION SELECT 'invite' WHERE EXISTS (SELECT 1 FROM membership m JOIN account a ON a.id = m.account_id
+    WHERE m.room_id = :room_id AND m.observed IS NULL AND a.user_id IS NOT NULL
+    AND m.state IN ('revoked', 'pruned', 'excluded'))
 
 -- observe_gone --
 -- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
@@ -140,6 +146,18 @@ UPDATE membership SET left_by_choice = TRUE, tick = :tick
 FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
 AND state = 'granted' AND observed = 'leave' AND NOT left_by_choice
 AND a.user_id IN (SELECT value FROM each_text(:users))
+
+-- declined --
+-- Who is granted a room by invitation and was just seen to be neither in it nor invited any more.
+SELECT a.user_id FROM membership m JOIN account a ON a.id = m.account_id
+WHERE m.room_id = :room_id AND m.state = 'granted' AND m.invite AND m.left_by_choice
+AND m.observed = 'leave' AND m.tick = :tick
+
+-- removed --
+-- The service itself removed some: that was not by their own will.
+UPDATE membership SET left_by_choice = FALSE
+FROM account a WHERE a.id = membership.account_id AND membership.room_id = :room_id
+AND state = 'granted' AND observed = 'leave' AND a.user_id IN (SELECT value FROM each_text(:users))
 
 -- powerful --
 -- Whom the service gave a power level in a room.
