@@ -134,7 +134,7 @@ class AccountWorker:
             with self._in_hand.without_waiting(account.user_id):
                 await self._bring_in_line(account, account.user_id)
             return
-        if account.barred is not None:
+        if account.bound_by == "human" and account.barred is not None:
             await self._finder.take_off(account, account.barred)
         async with self._in_hand.of(account.user_id):
             await self._bring_in_line(account, account.user_id)
