@@ -290,6 +290,21 @@ async def test_a_removal_counts_though_more_is_heard_at_once(tmp_path: Path) -> 
         await eventually(recorded, lambda found: found == [("@ann:s", "its answer was lost")])
 
 
+async def test_a_removal_that_was_answered_is_not_recorded_again(tmp_path: Path) -> None:
+    """It is heard of once they are back, together with that."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "ann")
+        begun = len(world.rooms.events)
+        for sender, membership in ((world.service, "leave"), ("@ann:s", "join")):
+            say(world, sender, "@ann:s", membership)
+        assert len(world.rooms.events) == begun + 2
+        await deployment.settle()
+        await deployment.quiet()
+        assert await kicks(deployment) == []
+
+
 async def test_who_is_heard_of_while_a_room_is_compared_is_not_forgotten(tmp_path: Path) -> None:
     """What the homeserver said of the room is older than that they came back."""
     async with deployed(tmp_path) as deployment:

@@ -169,12 +169,10 @@ async def observe_one(
         "observed": observed,
         "respected": respected,
         "ours": ours,
-        "at": connection.at,
         "tick": await connection.tick(),
     }
     if ours and observed == "leave":
-        done = await connection.execute_fetchall(_Q["find_one_done"], values)
-        await record.add(connection, *(_done(room_id, row) for row in done))
+        await removal_heard(connection, room_id, user_id, latest=True)
     *_, known, [exclusive] = await together(
         connection,
         (_Q["observe_one"], values),
@@ -194,6 +192,18 @@ async def observe_one(
     if exclusive["exclusive"] and not protected:
         await _exclude(connection, room_id, [user_id])
     return True
+
+
+async def removal_heard(
+    connection: Connection, room_id: str, user_id: str, *, latest: bool
+) -> None:
+    """Record a removal by the service that was carried out late, if it was.
+
+    `latest`: nothing else was heard of that person since.
+    """
+    values = {"room_id": room_id, "user_id": user_id, "latest": latest, "at": connection.at}
+    done = await connection.execute_fetchall(_Q["find_one_done"], values)
+    await record.add(connection, *(_done(room_id, row) for row in done))
 
 
 async def is_managed(connection: Connection, room_id: str, user_id: str) -> bool:

@@ -134,9 +134,15 @@ class LiveDrift:
             if event.membership == "leave" and event.sender == self._service_user_id:
                 removals.append(event)
         self._turn.sync_told(seen)
-        # Its own removals count, though more is heard of the same people.
+        # Its own removals count, though more was heard since of the same people.
         earlier = [event for event in removals if event not in latest.values()]
-        for event in [*earlier, *latest.values()]:
+        for event in earlier:
+            async with self._database.write() as connection:
+                assert event.state_key is not None
+                await observed.removal_heard(
+                    connection, event.room_id, event.state_key, latest=False
+                )
+        for event in latest.values():
             if event.type == MEMBER:
                 changed = await self._member(event)
             elif event.type == POWER_LEVELS and self._turn.levels.has_put(

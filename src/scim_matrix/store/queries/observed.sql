@@ -52,10 +52,10 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, gr
     approved_by
 
 -- find_one_done --
--- The same of one that is heard to be carried out late, whatever is wanted by then. Of what is under
--- way the answer tells.
+-- The same of one that is heard to be carried out late, whatever is wanted by then; where more was
+-- heard since, it may be one that was answered. Of what is under way the answer tells.
 UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
-WHERE room_id = :room_id AND observed IS DISTINCT FROM 'leave'
+WHERE room_id = :room_id AND observed IS DISTINCT FROM 'leave' AND (leaving OR :latest)
 AND (observed IS NOT NULL OR next_try > :at OR brake = 'held')
 AND account_id = (SELECT id FROM account WHERE user_id = :user_id)
 RETURNING CAST(:user_id AS TEXT) AS user_id, group_name, request, approved_by
@@ -184,7 +184,8 @@ AND membership.room_id = :room_id AND observed IS DISTINCT FROM :observed
 
 -- one --
 -- What is known of one membership.
-SELECT m.state, m.todo IS NOT NULL OR m.power_todo AS due, m.observed FROM membership m JOIN account a ON a.id = m.account_id
+SELECT m.state, m.todo IS NOT NULL OR m.power_todo AS due, m.observed
+FROM membership m JOIN account a ON a.id = m.account_id
 WHERE m.room_id = :room_id AND a.user_id = :user_id
 
 -- gone_member --
