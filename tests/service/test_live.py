@@ -15,6 +15,7 @@ from tests.conftest import eventually
 from tests.homeserver import Fault, Request, World
 from tests.homeserver.deployment import Configuration, Deployment, deployed
 from tests.homeserver.rooms import LEVELS, Event
+from tests.homeserver.server import Kind
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -245,17 +246,26 @@ async def kicks(deployment: Deployment) -> list[tuple[str, str | None]]:
     ]
 
 
+async def taken_out_in_vain(deployment: Deployment, kind: Kind) -> int:
+    """Have Ann's group go, and the request for her removal go wrong.
+
+    Returns how many requests there were before.
+    """
+    deployment.world.rooms.create(deployment.world.service, room_id=ROOM)
+    group, _ = await in_group(deployment, "ann")
+    begun = len(deployment.homeserver.requests)
+    deployment.homeserver.faults.append(Fault(kind, _removes))
+    assert (await deployment.scim("DELETE", group))[0] == 204
+    await deployment.settle()
+    return begun
+
+
 @pytest.mark.parametrize("sender", ["@bot:s", "@ann:s"])
 async def test_a_removal_that_is_carried_out_late_is_recorded(tmp_path: Path, sender: str) -> None:
     """Without a comparison, by the service's own event; not where they leave by themselves."""
     async with deployed(tmp_path) as deployment:
         world = deployment.world
-        world.rooms.create(world.service, room_id=ROOM)
-        group, _ = await in_group(deployment, "ann")
-        begun = len(deployment.homeserver.requests)
-        deployment.homeserver.faults.append(Fault("request lost", _removes))
-        assert (await deployment.scim("DELETE", group))[0] == 204
-        await deployment.settle()
+        begun = await taken_out_in_vain(deployment, "request lost")
         say(world, sender, "@ann:s", "leave")
 
         async def heard() -> int:
@@ -274,11 +284,7 @@ async def test_a_removal_counts_though_more_is_heard_at_once(tmp_path: Path) -> 
     """It was carried out late, and whoever it was about came back and left by themselves."""
     async with deployed(tmp_path) as deployment:
         world = deployment.world
-        world.rooms.create(world.service, room_id=ROOM)
-        group, _ = await in_group(deployment, "ann")
-        deployment.homeserver.faults.append(Fault("request lost", _removes))
-        assert (await deployment.scim("DELETE", group))[0] == 204
-        await deployment.settle()
+        await taken_out_in_vain(deployment, "request lost")
         for sender, membership in ((world.service, "leave"), ("@ann:s", "join")):
             say(world, sender, "@ann:s", membership)
         say(world, "@ann:s", "@ann:s", "leave")
@@ -363,11 +369,7 @@ async def test_what_came_too_fast_removes_nobody(tmp_path: Path) -> None:
     """Whoever leaves by themselves before it is asked for again is out by no removal."""
     async with deployed(tmp_path) as deployment:
         world = deployment.world
-        world.rooms.create(world.service, room_id=ROOM)
-        group, _ = await in_group(deployment, "ann")
-        deployment.homeserver.faults.append(Fault("rate limited", _removes))
-        assert (await deployment.scim("DELETE", group))[0] == 204
-        await deployment.settle()
+        await taken_out_in_vain(deployment, "rate limited")
         await deployment.stop()
         say(world, "@ann:s", "@ann:s", "leave")
         await deployment.start()

@@ -42,6 +42,16 @@ async def granted(connection: Connection) -> tuple[Directory, str]:
     return people, await people.group("G", await people.account("ann"))
 
 
+async def let_through(connection: Connection) -> Directory:
+    """Have Ann's removal from a room be held, and Eve approve it; return who is who."""
+    people, group = await granted(connection)
+    await people.observed("join", "ann", room_id="!few")
+    await people.members(group)
+    await brake.hold_room(connection, "!few", "limit")
+    await brake.decide(connection, await brake.held(connection), "approved", "eve")
+    return people
+
+
 async def test_a_join_waits_until_the_account_is_active(database: Database) -> None:
     """Nobody is joined before the account exists, nor before it is unlocked again."""
     async with database.write() as connection:
@@ -416,11 +426,7 @@ async def test_a_join_is_for_an_account_that_can_be_used(database: Database) -> 
 async def test_whoever_let_a_removal_through_has_said_so_of_one(database: Database) -> None:
     """Once it is done nobody has let anything through."""
     async with database.write() as connection:
-        people, group = await granted(connection)
-        await people.observed("join", "ann", room_id="!few")
-        await people.members(group)
-        await brake.hold_room(connection, "!few", "limit")
-        await brake.decide(connection, await brake.held(connection), "approved", "eve")
+        people = await let_through(connection)
         assert (await people.row("ann", "!few"))["approved_by"] == "eve"
         await people.observed("leave", "ann", room_id="!few")
         row = await people.row("ann", "!few")
@@ -477,11 +483,7 @@ async def test_a_removal_may_be_carried_out_after_a_look(
 async def test_whoever_is_banned_is_out_by_no_removal(database: Database) -> None:
     """Neither now nor once they are unbanned; and nothing that was let through is left of it."""
     async with database.write() as connection:
-        people, group = await granted(connection)
-        await people.observed("join", "ann", room_id="!few")
-        await people.members(group)
-        await brake.hold_room(connection, "!few", "limit")
-        await brake.decide(connection, await brake.held(connection), "approved", "eve")
+        people = await let_through(connection)
         pair = await people.membership("!few", "ann")
         await memberships.begin(connection, [pair])
         await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)

@@ -135,7 +135,7 @@ class LiveDrift:
                 removals.append(event)
         self._turn.sync_told(seen)
         # Its own removals count, though more was heard since of the same people.
-        earlier = [event for event in removals if event not in latest.values()]
+        earlier = [e for e in removals if e != latest[e.room_id, e.type, e.state_key]]
         for event in earlier:
             async with self._database.write() as connection:
                 assert event.state_key is not None
