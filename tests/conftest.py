@@ -30,6 +30,11 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run first what takes minutes: left to the end, a run would wait for that alone."""
+    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[servers.Server]:
     """Run a PostgreSQL, once for all tests of a process."""

@@ -513,6 +513,7 @@ async def test_a_comparison_finds_accounts_that_should_be_locked(
         assert await is_locked(admin, guest)
 
 
+@pytest.mark.minutes
 @pytest.mark.parametrize("first", ["given", "taken"])
 async def test_a_power_level_changed_unawares_is_changed_back(
     synapse: Synapse, admin: User, service: StartService, tag: str, first: str
