@@ -8,12 +8,14 @@ import argparse
 import asyncio
 import contextlib
 import os
+import statistics
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ from scim_matrix.store.database import Place, reading
 GROUP = 100
 ASKED_AT_ONCE = 30
 IDLE_SECONDS = 15.0
+# The slowest of many is a matter of luck, of one time as well.
+MAPS = 5
 
 
 @dataclass
@@ -59,6 +63,15 @@ class World:
             session.post(f"{self.homeserver}/counts", json=body) as answer,
         ):
             return {"joins": 0, "aliases": 0, "accounts": 0, "requests": 0, **await answer.json()}
+
+    async def in_force(self, room_id: str) -> None:
+        """Wait until the map in force names a room."""
+        named = "SELECT 1 FROM mapping WHERE reference = :room_id AND standing = 'in_force'"
+        while True:
+            async with reading(self.place) as connection:
+                if await connection.execute_fetchall(named, {"room_id": room_id}):
+                    return
+            await asyncio.sleep(0.5)
 
     async def settled(self) -> None:
         """Wait until it has been worked out for everybody what the map means."""
@@ -89,9 +102,9 @@ def ring(people: int, groups: int, size: int) -> dict[str, Iterable[int]]:
     }
 
 
-def by_id(names: Iterable[str]) -> str:
-    """Return a map in which each group opens a room by its ID."""
-    return orjson.dumps({n: [f"!{n}:{SERVER_NAME}"] for n in names}).decode()
+def by_id(names: Iterable[str], rooms: str = "") -> str:
+    """Return a map in which each group opens a room by its ID, which begins with `rooms`."""
+    return orjson.dumps({n: [f"!{rooms}{n}:{SERVER_NAME}"] for n in names}).decode()
 
 
 def by_alias(names: Iterable[str]) -> str:
@@ -239,14 +252,20 @@ class Bench:
             self.table.add_row("  seconds of CPU meanwhile", f"{world.cpu() - before:.1f}", "")
             self.table.add_row("  slowest POST meanwhile", f"{slowest * 1000:.0f} ms", "≤ 250 ms")
 
-            async def others() -> None:
-                joined = (await world.until())["joins"]
-                file.write_text(by_id(f"g{n}" for n in range(self._groups)))
-                await world.until(joins=joined + 500)
+            async def others(rooms: str) -> None:
+                file.write_text(by_id(directory.groups, rooms))
+                await world.in_force(f"!{rooms}g0:{SERVER_NAME}")
+                await world.settled()
 
-            _, slowest = await while_posting(world, others)
+            slow = []
+            for number in range(MAPS):
+                _, slowest = await while_posting(world, partial(others, f"{number}-"))
+                slow.append(slowest)
             name = f"slowest POST while a map of {self._groups:,} other rooms is put in force"
-            self.table.add_row(name, f"{slowest * 1000:.0f} ms", "≤ 250 ms")
+            self.table.add_row(name, f"{statistics.median(slow) * 1000:.0f} ms", "≤ 250 ms")
+            self.table.add_row(
+                f"  of each of {MAPS} maps", " ".join(f"{s * 1000:.0f}" for s in slow), ""
+            )
 
     async def _accounts(self) -> None:
         members = ring(self._people, self._groups, GROUP)

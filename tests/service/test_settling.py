@@ -10,6 +10,7 @@ from scim_matrix.groupmap import Mapping
 from scim_matrix.store import grants, groupmap, memberships, references, resources
 from scim_matrix.store.database import Connection, Database, Place
 from scim_matrix.store.resources import MemberChange
+from scim_matrix.store.sqlite import Sqlite
 from scim_matrix.sync.settling import FEWEST, FIRST, MOST, PIECE_SECONDS, Settling, resized
 from tests.homeserver.deployment import deployed
 from tests.postgresql import Server
@@ -258,6 +259,40 @@ async def test_dropped_lines_end_a_few_at_a_time(tmp_path: Path) -> None:
     await Settling(database, lambda: None).finish()
     assert await database.reader.execute_fetchall("SELECT * FROM mapping") == []
     await database.close()
+
+
+async def test_that_lines_end_costs_what_their_own_rooms_hold(tmp_path: Path) -> None:
+    """However many other rooms those people are in, who are told apart from whom it concerns."""
+    costs = []
+    for others in (1, 30):
+        database = await filled(tmp_path / str(others))
+        driver = database._writer.driver
+        assert isinstance(driver, Sqlite)
+        steps = 0
+
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        async with database.write() as connection:
+            kept = [Mapping("everyone", "", f"!kept{n}") for n in range(others)]
+            gone = [Mapping("everyone", "", f"!gone{n}") for n in range(5)]
+            await put_whole(connection, [*kept, *gone])
+            for line in gone:
+                await Directory(connection).observed("leave", *PEOPLE, room_id=line.room)
+            await groupmap.put(connection, kept, piece=1)
+            while await grants.settle_map(connection, EVERYBODY):
+                pass
+            await driver.set_progress_handler(count, 10)
+            assert not await grants.end_dropped(connection)
+            await driver.set_progress_handler(count, 0)
+            [row] = await connection.execute_fetchall("SELECT count(*) AS n FROM mapping")
+            assert row["n"] == others
+        costs.append(steps)
+        await database.close()
+    few, many = costs
+    assert many < 1.5 * few
 
 
 async def test_a_line_ends_and_work_goes_on_once_everybody_is_settled(database: Database) -> None:

@@ -8,7 +8,8 @@ import orjson
 
 from scim_matrix.groupmap import Mapping
 from scim_matrix.store import grants, openings, rooms
-from scim_matrix.store.database import Connection
+from scim_matrix.store.database import Connection, together
+from scim_matrix.store.dialect import DatabaseRow, Statement
 from scim_matrix.store.queries import load
 from scim_matrix.store.text import composed
 
@@ -49,9 +50,12 @@ async def put(
         for key, values in wanted.items()
         if key in present and any(present[key][name] != values[name] for name in values)
     ]
-    await _drop(connection, dropped)
-    await _insert(connection, added)
-    await _update(connection, altered)
+    if dropped:
+        await _drop(connection, dropped)
+    if added:
+        await _insert(connection, added)
+    if altered:
+        await _update(connection, altered)
     await _put_templates(connection, mappings)
     changed = bool(dropped or added or altered)
     if changed:
@@ -73,33 +77,42 @@ async def _is_new(connection: Connection) -> bool:
 
 async def _insert(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
     """Put lines in force; one that was dropped is put back, with what is known of it."""
-    ids = {"ids": await _put(connection, lines)}
-    # What is below its space may be another by now: it is read again.
-    await connection.execute_fetchall(_Q["close_children"], ids)
+    [stored, upgraded] = await together(connection, _put(lines), rooms.upgraded_rooms())
     # A room ID stands for itself, or for what it was upgraded to; an alias is asked for.
-    last = await rooms.successors(connection)
+    last = rooms.following(upgraded)
     known = [
         {"reference": name, "room_id": last(name) if name.startswith("!") else None}
         for name in {line["reference"] for line in lines}
     ]
-    await connection.execute_fetchall(_Q["refer"], {"known": orjson.dumps(known).decode()})
-    await connection.execute_fetchall(_Q["open"], ids)
-    if any(line["made_by"] for line in lines):
-        for row in await connection.execute_fetchall(_Q["made"], ids):
-            await openings.lead_too(connection, row["id"], row["led_by"], row["made_by"])
+    ids = {"ids": _ids(stored)}
+    [*_, made] = await together(
+        connection,
+        # What is below its space may be another by now: it is read again.
+        (_Q["close_children"], ids),
+        (_Q["refer"], {"known": orjson.dumps(known).decode()}),
+        (_Q["open"], ids),
+        (_Q["made"], ids),
+    )
+    for row in made:
+        await openings.lead_too(connection, row["id"], row["led_by"], row["made_by"])
 
 
 async def _update(connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
     """Give lines in force other options; what is below a space is kept where it still counts."""
-    await _put(connection, [line for line in lines if line["children"]])
-    closed = await _put(connection, [line for line in lines if not line["children"]])
-    await connection.execute_fetchall(_Q["close_children"], {"ids": closed})
+    [_, closed] = await together(
+        connection,
+        _put([line for line in lines if line["children"]]),
+        _put([line for line in lines if not line["children"]]),
+    )
+    await connection.execute_fetchall(_Q["close_children"], {"ids": _ids(closed)})
 
 
-async def _put(connection: Connection, lines: Sequence[dict[str, Any]]) -> str:
-    """Store lines, and return their ids as JSON."""
-    values = {"lines": orjson.dumps(lines).decode()}
-    rows = await connection.execute_fetchall(_Q["put"], values)
+def _put(lines: Sequence[dict[str, Any]]) -> Statement:
+    """Return what stores lines, and returns their ids."""
+    return _Q["put"], {"lines": orjson.dumps(lines).decode()}
+
+
+def _ids(rows: Sequence[DatabaseRow]) -> str:
     return orjson.dumps([row["id"] for row in rows]).decode()
 
 

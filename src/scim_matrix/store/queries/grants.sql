@@ -275,10 +275,10 @@ DELETE FROM mapping WHERE id IN (SELECT d.id FROM mapping d WHERE d.standing = '
     AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
     AND NOT EXISTS (SELECT 1 FROM unsettled)
     AND NOT EXISTS (
-        SELECT 1 FROM mapping_grant g CROSS JOIN membership m CROSS JOIN opening o
-        WHERE g.mapping_id = d.id AND m.account_id = g.account_id
+        SELECT 1 FROM opening o CROSS JOIN membership m CROSS JOIN mapping_grant g
+        WHERE o.mapping_id = d.id AND m.room_id = o.room_id
         AND m.state IN ('forgotten', 'revoked', 'pruned') AND m.observed IS DISTINCT FROM 'leave'
-        AND o.mapping_id = d.id AND o.room_id = m.room_id)
+        AND g.account_id = m.account_id AND g.mapping_id = d.id)
     AND NOT EXISTS (
         SELECT 1 FROM room_reference r CROSS JOIN mapping_grant g
         WHERE r.reference = d.reference AND r.standing <> 'pinned' AND NOT r.absent
