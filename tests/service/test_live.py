@@ -14,6 +14,7 @@ from scim_matrix.sync.guard import Brake
 from tests.conftest import eventually
 from tests.homeserver import Fault, Request, World
 from tests.homeserver.deployment import Configuration, Deployment, deployed
+from tests.homeserver.errors import MatrixError
 from tests.homeserver.rooms import LEVELS, Event
 from tests.homeserver.server import Kind
 
@@ -307,6 +308,130 @@ async def test_a_removal_that_was_answered_is_not_recorded_again(tmp_path: Path)
             say(world, sender, "@ann:s", membership)
         assert len(world.rooms.events) == begun + 2
         await deployment.settle()
+        await deployment.quiet()
+        assert await kicks(deployment) == []
+
+
+async def put_members(deployment: Deployment, group: str, op: str, scim_id: str) -> None:
+    """Have the identity provider add somebody to a group, or remove them."""
+    operation = {"op": op, "path": "members", "value": [{"value": scim_id}]}
+    body = {"schemas": [PATCH], "Operations": [operation]}
+    assert (await deployment.scim("PATCH", group, body))[0] == 204
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "request lost"])
+async def test_a_removal_is_recorded_once_though_the_join_after_it_fails(
+    tmp_path: Path, kind: Kind
+) -> None:
+    """It was answered, and is heard of when nothing is known of whoever is granted the room again.
+
+    Where it had no answer it is recorded when it is heard of.
+    """
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, [ann] = await in_group(deployment, "ann")
+        is_answered = kind == "unavailable"
+        if not is_answered:
+            deployment.homeserver.faults.append(Fault("answer lost", _removes))
+        # Sync tells of nothing until all is over.
+        deployment.homeserver.hung.clear()
+        deployment.homeserver.given_up.clear()
+        deployment.homeserver.faults.append(
+            Fault("slow", lambda request: request.path[-1] == "sync")
+        )
+        say(world, "@guest:s", "@guest:s", "join")
+        await deployment.homeserver.hung.wait()
+        for op in ("remove", "add"):
+            if op == "add":
+                deployment.homeserver.faults.append(Fault(kind, _joins))
+            await put_members(deployment, group, op, ann)
+            await deployment.reconciler.settle()
+        deployment.homeserver.given_up.set()
+        await deployment.settle(60.0)
+        await becomes(deployment, "@ann:s", "join")
+        detail = None if is_answered else "its answer was lost"
+        assert await kicks(deployment) == [("@ann:s", detail)]
+
+
+async def test_a_removal_is_recorded_though_the_room_is_granted_again(tmp_path: Path) -> None:
+    """It was done, the service killed, and all that before the comparison at the start."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, [ann] = await in_group(deployment, "ann")
+        await put_members(deployment, group, "remove", ann)
+        await deployment.die(_removes)
+        await put_members(deployment, group, "add", ann)
+        await becomes(deployment, "@ann:s", "join")
+        await deployment.quiet()
+        assert await kicks(deployment) == [("@ann:s", "its answer was lost")]
+
+
+async def test_what_could_not_be_taken_in_is_told_again(tmp_path: Path) -> None:
+    """Whoever came back meanwhile is out as soon as it can be, without a comparison."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.account("@guest:s")
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await becomes(deployment, "@ann:s", "leave")
+        deployment.hands.passed += 60.0
+        administrators = Fault("unavailable", lambda request: request.path[-2:] == ("v2", "users"))
+        deployment.homeserver.faults.append(administrators)
+        begun = len(deployment.homeserver.requests)
+        for name in ("@guest:s", "@ann:s"):
+            say(world, name, name, "join")
+
+        async def failed() -> int:
+            return len(deployment.homeserver.faults)
+
+        await eventually(failed, lambda number: number == 0)
+        await becomes(deployment, "@ann:s", "leave")
+        assert comparisons(deployment, begun) == 0
+
+
+async def test_a_removal_that_could_not_be_written_down_is_recorded_soon(tmp_path: Path) -> None:
+    """Its answer is lost by that, and it was heard of before: the room is compared."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+        database = sqlite3.connect(deployment.folder / DATABASE_NAME)
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON action WHEN NEW.kind = 'kick'"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        database.commit()
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        async with deployment.while_slow(_removes):
+            await deployment.homeserver.followed()
+        database.execute("DROP TRIGGER refuse")
+        database.commit()
+        database.close()
+        await deployment.settle(60.0)
+        assert await kicks(deployment) == [("@ann:s", "its answer was lost")]
+
+
+async def test_a_token_that_is_refused_removes_nobody(tmp_path: Path) -> None:
+    """Whoever leaves by themselves then is out by no removal."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, _ = await in_group(deployment, "ann")
+
+        def end(request: Request) -> None:
+            if _removes(request):
+                raise MatrixError(401, "M_UNKNOWN_TOKEN", "Token is not active")
+
+        deployment.homeserver.before = end
+        assert (await deployment.scim("DELETE", group))[0] == 204
+        await deployment.reconciler.settle()
+        await deployment.stop()
+        deployment.homeserver.before = lambda request: None
+        say(world, "@ann:s", "@ann:s", "leave")
+        await deployment.start()
         await deployment.quiet()
         assert await kicks(deployment) == []
 

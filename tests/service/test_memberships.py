@@ -470,7 +470,7 @@ async def test_a_removal_may_be_carried_out_after_a_look(
         await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
         await observed.observe(connection, "!few", ["@ann:s"], [])
         if heard:
-            seen = {"protected": False, "respected": False, "ours": ours}
+            seen = {"protected": False, "respected": False, "ours": ours, "is_late_removal": ours}
             await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
         else:
             await observed.observe(connection, "!few", [], [])
@@ -502,10 +502,88 @@ async def test_what_is_under_way_is_told_by_its_answer(database: Database) -> No
         await people.members(group)
         pair = await people.membership("!few", "ann")
         await memberships.begin(connection, [pair])
-        seen = {"protected": False, "respected": False, "ours": True}
+        seen = {"protected": False, "respected": False, "ours": True, "is_late_removal": True}
         await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
         assert await find(connection) == []
         assert await memberships.reach(connection, pair, "leave") == "leave"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_removal_is_told_though_a_join_is_under_way(
+    database: Database, answered: bool
+) -> None:
+    """It had no answer, and the room is granted again: it was done, whenever that is heard."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        for members in ((), ("ann",)):
+            await people.members(group, *members)
+            pair = await people.membership("!few", "ann")
+            await memberships.begin(connection, [pair])
+        assert pair.todo == "join"
+        if answered:
+            await memberships.reach(connection, pair, "join")
+        await observed.removal_heard(connection, "!few", "@ann:s", latest=False)
+        assert [row["detail"] for row in await find(connection)] == ["its answer was lost"]
+
+
+@pytest.mark.parametrize("lines", [[TO_ONE], []])
+async def test_who_may_have_been_invited_is_not_known_to_be_out(
+    database: Database, lines: list[Mapping]
+) -> None:
+    """Whatever the map says by then: not before it was asked who is invited."""
+    async with database.write() as connection:
+        people, _ = await granted(connection)
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
+        await groupmap.put(connection, lines)
+        assert await observed.others(connection, "!few") == ["invite"]
+        await observed.observe(connection, "!few", [], [], {})
+        assert (await people.row("ann", "!few"))["observed"] is None
+        await observed.observe(connection, "!few", [], [], {"invite": ["@ann:s"]})
+        assert (await people.row("ann", "!few"))["observed"] == "invite"
+
+
+async def test_an_invitation_may_come_after_the_removal(database: Database) -> None:
+    """It had no answer, and whoever is to leave was out already."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        await people.members(group)
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        await memberships.reach(connection, pair, "leave")
+        assert await observed.others(connection, "!few") == ["invite"]
+        await observed.observe(connection, "!few", [], [], {"invite": ["@ann:s"]})
+        assert (await people.membership("!few", "ann")).todo == "leave"
+
+
+@pytest.mark.parametrize("in_vain", [True, False])
+async def test_only_an_invitation_that_had_no_answer_is_asked_for(
+    database: Database, in_vain: bool
+) -> None:
+    """The first may come late though the second was answered."""
+    async with database.write() as connection:
+        people, _ = await granted(connection)
+        pair = await people.membership("!few", "ann")
+        await memberships.begin(connection, [pair])
+        if in_vain:
+            await memberships.fail(connection, pair, "unavailable", "no", connection.at)
+            await memberships.begin(connection, [pair])
+        await memberships.reach(connection, pair, "join")
+        assert await observed.others(connection, "!few") == ["invite"] * in_vain
+
+
+async def test_who_is_invited_once_unbanned_is_not_taken_for_out(database: Database) -> None:
+    """Both lists are asked for at once."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("ban", "ann", room_id="!few")
+        await people.members(group)
+        await observed.observe(connection, "!few", [], [], {"ban": [], "invite": ["@ann:s"]})
+        assert (await people.membership("!few", "ann")).todo == "leave"
 
 
 async def test_whoever_leaves_and_was_held_has_power_to_be_taken(database: Database) -> None:

@@ -13,6 +13,10 @@ from scim_matrix.store.queries import load
 
 Problem = Literal["refused", "unavailable", "withheld", "spared"]
 
+# How long after a turn began (seconds) its last request may still be carried out: it ends with the
+# first that has no answer.
+LATEST = 240.0
+
 # Rooms with more work than this (a few turns') count as having as much.
 _MUCH = 50
 
@@ -159,7 +163,8 @@ async def is_as_planned(connection: Connection, pair: Membership) -> bool:
 
 async def begin(connection: Connection, pairs: Iterable[Membership]) -> None:
     """Record before requests leave that these memberships are not known."""
-    await connection.executemany(_Q["begin"], [_key(pair) for pair in pairs])
+    until = connection.at + LATEST
+    await connection.executemany(_Q["begin"], [{**_key(pair), "until": until} for pair in pairs])
 
 
 async def not_asked(connection: Connection, pairs: Iterable[Membership]) -> None:

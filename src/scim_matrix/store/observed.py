@@ -43,21 +43,24 @@ async def observe(
     joined: Sequence[str],
     protected: Iterable[str],
     others: Mapping[Observed, Collection[str]] | None = None,
+    begun: float = 0.0,
 ) -> Unexplained:
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
     `others` are the user IDs of those who are invited, banned or at the door, as far as that
-    was asked for, before who is joined (None: nobody is): of the rest it stays as it was
-    thought, and not known of whoever is to leave and may be invited, unless they are found in
-    the room. An invitation that is gone was declined, which is respected; who is no longer
-    banned may come back. A room that is to hold nobody else loses unmanaged members, those in
-    `protected` aside. Removals whose answer was lost and that are done are recorded, so that
-    the brake counts them. Whoever was spared or refused is tried again.
+    was asked for when all `begun` (seconds since the epoch), before who is joined (None: nobody
+    is): of the rest it stays as it was thought, and not known of whoever may be invited and is to
+    leave or had no answer, unless they are found in the room. An invitation that is gone was
+    declined, which is respected; who is no longer banned may come back. A room that is to hold
+    nobody else loses unmanaged members, those in `protected` aside. Removals whose answer was lost
+    and that are done are recorded, so that the brake counts them. Whoever was spared or refused is
+    tried again.
     """
     asked = others is None or "invite" in others
     others = others or {}
     values = {
         "asked": asked,
+        "begun": begun,
         "room_id": room_id,
         "joined": _json(joined),
         "invited": _json(others.get("invite", ())),
@@ -156,12 +159,13 @@ async def observe_one(
     protected: bool,
     respected: bool,
     ours: bool = False,
+    is_late_removal: bool = False,
 ) -> bool:
     """Record one membership as it was seen to change; tell whether that makes work.
 
     Somebody joining whom nothing manages is an unmanaged member. Who left is not brought back
     where that is `respected`, or where they are granted the room by invitation, unless it was the
-    service that removed them (`ours`).
+    service that removed them (`ours`); that is recorded where it had no answer.
     """
     values = {
         "room_id": room_id,
@@ -171,7 +175,7 @@ async def observe_one(
         "ours": ours,
         "tick": await connection.tick(),
     }
-    if ours and observed == "leave":
+    if is_late_removal:
         await removal_heard(connection, room_id, user_id, latest=True)
     *_, known, [exclusive] = await together(
         connection,
@@ -210,6 +214,12 @@ async def is_managed(connection: Connection, room_id: str, user_id: str) -> bool
     """Tell whether something says of an account whether it should be in a room."""
     found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
     return bool(found) and found[0]["state"] not in ("forgotten", "dismissed")
+
+
+async def was_granted(connection: Connection, room_id: str, user_id: str) -> bool:
+    """Tell whether somebody was granted a room, and neither is so now nor let stay."""
+    found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
+    return bool(found) and found[0]["state"] not in ("granted", "dismissed")
 
 
 async def is_known(connection: Connection, room_id: str, user_id: str, observed: Observed) -> bool:

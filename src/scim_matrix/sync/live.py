@@ -113,9 +113,10 @@ class LiveDrift:
             await asyncio.wait(waits)
         if followed and not waits[1].cancelled():
             batch = waits[1].result()
-            self._since = batch.position
             self._observation.schedule.doubt(batch.gaps)
             await self._apply(batch.events)
+            # What could not be written is told again.
+            self._since = batch.position
             if batch.gaps:
                 self._wake()
 
@@ -133,18 +134,19 @@ class LiveDrift:
             seen.add((event.room_id, event.state_key, event.membership))
             if event.membership == "leave" and event.sender == self._service_user_id:
                 removals.append(event)
+        late = self._late(removals)
         self._turn.sync_told(seen)
         # Its own removals count, though more was heard since of the same people.
-        earlier = [e for e in removals if e != latest[e.room_id, e.type, e.state_key]]
-        for event in earlier:
-            async with self._database.write() as connection:
-                assert event.state_key is not None
-                await observed.removal_heard(
-                    connection, event.room_id, event.state_key, latest=False
-                )
+        for event in late:
+            if event is not latest[event.room_id, event.type, event.state_key]:
+                async with self._database.write() as connection:
+                    assert event.state_key is not None
+                    await observed.removal_heard(
+                        connection, event.room_id, event.state_key, latest=False
+                    )
         for event in latest.values():
             if event.type == MEMBER:
-                changed = await self._member(event)
+                changed = await self._member(event, is_late_removal=any(event is e for e in late))
             elif event.type == POWER_LEVELS and self._turn.levels.has_put(
                 event.room_id, event.content
             ):
@@ -156,12 +158,30 @@ class LiveDrift:
             if changed:
                 self._wake()
 
-    async def _member(self, event: LiveEvent) -> bool:
+    def _late(self, removals: Iterable[LiveEvent]) -> list[LiveEvent]:
+        """Return those of the service's own removals that are not the one that was answered."""
+        late: list[LiveEvent] = []
+        answered: set[tuple[str, str]] = set()
+        for event in removals:
+            pair = event.room_id, event.state_key or ""
+            if pair not in answered and self._turn.acted(*pair) == "leave":
+                answered.add(pair)
+            else:
+                late.append(event)
+        return late
+
+    async def _member(self, event: LiveEvent, *, is_late_removal: bool) -> bool:
         user_id = event.state_key
         if (
             user_id is None
             or user_id == self._service_user_id
-            or event.membership not in ("join", "leave", "ban")
+            or event.membership not in ("join", "invite", "leave", "ban")
+        ):
+            return False
+        if event.membership == "invite" and not (
+            # It may be carried out after whoever was invited is to leave.
+            event.sender == self._service_user_id
+            and await observed.was_granted(self._database.reader, event.room_id, user_id)
         ):
             return False
         if await observed.is_known(self._database.reader, event.room_id, user_id, event.membership):
@@ -185,6 +205,7 @@ class LiveDrift:
                 protected=protected,
                 respected=self._respected and event.sender == user_id,
                 ours=event.sender == self._service_user_id,
+                is_late_removal=is_late_removal,
             )
             if event.sender == user_id and event.membership == "leave":
                 await accounts.doubt_gone(connection, [user_id])

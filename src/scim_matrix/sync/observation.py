@@ -316,6 +316,7 @@ class Observation:
             if reference.template is not None:
                 await self._place(reference.template, room_id)
         # Before who is joined: whoever accepts an invitation meanwhile is known to have had it.
+        begun = self._database.clock.now()
         others = await self._others(room_id)
         joined = await self._homeserver.rooms.members(room_id)
         if users.service_user_id in joined:
@@ -323,7 +324,9 @@ class Observation:
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
         async with self._database.write() as connection:
-            unexplained = await observed.observe(connection, room_id, joined, protected, others)
+            unexplained = await observed.observe(
+                connection, room_id, joined, protected, others, begun
+            )
             if unexplained.missing:
                 await accounts.doubt_gone(connection, unexplained.missing)
         if unexplained.missing:

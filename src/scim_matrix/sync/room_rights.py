@@ -9,7 +9,7 @@ import structlog
 from scim_matrix.clock import Clock
 from scim_matrix.config import OnSelfLeave
 from scim_matrix.groupmap import Sources
-from scim_matrix.matrix.errors import FORBIDDEN, RefusedError
+from scim_matrix.matrix.errors import FORBIDDEN, BannedError, RefusedError
 from scim_matrix.matrix.mas_answers import MasError
 from scim_matrix.matrix.server import Homeserver
 from scim_matrix.sync.breaker import Breaker
@@ -129,10 +129,19 @@ class RoomRights:
                     403, FORBIDDEN, f"{kicked} has as much power in the room as the service"
                 ) from error
             log.info("taking_room_admin", room_id=room_id, because=str(error))
-            await self._homeserver.rooms.become_room_admin(room_id)
+            await self._become_room_admin(room_id)
             if is_wanted is not None and not await is_wanted():
                 raise OvertakenError from error
             return await request()
+
+    async def _become_room_admin(self, room_id: str) -> None:
+        try:
+            await self._homeserver.rooms.become_room_admin(room_id)
+        except BannedError as error:
+            # Which says nothing of the person that the request is about.
+            raise RefusedError(
+                error.status, error.errcode, f"of the service's own account: {error.message}"
+            ) from error
 
     async def _is_able_to_kick(self, room_id: str) -> bool:
         service = self._homeserver.user_id

@@ -7,8 +7,10 @@ import structlog
 
 from scim_matrix.matrix.errors import (
     BannedError,
+    NoTokenError,
     RateLimitedError,
     RefusedError,
+    TokenError,
     UnavailableError,
     WithheldError,
 )
@@ -16,6 +18,7 @@ from scim_matrix.matrix.server import Homeserver
 from scim_matrix.membership import Membership, Observed
 from scim_matrix.store import brake, memberships, record, rooms, story
 from scim_matrix.store.database import Connection, Database
+from scim_matrix.store.errors import DatabaseError
 from scim_matrix.store.record import Entry
 from scim_matrix.story.words import why_closed
 from scim_matrix.sync.backoff import PERMANENT, TRANSIENT
@@ -102,8 +105,12 @@ class RoomTurn:
                     await self._act(action)
                 except OvertakenError:
                     left.append(action)
-                except RateLimitedError:
+                except (RateLimitedError, TokenError, NoTokenError):
                     left.append(action)
+                    raise
+                except DatabaseError:
+                    # What the answer was could not be written, and sync may have told before that.
+                    self._doubt([room_id])
                     raise
         finally:
             if left:

@@ -128,9 +128,12 @@ AND NOT EXISTS (SELECT 1 FROM unsettled n WHERE n.account_id = :account_id)
 AND NOT EXISTS (SELECT 1 FROM mapping p WHERE p.unsettled)
 
 -- begin --
--- A request is about to leave: until its answer is here, the membership is not known.
-UPDATE membership SET observed = NULL, leaving = todo IS NOT DISTINCT FROM 'leave'
-WHERE room_id = :room_id AND account_id = :account_id AND (observed IS NOT NULL OR todo = 'leave')
+-- A request is about to leave: until its answer is here, the membership is not known. A removal
+-- that had none is still to be told of.
+UPDATE membership SET observed = NULL, leaving = leaving OR todo IS NOT DISTINCT FROM 'leave',
+    invite_unsure_until = CASE WHEN todo IN ('join', 'invite') THEN CAST(:until AS DOUBLE PRECISION)
+        ELSE invite_unsure_until END
+WHERE room_id = :room_id AND account_id = :account_id
 
 -- not_asked --
 -- A removal was not asked for after all.
@@ -144,10 +147,13 @@ AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :us
 
 -- reach --
 -- What an action led to, or found, of the account that it was about. What a human let through ends
--- with it.
+-- with it. An invitation has had its answer, unless an earlier one had none; a removal that had none
+-- may have been done before the person came back.
 UPDATE membership SET observed = :observed, attempts = 0, next_try = 0, problem = NULL,
     reason = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
-    leaving = FALSE
+    leaving = leaving AND :observed <> 'leave',
+    invite_unsure_until = CASE WHEN :observed <> 'leave' AND attempts = 0 THEN NULL
+        ELSE invite_unsure_until END
 WHERE room_id = :room_id AND account_id = :account_id
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 

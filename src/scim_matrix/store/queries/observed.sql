@@ -16,16 +16,17 @@ AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM each_text(:joi
 -- observe --
 -- What is known of the memberships of a room, where it was read who is in it, and who is invited
 -- where that matters. Who was invited or banned stays so unless found in the room. Somebody
--- granted it by invitation who is gone is not invited again. Whoever is to leave is not known to
--- be out where it was not `asked` who is invited, but for those of whom a backup that was put
--- back says it. Who could not be removed, and is still there, rests as that was put off: others
+-- granted it by invitation who is gone is not invited again. Whoever is to leave, or whose
+-- invitation had no answer, is not known to be out where it was not `asked` who is invited, but for
+-- those of whom a backup that was put back says it. Who could not be removed, and is still there, rests as that was put off: others
 -- go first.
 UPDATE membership SET
     observed = CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
         WHEN observed IN ('invite', 'ban', 'knock') THEN observed
         WHEN a.user_id IN (SELECT value FROM each_text(:invited)) THEN 'invite'
-        WHEN observed IS NULL AND NOT :asked AND state IN ('revoked', 'pruned', 'excluded')
+        WHEN observed IS NULL AND NOT :asked
+            AND (state IN ('revoked', 'pruned', 'excluded') OR invite_unsure_until IS NOT NULL)
             AND NOT EXISTS (SELECT 1 FROM installation i WHERE membership.tick <= i.restored_tick)
         THEN NULL
         ELSE 'leave' END,
@@ -39,7 +40,9 @@ UPDATE membership SET
     next_try = CASE WHEN a.user_id IN (SELECT value FROM each_text(:joined))
         AND observed IS DISTINCT FROM 'join' AND (state = 'granted' OR observed IS NOT NULL)
         THEN 0 ELSE membership.next_try END,
-    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
+    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined)),
+    invite_unsure_until = CASE WHEN :asked AND invite_unsure_until <= :begun THEN NULL
+        ELSE invite_unsure_until END
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
 AND membership.room_id = :room_id
 
@@ -47,16 +50,15 @@ AND membership.room_id = :room_id
 -- Removals without an answer that are done.
 UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
 WHERE room_id = :room_id AND leaving AND observed = 'leave'
-AND state IN ('revoked', 'pruned', 'excluded')
 RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, group_name, request,
     approved_by
 
 -- find_one_done --
 -- The same of one that is heard to be carried out late, whatever is wanted by then; where more was
--- heard since, it may be one that was answered. Of what is under way the answer tells.
+-- heard since, it may be one that was answered. Of a removal under way the answer tells.
 UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
 WHERE room_id = :room_id AND observed IS DISTINCT FROM 'leave' AND (leaving OR :latest)
-AND (observed IS NOT NULL OR next_try > :at OR brake = 'held')
+AND (observed IS NOT NULL OR next_try > :at OR brake = 'held' OR todo IS DISTINCT FROM 'leave')
 AND account_id = (SELECT id FROM account WHERE user_id = :user_id)
 RETURNING CAST(:user_id AS TEXT) AS user_id, group_name, request, approved_by
 
@@ -123,17 +125,21 @@ DELETE FROM unmanaged_member WHERE room_id = :room_id AND user_id IN (
 
 -- others --
 -- Which memberships other than joined were last known in a room. It may be an invitation of which it
--- is not known whether somebody has it still who is to leave.
+-- is not known whether somebody has it still who is to leave, or one that may come late.
 SELECT DISTINCT observed FROM membership WHERE room_id = :room_id
 AND observed IN ('invite', 'ban', 'knock')
 UNION SELECT 'invite' WHERE EXISTS (SELECT 1 FROM membership m JOIN account a ON a.id = m.account_id
     WHERE m.room_id = :room_id AND m.observed IS NULL AND a.user_id IS NOT NULL
     AND m.state IN ('revoked', 'pruned', 'excluded'))
+OR EXISTS (SELECT 1 FROM membership m
+    WHERE m.room_id = :room_id AND m.invite_unsure_until IS NOT NULL)
 
 -- observe_gone --
 -- Who was thought invited or banned and is not: an invitation that is gone was declined, which is
 -- respected where no group joins without asking; who is no longer banned may come back.
-UPDATE membership SET observed = 'leave', next_try = 0,
+UPDATE membership SET next_try = 0,
+    observed = CASE WHEN a.user_id IN (SELECT value FROM each_text(:invited)) THEN 'invite'
+        ELSE 'leave' END,
     left_by_choice = state = 'granted' AND invite AND :observed = 'invite',
     tick = CASE WHEN state = 'granted' AND invite AND :observed = 'invite' THEN :tick
         ELSE membership.tick END
