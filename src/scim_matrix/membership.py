@@ -22,7 +22,8 @@ class Membership:
     one that was there before, and `power_tried` one whose outcome is not known. `approved_by`
     is who let the removal through, `request` the SCIM request behind it. `led`: only mappings that
     rest on somebody's own power granted it last. `tick` is when it was last said what is wanted,
-    and `leaving` whether a removal had been asked for whose outcome is not known.
+    `leaving` whether a removal had been asked for whose outcome is not known, and `inviting`
+    whether an invitation had that may come late.
     """
 
     room_id: str
@@ -44,3 +45,4 @@ class Membership:
     led: bool = False
     tick: int = 0
     leaving: bool = False
+    inviting: bool = False

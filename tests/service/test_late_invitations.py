@@ -112,7 +112,7 @@ async def test_an_invitation_that_comes_late_is_withdrawn(tmp_path: Path, heard:
             await deployment.start()
             await followed(deployment)
         await becomes(deployment, "@ann:s", "leave")
-        deployment.hands.passed += 300.0
+        deployment.hands.passed += 1000.0
         await deployment.quiet()
         begun = len(deployment.homeserver.requests)
         await deployment.quiet()

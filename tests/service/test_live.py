@@ -319,6 +319,21 @@ async def put_members(deployment: Deployment, group: str, op: str, scim_id: str)
     assert (await deployment.scim("PATCH", group, body))[0] == 204
 
 
+async def sync_is_slow(deployment: Deployment) -> None:
+    """Have sync tell of nothing more until the homeserver's `given_up` is set."""
+    homeserver = deployment.homeserver
+    homeserver.hung.clear()
+    homeserver.given_up.clear()
+    homeserver.faults.append(Fault("slow", lambda request: request.path[-1] == "sync"))
+
+    async def has_begun() -> bool:
+        # Of this there is nothing to do.
+        say(deployment.world, deployment.world.service, deployment.world.service, "join")
+        return homeserver.hung.is_set()
+
+    await eventually(has_begun, bool)
+
+
 @pytest.mark.parametrize("kind", ["unavailable", "request lost"])
 async def test_a_removal_is_recorded_once_though_the_join_after_it_fails(
     tmp_path: Path, kind: Kind
@@ -335,13 +350,7 @@ async def test_a_removal_is_recorded_once_though_the_join_after_it_fails(
         if not is_answered:
             deployment.homeserver.faults.append(Fault("answer lost", _removes))
         # Sync tells of nothing until all is over.
-        deployment.homeserver.hung.clear()
-        deployment.homeserver.given_up.clear()
-        deployment.homeserver.faults.append(
-            Fault("slow", lambda request: request.path[-1] == "sync")
-        )
-        say(world, "@guest:s", "@guest:s", "join")
-        await deployment.homeserver.hung.wait()
+        await sync_is_slow(deployment)
         for op in ("remove", "add"):
             if op == "add":
                 deployment.homeserver.faults.append(Fault(kind, _joins))
@@ -390,6 +399,57 @@ async def test_what_could_not_be_taken_in_is_told_again(tmp_path: Path) -> None:
         await eventually(failed, lambda number: number == 0)
         await becomes(deployment, "@ann:s", "leave")
         assert comparisons(deployment, begun) == 0
+
+
+async def test_a_removal_under_way_is_recorded_once_though_the_room_is_granted_again(
+    tmp_path: Path,
+) -> None:
+    """Its event is heard of before its answer."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        world.rooms.create(world.service, room_id=ROOM)
+        group, [ann] = await in_group(deployment, "ann")
+        await put_members(deployment, group, "remove", ann)
+        async with deployment.while_slow(_removes):
+            await put_members(deployment, group, "add", ann)
+            await deployment.homeserver.followed()
+        await becomes(deployment, "@ann:s", "join")
+        await deployment.quiet()
+        assert await kicks(deployment) == [("@ann:s", None)]
+
+
+async def test_an_answered_removal_that_is_told_twice_is_recorded_once(tmp_path: Path) -> None:
+    """What came with it could not be taken in the first time, and the join after it failed."""
+    async with deployed(tmp_path) as deployment:
+        world, homeserver = deployment.world, deployment.homeserver
+        world.account("@guest:s")
+        world.rooms.create(world.service, room_id=ROOM)
+        group, [ann] = await in_group(deployment, "ann")
+        await sync_is_slow(deployment)
+        # Of whoever nobody manages it is asked whether they are protected.
+        say(world, "@guest:s", "@guest:s", "join")
+        await put_members(deployment, group, "remove", ann)
+        await deployment.reconciler.settle()
+        deployment.hands.passed += 10.0
+        asks = Fault("unavailable", lambda request: request.path[-2:] == ("v2", "users"))
+        homeserver.faults += [asks, Fault("unavailable", _joins, times=3)]
+        homeserver.given_up.set()
+
+        async def failed() -> bool:
+            return asks not in homeserver.faults
+
+        await eventually(failed, bool)
+        await put_members(deployment, group, "add", ann)
+        await deployment.reconciler.settle()
+
+        async def follows() -> bool:
+            return deployment.reconciler.follows_live
+
+        await eventually(follows, bool)
+        await homeserver.followed()
+        await deployment.settle(60.0)
+        await becomes(deployment, "@ann:s", "join")
+        assert await kicks(deployment) == [("@ann:s", None)]
 
 
 async def test_a_removal_that_could_not_be_written_down_is_recorded_soon(tmp_path: Path) -> None:

@@ -570,10 +570,63 @@ async def test_only_an_invitation_that_had_no_answer_is_asked_for(
         pair = await people.membership("!few", "ann")
         await memberships.begin(connection, [pair])
         if in_vain:
-            await memberships.fail(connection, pair, "unavailable", "no", connection.at)
+            # The service was killed.
+            pair = await people.membership("!few", "ann")
             await memberships.begin(connection, [pair])
         await memberships.reach(connection, pair, "join")
         assert await observed.others(connection, "!few") == ["invite"] * in_vain
+
+
+async def test_a_withdrawal_that_was_not_done_is_told_by_nobody(database: Database) -> None:
+    """It had no answer, and the room is granted again: it is asked who is invited."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("invite", "ann", room_id="!few")
+        await people.members(group)
+        await memberships.begin(connection, [await people.membership("!few", "ann")])
+        await people.members(group, "ann")
+        assert await observed.others(connection, "!few") == ["invite"]
+        await observed.observe(connection, "!few", [], [], {})
+        assert (await people.row("ann", "!few"))["observed"] is None
+        await observed.observe(connection, "!few", [], [], {"invite": ["@ann:s"]})
+        await observed.observe(connection, "!few", [], [], {"invite": []})
+        assert (await people.row("ann", "!few"))["observed"] == "leave"
+        assert await find(connection) == []
+
+
+@pytest.mark.parametrize("problem", ["refused", "unavailable"])
+async def test_a_removal_is_still_to_be_told_though_the_join_is_refused(
+    database: Database, problem: memberships.Problem
+) -> None:
+    """What was refused says nothing of what had no answer before."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        for members in ((), ("ann",)):
+            await people.members(group, *members)
+            pair = await people.membership("!few", "ann")
+            await memberships.begin(connection, [pair])
+        await memberships.fail(connection, pair, problem, "no", 9e9)
+        await observed.observe(connection, "!few", [], [], {"invite": []})
+        assert [row["detail"] for row in await find(connection)] == ["its answer was lost"]
+
+
+@pytest.mark.parametrize("is_out", [True, False])
+async def test_a_removal_without_an_answer_is_of_the_account_it_was_asked_for(
+    database: Database, is_out: bool
+) -> None:
+    """Not of the one that its user has by then, which nobody has asked about."""
+    async with database.write() as connection:
+        people, group = await granted(connection)
+        await people.observed("join", "ann", room_id="!few")
+        for members in ((), ("ann",)):
+            await people.members(group, *members)
+            await memberships.begin(connection, [await people.membership("!few", "ann")])
+        account = await people.account_of("ann")
+        assert await binding.bind(connection, account, "@anna:s", "human") is None
+        joined = [] if is_out else ["@ann:s"]
+        await observed.observe(connection, "!few", joined, [], {"invite": []})
+        assert [row["user_id"] for row in await find(connection)] == ["@ann:s"] * is_out
 
 
 async def test_who_is_invited_once_unbanned_is_not_taken_for_out(database: Database) -> None:
@@ -584,6 +637,18 @@ async def test_who_is_invited_once_unbanned_is_not_taken_for_out(database: Datab
         await people.members(group)
         await observed.observe(connection, "!few", [], [], {"ban": [], "invite": ["@ann:s"]})
         assert (await people.membership("!few", "ann")).todo == "leave"
+
+
+async def test_a_removal_that_was_answered_is_not_told_again_while_a_join_is_under_way(
+    database: Database,
+) -> None:
+    """Its own event is heard only then."""
+    async with database.write() as connection:
+        people, _ = await granted(connection)
+        await people.observed("leave", "ann", room_id="!few")
+        await memberships.begin(connection, [await people.membership("!few", "ann")])
+        await observed.removal_heard(connection, "!few", "@ann:s", latest=True)
+        assert await find(connection) == []
 
 
 async def test_whoever_leaves_and_was_held_has_power_to_be_taken(database: Database) -> None:

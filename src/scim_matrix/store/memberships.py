@@ -13,9 +13,9 @@ from scim_matrix.store.queries import load
 
 Problem = Literal["refused", "unavailable", "withheld", "spared"]
 
-# How long after a turn began (seconds) its last request may still be carried out: it ends with the
-# first that has no answer.
-LATEST = 240.0
+# How long after a turn began (seconds) its last request may still be carried out: of ten that take
+# a minute each, and two minutes more.
+LATEST = 900.0
 
 # Rooms with more work than this (a few turns') count as having as much.
 _MUCH = 50
@@ -45,6 +45,7 @@ def membership(row: DatabaseRow) -> Membership:
         led=bool(row["led"]),
         tick=row["tick"],
         leaving=bool(row["leaving"]),
+        inviting=row["invite_unsure_until"] is not None,
     )
 
 
@@ -178,7 +179,7 @@ async def reach(connection: Connection, pair: Membership, observed: Observed) ->
 
     Returns what was heard of it while the action was under way, None for nothing.
     """
-    values = {**_key(pair), "observed": observed}
+    values = {**_key(pair), "observed": observed, "inviting": pair.inviting}
     found, _ = await together(connection, (_Q["heard"], values), (_Q["reach"], values))
     return found[0]["observed"] if found else None
 

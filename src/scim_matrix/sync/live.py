@@ -1,7 +1,7 @@
 """Live drift: who comes and goes in mapped rooms, as it happens."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -135,16 +135,20 @@ class LiveDrift:
             if event.membership == "leave" and event.sender == self._service_user_id:
                 removals.append(event)
         late = self._late(removals)
-        self._turn.sync_told(seen)
-        # Its own removals count, though more was heard since of the same people.
-        for event in late:
-            if event is not latest[event.room_id, event.type, event.state_key]:
-                async with self._database.write() as connection:
-                    assert event.state_key is not None
-                    await observed.removal_heard(
-                        connection, event.room_id, event.state_key, latest=False
-                    )
-        for event in latest.values():
+        with self._turn.sync_told(seen):
+            # Its own removals count, though more was heard since of the same people.
+            for event in late:
+                if event is not latest[event.room_id, event.type, event.state_key]:
+                    async with self._database.write() as connection:
+                        assert event.state_key is not None
+                        await observed.removal_heard(
+                            connection, event.room_id, event.state_key, latest=False
+                        )
+            await self._take_in(latest.values(), late)
+
+    async def _take_in(self, latest: Iterable[LiveEvent], late: Sequence[LiveEvent]) -> None:
+        """Take the latest events of all; `late` are the service's removals that had no answer."""
+        for event in latest:
             if event.type == MEMBER:
                 changed = await self._member(event, is_late_removal=any(event is e for e in late))
             elif event.type == POWER_LEVELS and self._turn.levels.has_put(
@@ -159,12 +163,12 @@ class LiveDrift:
                 self._wake()
 
     def _late(self, removals: Iterable[LiveEvent]) -> list[LiveEvent]:
-        """Return those of the service's own removals that are not the one that was answered."""
+        """Return those of the service's own removals but the one that an answer tells of."""
         late: list[LiveEvent] = []
         answered: set[tuple[str, str]] = set()
         for event in removals:
             pair = event.room_id, event.state_key or ""
-            if pair not in answered and self._turn.acted(*pair) == "leave":
+            if pair not in answered and self._turn.tells_of_removal(*pair):
                 answered.add(pair)
             else:
                 late.append(event)

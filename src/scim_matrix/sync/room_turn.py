@@ -1,7 +1,8 @@
 """Carry out a turn of a room's plan: removals, joins, invitations, then power levels."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
@@ -63,20 +64,38 @@ class RoomTurn:
         self._doubt = doubt
         # What the service did lately and sync has not told yet: membership and when.
         self._acted: dict[tuple[str, str], tuple[Observed, float]] = {}
+        # Whose removals are under way: room ID and user ID.
+        self._removing: set[tuple[str, str]] = set()
         self.levels = RoomLevels(database, homeserver, rights)
+
+    def tells_of_removal(self, room_id: str, user_id: str) -> bool:
+        """Tell whether the answer to a removal is here and sync has not told of it, or is to come.
+
+        By that it is recorded.
+        """
+        return (room_id, user_id) in self._removing or self.acted(room_id, user_id) == "leave"
 
     def acted(self, room_id: str, user_id: str) -> Observed | None:
         """Return what the service did of which sync has not told yet, None for nothing."""
         observed, _ = self._acted.get((room_id, user_id), (None, 0.0))
         return observed
 
-    def sync_told(self, seen: Iterable[tuple[str, str | None, Observed | None]]) -> None:
-        """Wait no more for what sync told: (room ID, user ID, membership); old waits end too."""
+    @contextlib.contextmanager
+    def sync_told(self, seen: Iterable[tuple[str, str | None, Observed | None]]) -> Iterator[None]:
+        """Wait no more for what sync told: (room ID, user ID, membership); old waits end too.
+
+        What could not be taken in is told again, and waited for until then.
+        """
         now = self._database.clock.now()
-        told = set(seen)
-        for (room_id, user_id), (observed, at) in list(self._acted.items()):
+        told, before = set(seen), dict(self._acted)
+        for (room_id, user_id), (observed, at) in before.items():
             if (room_id, user_id, observed) in told or now > at + ACTED_SECONDS:
                 del self._acted[room_id, user_id]
+        try:
+            yield
+        except BaseException:
+            self._acted = before | self._acted
+            raise
 
     async def take(self, room_id: str, may_go_on: Callable[[float], bool]) -> None:
         """Carry out one turn of a room's plan, one change after the other.
@@ -101,7 +120,10 @@ class RoomTurn:
                 if not await memberships.is_as_planned(self._database.reader, action.pair):
                     continue
                 left.remove(action)
+                pair = action.pair.room_id, action.pair.user_id
                 try:
+                    if isinstance(action, Kick):
+                        self._removing.add(pair)
                     await self._act(action)
                 except OvertakenError:
                     left.append(action)
@@ -112,6 +134,8 @@ class RoomTurn:
                     # What the answer was could not be written, and sync may have told before that.
                     self._doubt([room_id])
                     raise
+                finally:
+                    self._removing.discard(pair)
         finally:
             if left:
                 async with self._database.write() as connection:

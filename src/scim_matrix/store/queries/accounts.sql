@@ -271,10 +271,10 @@ FROM account WHERE id = :id RETURNING id
 
 -- keep_in_former --
 -- What the user is granted is granted to another account now.
-INSERT INTO membership (room_id, account_id, state, group_name, observed, power_given,
-    power_before, power_tried, tick, since, request)
-SELECT room_id, :former_id, 'revoked', group_name, observed, power_given, power_before,
-    power_tried, :tick, :at, :request
+INSERT INTO membership (room_id, account_id, state, group_name, observed, leaving,
+    invite_unsure_until, power_given, power_before, power_tried, tick, since, request)
+SELECT room_id, :former_id, 'revoked', group_name, observed, leaving, invite_unsure_until,
+    power_given, power_before, power_tried, :tick, :at, :request
 FROM membership WHERE account_id = :id AND state = 'granted'
 
 -- leave_to_former --
@@ -304,9 +304,9 @@ UPDATE account SET user_id = :user_id, bound_by = :bound_by, proposed = NULL,
 WHERE id = :id
 
 -- forget_observed --
--- Where an account is in rooms is not known.
+-- Where an account is in rooms is not known. Nothing was asked for it yet.
 UPDATE membership SET observed = NULL, left_by_choice = FALSE, power_given = NULL,
-    power_tried = NULL, next_try = 0
+    power_tried = NULL, next_try = 0, leaving = FALSE, invite_unsure_until = NULL
 WHERE account_id = :id
 
 -- let_be --

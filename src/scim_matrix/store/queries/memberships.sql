@@ -152,7 +152,7 @@ AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :us
 UPDATE membership SET observed = :observed, attempts = 0, next_try = 0, problem = NULL,
     reason = NULL, brake = 'free', held_because = NULL, held_tick = NULL, approved_by = NULL,
     leaving = leaving AND :observed <> 'leave',
-    invite_unsure_until = CASE WHEN :observed <> 'leave' AND attempts = 0 THEN NULL
+    invite_unsure_until = CASE WHEN :observed <> 'leave' AND NOT :inviting THEN NULL
         ELSE invite_unsure_until END
 WHERE room_id = :room_id AND account_id = :account_id
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
@@ -160,7 +160,8 @@ AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :us
 -- fail --
 -- Why an action did not succeed, and when to try again: where it is what is wanted still.
 UPDATE membership SET attempts = attempts + 1, problem = :problem, reason = :reason,
-    next_try = :next_try, leaving = leaving AND :problem = 'unavailable'
+    next_try = :next_try,
+    leaving = leaving AND (:problem = 'unavailable' OR todo IS DISTINCT FROM 'leave')
 WHERE room_id = :room_id AND account_id = :account_id AND state = :state AND tick = :tick
 AND EXISTS (SELECT 1 FROM account a WHERE a.id = :account_id AND a.user_id = :user_id)
 

@@ -26,7 +26,8 @@ UPDATE membership SET
         WHEN observed IN ('invite', 'ban', 'knock') THEN observed
         WHEN a.user_id IN (SELECT value FROM each_text(:invited)) THEN 'invite'
         WHEN observed IS NULL AND NOT :asked
-            AND (state IN ('revoked', 'pruned', 'excluded') OR invite_unsure_until IS NOT NULL)
+            AND (state IN ('revoked', 'pruned', 'excluded') OR invite_unsure_until IS NOT NULL
+                OR leaving)
             AND NOT EXISTS (SELECT 1 FROM installation i WHERE membership.tick <= i.restored_tick)
         THEN NULL
         ELSE 'leave' END,
@@ -40,7 +41,8 @@ UPDATE membership SET
     next_try = CASE WHEN a.user_id IN (SELECT value FROM each_text(:joined))
         AND observed IS DISTINCT FROM 'join' AND (state = 'granted' OR observed IS NOT NULL)
         THEN 0 ELSE membership.next_try END,
-    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined)),
+    leaving = leaving AND a.user_id NOT IN (SELECT value FROM each_text(:joined))
+        AND a.user_id NOT IN (SELECT value FROM each_text(:invited)),
     invite_unsure_until = CASE WHEN :asked AND invite_unsure_until <= :begun THEN NULL
         ELSE invite_unsure_until END
 FROM account a WHERE a.id = membership.account_id AND a.user_id IS NOT NULL
@@ -58,7 +60,8 @@ RETURNING (SELECT user_id FROM account a WHERE a.id = account_id) AS user_id, gr
 -- heard since, it may be one that was answered. Of a removal under way the answer tells.
 UPDATE membership SET leaving = FALSE, problem = NULL, reason = NULL, attempts = 0
 WHERE room_id = :room_id AND observed IS DISTINCT FROM 'leave' AND (leaving OR :latest)
-AND (observed IS NOT NULL OR next_try > :at OR brake = 'held' OR todo IS DISTINCT FROM 'leave')
+AND (observed IS NOT NULL OR next_try > :at OR brake = 'held'
+    OR (leaving AND todo IS DISTINCT FROM 'leave'))
 AND account_id = (SELECT id FROM account WHERE user_id = :user_id)
 RETURNING CAST(:user_id AS TEXT) AS user_id, group_name, request, approved_by
 
@@ -130,7 +133,7 @@ SELECT DISTINCT observed FROM membership WHERE room_id = :room_id
 AND observed IN ('invite', 'ban', 'knock')
 UNION SELECT 'invite' WHERE EXISTS (SELECT 1 FROM membership m JOIN account a ON a.id = m.account_id
     WHERE m.room_id = :room_id AND m.observed IS NULL AND a.user_id IS NOT NULL
-    AND m.state IN ('revoked', 'pruned', 'excluded'))
+    AND (m.state IN ('revoked', 'pruned', 'excluded') OR m.leaving))
 OR EXISTS (SELECT 1 FROM membership m
     WHERE m.room_id = :room_id AND m.invite_unsure_until IS NOT NULL)
 
