@@ -10,7 +10,16 @@ from tests.conftest import eventually
 from tests.homeserver import Fault, Request
 from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.errors import MatrixError
-from tests.service.test_live import ROOM, becomes, followed, in_group, kicks, put_members, say
+from tests.service.test_live import (
+    ROOM,
+    SCHEMA,
+    becomes,
+    followed,
+    in_group,
+    kicks,
+    put_members,
+    say,
+)
 
 Asked = Literal["invite", "join"]
 
@@ -129,6 +138,24 @@ async def test_who_is_invited_and_granted_the_room_stays_so(tmp_path: Path) -> N
         await deployment.quiet()
         assert deployment.world.rooms.get(ROOM).membership("@ann:s") == "invite"
         assert len(await kicks(deployment)) == begun
+
+
+async def test_whom_a_human_invites_is_left_alone(tmp_path: Path) -> None:
+    """They are out by then, and somebody else's join has no answer."""
+    async with deployed(tmp_path) as deployment:
+        group, _ = await without(deployment, "join")
+        say(deployment.world, "@owner:s", "@ann:s", "invite")
+        await deployment.quiet()
+        deployment.homeserver.faults.append(
+            Fault("unavailable", lambda request: "join" in request.path)
+        )
+        user = {"schemas": [SCHEMA + "User"], "userName": "cat", "externalId": "cat"}
+        cat = (await deployment.scim("POST", "/Users", user))[1]["id"]
+        await put_members(deployment, group, "add", cat)
+        await deployment.settle(60.0)
+        await deployment.quiet()
+        room = deployment.world.rooms.get(ROOM)
+        assert (room.membership("@cat:s"), room.membership("@ann:s")) == ("join", "invite")
 
 
 async def test_where_the_service_is_banned_nobody_else_is_taken_for_that(tmp_path: Path) -> None:

@@ -44,13 +44,15 @@ async def observe(
     protected: Iterable[str],
     others: Mapping[Observed, Collection[str]] | None = None,
     begun: float = 0.0,
+    by_others: Iterable[str] = (),
 ) -> Unexplained:
     """Record who is in a room, unmanaged members included; correct what was thought of others.
 
     `others` are the user IDs of those who are invited, banned or at the door, as far as that
     was asked for when all `begun` (seconds since the epoch), before who is joined (None: nobody
     is): of the rest it stays as it was thought, and not known of whoever may be invited and is to
-    leave or had no answer, unless they are found in the room. An invitation that is gone was
+    leave or had no answer, unless they are found in the room. Whom somebody else than the service
+    invited (`by_others`) once they were out stays so. An invitation that is gone was
     declined, which is respected; who is no longer banned may come back. A room that is to hold
     nobody else loses unmanaged members, those in `protected` aside. Removals whose answer was lost
     and that are done are recorded, so that the brake counts them. Whoever was spared or refused is
@@ -61,6 +63,7 @@ async def observe(
     values = {
         "asked": asked,
         "begun": begun,
+        "by_others": _json(by_others),
         "room_id": room_id,
         "joined": _json(joined),
         "invited": _json(others.get("invite", ())),

@@ -323,9 +323,11 @@ class Observation:
             self.schedule.watch(room_id, followed)
         protected = [user_id for user_id in joined if users.protects(user_id)]
         joined = [user_id for user_id in joined if user_id != users.service_user_id]
+        invited = others.get("invite", {}).items()
+        by_others = [user for user, sender in invited if sender != users.service_user_id]
         async with self._database.write() as connection:
             unexplained = await observed.observe(
-                connection, room_id, joined, protected, others, begun
+                connection, room_id, joined, protected, others, begun, by_others
             )
             if unexplained.missing:
                 await accounts.doubt_gone(connection, unexplained.missing)
@@ -333,9 +335,9 @@ class Observation:
             log.warning("people_missing", room_id=room_id, people=len(unexplained.missing))
         await self._observe_closer(room_id, unexplained)
 
-    async def _others(self, room_id: str) -> dict[Observed, Collection[str]]:
-        """Return who is invited, banned or at the door, where somebody may be."""
-        found: dict[Observed, Collection[str]] = {}
+    async def _others(self, room_id: str) -> dict[Observed, dict[str, str]]:
+        """Return who is invited, banned or at the door, where somebody may be, and by whom."""
+        found: dict[Observed, dict[str, str]] = {}
         try:
             for kind in await observed.others(self._database.scanner, room_id):
                 found[kind] = await self._homeserver.rooms.member_events(room_id, kind)

@@ -18,12 +18,15 @@ AND a.user_id IS NOT NULL AND a.user_id NOT IN (SELECT value FROM each_text(:joi
 -- where that matters. Who was invited or banned stays so unless found in the room. Somebody
 -- granted it by invitation who is gone is not invited again. Whoever is to leave, or whose
 -- invitation had no answer, is not known to be out where it was not `asked` who is invited, but for
--- those of whom a backup that was put back says it. Who could not be removed, and is still there, rests as that was put off: others
+-- those of whom a backup that was put back says it. An invitation that is not the service's is left
+-- to whoever is out. Who could not be removed, and is still there, rests as that was put off: others
 -- go first.
 UPDATE membership SET
     observed = CASE
         WHEN a.user_id IN (SELECT value FROM each_text(:joined)) THEN 'join'
         WHEN observed IN ('invite', 'ban', 'knock') THEN observed
+        WHEN observed = 'leave' AND state IN ('revoked', 'pruned', 'excluded')
+            AND a.user_id IN (SELECT value FROM each_text(:by_others)) THEN 'leave'
         WHEN a.user_id IN (SELECT value FROM each_text(:invited)) THEN 'invite'
         WHEN observed IS NULL AND NOT :asked
             AND (state IN ('revoked', 'pruned', 'excluded') OR invite_unsure_until IS NOT NULL
