@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from scim_matrix.demo.service import Service
 from scim_matrix.demo.synapse import SERVER_NAME, free_port
 from scim_matrix.scim.routes import PREFIX
 from scim_matrix.store import grants
-from scim_matrix.store.database import Place, reading
+from scim_matrix.store.database import Connection, Place, reading
 
 GROUP = 100
 ASKED_AT_ONCE = 30
@@ -67,17 +67,25 @@ class World:
     async def in_force(self, room_id: str) -> None:
         """Wait until the map in force names a room."""
         named = "SELECT 1 FROM mapping WHERE reference = :room_id AND standing = 'in_force'"
-        while True:
-            async with reading(self.place) as connection:
-                if await connection.execute_fetchall(named, {"room_id": room_id}):
-                    return
-            await asyncio.sleep(0.5)
+
+        async def is_named(connection: Connection) -> bool:
+            return bool(await connection.execute_fetchall(named, {"room_id": room_id}))
+
+        await self._seen(is_named)
 
     async def settled(self) -> None:
         """Wait until it has been worked out for everybody what the map means."""
+
+        async def is_settled(connection: Connection) -> bool:
+            return not await grants.is_left(connection)
+
+        await self._seen(is_settled)
+
+    async def _seen(self, look: Callable[[Connection], Awaitable[bool]]) -> None:
+        """Wait until something is so in the service's database, which tells nobody."""
         while True:
             async with reading(self.place) as connection:
-                if not await grants.is_left(connection):
+                if await look(connection):
                     return
             await asyncio.sleep(0.5)
 

@@ -12,11 +12,11 @@ from tests.homeserver.deployment import Deployment, deployed
 from tests.homeserver.errors import MatrixError
 from tests.service.test_live import (
     ROOM,
-    SCHEMA,
     becomes,
     followed,
     in_group,
     kicks,
+    person,
     put_members,
     say,
 )
@@ -149,9 +149,7 @@ async def test_whom_a_human_invites_is_left_alone(tmp_path: Path) -> None:
         deployment.homeserver.faults.append(
             Fault("unavailable", lambda request: "join" in request.path)
         )
-        user = {"schemas": [SCHEMA + "User"], "userName": "cat", "externalId": "cat"}
-        cat = (await deployment.scim("POST", "/Users", user))[1]["id"]
-        await put_members(deployment, group, "add", cat)
+        await put_members(deployment, group, "add", await person(deployment, "cat"))
         await deployment.settle(60.0)
         await deployment.quiet()
         room = deployment.world.rooms.get(ROOM)

@@ -25,12 +25,15 @@ ROOM = "!room"
 MOST_EVENTS = 100
 
 
+async def person(deployment: Deployment, name: str) -> str:
+    """Have the identity provider make somebody; return their id."""
+    user = {"schemas": [SCHEMA + "User"], "userName": name, "externalId": name}
+    return str((await deployment.scim("POST", "/Users", user))[1]["id"])
+
+
 async def in_group(deployment: Deployment, *names: str, **options: Any) -> tuple[str, list[str]]:
     """Have people in a group, which opens a room with options; return its path, and their ids."""
-    ids = []
-    for name in names:
-        user = {"schemas": [SCHEMA + "User"], "userName": name, "externalId": name}
-        ids.append((await deployment.scim("POST", "/Users", user))[1]["id"])
+    ids = [await person(deployment, name) for name in names]
     group = {"schemas": [SCHEMA + "Group"], "displayName": "staff", "externalId": "g"}
     members = {"members": [{"value": scim_id} for scim_id in ids]}
     _, made = await deployment.scim("POST", "/Groups", {**group, **members})
@@ -596,9 +599,7 @@ async def test_who_is_removed_late_and_granted_the_room_again_is_invited(tmp_pat
         await deployment.quiet()
         deployment.homeserver.faults.append(Fault("request lost", _removes))
         for op in ("remove", "add"):
-            operation = {"op": op, "path": "members", "value": [{"value": ann}]}
-            body = {"schemas": [PATCH], "Operations": [operation]}
-            assert (await deployment.scim("PATCH", group, body))[0] == 204
+            await put_members(deployment, group, op, ann)
             await deployment.settle()
         await deployment.quiet()
         say(world, world.service, "@ann:s", "leave")
@@ -642,15 +643,12 @@ async def test_who_is_unbanned_before_the_answer_is_not_taken_for_banned(
                 say(world, "@owner:s", "@ann:s", "ban")
 
         deployment.homeserver.before = ban
-        user = {"schemas": [SCHEMA + "User"], "userName": "ann", "externalId": "ann"}
-        ann = (await deployment.scim("POST", "/Users", user))[1]["id"]
+        ann = await person(deployment, "ann")
         group = {"schemas": [SCHEMA + "Group"], "displayName": "staff", "externalId": "g"}
         path = f"/Groups/{(await deployment.scim('POST', '/Groups', group))[1]['id']}"
         await deployment.put_map({"g": [{"room": ROOM}]})
         await followed(deployment)
-        operation = {"op": "add", "path": "members", "value": [{"value": ann}]}
-        body = {"schemas": [PATCH], "Operations": [operation]}
-        assert (await deployment.scim("PATCH", path, body))[0] == 204
+        await put_members(deployment, path, "add", ann)
         async with deployment.while_slow(_joins):
             await deployment.homeserver.followed()
             deployment.homeserver.before = lambda request: None

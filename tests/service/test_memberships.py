@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scim_matrix.groupmap import Mapping
-from scim_matrix.membership import Observed
+from scim_matrix.membership import Membership, Observed
 from scim_matrix.store import (
     accounts,
     binding,
@@ -40,6 +40,26 @@ async def granted(connection: Connection) -> tuple[Directory, str]:
     people = Directory(connection)
     await groupmap.put(connection, [TO_ONE])
     return people, await people.group("G", await people.account("ann"))
+
+
+async def asked(people: Directory, connection: Connection) -> Membership:
+    """Have what is to be done for Ann in a room be asked for; return what that is."""
+    pair = await people.membership("!few", "ann")
+    await memberships.begin(connection, [pair])
+    return pair
+
+
+async def granted_again(connection: Connection) -> tuple[Directory, Membership]:
+    """Have Ann be removed without an answer, and granted the room again.
+
+    Returns who is who, and her join, which is under way.
+    """
+    people, group = await granted(connection)
+    await people.observed("join", "ann", room_id="!few")
+    await people.members(group)
+    await asked(people, connection)
+    await people.members(group, "ann")
+    return people, await asked(people, connection)
 
 
 async def let_through(connection: Connection) -> Directory:
@@ -283,8 +303,7 @@ async def test_an_unknown_membership_is_work_until_it_is_known(database: Databas
     async with database.write() as connection:
         people, group = await granted(connection)
         await memberships.reach(connection, await people.membership("!few", "ann"), "join")
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        await asked(people, connection)
         assert (await people.membership("!few", "ann")).todo == "join"
         await people.members(group)
         assert (await people.membership("!few", "ann")).todo == "leave"
@@ -465,8 +484,7 @@ async def test_a_removal_may_be_carried_out_after_a_look(
         people, group = await granted(connection)
         await people.observed("join", "ann", room_id="!few")
         await people.members(group)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        pair = await asked(people, connection)
         await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
         await observed.observe(connection, "!few", ["@ann:s"], [])
         if heard:
@@ -484,8 +502,7 @@ async def test_whoever_is_banned_is_out_by_no_removal(database: Database) -> Non
     """Neither now nor once they are unbanned; and nothing that was let through is left of it."""
     async with database.write() as connection:
         people = await let_through(connection)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        pair = await asked(people, connection)
         await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
         seen = {"protected": False, "respected": False}
         await observed.observe_one(connection, "!few", "@ann:s", "ban", **seen)
@@ -500,8 +517,7 @@ async def test_what_is_under_way_is_told_by_its_answer(database: Database) -> No
         people, group = await granted(connection)
         await people.observed("join", "ann", room_id="!few")
         await people.members(group)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        pair = await asked(people, connection)
         seen = {"protected": False, "respected": False, "ours": True, "is_late_removal": True}
         await observed.observe_one(connection, "!few", "@ann:s", "leave", **seen)
         assert await find(connection) == []
@@ -514,12 +530,7 @@ async def test_a_removal_is_told_though_a_join_is_under_way(
 ) -> None:
     """It had no answer, and the room is granted again: it was done, whenever that is heard."""
     async with database.write() as connection:
-        people, group = await granted(connection)
-        await people.observed("join", "ann", room_id="!few")
-        for members in ((), ("ann",)):
-            await people.members(group, *members)
-            pair = await people.membership("!few", "ann")
-            await memberships.begin(connection, [pair])
+        _, pair = await granted_again(connection)
         assert pair.todo == "join"
         if answered:
             await memberships.reach(connection, pair, "join")
@@ -534,8 +545,7 @@ async def test_who_may_have_been_invited_is_not_known_to_be_out(
     """Whatever the map says by then: not before it was asked who is invited."""
     async with database.write() as connection:
         people, _ = await granted(connection)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        pair = await asked(people, connection)
         await memberships.fail(connection, pair, "unavailable", "no", connection.at + 10.0)
         await groupmap.put(connection, lines)
         assert await observed.others(connection, "!few") == ["invite"]
@@ -549,11 +559,9 @@ async def test_an_invitation_may_come_after_the_removal(database: Database) -> N
     """It had no answer, and whoever is to leave was out already."""
     async with database.write() as connection:
         people, group = await granted(connection)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        await asked(people, connection)
         await people.members(group)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        pair = await asked(people, connection)
         await memberships.reach(connection, pair, "leave")
         assert await observed.others(connection, "!few") == ["invite"]
         await observed.observe(connection, "!few", [], [], {"invite": ["@ann:s"]})
@@ -567,12 +575,10 @@ async def test_only_an_invitation_that_had_no_answer_is_asked_for(
     """The first may come late though the second was answered."""
     async with database.write() as connection:
         people, _ = await granted(connection)
-        pair = await people.membership("!few", "ann")
-        await memberships.begin(connection, [pair])
+        pair = await asked(people, connection)
         if in_vain:
             # The service was killed.
-            pair = await people.membership("!few", "ann")
-            await memberships.begin(connection, [pair])
+            pair = await asked(people, connection)
         await memberships.reach(connection, pair, "join")
         assert await observed.others(connection, "!few") == ["invite"] * in_vain
 
@@ -583,7 +589,7 @@ async def test_a_withdrawal_that_was_not_done_is_told_by_nobody(database: Databa
         people, group = await granted(connection)
         await people.observed("invite", "ann", room_id="!few")
         await people.members(group)
-        await memberships.begin(connection, [await people.membership("!few", "ann")])
+        await asked(people, connection)
         await people.members(group, "ann")
         assert await observed.others(connection, "!few") == ["invite"]
         await observed.observe(connection, "!few", [], [], {})
@@ -600,12 +606,7 @@ async def test_a_removal_is_still_to_be_told_though_the_join_is_refused(
 ) -> None:
     """What was refused says nothing of what had no answer before."""
     async with database.write() as connection:
-        people, group = await granted(connection)
-        await people.observed("join", "ann", room_id="!few")
-        for members in ((), ("ann",)):
-            await people.members(group, *members)
-            pair = await people.membership("!few", "ann")
-            await memberships.begin(connection, [pair])
+        _, pair = await granted_again(connection)
         await memberships.fail(connection, pair, problem, "no", 9e9)
         await observed.observe(connection, "!few", [], [], {"invite": []})
         assert [row["detail"] for row in await find(connection)] == ["its answer was lost"]
@@ -617,11 +618,7 @@ async def test_a_removal_without_an_answer_is_of_the_account_it_was_asked_for(
 ) -> None:
     """Not of the one that its user has by then, which nobody has asked about."""
     async with database.write() as connection:
-        people, group = await granted(connection)
-        await people.observed("join", "ann", room_id="!few")
-        for members in ((), ("ann",)):
-            await people.members(group, *members)
-            await memberships.begin(connection, [await people.membership("!few", "ann")])
+        people, _ = await granted_again(connection)
         account = await people.account_of("ann")
         assert await binding.bind(connection, account, "@anna:s", "human") is None
         joined = [] if is_out else ["@ann:s"]
@@ -646,7 +643,7 @@ async def test_a_removal_that_was_answered_is_not_told_again_while_a_join_is_und
     async with database.write() as connection:
         people, _ = await granted(connection)
         await people.observed("leave", "ann", room_id="!few")
-        await memberships.begin(connection, [await people.membership("!few", "ann")])
+        await asked(people, connection)
         await observed.removal_heard(connection, "!few", "@ann:s", latest=True)
         assert await find(connection) == []
 

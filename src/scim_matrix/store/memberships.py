@@ -13,9 +13,9 @@ from scim_matrix.store.queries import load
 
 Problem = Literal["refused", "unavailable", "withheld", "spared"]
 
-# How long after a turn began (seconds) its last request may still be carried out: of ten that take
-# a minute each, and two minutes more.
-LATEST = 900.0
+# How long after a turn began (seconds) an invitation of it may still be carried out: it may be the
+# last of ten requests that take a minute each, and be done two minutes later.
+_INVITED_LATEST = 900.0
 
 # Rooms with more work than this (a few turns') count as having as much.
 _MUCH = 50
@@ -164,7 +164,7 @@ async def is_as_planned(connection: Connection, pair: Membership) -> bool:
 
 async def begin(connection: Connection, pairs: Iterable[Membership]) -> None:
     """Record before requests leave that these memberships are not known."""
-    until = connection.at + LATEST
+    until = connection.at + _INVITED_LATEST
     await connection.executemany(_Q["begin"], [{**_key(pair), "until": until} for pair in pairs])
 
 

@@ -215,17 +215,23 @@ async def removal_heard(
 
 async def is_managed(connection: Connection, room_id: str, user_id: str) -> bool:
     """Tell whether something says of an account whether it should be in a room."""
-    found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
-    return bool(found) and found[0]["state"] not in ("forgotten", "dismissed")
+    known = await _known(connection, room_id, user_id)
+    return known is not None and known["state"] not in ("forgotten", "dismissed")
 
 
 async def was_granted(connection: Connection, room_id: str, user_id: str) -> bool:
     """Tell whether somebody was granted a room, and neither is so now nor let stay."""
-    found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
-    return bool(found) and found[0]["state"] not in ("granted", "dismissed")
+    known = await _known(connection, room_id, user_id)
+    return known is not None and known["state"] not in ("granted", "dismissed")
 
 
 async def is_known(connection: Connection, room_id: str, user_id: str, observed: Observed) -> bool:
     """Tell whether a managed account's membership is recorded as this one already."""
+    known = await _known(connection, room_id, user_id)
+    return known is not None and known["observed"] == observed
+
+
+async def _known(connection: Connection, room_id: str, user_id: str) -> DatabaseRow | None:
+    """Return what is known of one membership, None where nothing is."""
     found = await connection.execute_fetchall(_Q["one"], {"room_id": room_id, "user_id": user_id})
-    return bool(found) and found[0]["observed"] == observed
+    return found[0] if found else None
