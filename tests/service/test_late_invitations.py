@@ -13,6 +13,7 @@ from tests.homeserver.errors import MatrixError
 from tests.service.test_live import (
     ROOM,
     becomes,
+    comparisons,
     followed,
     in_group,
     kicks,
@@ -154,6 +155,20 @@ async def test_whom_a_human_invites_is_left_alone(tmp_path: Path) -> None:
         await deployment.quiet()
         room = deployment.world.rooms.get(ROOM)
         assert (room.membership("@cat:s"), room.membership("@ann:s")) == ("join", "invite")
+
+
+async def test_whom_the_service_invites_by_hand_is_nobody_to_it(tmp_path: Path) -> None:
+    """What sync tells then is taken in all the same."""
+    async with deployed(tmp_path) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "ann")
+        begun = len(deployment.homeserver.requests)
+        say(world, world.service, "@guest:s", "invite")
+        say(world, "@owner:s", "@ann:s", "leave")
+        await becomes(deployment, "@ann:s", "join")
+        assert room.membership("@guest:s") == "invite"
+        assert comparisons(deployment, begun) == 0
 
 
 async def test_where_the_service_is_banned_nobody_else_is_taken_for_that(tmp_path: Path) -> None:

@@ -111,6 +111,29 @@ async def test_who_comes_into_an_exclusive_room_is_out_at_once(tmp_path: Path) -
         assert "@vip:s" not in [row["user_id"] for row in left]
 
 
+async def test_whom_the_map_forgot_and_is_protected_may_come_back(tmp_path: Path) -> None:
+    """Of them no removal is even thought of, though the room is to hold nobody else by now."""
+    protecting = Configuration(protected_users=("@vip:*",))
+    async with deployed(tmp_path, configuration=protecting) as deployment:
+        world = deployment.world
+        room = world.rooms.create(world.service, room_id=ROOM)
+        await in_group(deployment, "vip")
+        group = {"schemas": [SCHEMA + "Group"], "displayName": "others", "externalId": "h"}
+        members = {"members": [{"value": await person(deployment, "bob")}]}
+        assert (await deployment.scim("POST", "/Groups", {**group, **members}))[0] == 201
+        await deployment.put_map({"h": [{"room": ROOM, "exclusive": True}]})
+        await followed(deployment)
+        for membership in ("leave", "join"):
+            say(world, "@vip:s", "@vip:s", membership)
+            await becomes(deployment, "@vip:s", membership)
+        # What sync told of her has been taken in once it has of whoever is kicked after that.
+        say(world, "@owner:s", "@bob:s", "leave")
+        await becomes(deployment, "@bob:s", "join")
+        assert room.membership("@vip:s") == "join"
+        left = await views.left_to_do(deployment.database.reader, 10)
+        assert "@vip:s" not in [row["user_id"] for row in left]
+
+
 async def test_the_service_is_nobody_in_its_own_rooms(tmp_path: Path) -> None:
     """Not even one whom nothing manages, where it comes back after it was thrown out."""
     async with deployed(tmp_path) as deployment:
